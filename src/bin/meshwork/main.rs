@@ -1,0 +1,3 @@
+//! The `meshwork` command.
+
+fn main() {}

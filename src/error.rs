@@ -1,0 +1,539 @@
+//! The one public error: what went wrong with a request or a configuration.
+//!
+//! [`Error`] is opaque and one word wide. It answers questions ([`is_timeout`](Error::is_timeout),
+//! [`is_overloaded`](Error::is_overloaded), ...) instead of exposing its variants, so that new
+//! causes can be told apart later without breaking anybody. `Display` prints this level only:
+//! what failed, at which cluster and endpoint, and what to do where that is known; the cause is
+//! under [`source`](std::error::Error::source).
+//!
+//! Each failure of a request carries the response [`Flag`] that Envoy's access log would show,
+//! because that is what operators grep for.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Any error, erased: what bodies and connectors of other crates return.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What went wrong with a request, or why a mesh could not start.
+///
+/// `Send + Sync + 'static`, so a call compiles inside `tokio::spawn`.
+///
+/// ```
+/// # fn handle(error: meshwork::Error) -> http::StatusCode {
+/// if error.is_timeout() {
+///     eprintln!("gave up: {error} ({})", error.flag().map_or("-", |flag| flag.code()));
+/// }
+/// error.status()
+/// # }
+/// ```
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    kind: Kind,
+    place: Place,
+    attempts: u32,
+    cause: Option<BoxError>,
+}
+
+/// Where a request was when it failed.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    cluster: Option<Arc<str>>,
+    endpoint: Option<Arc<str>>,
+}
+
+/// What happened. Private: users ask [`Error`]'s predicates.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub(crate) enum Kind {
+    /// The message body of the peer or of the caller broke off.
+    Body,
+    /// No virtual host or route matches.
+    NoRoute { authority: Arc<str> },
+    /// The host is not in the registry and `REGISTRY_ONLY` forbids to pass it through.
+    Blocked { authority: Arc<str> },
+    /// The route names a cluster that does not exist.
+    NoCluster,
+    /// The cluster has no endpoint that could be picked.
+    NoEndpoint,
+    /// The endpoint could not be connected to.
+    Connect,
+    /// Connecting took longer than the cluster's connect timeout.
+    ConnectTimeout { after: Duration },
+    /// The connection broke after the request was sent, or the peer reset the stream.
+    Reset,
+    /// The peer refused the stream or went away before it looked at the request.
+    Refused,
+    /// A limit of the cluster was reached.
+    Overflow { limit: Limit },
+    /// The route's timeout, or the caller's deadline, ran out.
+    Timeout { after: Duration, whose: Whose },
+    /// One try took longer than the route's per-try timeout.
+    PerTryTimeout { after: Duration },
+    /// No byte moved for the idle timeout.
+    Idle { after: Duration },
+    /// An injected fault.
+    Fault { status: StatusCode, grpc: Option<u32> },
+    /// The mesh, or this side of the connection, is shutting down.
+    Draining,
+    /// The request cannot be sent as it is.
+    Request { why: &'static str },
+    /// The configuration, the target or an argument is wrong.
+    Config { text: Arc<str> },
+}
+
+/// Which limit of a cluster was reached (Envoy's "circuit breaker" thresholds).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Connections (`connectionPool.tcp.maxConnections`).
+    Connections,
+    /// Requests that wait for a connection (`http1MaxPendingRequests`).
+    Pending,
+    /// Requests in flight (`http2MaxRequests`).
+    Requests,
+    /// Retries in flight (`maxRetries`), or the retry budget.
+    Retries,
+}
+
+/// Whose time ran out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Whose {
+    /// The caller's: `grpc-timeout`, a request option, or the inbound request it works for.
+    Caller,
+    /// The route's `timeout`.
+    Route,
+}
+
+/// Envoy's response flags, as far as a client library can raise them.
+///
+/// The letters are those of Envoy's `%RESPONSE_FLAGS%`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Flag {
+    /// `DI`: a delay was injected.
+    DelayInjected,
+    /// `FI`: an abort was injected.
+    FaultInjected,
+    /// `LR`: reset by this side.
+    LocalReset,
+    /// `NC`: the route's cluster does not exist.
+    NoCluster,
+    /// `NR`: no route.
+    NoRoute,
+    /// `SI`: idle for too long.
+    StreamIdle,
+    /// `UC`: the connection to the endpoint ended.
+    UpstreamConnectionTermination,
+    /// `UF`: no connection to the endpoint.
+    UpstreamConnectionFailure,
+    /// `UH`: no healthy endpoint.
+    NoHealthyUpstream,
+    /// `UO`: a limit was reached.
+    UpstreamOverflow,
+    /// `UR`: the endpoint reset the stream.
+    UpstreamRemoteReset,
+    /// `URX`: no retry was left.
+    UpstreamRetryLimitExceeded,
+    /// `UT`: a timeout.
+    UpstreamRequestTimeout,
+}
+
+impl Flag {
+    /// Envoy's letters for this flag.
+    ///
+    /// ```
+    /// assert_eq!(meshwork::Flag::NoRoute.code(), "NR");
+    /// ```
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::DelayInjected => "DI",
+            Self::FaultInjected => "FI",
+            Self::LocalReset => "LR",
+            Self::NoCluster => "NC",
+            Self::NoRoute => "NR",
+            Self::StreamIdle => "SI",
+            Self::UpstreamConnectionTermination => "UC",
+            Self::UpstreamConnectionFailure => "UF",
+            Self::NoHealthyUpstream => "UH",
+            Self::UpstreamOverflow => "UO",
+            Self::UpstreamRemoteReset => "UR",
+            Self::UpstreamRetryLimitExceeded => "URX",
+            Self::UpstreamRequestTimeout => "UT",
+        }
+    }
+}
+
+impl fmt::Display for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { inner: Box::new(Inner { kind, place: Place::default(), attempts: 0, cause: None }) }
+    }
+
+    /// An error about configuration, a target or an argument; `text` says what was found, what is
+    /// allowed and what to do.
+    pub(crate) fn config(text: impl Into<Arc<str>>) -> Self {
+        Self::new(Kind::Config { text: text.into() })
+    }
+
+    pub(crate) fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
+        self.inner.cause = Some(cause.into());
+        self
+    }
+
+    pub(crate) fn at_cluster(mut self, cluster: &Arc<str>) -> Self {
+        self.inner.place.cluster.get_or_insert_with(|| cluster.clone());
+        self
+    }
+
+    pub(crate) fn at_endpoint(mut self, endpoint: &Arc<str>) -> Self {
+        self.inner.place.endpoint.get_or_insert_with(|| endpoint.clone());
+        self
+    }
+
+    /// How many tries were made before this error was the answer.
+    pub(crate) fn after_attempts(mut self, attempts: u32) -> Self {
+        self.inner.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.inner.kind
+    }
+
+    /// Whether time ran out: the caller's deadline, the route's timeout, a per-try, connect or
+    /// idle timeout.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self.inner.kind,
+            Kind::Timeout { .. }
+                | Kind::PerTryTimeout { .. }
+                | Kind::ConnectTimeout { .. }
+                | Kind::Idle { .. }
+        )
+    }
+
+    /// Whether no connection to the endpoint could be made: refused, unreachable, timed out.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self.inner.kind, Kind::Connect | Kind::ConnectTimeout { .. })
+    }
+
+    /// Whether a limit of the cluster was reached; the request was not sent.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        matches!(self.inner.kind, Kind::Overflow { .. })
+    }
+
+    /// Which limit was reached, if that is what happened.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self.inner.kind {
+            Kind::Overflow { limit } => Some(limit),
+            _ => None,
+        }
+    }
+
+    /// Whether the configuration knows no route for the request.
+    #[must_use]
+    pub fn is_no_route(&self) -> bool {
+        matches!(self.inner.kind, Kind::NoRoute { .. } | Kind::Blocked { .. })
+    }
+
+    /// Whether the route led nowhere: its cluster does not exist or has no usable endpoint.
+    #[must_use]
+    pub fn is_no_endpoint(&self) -> bool {
+        matches!(self.inner.kind, Kind::NoCluster | Kind::NoEndpoint)
+    }
+
+    /// Whether the connection broke or the peer reset the stream.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        matches!(self.inner.kind, Kind::Reset | Kind::Refused)
+    }
+
+    /// Whether the failure was injected by a fault policy.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self.inner.kind, Kind::Fault { .. })
+    }
+
+    /// Whether the mesh is shutting down.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        matches!(self.inner.kind, Kind::Draining)
+    }
+
+    /// Whether a configuration, a target or an argument is wrong.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        matches!(self.inner.kind, Kind::Config { .. })
+    }
+
+    /// Whether a message body broke off after the response had begun.
+    #[must_use]
+    pub fn is_body(&self) -> bool {
+        matches!(self.inner.kind, Kind::Body)
+    }
+
+    /// Whether the request certainly was not processed by any endpoint, so that sending it again
+    /// is safe even if it is not idempotent.
+    #[must_use]
+    pub fn is_unprocessed(&self) -> bool {
+        match self.inner.kind {
+            Kind::NoRoute { .. }
+            | Kind::Blocked { .. }
+            | Kind::NoCluster
+            | Kind::NoEndpoint
+            | Kind::Connect
+            | Kind::ConnectTimeout { .. }
+            | Kind::Refused
+            | Kind::Overflow { .. }
+            | Kind::Fault { .. }
+            | Kind::Draining
+            | Kind::Request { .. }
+            | Kind::Config { .. } => true,
+            Kind::Body
+            | Kind::Reset
+            | Kind::Timeout { .. }
+            | Kind::PerTryTimeout { .. }
+            | Kind::Idle { .. } => false,
+        }
+    }
+
+    /// The cluster that the request was on its way to.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&str> {
+        self.inner.place.cluster.as_deref()
+    }
+
+    /// The address of the endpoint that the last try went to.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.inner.place.endpoint.as_deref()
+    }
+
+    /// How many tries were made; 0 if none left this process.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.inner.attempts
+    }
+
+    /// Envoy's response flag for this failure; `None` for errors of configuration and arguments.
+    #[must_use]
+    pub fn flag(&self) -> Option<Flag> {
+        match self.inner.kind {
+            Kind::NoRoute { .. } | Kind::Blocked { .. } => Some(Flag::NoRoute),
+            Kind::NoCluster => Some(Flag::NoCluster),
+            Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
+            Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
+            Kind::Body | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
+            Kind::Refused => Some(Flag::UpstreamRemoteReset),
+            Kind::Overflow { .. } => Some(Flag::UpstreamOverflow),
+            Kind::Timeout { .. } | Kind::PerTryTimeout { .. } => Some(Flag::UpstreamRequestTimeout),
+            Kind::Idle { .. } => Some(Flag::StreamIdle),
+            Kind::Fault { .. } => Some(Flag::FaultInjected),
+            Kind::Draining => Some(Flag::LocalReset),
+            Kind::Request { .. } | Kind::Config { .. } => None,
+        }
+    }
+
+    /// The HTTP status that a sidecar would answer with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self.inner.kind {
+            Kind::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Kind::Blocked { .. } => StatusCode::BAD_GATEWAY,
+            Kind::Timeout { .. } | Kind::PerTryTimeout { .. } | Kind::Idle { .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Kind::Fault { status, .. } => status,
+            Kind::Request { .. } => StatusCode::BAD_REQUEST,
+            Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Body
+            | Kind::NoCluster
+            | Kind::NoEndpoint
+            | Kind::Connect
+            | Kind::ConnectTimeout { .. }
+            | Kind::Reset
+            | Kind::Refused
+            | Kind::Overflow { .. }
+            | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The gRPC status code that a gRPC caller sees for this failure.
+    ///
+    /// 14 UNAVAILABLE for all that a retry elsewhere may cure, 4 DEADLINE_EXCEEDED for all
+    /// timeouts but that of connecting, 13 INTERNAL for wrong requests and configurations.
+    #[must_use]
+    pub fn grpc_status(&self) -> u32 {
+        match self.inner.kind {
+            Kind::Timeout { .. } | Kind::PerTryTimeout { .. } | Kind::Idle { .. } => 4,
+            Kind::Fault { grpc: Some(code), .. } => code,
+            Kind::Fault { status, .. } => grpc_of_http(status),
+            Kind::Request { .. } | Kind::Config { .. } => 13,
+            Kind::Body
+            | Kind::NoRoute { .. }
+            | Kind::Blocked { .. }
+            | Kind::NoCluster
+            | Kind::NoEndpoint
+            | Kind::Connect
+            | Kind::ConnectTimeout { .. }
+            | Kind::Reset
+            | Kind::Refused
+            | Kind::Overflow { .. }
+            | Kind::Draining => 14,
+        }
+    }
+}
+
+/// The gRPC status for an HTTP status (gRPC's `http-grpc-status-mapping.md`).
+pub(crate) fn grpc_of_http(status: StatusCode) -> u32 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.inner.kind {
+            Kind::Body => f.write_str("the message body broke off")?,
+            Kind::NoRoute { authority } => write!(
+                f,
+                "no route for {authority}: no virtual host and route of the mesh match the request"
+            )?,
+            Kind::Blocked { authority } => write!(
+                f,
+                "{authority} is not in the registry and outboundTrafficPolicy REGISTRY_ONLY forbids \
+                 to pass it through; add a Service or ServiceEntry, or set ALLOW_ANY"
+            )?,
+            Kind::NoCluster => f.write_str("the route's cluster does not exist")?,
+            Kind::NoEndpoint => f.write_str("no healthy endpoint")?,
+            Kind::Connect => f.write_str("could not connect")?,
+            Kind::ConnectTimeout { after } => write!(f, "could not connect within {after:?}")?,
+            Kind::Reset => f.write_str("the connection broke before the response")?,
+            Kind::Refused => f.write_str("the peer refused the request unseen")?,
+            Kind::Overflow { limit } => {
+                let (noun, field) = match limit {
+                    Limit::Connections => ("connections", "connectionPool.tcp.maxConnections"),
+                    Limit::Pending => {
+                        ("pending requests", "connectionPool.http.http1MaxPendingRequests")
+                    }
+                    Limit::Requests => ("requests", "connectionPool.http.http2MaxRequests"),
+                    Limit::Retries => ("retries", "connectionPool.http.maxRetries"),
+                };
+                write!(f, "overflow: the limit of {noun} is reached ({field})")?;
+            }
+            Kind::Timeout { after, whose: Whose::Route } => {
+                write!(f, "no response within the route's timeout of {after:?}")?;
+            }
+            Kind::Timeout { after, whose: Whose::Caller } => {
+                write!(f, "no response within the caller's deadline of {after:?}")?;
+            }
+            Kind::PerTryTimeout { after } => {
+                write!(f, "no response within the per-try timeout of {after:?}")?;
+            }
+            Kind::Idle { after } => write!(f, "no byte moved for {after:?}")?,
+            Kind::Fault { status, grpc: None } => write!(f, "injected fault: HTTP {status}")?,
+            Kind::Fault { grpc: Some(code), .. } => {
+                write!(f, "injected fault: gRPC status {code}")?;
+            }
+            Kind::Draining => f.write_str("the mesh is shutting down")?,
+            Kind::Request { why } => write!(f, "the request cannot be sent: {why}")?,
+            Kind::Config { text } => f.write_str(text)?,
+        }
+        if let Some(cluster) = &self.inner.place.cluster {
+            write!(f, " (cluster {cluster}")?;
+            if let Some(endpoint) = &self.inner.place.endpoint {
+                write!(f, ", endpoint {endpoint}")?;
+            }
+            if self.inner.attempts > 1 {
+                write!(f, ", after {} tries", self.inner.attempts)?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.inner.kind)
+            .field("cluster", &self.inner.place.cluster)
+            .field("endpoint", &self.inner.place.endpoint)
+            .field("attempts", &self.inner.attempts)
+            .field("cause", &self.inner.cause)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.cause.as_ref().map(|cause| &**cause as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_is_one_word_and_crosses_threads() {
+        fn spawnable<T: Send + Sync + StdError + 'static>() {}
+        spawnable::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn text_names_cluster_endpoint_and_tries_and_leaves_the_cause_to_source() {
+        let error = Error::new(Kind::Connect)
+            .caused_by(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+            .at_cluster(&"outbound|80|v1|catalog.my-app.svc.cluster.local".into())
+            .at_endpoint(&"10.0.0.1:8080".into())
+            .after_attempts(3);
+        assert_eq!(
+            error.to_string(),
+            "could not connect (cluster outbound|80|v1|catalog.my-app.svc.cluster.local, \
+             endpoint 10.0.0.1:8080, after 3 tries)"
+        );
+        assert_eq!(error.source().unwrap().to_string(), "connection refused");
+        assert!(error.is_connect() && error.is_unprocessed() && !error.is_timeout());
+        assert_eq!(error.flag().unwrap().code(), "UF");
+    }
+
+    #[test]
+    fn every_limit_names_its_field() {
+        for (limit, field) in [
+            (Limit::Connections, "connectionPool.tcp.maxConnections"),
+            (Limit::Pending, "connectionPool.http.http1MaxPendingRequests"),
+            (Limit::Requests, "connectionPool.http.http2MaxRequests"),
+            (Limit::Retries, "connectionPool.http.maxRetries"),
+        ] {
+            let error = Error::new(Kind::Overflow { limit });
+            assert!(error.to_string().contains(field), "{error}");
+            assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(error.limit(), Some(limit));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! A service mesh that a Rust service links instead of running beside.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+
+mod error;
+
+pub use error::{BoxError, Error, Flag, Limit};
