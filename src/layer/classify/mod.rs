@@ -1,0 +1,1 @@
+//! Tells success from failure.
