@@ -22,6 +22,7 @@ pub mod matcher;
 mod number;
 mod origin;
 pub mod outlier;
+mod resources;
 pub mod retry;
 pub mod route;
 
@@ -30,4 +31,5 @@ pub use endpoint::Endpoints;
 pub use listener::Listener;
 pub use number::{Fraction, InvalidFraction, InvalidPercent, Percent};
 pub use origin::Origin;
+pub use resources::Resources;
 pub use route::RouteConfiguration;
