@@ -4,5 +4,7 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
 mod error;
+#[cfg(feature = "yaml")]
+pub mod source;
 
 pub use error::{BoxError, Error, Flag, Limit};
