@@ -8,9 +8,13 @@ mod error;
 pub mod layer;
 pub mod model;
 mod random;
+#[cfg(feature = "yaml")]
+pub mod source;
 #[cfg(feature = "outbound")]
 pub mod transport;
+mod workload;
 
 pub use body::Body;
 pub use error::{BoxError, Error, Flag, Limit};
 pub use random::Random;
+pub use workload::Workload;

@@ -1,0 +1,60 @@
+//! The kinds of objects, as structs that mirror the files.
+//!
+//! The structs are plain: no tagged, untagged or flattened serde forms, because each of them makes
+//! serde buffer values and lose the place they came from. A number has the range of its meaning (a
+//! port is a `u16`), a duration is a [`GoDuration`], and everything that a later check can complain
+//! about is [`Located`](super::Located). What the types cannot say (exclusive fields, weights that
+//! must not all be zero) the `validate` module has checked before an [`Object`] exists.
+//!
+//! `Option` and emptiness mean what they mean in the file: an absent block (`None`) takes the
+//! default, an empty one (`{}`) is a statement.
+
+mod destination_rule;
+mod duration;
+mod http_action;
+mod kubernetes;
+mod load_balancer;
+mod object;
+mod service_entry;
+mod virtual_service;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use destination_rule::{
+    ClientTls, ConnectionPool, DestinationRule, H2UpgradePolicy, Http2Keepalive, HttpPool,
+    LabelSelector, OutlierDetection, PortTrafficPolicy, ProxyProtocol, ProxyProtocolVersion,
+    RetryBudget, Subset, TcpKeepalive, TcpPool, TlsMode, TrafficPolicy, Tunnel,
+};
+pub use duration::{GoDuration, NotADuration};
+pub use http_action::{
+    CorsPolicy, Delegate, DirectResponse, FaultAbort, FaultDelay, FaultInjection, HeaderOperations,
+    Mirror, Percent, Redirect, RedirectPort, RegexRewrite, ResponseBody, Retries, Rewrite,
+    UnmatchedPreflights,
+};
+pub use kubernetes::{
+    Container, ContainerPort, Controller, EndpointAddress, EndpointConditions, EndpointGroup,
+    EndpointPort, EndpointSlice, Endpoints, IpAddress, Namespace, Pod, PodCondition, PodMetadata,
+    PodSelector, PodSpec, PodStatus, PodTemplate, Service, ServiceAccount, ServicePort,
+    SliceEndpoint, TargetPort, TargetRef, Workload,
+};
+pub use load_balancer::{
+    ConsistentHash, CookieAttribute, Distribute, Failover, HashCookie, LoadBalancer,
+    LocalitySetting, Maglev, RingHash, SimpleBalancer, Warmup, ZoneAwareSetting,
+};
+pub use object::{Kind, Meta, Object};
+pub use service_entry::{
+    Location, Resolution, ServiceEntry, ServiceEntryPort, WorkloadEntry, WorkloadLabels,
+};
+pub use virtual_service::{
+    Destination, Headers, HttpMatch, HttpRoute, HttpRouteDestination, RouteDestination,
+    StringMatch, TcpMatch, TcpRoute, TlsMatch, TlsRoute, VirtualService,
+};
+
+/// A port of a service by its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PortSelector {
+    /// The number, from 1.
+    pub number: u16,
+}

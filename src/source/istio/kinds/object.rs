@@ -1,0 +1,101 @@
+//! One object of the configuration: what it is called, where it was written, what it says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{
+    DestinationRule, EndpointSlice, Endpoints, Namespace, Pod, Service, ServiceAccount,
+    ServiceEntry, VirtualService, Workload, WorkloadEntry,
+};
+use crate::source::istio::fault::ObjectRef;
+
+/// One valid object. [`read`](crate::source::istio::read) makes them; there are none with faults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Name, namespace, labels.
+    pub meta: Meta,
+    /// The file that it was written in, as its path was given.
+    pub file: Arc<str>,
+    /// Number of the document in the file, from 1; items of a `List` share that of the list.
+    pub document: u32,
+    /// Line of its first field, from 1.
+    pub line: u32,
+    /// What it says.
+    pub kind: Kind,
+}
+
+impl Object {
+    /// Kind, namespace and name, for messages and for finding duplicates.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef {
+        ObjectRef {
+            kind: self.kind.name().into(),
+            namespace: Arc::clone(&self.meta.namespace),
+            name: Arc::clone(&self.meta.name),
+        }
+    }
+}
+
+/// The `metadata` of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Meta {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its namespace; `default` when the file names none, empty for a `Namespace` itself.
+    pub namespace: Arc<str>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// `creationTimestamp` in the form `2026-01-31T12:00:00Z`, whose order as text is its order in
+    /// time; absent in most files.
+    pub creation: Option<Arc<str>>,
+}
+
+/// What an object says.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `networking.istio.io` DestinationRule.
+    DestinationRule(Box<DestinationRule>),
+    /// `discovery.k8s.io` EndpointSlice.
+    EndpointSlice(Box<EndpointSlice>),
+    /// Kubernetes Endpoints.
+    Endpoints(Box<Endpoints>),
+    /// Kubernetes Namespace.
+    Namespace(Box<Namespace>),
+    /// Kubernetes Pod.
+    Pod(Box<Pod>),
+    /// Kubernetes Service.
+    Service(Box<Service>),
+    /// Kubernetes ServiceAccount.
+    ServiceAccount(Box<ServiceAccount>),
+    /// `networking.istio.io` ServiceEntry.
+    ServiceEntry(Box<ServiceEntry>),
+    /// `networking.istio.io` VirtualService.
+    VirtualService(Box<VirtualService>),
+    /// `apps` Deployment, StatefulSet, ReplicaSet or DaemonSet.
+    Workload(Box<Workload>),
+    /// `networking.istio.io` WorkloadEntry.
+    WorkloadEntry(Box<WorkloadEntry>),
+}
+
+impl Kind {
+    /// The `kind` in its YAML.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::DestinationRule(_) => "DestinationRule",
+            Self::EndpointSlice(_) => "EndpointSlice",
+            Self::Endpoints(_) => "Endpoints",
+            Self::Namespace(_) => "Namespace",
+            Self::Pod(_) => "Pod",
+            Self::Service(_) => "Service",
+            Self::ServiceAccount(_) => "ServiceAccount",
+            Self::ServiceEntry(_) => "ServiceEntry",
+            Self::VirtualService(_) => "VirtualService",
+            Self::Workload(workload) => workload.controller.kind(),
+            Self::WorkloadEntry(_) => "WorkloadEntry",
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! YAML text as a located tree.
+
+mod located;
+
+pub use located::Located;

@@ -1,0 +1,8 @@
+//! How configuration arrives: sources that turn the outside's text or bytes into validated values.
+//!
+//! A source knows the wire format of its outside and nothing of requests: `outbound` never imports
+//! it. What leaves a source is either a value that holds all its rules or a list of faults that
+//! say where the text is wrong; nothing is half accepted, so that the last good configuration can
+//! stay in force while somebody fixes the text.
+
+pub mod istio;
