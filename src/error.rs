@@ -80,7 +80,10 @@ pub(crate) enum Kind {
     /// No byte moved for the idle timeout.
     Idle { after: Duration },
     /// An injected fault.
-    Fault { status: StatusCode, grpc: Option<u32> },
+    Fault {
+        status: StatusCode,
+        grpc: Option<u32>,
+    },
     /// The mesh, or this side of the connection, is shutting down.
     Draining,
     /// The request cannot be sent as it is.
@@ -180,7 +183,14 @@ impl fmt::Display for Flag {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { inner: Box::new(Inner { kind, place: Place::default(), attempts: 0, cause: None }) }
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                place: Place::default(),
+                attempts: 0,
+                cause: None,
+            }),
+        }
     }
 
     /// An error about configuration, a target or an argument; `text` says what was found, what is
@@ -195,12 +205,18 @@ impl Error {
     }
 
     pub(crate) fn at_cluster(mut self, cluster: &Arc<str>) -> Self {
-        self.inner.place.cluster.get_or_insert_with(|| cluster.clone());
+        self.inner
+            .place
+            .cluster
+            .get_or_insert_with(|| cluster.clone());
         self
     }
 
     pub(crate) fn at_endpoint(mut self, endpoint: &Arc<str>) -> Self {
-        self.inner.place.endpoint.get_or_insert_with(|| endpoint.clone());
+        self.inner
+            .place
+            .endpoint
+            .get_or_insert_with(|| endpoint.clone());
         self
     }
 
@@ -384,7 +400,9 @@ impl Error {
     pub fn grpc_status(&self) -> u32 {
         match self.inner.kind {
             Kind::Timeout { .. } | Kind::PerTryTimeout { .. } | Kind::Idle { .. } => 4,
-            Kind::Fault { grpc: Some(code), .. } => code,
+            Kind::Fault {
+                grpc: Some(code), ..
+            } => code,
             Kind::Fault { status, .. } => grpc_of_http(status),
             Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
@@ -436,18 +454,25 @@ impl fmt::Display for Error {
             Kind::Overflow { limit } => {
                 let (noun, field) = match limit {
                     Limit::Connections => ("connections", "connectionPool.tcp.maxConnections"),
-                    Limit::Pending => {
-                        ("pending requests", "connectionPool.http.http1MaxPendingRequests")
-                    }
+                    Limit::Pending => (
+                        "pending requests",
+                        "connectionPool.http.http1MaxPendingRequests",
+                    ),
                     Limit::Requests => ("requests", "connectionPool.http.http2MaxRequests"),
                     Limit::Retries => ("retries", "connectionPool.http.maxRetries"),
                 };
                 write!(f, "overflow: the limit of {noun} is reached ({field})")?;
             }
-            Kind::Timeout { after, whose: Whose::Route } => {
+            Kind::Timeout {
+                after,
+                whose: Whose::Route,
+            } => {
                 write!(f, "no response within the route's timeout of {after:?}")?;
             }
-            Kind::Timeout { after, whose: Whose::Caller } => {
+            Kind::Timeout {
+                after,
+                whose: Whose::Caller,
+            } => {
                 write!(f, "no response within the caller's deadline of {after:?}")?;
             }
             Kind::PerTryTimeout { after } => {
@@ -455,7 +480,9 @@ impl fmt::Display for Error {
             }
             Kind::Idle { after } => write!(f, "no byte moved for {after:?}")?,
             Kind::Fault { status, grpc: None } => write!(f, "injected fault: HTTP {status}")?,
-            Kind::Fault { grpc: Some(code), .. } => {
+            Kind::Fault {
+                grpc: Some(code), ..
+            } => {
                 write!(f, "injected fault: gRPC status {code}")?;
             }
             Kind::Draining => f.write_str("the mesh is shutting down")?,
@@ -490,7 +517,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.cause.as_ref().map(|cause| &**cause as &(dyn StdError + 'static))
+        self.inner
+            .cause
+            .as_ref()
+            .map(|cause| &**cause as &(dyn StdError + 'static))
     }
 }
 
@@ -526,7 +556,10 @@ mod tests {
     fn every_limit_names_its_field() {
         for (limit, field) in [
             (Limit::Connections, "connectionPool.tcp.maxConnections"),
-            (Limit::Pending, "connectionPool.http.http1MaxPendingRequests"),
+            (
+                Limit::Pending,
+                "connectionPool.http.http1MaxPendingRequests",
+            ),
             (Limit::Requests, "connectionPool.http.http2MaxRequests"),
             (Limit::Retries, "connectionPool.http.maxRetries"),
         ] {
