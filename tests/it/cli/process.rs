@@ -1,10 +1,14 @@
 //! Child processes that end with their test.
 
 use std::net::SocketAddr;
-use std::process::{ExitStatus, Output, Stdio};
+#[cfg(unix)]
+use std::process::ExitStatus;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+#[cfg(unix)]
+use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// How long a child may take for what takes it milliseconds, on a loaded machine.
@@ -57,6 +61,7 @@ impl Echo {
     }
 
     /// Sends SIGTERM.
+    #[cfg(unix)]
     pub(super) async fn terminate(&self) {
         let id = self.child.id().expect("it runs").to_string();
         let kill = Command::new("sh")
@@ -67,6 +72,7 @@ impl Echo {
     }
 
     /// Waits for the end; the exit status and what it said on stderr.
+    #[cfg(unix)]
     pub(super) async fn end(mut self) -> (ExitStatus, String) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait());
         let status = status

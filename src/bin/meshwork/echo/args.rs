@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::StatusCode;
+use meshwork::Random;
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -105,9 +106,7 @@ impl Args {
 /// The address cannot be listened on, or signals cannot be awaited.
 #[tokio::main]
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let dice = args
-        .seed
-        .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+    let dice = args.seed.map_or_else(Random::from_entropy, Random::seeded);
     let options = Options {
         behaviour: Arc::new(Behaviour::new(args.conduct(), dice)),
         drain: args.drain,

@@ -6,10 +6,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
+use meshwork::Random;
 use tokio::sync::watch;
 use tonic::Code;
 
@@ -25,8 +25,8 @@ impl Share {
     /// No request.
     pub(crate) const NONE: Self = Self(0.0);
 
-    fn hits(self, rng: &mut fastrand::Rng) -> bool {
-        rng.f64() < self.0
+    fn hits(self, dice: &Random) -> bool {
+        dice.unit() < self.0
     }
 }
 
@@ -92,16 +92,15 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(crate) struct Behaviour {
     conduct: watch::Sender<Conduct>,
-    // Held for two draws; requests of one echo share one sequence, so that a seed fixes it.
-    dice: Mutex<fastrand::Rng>,
+    dice: Random,
 }
 
 impl Behaviour {
     /// A behaviour that starts with `conduct` and rolls `dice`.
-    pub(crate) fn new(conduct: Conduct, dice: fastrand::Rng) -> Self {
+    pub(crate) fn new(conduct: Conduct, dice: Random) -> Self {
         Self {
             conduct: watch::Sender::new(conduct),
-            dice: Mutex::new(dice),
+            dice,
         }
     }
 
@@ -124,10 +123,10 @@ impl Behaviour {
     /// the other as it was.
     pub(super) fn decide(&self) -> (Duration, Fate) {
         let conduct = *self.conduct.borrow();
-        let (reset, fail) = {
-            let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-            (conduct.reset.hits(&mut dice), conduct.fail.hits(&mut dice))
-        };
+        let (reset, fail) = (
+            conduct.reset.hits(&self.dice),
+            conduct.fail.hits(&self.dice),
+        );
         let fate = if reset {
             Fate::Reset
         } else if fail {
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     fn fates(conduct: Conduct, seed: u64) -> Vec<Fate> {
-        let behaviour = Behaviour::new(conduct, fastrand::Rng::with_seed(seed));
+        let behaviour = Behaviour::new(conduct, Random::seeded(seed));
         (0..2_000).map(|_| behaviour.decide().1).collect()
     }
 

@@ -255,7 +255,7 @@ mod tests {
     async fn behaviour_changes_while_serving() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let dice = fastrand::Rng::with_seed(1);
+        let dice = meshwork::Random::seeded(1);
         let behaviour = Arc::new(Behaviour::new(Conduct::default(), dice));
         let options = Options {
             name: "v1".into(),
