@@ -53,6 +53,8 @@ async fn sigterm_finishes_what_is_in_flight_and_ends() {
         .await
         .expect_err("the port is closed");
 
+    // That it ends here, without being cut, is the drain; `connection: close` is only promised to
+    // answers that begin after the connection has heard of it, which this one may just miss.
     halfway.write_all(b"ok").await.expect("it is sent");
     let mut answer = String::new();
     halfway
@@ -60,7 +62,6 @@ async fn sigterm_finishes_what_is_in_flight_and_ends() {
         .await
         .expect("an answer, and the end");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("connection: close"), "{answer}");
     ask.send(text("after")).await.expect("the stream is open");
     let last = answers.message().await.expect("OK").expect("an answer");
     assert_eq!(last.message, "after");
