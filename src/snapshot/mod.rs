@@ -1,0 +1,155 @@
+//! A configuration that is in force: all names resolved, all machinery running.
+//!
+//! The model names things; a [`Snapshot`] holds them. [`link`](link::link) turns one into the
+//! other: every route gets the clusters it names, every cluster its endpoints, its limits and its
+//! detector. What already runs is kept where an edit does not concern it, so that counters,
+//! ejections and connections survive. The result is immutable and is swapped in by one atomic
+//! store ([`Live`]); a request loads it once and sees nothing of a later edit.
+//!
+//! Rejected: a cluster map that is edited in place (a request could see the new route and the old
+//! cluster) and a lock around the whole (it would stand on the path of every request).
+
+mod cluster;
+mod link;
+mod stats;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use http::HeaderValue;
+use http::uri::Authority;
+
+use crate::layer::fault::Injector;
+use crate::layer::retry;
+use crate::model::{self, Resources};
+use crate::name::Target;
+
+pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
+pub(crate) use link::{Environment, link};
+pub use stats::{ClusterStats, EndpointStats, Stats};
+pub(crate) use table::lower;
+use table::Table;
+
+/// One configuration in force.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Counts the configurations of this mesh, from 1; 0 is "none yet".
+    pub(crate) generation: u64,
+    /// What it was linked from.
+    pub(crate) resources: Arc<Resources>,
+    listeners: HashMap<Arc<str>, Arc<Table>>,
+    /// Virtual hosts by the port that the caller dials.
+    ports: HashMap<u16, Arc<Table>>,
+    /// The ports of each host, for targets that name none.
+    hosts: HashMap<Box<str>, Vec<u16>>,
+    clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// Virtual hosts by name and identity, so that the next link can keep them.
+    linked: Vec<Arc<VirtualHost>>,
+}
+
+/// A virtual host whose routes lead to clusters.
+#[derive(Debug)]
+pub(crate) struct VirtualHost {
+    pub(crate) model: Arc<model::route::VirtualHost>,
+    pub(crate) routes: Vec<Arc<Route>>,
+}
+
+/// A route, ready to be taken.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) model: Arc<model::route::Route>,
+    /// One for each destination of a forwarding route, in order; `None`: it does not exist.
+    pub(crate) clusters: Vec<Option<Arc<Cluster>>>,
+    /// Compiled, if the route retries.
+    pub(crate) retry: Option<retry::Policy>,
+    /// Running, if the route injects faults.
+    pub(crate) fault: Option<Arc<Injector>>,
+    /// What the callee is told of the time it has, made once so that no request formats it.
+    pub(crate) expected: Option<Expected>,
+}
+
+/// The headers that tell a callee how long its caller will wait.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Expected {
+    pub(crate) timeout: std::time::Duration,
+    /// `x-envoy-expected-rq-timeout-ms`.
+    pub(crate) envoy: HeaderValue,
+    /// `grpc-timeout`.
+    pub(crate) grpc: HeaderValue,
+}
+
+impl Snapshot {
+    /// A configuration that knows nobody.
+    pub(crate) fn empty() -> Self {
+        Self {
+            generation: 0,
+            resources: Arc::default(),
+            listeners: HashMap::new(),
+            ports: HashMap::new(),
+            hosts: HashMap::new(),
+            clusters: HashMap::new(),
+            linked: Vec::new(),
+        }
+    }
+
+    /// The virtual host that a channel's target names.
+    pub(crate) fn target(&self, target: &Target) -> Option<&Arc<VirtualHost>> {
+        match target {
+            Target::Listener { name, authority } => {
+                self.listeners.get(name)?.find(authority.as_str())
+            }
+            Target::Host { host, port, .. } => {
+                let port = port.unwrap_or_else(|| self.sole_port(host));
+                self.ports.get(&port)?.find(host)
+            }
+        }
+    }
+
+    /// The virtual host for the authority of a plain request.
+    pub(crate) fn authority(
+        &self,
+        authority: &Authority,
+        default_port: u16,
+    ) -> Option<&Arc<VirtualHost>> {
+        let port = authority.port_u16().unwrap_or(default_port);
+        self.ports.get(&port)?.find(authority.host())
+    }
+
+    fn sole_port(&self, host: &str) -> u16 {
+        match self.hosts.get(host).map(Vec::as_slice) {
+            Some([port]) => *port,
+            Some(_) | None => 80,
+        }
+    }
+
+    /// All clusters, in no order.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+}
+
+/// The configuration in force, for all who send requests.
+#[derive(Debug)]
+pub(crate) struct Live {
+    current: ArcSwap<Snapshot>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+        }
+    }
+
+    /// The configuration as of now. Called once for each request: two loads could differ.
+    pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// Puts a configuration in force and returns the one before.
+    pub(crate) fn store(&self, next: Snapshot) -> Arc<Snapshot> {
+        self.current.swap(Arc::new(next))
+    }
+}
