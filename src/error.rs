@@ -442,7 +442,7 @@ impl Error {
 /// Whether a refused connection is among the causes; the depth is bounded, because a foreign chain
 /// may be any length.
 fn refused(error: &(dyn StdError + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |&error| error.source())
         .take(16)
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
         .any(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
