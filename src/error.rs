@@ -113,6 +113,8 @@ pub enum Limit {
 pub(crate) enum Whose {
     /// The caller's: `grpc-timeout`, a request option, or the inbound request it works for.
     Caller,
+    /// A timeout layer's, in a stack without routes.
+    Layer,
     /// The route's `timeout`.
     Route,
 }
@@ -496,6 +498,12 @@ impl fmt::Display for Error {
                 whose: Whose::Route,
             } => {
                 write!(f, "no response within the route's timeout of {after:?}")?;
+            }
+            Kind::Timeout {
+                after,
+                whose: Whose::Layer,
+            } => {
+                write!(f, "no response within the timeout of {after:?}")?;
             }
             Kind::Timeout {
                 after,
