@@ -199,6 +199,14 @@ impl Error {
         Self::new(Kind::Config { text: text.into() })
     }
 
+    /// The error of an inner service: one of ours passes unchanged, any other becomes the cause.
+    pub(crate) fn from_inner(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(own) => *own,
+            Err(foreign) => Self::new(Kind::Reset).caused_by(foreign),
+        }
+    }
+
     pub(crate) fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
         self.inner.cause = Some(cause.into());
         self
