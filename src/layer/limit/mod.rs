@@ -444,7 +444,7 @@ mod tests {
                     let random = crate::Random::seeded(caller);
                     let mut held = Vec::new();
                     for _ in 0..5_000 {
-                        match random.below(3) {
+                        match random.below(64) {
                             0 => held.clear(),
                             _ => held.extend(limits.request().ok()),
                         }
