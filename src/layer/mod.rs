@@ -19,6 +19,7 @@ pub mod balance;
 pub mod classify;
 pub mod deadline;
 pub mod fault;
+pub mod held;
 pub mod limit;
 pub mod outlier;
 pub mod retry;
