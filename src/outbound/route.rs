@@ -7,14 +7,12 @@ use http::{HeaderMap, Request, Uri};
 
 use crate::body::Body;
 use crate::error::{Error, Kind};
-use crate::layer::deadline::Deadline;
 use crate::model::matcher::RequestView;
 use crate::model::route::{Action, Destination, Forward, HeaderChanges};
 use crate::name::Target;
 use crate::random::Random;
 use crate::snapshot::{Cluster, Route, VirtualHost};
 
-use super::answer::Dialect;
 use super::{Core, rewrite};
 
 /// What decides about the virtual host.
@@ -155,8 +153,6 @@ impl Chosen {
     pub(crate) fn prepare(
         &self,
         forward: &Forward,
-        deadline: &Deadline,
-        dialect: Dialect,
         request: &mut Request<Body>,
     ) -> Result<(), Error> {
         let authority = forward.authority_rewrite.as_ref().unwrap_or(&self.authority);
@@ -164,7 +160,6 @@ impl Chosen {
         *request.uri_mut() = rewrite::uri(uri, forward.path_rewrite.as_ref(), authority)?;
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);
-        self.tell_time(deadline, dialect, headers);
         // Envoy's order: the most specific first, so that the route has the last word.
         for changes in self.changes() {
             rewrite::headers(&changes.request, headers);
@@ -182,29 +177,6 @@ impl Chosen {
     fn changes(&self) -> impl Iterator<Item = &HeaderChanges> {
         let destination = self.destination().map(|destination| &destination.headers);
         destination.into_iter().chain([&self.route.model.headers])
-    }
-
-    /// Tells the callee how long it has: the shorter of what the route gives one try and what is
-    /// left for all of them.
-    fn tell_time(&self, deadline: &Deadline, dialect: Dialect, headers: &mut HeaderMap) {
-        let left = deadline.remaining(tokio::time::Instant::now());
-        let made = self
-            .route
-            .expected
-            .as_ref()
-            .filter(|made| !deadline.is_callers() || left.is_none_or(|left| made.timeout <= left));
-        let (envoy, grpc) = match (made, left) {
-            (Some(made), _) => (made.envoy.clone(), made.grpc.clone()),
-            (None, Some(left)) => (
-                crate::layer::deadline::milliseconds(left),
-                crate::layer::deadline::grpc_timeout(left),
-            ),
-            (None, None) => return,
-        };
-        match dialect {
-            Dialect::Grpc => headers.insert("grpc-timeout", grpc),
-            Dialect::Http => headers.insert("x-envoy-expected-rq-timeout-ms", envoy),
-        };
     }
 
     /// Adds where the request was on its way to.

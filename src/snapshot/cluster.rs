@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::layer::balance::{Balancer, Candidate};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
-use crate::layer::outlier::{Detector, Event, Host};
+use crate::layer::outlier::{Detector, Event, Host, Swept};
 use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
@@ -32,6 +32,8 @@ pub(crate) struct Running {
     pub(crate) limits: Arc<Limits>,
     pub(crate) quota: Quota,
     pub(crate) detector: Detector,
+    /// When the detector swept last. Locked by the one task that sweeps.
+    pub(crate) swept: Mutex<Option<Instant>>,
     pub(crate) counters: Counters,
 }
 
@@ -66,7 +68,7 @@ pub(crate) struct Counters {
     pub(crate) retries_denied: AtomicU64,
     pub(crate) overflows: AtomicU64,
     pub(crate) ejections: AtomicU64,
-    pub(crate) restorations: AtomicU64,
+    pub(crate) readmissions: AtomicU64,
 }
 
 impl Candidate for Member {
@@ -99,36 +101,47 @@ impl Cluster {
     }
 
     /// Runs the detector's sweep if it is due; returns when the next one is, if it ever is.
+    ///
+    /// A new policy keeps the phase of the sweeps that went before (gRPC A50).
     pub(crate) fn sweep(&self, now: Instant, random: &Random) -> Option<Instant> {
-        let detector = &self.running.detector;
-        let due = detector.next_sweep(now)?;
+        let interval = self.running.detector.interval()?;
+        let mut swept = lock(&self.running.swept);
+        let due = swept.get_or_insert(now).checked_add(interval)?;
         if due > now {
             return Some(due);
         }
+        *swept = Some(now);
+        drop(swept);
         let members = self.balancer.members();
         let hosts = members.iter().map(|member| &*member.endpoint.host);
-        for (index, event) in detector.sweep(hosts, now, random) {
-            self.tell(&event, &members[index].endpoint.label);
+        for Swept { index, event } in self.running.detector.sweep(hosts, now, random) {
+            if let Some(member) = members.get(index) {
+                self.tell(&event, &member.endpoint.label);
+            }
         }
-        detector.next_sweep(now)
+        now.checked_add(interval)
+    }
+
+    /// Lets go of all connections: requests under way finish, no new one is taken.
+    pub(crate) fn retire(&self) {
+        for member in self.balancer.members() {
+            member.endpoint.connections.retire();
+        }
     }
 
     fn tell(&self, event: &Event, endpoint: &str) {
-        let counters = &self.running.counters;
+        let cluster = &*self.model.name;
         match event {
-            Event::Ejected { cause, until, .. } => {
-                counters.ejections.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(
-                    cluster = &*self.model.name,
-                    endpoint,
-                    ?cause,
-                    seconds = until.saturating_duration_since(Instant::now()).as_secs_f64(),
-                    "endpoint ejected"
-                );
+            Event::Ejected { cause, time } => {
+                self.running.counters.ejections.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(cluster, endpoint, ?cause, ?time, "endpoint ejected");
             }
-            Event::Restored => {
-                counters.restorations.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(cluster = &*self.model.name, endpoint, "endpoint restored");
+            Event::Readmitted => {
+                self.running.counters.readmissions.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(cluster, endpoint, "endpoint readmitted");
+            }
+            Event::Spared { cause, reason } => {
+                tracing::debug!(cluster, endpoint, ?cause, ?reason, "failing endpoint spared");
             }
         }
     }
@@ -165,4 +178,8 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

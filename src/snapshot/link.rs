@@ -1,13 +1,11 @@
 //! From a set of resources to a snapshot.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use http::HeaderValue;
-
 use crate::layer::balance::Balancer;
-use crate::layer::deadline;
+use crate::layer::deadline::Announcement;
 use crate::layer::fault::Injector;
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Host};
@@ -22,7 +20,7 @@ use crate::transport::{Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::table::Table;
-use super::{Expected, Route, Snapshot, VirtualHost};
+use super::{Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
 #[derive(Clone)]
@@ -104,7 +102,7 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
         if new.is_some_and(|new| Arc::ptr_eq(new, old)) {
             continue;
         }
-        let kept: std::collections::HashSet<*const Connections> = new
+        let kept: HashSet<*const Connections> = new
             .map(|new| new.balancer.members())
             .unwrap_or_default()
             .iter()
@@ -169,7 +167,7 @@ impl Linker<'_> {
     }
 
     fn route(&self, model: &Arc<model::route::Route>, old: Option<&Arc<Route>>) -> Arc<Route> {
-        let (clusters, retry, expected) = match &model.action {
+        let (clusters, retry, announced) = match &model.action {
             Action::Forward(forward) => (
                 forward
                     .destinations
@@ -178,7 +176,7 @@ impl Linker<'_> {
                     .map(|one| self.clusters.get(&one.cluster).cloned())
                     .collect(),
                 forward.retry.as_ref().map(retry::Policy::new),
-                expected(forward),
+                announced(forward),
             ),
             Action::Direct(_) | Action::Redirect(_) => (Vec::new(), None, None),
         };
@@ -192,23 +190,36 @@ impl Linker<'_> {
             clusters,
             retry,
             fault,
-            expected,
+            announced,
         })
     }
 }
 
-/// The callee is told the per-try timeout if there is one, otherwise the route's (Envoy's rule).
-fn expected(forward: &model::route::Forward) -> Option<Expected> {
+/// The callee is told the per-try timeout if that is shorter than the route's (Envoy's rule).
+fn announced(forward: &model::route::Forward) -> Option<Announcement> {
     let per_try = forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
-    let timeout = match (per_try, forward.timeout) {
-        (Some(per_try), Some(route)) => per_try.min(route),
-        (one, other) => one.or(other)?,
+    let shorter = match (per_try, forward.timeout) {
+        (Some(per_try), Some(route)) => Some(per_try.min(route)),
+        (one, other) => one.or(other),
     };
-    Some(Expected {
-        timeout,
-        envoy: HeaderValue::from(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        grpc: deadline::grpc_timeout(timeout),
-    })
+    shorter.map(Announcement::new)
+}
+
+/// A route with a cluster of its own, outside of any configuration.
+pub(crate) fn stand_alone(
+    route: model::route::Route,
+    model: model::Cluster,
+    endpoints: model::Endpoints,
+    environment: &Environment,
+) -> Arc<Route> {
+    let cluster = cluster(None, &Arc::new(model), Some(&Arc::new(endpoints)), environment);
+    let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
+    let linker = Linker {
+        clusters: &clusters,
+        before: HashMap::new(),
+        done: HashMap::new(),
+    };
+    linker.route(&Arc::new(route), None)
 }
 
 fn cluster(
@@ -233,16 +244,15 @@ fn cluster(
             limits: Arc::new(Limits::new(&model.limits)),
             quota: Quota::new(&model.limits.retries),
             detector: Detector::new(model.outlier.clone()),
+            swept: Mutex::default(),
             counters: Counters::default(),
         }),
     };
     let members = members(old, model, endpoints, &running, environment);
-    if let Some(old) = old {
-        running.detector.set(
-            model.outlier.clone(),
-            members.iter().map(|member| &*member.endpoint.host),
-        );
-        let _ = old;
+    enroll(old, &members, &running.detector);
+    if old.is_some_and(|old| old.model.outlier != model.outlier) {
+        let hosts = members.iter().map(|member| &*member.endpoint.host);
+        running.detector.set(model.outlier.clone(), hosts);
     }
     let balancer = match old {
         Some(old) => old.balancer.succeed(model.balancing, model.panic_threshold, members),
@@ -259,6 +269,22 @@ fn cluster(
         balancer,
         running,
     })
+}
+
+/// Tells the detector who is there now and who has left.
+fn enroll(old: Option<&Arc<Cluster>>, members: &[Arc<Member>], detector: &Detector) {
+    for member in members {
+        detector.join(&member.endpoint.host);
+    }
+    let staying: HashSet<*const Host> = members
+        .iter()
+        .map(|member| Arc::as_ptr(&member.endpoint.host))
+        .collect();
+    for member in old.map(|old| old.balancer.members()).unwrap_or_default() {
+        if !staying.contains(&Arc::as_ptr(&member.endpoint.host)) {
+            detector.leave(&member.endpoint.host);
+        }
+    }
 }
 
 /// The members of the first priority that has endpoints, each with its running endpoint.

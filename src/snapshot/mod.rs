@@ -15,19 +15,20 @@ mod stats;
 mod table;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use http::HeaderValue;
 use http::uri::Authority;
 
+use crate::layer::deadline::Announcement;
 use crate::layer::fault::Injector;
 use crate::layer::retry;
 use crate::model::{self, Resources};
 use crate::name::Target;
 
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
-pub(crate) use link::{Environment, link};
+pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 pub(crate) use table::lower;
 use table::Table;
@@ -57,7 +58,6 @@ pub(crate) struct VirtualHost {
 }
 
 /// A route, ready to be taken.
-#[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) model: Arc<model::route::Route>,
     /// One for each destination of a forwarding route, in order; `None`: it does not exist.
@@ -66,18 +66,8 @@ pub(crate) struct Route {
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Arc<Injector>>,
-    /// What the callee is told of the time it has, made once so that no request formats it.
-    pub(crate) expected: Option<Expected>,
-}
-
-/// The headers that tell a callee how long its caller will wait.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Expected {
-    pub(crate) timeout: std::time::Duration,
-    /// `x-envoy-expected-rq-timeout-ms`.
-    pub(crate) envoy: HeaderValue,
-    /// `grpc-timeout`.
-    pub(crate) grpc: HeaderValue,
+    /// What the callee is told of the time it has, if the route says.
+    pub(crate) announced: Option<Announcement>,
 }
 
 impl Snapshot {
@@ -151,5 +141,13 @@ impl Live {
     /// Puts a configuration in force and returns the one before.
     pub(crate) fn store(&self, next: Snapshot) -> Arc<Snapshot> {
         self.current.swap(Arc::new(next))
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("name", &self.model.name)
+            .finish_non_exhaustive()
     }
 }

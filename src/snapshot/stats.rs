@@ -38,7 +38,7 @@ pub struct ClusterStats {
     /// Endpoints that were ejected.
     pub ejections: u64,
     /// Endpoints that came back.
-    pub restorations: u64,
+    pub readmissions: u64,
     /// Requests in flight now.
     pub active_requests: u32,
     /// Connections now, those being dialled included.
@@ -104,10 +104,10 @@ impl Cluster {
             retries_denied: read(&counters.retries_denied),
             overflows: read(&counters.overflows),
             ejections: read(&counters.ejections),
-            restorations: read(&counters.restorations),
+            readmissions: read(&counters.readmissions),
             active_requests: limits.active_requests(),
-            connections: limits.active_connections(),
-            pending: limits.active_pending(),
+            connections: limits.connections(),
+            pending: limits.pending_requests(),
             endpoints: endpoints.collect(),
         }
     }

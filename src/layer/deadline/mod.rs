@@ -42,6 +42,7 @@ pub use context::Context;
 pub use future::ResponseFuture;
 pub use layer::DeadlineLayer;
 pub use service::WithDeadline;
+pub(crate) use wire::Announcement;
 pub use wire::{Asked, Malformed, Override, parse_grpc_timeout};
 
 /// The moment after which nobody waits any more, or none.

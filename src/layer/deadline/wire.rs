@@ -121,13 +121,52 @@ impl Deadline {
             return;
         };
         headers.insert(EXPECTED, number(remaining.as_millis().max(1), None));
-        if headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-        {
+        if is_grpc(headers) {
             headers.insert(GRPC_TIMEOUT, grpc_timeout(remaining));
         }
     }
+}
+
+/// What a callee is told of a fixed time, made once so that no request formats it.
+///
+/// ```text
+/// x-envoy-expected-rq-timeout-ms: 2000
+/// grpc-timeout: 2000000u
+/// ```
+#[derive(Clone, Debug)]
+pub(crate) struct Announcement {
+    after: Duration,
+    expected: HeaderValue,
+    grpc: HeaderValue,
+}
+
+impl Announcement {
+    pub(crate) fn new(after: Duration) -> Self {
+        Self {
+            after,
+            expected: number(after.as_millis().max(1), None),
+            grpc: grpc_timeout(after),
+        }
+    }
+
+    /// The time that it announces.
+    pub(crate) fn after(&self) -> Duration {
+        self.after
+    }
+
+    /// Writes it; no allocation but for room in the map.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(EXPECTED, self.expected.clone());
+        if is_grpc(headers) {
+            headers.insert(GRPC_TIMEOUT, self.grpc.clone());
+        }
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A `grpc-timeout` that is none.
