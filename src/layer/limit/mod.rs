@@ -42,10 +42,12 @@ mod layer;
 mod service;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::error::{Error, Kind, Limit};
 use crate::model;
@@ -173,9 +175,8 @@ impl Limits {
     /// Cancel-safe: a wake-up that a dropped waiter had received goes to the next one.
     pub async fn connection_when_free(self: &Arc<Self>) -> Permit {
         loop {
-            let mut released = std::pin::pin!(self.released.notified());
             // In line before looking, so that no release between the two is missed.
-            released.as_mut().enable();
+            let released = self.connection_released();
             if let Some(permit) = self.try_acquire(Counted::Connection) {
                 return permit;
             }
@@ -183,14 +184,17 @@ impl Limits {
         }
     }
 
-    /// Ends when a connection permit has come back or the caps have changed, for those who wait
-    /// for a connection of their own as well as for a new one.
+    /// Ends when a connection permit has come back or the caps have changed since this was called;
+    /// for those who wait for a connection of their own as well as for a new one.
     ///
-    /// Each release wakes one waiter, in the order in which they came. Enter the line
-    /// ([`Notified::enable`](tokio::sync::futures::Notified::enable)) before trying to take a permit;
-    /// then no release is missed. Cancel-safe, as [`Limits::connection_when_free`].
-    pub fn connection_released(&self) -> tokio::sync::futures::Notified<'_> {
-        self.released.notified()
+    /// The caller is in line at once, before the first poll: call this, try to take a permit, then
+    /// wait, and no release is missed. Each release wakes one waiter, in the order in which they
+    /// came. Cancel-safe, as [`Limits::connection_when_free`]. Boxed, because a place in line has an
+    /// address; only those who were refused pay for it.
+    pub fn connection_released(&self) -> Pin<Box<Notified<'_>>> {
+        let mut released = Box::pin(self.released.notified());
+        released.as_mut().enable();
+        released
     }
 
     /// Requests in flight now.
@@ -413,6 +417,18 @@ mod tests {
         drop(first);
         assert!(second.is_woken());
         assert_ready!(second.poll());
+    }
+
+    /// Two who are in line but have not been polled, two releases: neither is lost.
+    #[test]
+    fn whoever_asked_before_a_release_is_woken_by_it() {
+        let limits = limits(2, u32::MAX);
+        let held = [limits.connection().unwrap(), limits.connection().unwrap()];
+        let waiters = [limits.connection_released(), limits.connection_released()];
+        drop(held);
+        for waiter in waiters {
+            assert_ready!(task::spawn(waiter).poll());
+        }
     }
 
     #[test]

@@ -74,6 +74,7 @@ mod rates;
 #[cfg(test)]
 mod reference;
 mod service;
+mod sweeper;
 
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ pub use future::ResponseFuture;
 pub use host::Host;
 pub use layer::OutlierLayer;
 pub use service::Ejecting;
+pub(in crate::layer) use sweeper::Sweeper;
 
 /// What happened to a host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

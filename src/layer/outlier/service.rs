@@ -1,14 +1,14 @@
 //! The tower service.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{Detector, Host, ResponseFuture};
+use super::sweeper::Sweeper;
+use super::{Host, ResponseFuture};
 use crate::error::{BoxError, Error};
 use crate::layer::classify::Outcome;
 use crate::model::Percent;
@@ -37,31 +37,22 @@ pub struct Ejecting<S> {
 /// The one host and its detector.
 #[derive(Debug)]
 pub(super) struct Watch {
-    detector: Detector,
+    sweeper: Sweeper,
     host: Host,
-    random: Random,
-    started: Instant,
-    /// When it was last swept, in nanoseconds since `started`.
-    swept: AtomicU64,
 }
 
 impl<S> Ejecting<S> {
     pub(super) fn new(inner: S, policy: Outlier, random: Random) -> Self {
-        let detector = Detector::new(Some(Outlier {
+        let policy = Outlier {
             max_ejection: Percent::HUNDRED,
             ..policy
-        }));
+        };
+        let sweeper = Sweeper::new(policy, random);
         let host = Host::new();
-        detector.join(&host);
+        sweeper.detector.join(&host);
         Self {
             inner,
-            watch: Arc::new(Watch {
-                detector,
-                host,
-                random,
-                started: Instant::now(),
-                swept: AtomicU64::new(0),
-            }),
+            watch: Arc::new(Watch { sweeper, host }),
             readied: false,
         }
     }
@@ -112,44 +103,18 @@ where
 }
 
 impl Watch {
-    /// Does what a timer would have done since the last look.
+    /// Lets time pass. An ejection is looked at each time, so that it ends when its time is over
+    /// and not an interval later.
     fn look(&self, now: Instant) {
-        let Some(interval) = self.detector.interval() else {
-            return;
-        };
-        let elapsed = now.saturating_duration_since(self.started);
-        let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let interval = u64::try_from(interval.as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        let swept = self.swept.load(Ordering::Relaxed);
-        let missed = elapsed.saturating_sub(swept) / interval;
-        if self.host.admitted() && missed == 0 {
-            return;
-        }
-        // Only one of the callers that come at once sweeps.
-        let won = self
-            .swept
-            .compare_exchange(swept, elapsed, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok();
-        if !won {
-            return;
-        }
-        // An ejection does not decay while it lasts. Otherwise each interval lowers the multiplier
-        // by one; once that is zero, more sweeps change nothing.
-        let sweeps = if self.host.admitted() {
-            missed.min(u64::from(self.host.multiplier()) + 1)
-        } else {
-            1
-        };
-        for _ in 0..sweeps {
-            self.detector.sweep([&self.host], now, &self.random);
-        }
+        let urgent = !self.host.admitted();
+        self.sweeper.look(std::iter::once(&self.host), urgent, now);
     }
 
     pub(super) fn record(&self, outcome: Option<Outcome>) {
         if let Some(outcome) = outcome {
-            self.detector.record(&self.host, outcome, Instant::now());
+            self.sweeper
+                .detector
+                .record(&self.host, outcome, Instant::now());
         }
     }
 }
