@@ -71,10 +71,10 @@ mod future;
 mod host;
 mod layer;
 mod rates;
-#[cfg(test)]
-mod reference;
 mod service;
 mod sweeper;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
