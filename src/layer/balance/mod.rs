@@ -1,0 +1,1 @@
+//! Picks one of many endpoints.

@@ -1,0 +1,1 @@
+//! Carries the time that is left from caller to callee.

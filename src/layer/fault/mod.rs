@@ -1,0 +1,1 @@
+//! Injects delays and aborts.

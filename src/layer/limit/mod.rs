@@ -1,0 +1,1 @@
+//! Limits what is under way at once.

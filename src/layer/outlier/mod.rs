@@ -1,0 +1,1 @@
+//! Ejects endpoints that fail.

@@ -1,0 +1,1 @@
+//! Tries again what is worth it, within a budget.

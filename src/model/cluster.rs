@@ -1,0 +1,128 @@
+//! A cluster: a set of endpoints that serve the same thing, and how to treat them.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::limit::Limits;
+use super::outlier::Outlier;
+use super::{Origin, Percent};
+
+/// A cluster without its endpoints.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cluster {
+    /// The name that routes use, such as `outbound|80|v1|catalog.my-app.svc.cluster.local`.
+    pub name: Arc<str>,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// How one of them is picked.
+    pub balancing: Balancing,
+    /// The share of healthy endpoints below which health is ignored; 0 turns panic off.
+    pub panic_threshold: Percent,
+    /// How long connecting may take. Istio's default is 10 s.
+    pub connect_timeout: Duration,
+    /// Which protocol is spoken.
+    pub protocol: Protocol,
+    /// How connections are kept.
+    pub connection: Connection,
+    /// How much may be under way at once.
+    pub limits: Limits,
+    /// When an endpoint is ejected; `None`: never.
+    pub outlier: Option<Outlier>,
+    /// Who wrote it.
+    pub origin: Origin,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Discovery {
+    /// An [`Endpoints`](super::Endpoints) resource of this name.
+    Endpoints(Arc<str>),
+    /// The authority of the request itself is where it goes (Envoy's `ORIGINAL_DST`, Istio's
+    /// `PassthroughCluster`).
+    Passthrough,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Balancing {
+    /// The less busy of two drawn at random (Envoy's LEAST_REQUEST with two choices).
+    #[default]
+    LeastRequest,
+    /// Any, by weight.
+    Random,
+    /// One after the other, by weight.
+    RoundRobin,
+}
+
+/// Which protocol is spoken to the endpoints.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Protocol {
+    /// HTTP/1.1; a request made as HTTP/2 is sent as HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge (h2c) or by ALPN.
+    Http2,
+    /// What the request was made as: HTTP/2 for gRPC and HTTP/2 requests, otherwise HTTP/1.1.
+    SameAsRequest,
+}
+
+/// How connections to an endpoint are kept.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Connection {
+    /// How many requests a connection carries before it is replaced; `None`: any number.
+    pub max_requests: Option<NonZeroU32>,
+    /// How old a connection may grow; requests under way finish. `None`: any age.
+    pub max_age: Option<Duration>,
+    /// How long a connection may be without a request; `None`: for ever. Istio's default is 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// How many streams an HTTP/2 connection carries at once, if the peer allows more.
+    pub max_concurrent_streams: Option<NonZeroU32>,
+    /// HTTP/2 PINGs that find out whether the peer is still there.
+    pub http2_keepalive: Option<Keepalive>,
+    /// TCP keepalive; `None`: the system's default.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+}
+
+impl Connection {
+    /// How long an unanswered HTTP/2 PING, or unacknowledged bytes, may stay so.
+    pub const DEFAULT_KEEPALIVE: Keepalive = Keepalive {
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(5),
+    };
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            max_requests: None,
+            max_age: None,
+            idle_timeout: Some(Duration::from_secs(3_600)),
+            max_concurrent_streams: None,
+            http2_keepalive: Some(Self::DEFAULT_KEEPALIVE),
+            tcp_keepalive: None,
+        }
+    }
+}
+
+/// HTTP/2 PINGs.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Keepalive {
+    /// How long nothing may arrive before a PING is sent.
+    pub interval: Duration,
+    /// How long its answer may take before the connection is given up.
+    pub timeout: Duration,
+}
+
+/// TCP keepalive probes; `None` leaves the system's default.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct TcpKeepalive {
+    /// How many unanswered probes end the connection.
+    pub probes: Option<u32>,
+    /// How long the connection is idle before the first probe.
+    pub time: Option<Duration>,
+    /// How long between probes.
+    pub interval: Option<Duration>,
+}

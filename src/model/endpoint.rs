@@ -1,0 +1,95 @@
+//! The members of a cluster: addresses by locality and priority.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Origin;
+
+/// The endpoints of one cluster (xDS's `ClusterLoadAssignment`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoints {
+    /// The name that the cluster asks for.
+    pub name: Arc<str>,
+    /// The localities; an empty list is legal and means that nobody serves.
+    pub localities: Vec<LocalityEndpoints>,
+    /// Who wrote it.
+    pub origin: Origin,
+}
+
+/// The endpoints of one locality at one priority.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LocalityEndpoints {
+    /// Where they are.
+    pub locality: Locality,
+    /// 0 is used first.
+    pub priority: u32,
+    /// The locality's share among its priority, where the load balancer looks at it.
+    pub weight: Option<NonZeroU32>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Region, zone and sub-zone; an empty text is "not said".
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Locality {
+    /// The region, such as `eu-west-1`.
+    pub region: Box<str>,
+    /// The zone within the region.
+    pub zone: Box<str>,
+    /// The sub-zone, such as a rack.
+    pub sub_zone: Box<str>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// Where to connect to.
+    pub address: Address,
+    /// Its share among the endpoints of its locality.
+    pub weight: NonZeroU32,
+    /// What the registry says of it.
+    pub health: Health,
+    /// Labels of the workload behind it.
+    pub labels: Arc<BTreeMap<Box<str>, Box<str>>>,
+}
+
+/// What the registry says of an endpoint's health.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Health {
+    /// Ends soon: requests in flight finish, new ones go elsewhere.
+    Draining,
+    /// Serves, or nothing is known.
+    #[default]
+    Healthy,
+    /// Does not serve; used only in panic.
+    Unhealthy,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Address {
+    /// An IP address and a port.
+    Socket(SocketAddr),
+    /// A Unix domain socket.
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Socket(address)
+    }
+}

@@ -1,0 +1,35 @@
+//! The configuration in its one validated form.
+//!
+//! Istio YAML and xDS are two adapters at the edges of this model, so that an embedded mesh, a
+//! served mesh and a foreign control plane cannot drift apart. Its shape is that of xDS (listener,
+//! route configuration, cluster, endpoints) because that is the richer of the two languages; its
+//! names are Envoy's.
+//!
+//! Values are parsed, not validated: what can be built can be used. There is no `is_valid`, no
+//! empty list where one entry is required, no percentage above one hundred. Types of the wire and
+//! of the file system (serde, prost) stay in their adapters, and nothing in here does IO or looks
+//! at a clock.
+//!
+//! Every resource knows its [`Origin`], which takes no part in equality: an edit that only moves
+//! a document down by a line changes nothing.
+
+pub mod cluster;
+pub mod endpoint;
+pub mod fault;
+pub mod limit;
+pub mod listener;
+pub mod matcher;
+mod number;
+mod origin;
+pub mod outlier;
+mod resources;
+pub mod retry;
+pub mod route;
+
+pub use cluster::Cluster;
+pub use endpoint::Endpoints;
+pub use listener::Listener;
+pub use number::{Fraction, InvalidFraction, InvalidPercent, Percent};
+pub use origin::Origin;
+pub use resources::Resources;
+pub use route::RouteConfiguration;

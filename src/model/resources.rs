@@ -1,0 +1,92 @@
+//! A whole configuration: every resource of one client's view, by kind and by name.
+//!
+//! This is what a source hands on and what is linked into a snapshot. The four maps are ordered,
+//! so that two sources that say the same say it in the same order, and values are shared, so that
+//! an edit of one resource keeps the others by pointer. References between resources are names
+//! here; whether they hold is found out when the set is linked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Cluster, Endpoints, Listener, RouteConfiguration};
+
+/// Every resource of one configuration, each under its own name.
+///
+/// ```
+/// use meshwork::model::Resources;
+///
+/// let nothing = Resources::default();
+/// assert!(nothing.is_empty());
+/// assert_eq!(nothing, Resources::default());
+/// ```
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Resources {
+    /// API listeners: the names that a channel is opened for.
+    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    /// Route configurations that listeners name.
+    pub routes: BTreeMap<Arc<str>, Arc<RouteConfiguration>>,
+    /// Clusters that routes name.
+    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// The endpoints that clusters name.
+    pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
+}
+
+impl Resources {
+    /// Whether there is no resource of any kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            listeners,
+            routes,
+            clusters,
+            endpoints,
+        } = self;
+        listeners.is_empty() && routes.is_empty() && clusters.is_empty() && endpoints.is_empty()
+    }
+
+    /// Puts a listener in under its name, in place of the one that was there.
+    pub fn insert_listener(&mut self, listener: Listener) {
+        self.listeners
+            .insert(listener.name.clone(), Arc::new(listener));
+    }
+
+    /// Puts a route configuration in under its name, in place of the one that was there.
+    pub fn insert_routes(&mut self, routes: RouteConfiguration) {
+        self.routes.insert(routes.name.clone(), Arc::new(routes));
+    }
+
+    /// Puts a cluster in under its name, in place of the one that was there.
+    pub fn insert_cluster(&mut self, cluster: Cluster) {
+        self.clusters
+            .insert(cluster.name.clone(), Arc::new(cluster));
+    }
+
+    /// Puts endpoints in under their name, in place of those that were there.
+    pub fn insert_endpoints(&mut self, endpoints: Endpoints) {
+        self.endpoints
+            .insert(endpoints.name.clone(), Arc::new(endpoints));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Origin;
+
+    #[test]
+    fn a_resource_replaces_the_one_of_its_name_and_only_that() {
+        let mut resources = Resources::default();
+        let endpoints = |name: &str| Endpoints {
+            name: name.into(),
+            localities: Vec::new(),
+            origin: Origin::built_in(),
+        };
+        resources.insert_endpoints(endpoints("a"));
+        resources.insert_endpoints(endpoints("b"));
+        let before = resources.endpoints["b"].clone();
+        resources.insert_endpoints(endpoints("a"));
+        assert_eq!(resources.endpoints.len(), 2);
+        assert!(Arc::ptr_eq(&before, &resources.endpoints["b"]));
+        assert!(!resources.is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! Connections to one address: dialled, kept, shared and let go.
