@@ -71,7 +71,7 @@ macro_rules! rule_tests {
         #[test]
         fn $name() {
             let (kind, spec) = $shape($text);
-            super::$check(kind, &spec, $message);
+            $check(kind, &spec, $message);
         }
     )*};
 }

@@ -1,4 +1,4 @@
-use super::{accepts, rule_tests};
+use super::{accepts, refuses, rule_tests, warns};
 
 type Shape = (&'static str, String);
 
@@ -318,7 +318,7 @@ fn refuses_beside(name: &str, kind: &str, spec: &str, message: &str, field: &str
 #[test]
 fn long_expressions_are_refused() {
     let (kind, spec) = block(&format!("{{uri: {{regex: {}}}}}", "a".repeat(1_025)));
-    super::refuses(
+    refuses(
         kind,
         &spec,
         "http[0].match[0].uri.regex: the regular expression has 1025 bytes; at most 1024 are \
@@ -332,7 +332,7 @@ fn large_bodies_are_refused() {
     let (kind, spec) = http(&format!(
         "{{directResponse: {{status: 200, body: {{string: {body}}}}}}}"
     ));
-    super::refuses(
+    refuses(
         kind,
         &spec,
         "http[0].directResponse.body: 1048577 bytes; a direct response has at most 1048576",
