@@ -9,7 +9,7 @@ use meshwork::layer::balance::{Balance, BalanceLayer};
 use meshwork::model::cluster::Balancing;
 use meshwork::model::outlier::Outlier;
 use tokio_test::task;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, ServiceExt};
 
 use super::strict::{Strict, assert_contract, request};
 

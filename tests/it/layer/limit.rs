@@ -71,12 +71,15 @@ async fn errors_and_dropped_calls_give_their_permit_back() {
     let limits = limits(1);
     let failing = LimitLayer::new(limits.clone()).layer(Strict::new(|| Err("no".into())));
     assert!(failing.oneshot(request()).await.is_err());
-    let gated = LimitLayer::new(limits.clone()).layer(Strict::gated());
-    let mut call = tokio_test::task::spawn(gated.oneshot(request()));
+    let inner = Strict::gated();
+    let gated = LimitLayer::new(limits.clone()).layer(inner.clone());
+    let mut call = tokio_test::task::spawn(gated.clone().oneshot(request()));
     assert!(call.poll().is_pending());
     assert_eq!(limits.active_requests(), 1);
     drop(call);
     assert_eq!(limits.active_requests(), 0);
+    inner.open();
+    assert!(gated.oneshot(request()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
