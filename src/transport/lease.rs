@@ -54,6 +54,10 @@ impl Lease {
         }
     }
 
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
     /// Sends one request and waits for the head of its response. Dropping the future resets the
     /// stream, or closes the connection.
     pub(super) async fn exchange(
