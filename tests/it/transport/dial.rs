@@ -161,8 +161,10 @@ async fn dropping_the_last_handle_retires() {
     let connections = endpoint(settings(Protocol::Http1), &world);
     let call = start(&connections);
     let mut peer = dials.recv().await.unwrap();
-    let mut request = vec![0; 1_024];
-    peer.read(&mut request).await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(peer.read_u8().await.unwrap());
+    }
     peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         .await
         .unwrap();
