@@ -3,3 +3,5 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod layer;
+#[cfg(feature = "outbound")]
+mod transport;
