@@ -1,1 +1,4 @@
 //! One binary for all integration tests, so that linking is paid once. Try not to add another.
+
+#[cfg(feature = "yaml")]
+mod istio;

@@ -11,5 +11,5 @@ mod parse;
 
 pub(crate) use decode::{Decoded, Dialect, FieldFault, decode};
 pub use located::Located;
-pub(crate) use node::{Node, Path, Resolved, Segment, Value};
-pub(crate) use parse::{Document, FILE_BYTES, parse};
+pub(crate) use node::{Node, Path, Segment, Value};
+pub(crate) use parse::{FILE_BYTES, parse};

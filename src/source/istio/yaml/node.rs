@@ -192,6 +192,17 @@ impl From<usize> for Segment {
     }
 }
 
+impl Segment {
+    /// The node one step further down.
+    pub(crate) fn step<'a>(&self, node: &'a Node) -> Option<&'a Node> {
+        match self {
+            Self::Field(field) => entry(node, field).map(|entry| &entry.value),
+            Self::Index(index) => node.items().get(*index),
+            Self::Key(key) => node.get(key),
+        }
+    }
+}
+
 /// A way through the tree, printed as `http[1].retries.retryOn` or `labels["a.b/c"]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Path(pub(crate) Vec<Segment>);
