@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "yaml")]
+mod istio;
 mod layer;
 #[cfg(feature = "outbound")]
 mod transport;
