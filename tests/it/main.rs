@@ -6,4 +6,6 @@ mod cli;
 mod istio;
 mod layer;
 #[cfg(feature = "outbound")]
+mod mesh;
+#[cfg(feature = "outbound")]
 mod transport;
