@@ -1,4 +1,6 @@
 //! One binary for all integration tests, so that linking is paid once. Try not to add another.
 
 #[cfg(feature = "yaml")]
+mod compile;
+#[cfg(feature = "yaml")]
 mod istio;
