@@ -3,6 +3,8 @@
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "yaml")]
+mod compile;
+#[cfg(feature = "yaml")]
 mod istio;
 mod layer;
 #[cfg(feature = "outbound")]
