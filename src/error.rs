@@ -79,6 +79,8 @@ pub(crate) enum Kind {
     PerTryTimeout { after: Duration },
     /// No byte moved for the idle timeout.
     Idle { after: Duration },
+    /// The service below a layer failed with an error that is not one of ours; it is the cause.
+    Inner,
     /// An injected fault.
     Fault {
         status: StatusCode,
@@ -111,6 +113,8 @@ pub enum Limit {
 pub(crate) enum Whose {
     /// The caller's: `grpc-timeout`, a request option, or the inbound request it works for.
     Caller,
+    /// A timeout layer's, in a stack without routes.
+    Layer,
     /// The route's `timeout`.
     Route,
 }
@@ -197,6 +201,20 @@ impl Error {
     /// allowed and what to do.
     pub(crate) fn config(text: impl Into<Arc<str>>) -> Self {
         Self::new(Kind::Config { text: text.into() })
+    }
+
+    /// What a layer makes of the error of the service that it wraps.
+    ///
+    /// One of ours passes unchanged, so that a stack of layers reports the first failure and not a
+    /// chain of wrappers. Any other becomes the cause: of a connect failure if a refused
+    /// connection is at its root (what hyper's and tonic's clients return), else of a plain failure
+    /// of the inner service.
+    pub(crate) fn from_inner(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(own) => *own,
+            Err(foreign) if refused(&*foreign) => Self::new(Kind::Connect).caused_by(foreign),
+            Err(foreign) => Self::new(Kind::Inner).caused_by(foreign),
+        }
     }
 
     pub(crate) fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
@@ -324,6 +342,7 @@ impl Error {
             | Kind::Request { .. }
             | Kind::Config { .. } => true,
             Kind::Body
+            | Kind::Inner
             | Kind::Reset
             | Kind::Timeout { .. }
             | Kind::PerTryTimeout { .. }
@@ -357,7 +376,7 @@ impl Error {
             Kind::NoCluster => Some(Flag::NoCluster),
             Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
             Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
-            Kind::Body | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
+            Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
             Kind::Refused => Some(Flag::UpstreamRemoteReset),
             Kind::Overflow { .. } => Some(Flag::UpstreamOverflow),
             Kind::Timeout { .. } | Kind::PerTryTimeout { .. } => Some(Flag::UpstreamRequestTimeout),
@@ -381,6 +400,7 @@ impl Error {
             Kind::Request { .. } => StatusCode::BAD_REQUEST,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
+            | Kind::Inner
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Connect
@@ -406,6 +426,7 @@ impl Error {
             Kind::Fault { status, .. } => grpc_of_http(status),
             Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
+            | Kind::Inner
             | Kind::NoRoute { .. }
             | Kind::Blocked { .. }
             | Kind::NoCluster
@@ -418,6 +439,15 @@ impl Error {
             | Kind::Draining => 14,
         }
     }
+}
+
+/// Whether a refused connection is among the causes; the depth is bounded, because a foreign chain
+/// may be any length.
+fn refused(error: &(dyn StdError + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .take(16)
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// The gRPC status for an HTTP status (gRPC's `http-grpc-status-mapping.md`).
@@ -471,6 +501,12 @@ impl fmt::Display for Error {
             }
             Kind::Timeout {
                 after,
+                whose: Whose::Layer,
+            } => {
+                write!(f, "no response within the timeout of {after:?}")?;
+            }
+            Kind::Timeout {
+                after,
                 whose: Whose::Caller,
             } => {
                 write!(f, "no response within the caller's deadline of {after:?}")?;
@@ -479,6 +515,7 @@ impl fmt::Display for Error {
                 write!(f, "no response within the per-try timeout of {after:?}")?;
             }
             Kind::Idle { after } => write!(f, "no byte moved for {after:?}")?,
+            Kind::Inner => f.write_str("the inner service failed")?,
             Kind::Fault { status, grpc: None } => write!(f, "injected fault: HTTP {status}")?,
             Kind::Fault {
                 grpc: Some(code), ..
@@ -550,6 +587,17 @@ mod tests {
         assert_eq!(error.source().unwrap().to_string(), "connection refused");
         assert!(error.is_connect() && error.is_unprocessed() && !error.is_timeout());
         assert_eq!(error.flag().unwrap().code(), "UF");
+    }
+
+    #[test]
+    fn inner_errors_stay_ours_or_become_the_cause() {
+        let own = Error::from_inner(Error::new(Kind::Draining));
+        assert!(own.is_draining() && own.source().is_none());
+        let io = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert!(Error::from_inner(io).is_connect());
+        let foreign = Error::from_inner("gone");
+        assert_eq!(foreign.to_string(), "the inner service failed");
+        assert_eq!(foreign.source().unwrap().to_string(), "gone");
     }
 
     #[test]

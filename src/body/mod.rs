@@ -16,6 +16,8 @@ use sync_wrapper::SyncWrapper;
 
 use crate::error::{BoxError, Error, Kind as ErrorKind};
 
+pub(crate) mod replay;
+
 /// A message body: nothing, a chunk, or a stream of frames.
 ///
 /// ```
@@ -34,6 +36,7 @@ pub struct Body {
 enum Kind {
     Empty,
     Chunk(Bytes),
+    Replay(replay::Reader),
     Stream(Stream),
 }
 
@@ -79,7 +82,7 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(Bytes::new()),
             Kind::Chunk(bytes) => Some(bytes.clone()),
-            Kind::Stream(_) => None,
+            Kind::Replay(_) | Kind::Stream(_) => None,
         }
     }
 }
@@ -129,6 +132,7 @@ impl HttpBody for Body {
                 self.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Kind::Replay(reader) => reader.poll_frame(cx),
             Kind::Stream(stream) => {
                 let body = stream.body.get_mut();
                 let frame = ready!(body.as_mut().poll_frame(cx));
@@ -143,6 +147,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Chunk(_) => false,
+            Kind::Replay(reader) => reader.is_end_stream(),
             Kind::Stream(stream) => stream.ended,
         }
     }
@@ -151,6 +156,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Chunk(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Replay(reader) => reader.size_hint(),
             Kind::Stream(stream) => stream.size.clone(),
         }
     }
@@ -169,6 +175,7 @@ impl fmt::Debug for Body {
         match &self.kind {
             Kind::Empty => f.write_str("Body(empty)"),
             Kind::Chunk(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Kind::Replay(_) => f.write_str("Body(replay)"),
             Kind::Stream(_) => f.write_str("Body(stream)"),
         }
     }

@@ -73,6 +73,13 @@ pub enum Health {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Address {
+    /// A name that is resolved each time a connection is made.
+    Name {
+        /// The host name.
+        host: Arc<str>,
+        /// The port.
+        port: u16,
+    },
     /// An IP address and a port.
     Socket(SocketAddr),
     /// A Unix domain socket.
@@ -82,6 +89,7 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
             Self::Socket(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }

@@ -1,4 +1,9 @@
 //! One binary for all integration tests, so that linking is paid once. Try not to add another.
 
+#[cfg(feature = "cli")]
+mod cli;
 #[cfg(feature = "yaml")]
 mod istio;
+mod layer;
+#[cfg(feature = "outbound")]
+mod transport;

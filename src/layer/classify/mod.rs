@@ -81,7 +81,9 @@ impl Outcome {
             | Kind::Timeout { .. }
             | Kind::PerTryTimeout { .. }
             | Kind::Idle { .. } => Some(Self::Local(Local::Timeout)),
-            Kind::Body | Kind::Reset | Kind::Refused => Some(Self::Local(Local::Reset)),
+            Kind::Body | Kind::Inner | Kind::Reset | Kind::Refused => {
+                Some(Self::Local(Local::Reset))
+            }
             Kind::NoRoute { .. }
             | Kind::Blocked { .. }
             | Kind::NoCluster

@@ -1,0 +1,125 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::task::futures::TaskLocalFuture;
+
+use crate::layer::deadline::{Context as Inherited, Deadline};
+use crate::outbound::{Dialect, Work};
+
+pin_project! {
+    /// The future of a request behind the door.
+    #[must_use = "futures do nothing unless they are awaited"]
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<F> {
+        Refused { dialect: Dialect },
+        Serving {
+            #[pin]
+            inner: TaskLocalFuture<Deadline, F>,
+            work: Option<Work>,
+        },
+    }
+}
+
+impl<F: Future> ResponseFuture<F> {
+    pub(super) fn refused<B>(request: &Request<B>) -> Self {
+        Self {
+            state: State::Refused {
+                dialect: Dialect::of(request.headers()),
+            },
+        }
+    }
+
+    pub(super) fn serving(inner: F, deadline: Deadline, work: Work) -> Self {
+        Self {
+            state: State::Serving {
+                inner: Inherited::scope(deadline, inner),
+                work: Some(work),
+            },
+        }
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Default,
+{
+    type Output = Result<Response<InboundBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Refused { dialect } => Poll::Ready(Ok(refusal(*dialect))),
+            StateProjection::Serving { inner, work } => {
+                let response = ready!(inner.poll(cx))?;
+                let work = work.take();
+                Poll::Ready(Ok(response.map(|inner| InboundBody { inner, work })))
+            }
+        }
+    }
+}
+
+fn refusal<R: Default>(dialect: Dialect) -> Response<InboundBody<R>> {
+    let mut response = Response::new(InboundBody {
+        inner: R::default(),
+        work: None,
+    });
+    match dialect {
+        Dialect::Grpc => {
+            let headers = response.headers_mut();
+            let value = HeaderValue::from_static;
+            headers.insert("content-type", value("application/grpc"));
+            headers.insert("grpc-status", value("14"));
+            headers.insert("grpc-message", value("the server is shutting down"));
+        }
+        Dialect::Http => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+    }
+    response
+}
+
+pin_project! {
+    /// A response body that keeps its request counted until it ends.
+    #[derive(Debug, Default)]
+    pub struct InboundBody<R> {
+        #[pin]
+        inner: R,
+        work: Option<Work>,
+    }
+}
+
+impl<R: HttpBody> HttpBody for InboundBody<R> {
+    type Data = R::Data;
+    type Error = R::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            *this.work = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

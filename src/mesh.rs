@@ -1,0 +1,129 @@
+//! The front door: build a mesh, take channels from it, end it.
+
+mod builder;
+mod tasks;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::name::Target;
+use crate::outbound::{Channel, Client, Core};
+use crate::snapshot::Stats;
+
+pub use builder::Builder;
+use tasks::Tasks;
+
+/// A running mesh.
+///
+/// Clones are cheap and are the same mesh. Its tasks (configuration, outlier sweeps) end when the
+/// last clone, [`Channel`] and [`Client`] is gone, or with [`shutdown`](Self::shutdown).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), meshwork::Error> {
+/// use meshwork::{Mesh, Workload};
+///
+/// let workload = Workload::new("my-app", "order-sa").label("app", "order");
+/// let mesh = Mesh::builder().yaml("mesh/").workload(workload).start().await?;
+/// let channel = mesh.channel("catalog.my-app.svc.cluster.local")?;   // for a tonic client
+/// let client = mesh.client();                                        // for plain HTTP
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Mesh {
+    shared: Arc<Shared>,
+}
+
+/// What a mesh, its channels and its clients hold together.
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
+    generation: watch::Receiver<u64>,
+    tasks: Tasks,
+}
+
+impl Mesh {
+    /// Begins to build a mesh.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A channel to one target: `host` (the service's sole port, else 80), `host:port`, or
+    /// `xds:///listener`. Short names are those of the workload's namespace.
+    ///
+    /// The target need not exist yet; until it does, calls are passed through or refused as
+    /// [`OutboundTraffic`](crate::OutboundTraffic) says.
+    ///
+    /// # Errors
+    /// If `target` is not written in one of these forms.
+    pub fn channel(&self, target: &str) -> Result<Channel, Error> {
+        Ok(Channel::new(self.shared.clone(), Target::parse(target)?))
+    }
+
+    /// A client for plain HTTP requests to any host.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.shared.clone())
+    }
+
+    /// The configuration in force: 1 is the one that the mesh started with, each edit adds 1.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.core.live.load().generation
+    }
+
+    /// Waits until a configuration later than `generation` is in force and returns its number.
+    ///
+    /// Cancel-safe. Returns `generation` itself if the mesh's source has ended.
+    pub async fn changed(&self, generation: u64) -> u64 {
+        let mut current = self.shared.generation.clone();
+        match current.wait_for(|now| *now > generation).await {
+            Ok(now) => *now,
+            Err(_) => generation,
+        }
+    }
+
+    /// What has been counted up to now, by cluster and endpoint.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.core.live.load().stats()
+    }
+
+    /// Ends the mesh: refuses new calls, waits up to `deadline` for those under way (inbound ones
+    /// too), then ends its tasks and closes its connections.
+    ///
+    /// Returns how many calls were still under way at the deadline; 0 is a clean end. Calling it
+    /// again is harmless. Cancel-safe: a dropped shutdown leaves the mesh draining.
+    pub async fn shutdown(&self, deadline: Duration) -> usize {
+        let drain = &self.shared.core.drain;
+        drain.begin();
+        let left = match tokio::time::timeout(deadline, drain.finished()).await {
+            Ok(()) => 0,
+            Err(_) => drain.active(),
+        };
+        self.shared.tasks.end();
+        self.shared.core.close();
+        left
+    }
+}
+
+#[cfg(feature = "inbound")]
+impl Mesh {
+    /// The layer for servers: takes in the caller's deadline, counts requests for
+    /// [`shutdown`](Self::shutdown), and turns new ones away while the mesh drains.
+    #[must_use]
+    pub fn inbound_layer(&self) -> crate::inbound::InboundLayer {
+        crate::inbound::InboundLayer::new(self.shared.core.drain.clone())
+    }
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh")
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! How a mesh is put together.
+
+use std::fmt;
+#[cfg(feature = "yaml")]
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::body::replay::Buffers;
+use crate::error::Error;
+use crate::layer::fault::ActiveFaults;
+use crate::model::Resources;
+use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
+use crate::random::Random;
+use crate::snapshot::{Environment, Live};
+use crate::source::Feed;
+#[cfg(feature = "yaml")]
+use crate::source::istio;
+use crate::transport::{Connect, TcpConnector};
+use crate::workload::Workload;
+
+use super::tasks::{self, Tasks};
+use super::{Mesh, Shared};
+
+/// Builds a [`Mesh`].
+///
+/// Without a source of configuration the mesh knows nobody and every host is unknown to it.
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    source: Source,
+    workload: Workload,
+    unknown: OutboundTraffic,
+    connector: Arc<dyn Connect>,
+    random: Random,
+}
+
+enum Source {
+    Nothing,
+    Feed(Feed),
+    #[cfg(feature = "yaml")]
+    Yaml(PathBuf, istio::Options),
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            source: Source::Nothing,
+            workload: Workload::new("default", "default"),
+            unknown: OutboundTraffic::default(),
+            connector: Arc::new(TcpConnector),
+            random: Random::from_entropy(),
+        }
+    }
+
+    /// Reads Istio and Kubernetes YAML from a file or a folder, and watches it: a good edit is in
+    /// force at most a second after it is complete, a bad one changes nothing and is logged.
+    ///
+    /// The last of `yaml` and `feed` wins.
+    #[cfg(feature = "yaml")]
+    pub fn yaml(self, path: impl Into<PathBuf>) -> Self {
+        self.yaml_with(path, istio::Options::default())
+    }
+
+    /// As [`yaml`](Self::yaml), with other rules for what is accepted.
+    #[cfg(feature = "yaml")]
+    pub fn yaml_with(mut self, path: impl Into<PathBuf>, options: istio::Options) -> Self {
+        self.source = Source::Yaml(path.into(), options);
+        self
+    }
+
+    /// Takes configuration from the program itself, see [`source::feed`](crate::source::feed).
+    pub fn feed(mut self, feed: Feed) -> Self {
+        self.source = Source::Feed(feed);
+        self
+    }
+
+    /// Says who this client is; the default is service account `default` in namespace `default`.
+    pub fn workload(mut self, workload: Workload) -> Self {
+        self.workload = workload;
+        self
+    }
+
+    /// Says what happens to requests for unknown hosts; the default is to pass them through.
+    pub fn outbound_traffic(mut self, policy: OutboundTraffic) -> Self {
+        self.unknown = policy;
+        self
+    }
+
+    /// Makes connections in another way than by TCP and Unix sockets: in memory, in a test.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Draws from this source of chance: a seeded one makes every decision repeatable.
+    pub fn random(mut self, random: Random) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Starts the mesh. Must be called within a tokio runtime.
+    ///
+    /// Returns when the configuration is in force. Cancel-safe: nothing runs until it returns.
+    ///
+    /// # Errors
+    /// All faults of the first configuration, each with file, line and field; or that it cannot be
+    /// read.
+    pub async fn start(self) -> Result<Mesh, Error> {
+        let core = Arc::new(Core {
+            live: Live::new(),
+            environment: Environment {
+                active_faults: ActiveFaults::default(),
+                connector: self.connector,
+                random: self.random,
+            },
+            passthrough: Passthrough::new(self.unknown),
+            drain: Arc::new(Drain::default()),
+            buffers: Buffers::default(),
+        });
+        let (told, generation) = watch::channel(0);
+        let tasks = Tasks::default();
+        match self.source {
+            Source::Nothing => {
+                tasks::apply(&core, &Resources::default(), &told);
+            }
+            Source::Feed(feed) => {
+                tasks::apply(&core, &feed.initial, &told);
+                tasks.spawn(follow_feed(core.clone(), feed, told));
+            }
+            #[cfg(feature = "yaml")]
+            Source::Yaml(path, options) => {
+                let (resources, updates) = istio::start(path, self.workload, options).await?;
+                tasks::apply(&core, &resources, &told);
+                tasks.spawn(follow_yaml(core.clone(), updates, told));
+            }
+        }
+        tasks.spawn(tasks::sweep(core.clone(), generation.clone()));
+        Ok(Mesh {
+            shared: Arc::new(Shared {
+                core,
+                generation,
+                tasks,
+            }),
+        })
+    }
+}
+
+async fn follow_feed(core: Arc<Core>, mut feed: Feed, told: watch::Sender<u64>) {
+    while let Some(set) = feed.sets.recv().await {
+        let generation = tasks::apply(&core, &set.resources, &told);
+        // Whoever published may have gone; the set is in force all the same.
+        let _ = set.applied.send(generation);
+    }
+}
+
+#[cfg(feature = "yaml")]
+async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates, told: watch::Sender<u64>) {
+    while let Some(update) = updates.next().await {
+        match update {
+            istio::Update::Resources(resources) => {
+                tasks::apply(&core, &resources, &told);
+            }
+            istio::Update::Rejected(faults) => {
+                tracing::error!(
+                    "configuration rejected, the last good one stays in force\n{faults}"
+                );
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("workload", &self.workload)
+            .field("unknown", &self.unknown)
+            .finish_non_exhaustive()
+    }
+}

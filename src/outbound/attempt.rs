@@ -1,0 +1,216 @@
+//! One try of a request: take a permit, pick an endpoint, send, see how it went.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderName, HeaderValue, Request, Response};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::error::{Error, Kind};
+use crate::layer::classify::Outcome;
+use crate::layer::deadline::{Announcement, Deadline};
+use crate::layer::limit::Permit;
+use crate::layer::retry::{Failed, Summary, Tries, Try};
+use crate::model::route::Forward;
+use crate::snapshot::{Cluster, Endpoint, InFlight};
+
+use super::drain::Work;
+use super::lease::{Cut, Lease};
+use super::report::CallReport;
+use super::{Call, Chosen, Core};
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+/// All tries of one request.
+pub(super) struct Attempts<'a> {
+    core: &'a Core,
+    cluster: Arc<Cluster>,
+    report: Option<CallReport>,
+    announced: Option<&'a Announcement>,
+    cut: Cut,
+    avoid_previous: bool,
+    /// The number of the try that was begun last.
+    number: u32,
+    /// The endpoint of the try that is under way.
+    current: Option<Arc<Endpoint>>,
+    /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
+    tried: SmallVec<[Arc<Endpoint>; 4]>,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(
+        core: &'a Core,
+        chosen: &'a Chosen,
+        call: &Call,
+        forward: &Forward,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let cluster = chosen.cluster()?.clone();
+        count(&cluster.running.counters.requests, 1);
+        Ok(Self {
+            core,
+            cluster,
+            report: call.report.clone(),
+            // Valid only while the route's own timeout is what ends the call.
+            announced: chosen
+                .route
+                .announced
+                .as_ref()
+                .filter(|_| call.caller == Deadline::NONE),
+            cut: Cut::new(deadline, forward.idle_timeout),
+            avoid_previous: forward
+                .retry
+                .as_ref()
+                .is_some_and(|retry| retry.avoid_previous),
+            number: 0,
+            current: None,
+            tried: SmallVec::new(),
+        })
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    fn admit(&mut self) -> Result<Lease, Error> {
+        let running = &self.cluster.running;
+        let permit: Permit = running.limits.request().map_err(|overloaded| {
+            count(&running.counters.overflows, 1);
+            Error::from(overloaded)
+        })?;
+        let endpoint = self.pick()?;
+        count(&running.counters.attempts, 1);
+        self.current = Some(endpoint.clone());
+        let work: Work = self.core.drain.enter();
+        Ok(Lease::new(InFlight::new(endpoint), permit, work, self.cut))
+    }
+
+    fn pick(&self) -> Result<Arc<Endpoint>, Error> {
+        let avoid =
+            |endpoint: &Arc<Endpoint>| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        self.cluster
+            .balancer
+            .pick(self.core.random(), |member| avoid(&member.endpoint))
+            .map(|member| member.endpoint.clone())
+            .ok_or_else(|| Error::new(Kind::NoEndpoint))
+    }
+
+    /// Tells the callee how long it has: the shorter of what one try may take and what is left.
+    fn tell_time(&self, this: Try, request: &mut Request<Body>) {
+        match (this.number, self.announced) {
+            (1, Some(announced)) => announced.write(request.headers_mut()),
+            _ => this.deadline.announce(request.headers_mut()),
+        }
+    }
+
+    /// What is known of a call that its deadline cut short.
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            attempts: self.number,
+            retries: self.number.saturating_sub(1),
+            ..Summary::default()
+        }
+    }
+
+    /// Records how the try that is under way ended.
+    fn settle(&mut self, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
+        let Some(endpoint) = self.current.take() else {
+            return;
+        };
+        if let Some(outcome) = outcome {
+            self.cluster.record(&endpoint, outcome, Instant::now());
+        }
+        if let Some(report) = &self.report {
+            report.tried(&endpoint.label, text());
+        }
+        if self.avoid_previous {
+            self.tried.push(endpoint);
+        }
+    }
+
+    /// Counts how the request ended and completes its error.
+    pub(super) fn finish(
+        mut self,
+        result: Result<Response<Body>, Error>,
+        summary: &Summary,
+    ) -> Result<Response<Body>, Error> {
+        let cut_short = self.current.clone();
+        if let Err(error) = &result {
+            // The deadline cut the try short: nobody else tells its endpoint.
+            self.settle(Outcome::of_error(error), || error.to_string());
+        }
+        let counters = &self.cluster.running.counters;
+        count(&counters.retries, summary.retries);
+        count(&counters.retries_denied, u32::from(summary.denied));
+        let failed = match &result {
+            Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
+            Err(_) => true,
+        };
+        count(&counters.failures, u32::from(failed));
+        if let Some(report) = &self.report {
+            report.ended(summary);
+        }
+        result.map_err(|error| {
+            let error = error.after_attempts(self.number);
+            match &cut_short {
+                Some(endpoint) => error.at_endpoint(&endpoint.label),
+                None => error,
+            }
+        })
+    }
+}
+
+impl Tries<Body> for Attempts<'_> {
+    fn start(
+        &mut self,
+        mut request: Request<Body>,
+        this: Try,
+    ) -> impl Future<Output = Result<Response<Body>, Failed>> {
+        self.number = this.number;
+        let headers = request.headers_mut();
+        headers.insert(ATTEMPT_COUNT, small_number(this.number));
+        self.tell_time(this, &mut request);
+        let lease = self.admit();
+        async move { carry_out(lease?, request).await }
+    }
+
+    fn ended(&mut self, result: &Result<Response<Body>, Failed>) {
+        match result {
+            Ok(response) => {
+                let status = response.status();
+                self.settle(Some(Outcome::of_response(response)), || status.to_string());
+            }
+            Err(Failed { error, .. }) => {
+                self.settle(Outcome::of_error(error), || error.to_string());
+            }
+        }
+    }
+}
+
+async fn carry_out(lease: Lease, request: Request<Body>) -> Result<Response<Body>, Failed> {
+    let endpoint = lease.endpoint().clone();
+    let result = endpoint.connections.send(request, lease).await;
+    result.map_err(|unanswered| Failed {
+        error: unanswered.error.at_endpoint(&endpoint.label),
+        unsent: unanswered.unsent,
+    })
+}
+
+/// Adds to a counter; a zero costs nothing.
+fn count(counter: &AtomicU64, by: u32) {
+    if by > 0 {
+        counter.fetch_add(u64::from(by), Ordering::Relaxed);
+    }
+}
+
+/// The attempt's number as a header value; the first nine cost no allocation.
+fn small_number(number: u32) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match DIGITS.get(number as usize) {
+        Some(digit) => HeaderValue::from_static(digit),
+        None => HeaderValue::from(number),
+    }
+}

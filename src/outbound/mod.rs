@@ -1,0 +1,222 @@
+//! How a request leaves: the itinerary.
+//!
+//! ```text
+//! channel()/client()
+//!   └ route      the snapshot once, virtual host, route, destination     route.rs
+//!     └ fault    injected delay and abort                                here
+//!       └ deadline and retries around ...                                here, layer::retry
+//!         └ attempt   limits, pick, send, classify, record               attempt.rs
+//!           └ endpoint    a connection, the bytes                        transport
+//! ```
+//!
+//! The whole way is one future, boxed once. A route's policies differ from request to request, so
+//! they are values that the loop reads instead of layers that were stacked before the request was
+//! known; the mechanisms behind them are those of [`layer`](crate::layer).
+
+mod answer;
+mod attempt;
+mod channel;
+mod client;
+mod drain;
+mod lease;
+mod options;
+mod passthrough;
+mod report;
+mod rewrite;
+mod route;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::body::replay::Buffers;
+use crate::error::{Error, Flag};
+use crate::layer::deadline::{self, Asked, Deadline};
+use crate::layer::fault::Injector;
+use crate::layer::retry;
+use crate::model::route::{Action, Forward};
+use crate::random::Random;
+use crate::snapshot::{Environment, Live};
+
+pub(crate) use answer::Dialect;
+use attempt::Attempts;
+pub use channel::{Channel, ResponseFuture};
+pub use client::Client;
+pub(crate) use drain::{Drain, Work};
+pub use options::CallOptions;
+pub use passthrough::OutboundTraffic;
+pub(crate) use passthrough::Passthrough;
+pub use report::{Attempt, CallReport};
+use route::{Chosen, Scope};
+
+/// What all requests of a mesh share.
+pub(crate) struct Core {
+    pub(crate) live: Live,
+    pub(crate) environment: Environment,
+    pub(crate) passthrough: Passthrough,
+    pub(crate) drain: Arc<Drain>,
+    pub(crate) buffers: Buffers,
+}
+
+impl Core {
+    /// Lets go of all connections.
+    pub(crate) fn close(&self) {
+        for cluster in self.live.load().clusters() {
+            cluster.retire();
+        }
+        self.passthrough.close();
+    }
+
+    fn random(&self) -> &Random {
+        &self.environment.random
+    }
+}
+
+/// Sends one request through the mesh.
+async fn send(
+    core: &Core,
+    scope: Scope<'_>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Error> {
+    core.drain.check()?;
+    let call = Call::take(&mut request);
+    let chosen = route::choose(core, scope, &request)?;
+    if let Some(report) = &call.report {
+        report.decided(
+            chosen.generation,
+            &chosen.route.model.name,
+            chosen.cluster_name(),
+        );
+    }
+    let result = serve(core, &chosen, &call, request).await;
+    result.map_err(|error| {
+        let error = chosen.locate(error);
+        if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
+            report.raise(flag);
+        }
+        error
+    })
+}
+
+/// Does what the route says.
+async fn serve(
+    core: &Core,
+    chosen: &Chosen,
+    call: &Call,
+    request: Request<Body>,
+) -> Result<Response<Body>, Error> {
+    if let Some(injector) = &chosen.route.fault {
+        inject(core, injector, call, request.headers()).await?;
+    }
+    let mut response = match &chosen.route.model.action {
+        Action::Direct(direct) => call.dialect.direct(direct),
+        Action::Forward(to) => forward(core, chosen, call, to, request).await?,
+        Action::Redirect(redirect) => answer::redirect(redirect, &request),
+    };
+    chosen.change_response(response.headers_mut());
+    Ok(response)
+}
+
+/// Holds the request back or answers it, if the dice say so. The caller's deadline covers the
+/// delay, the route's timeout and retries do not (Envoy's fault filter stands before its router).
+async fn inject(
+    core: &Core,
+    injector: &Injector,
+    call: &Call,
+    headers: &HeaderMap,
+) -> Result<(), Error> {
+    let decision = injector.decide(headers, core.random());
+    let abort = decision.error();
+    if let Some(hold) = decision.delay {
+        call.raise(Flag::DelayInjected);
+        let held = tokio::time::sleep(hold.duration);
+        match call.caller.at() {
+            None => held.await,
+            Some(at) => tokio::time::timeout_at(at, held)
+                .await
+                .map_err(|_| call.caller.error())?,
+        }
+    }
+    abort.map_or(Ok(()), Err)
+}
+
+/// Sends the request to the chosen cluster: all tries within one deadline.
+async fn forward(
+    core: &Core,
+    chosen: &Chosen,
+    call: &Call,
+    to: &Forward,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Error> {
+    let deadline = call.deadline(to.timeout);
+    chosen.prepare(to, &mut request)?;
+    let mut attempts = Attempts::new(core, chosen, call, to, deadline)?;
+    let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
+    let cluster = attempts.cluster().clone();
+    let terms = retry::Call {
+        policy,
+        per_try_timeout: call
+            .asked
+            .per_try(policy.and_then(retry::Policy::per_try_timeout)),
+        quota: &cluster.quota,
+        active_requests: &|| cluster.running.limits.active_requests(),
+        deadline,
+        random: core.random(),
+        buffers: &core.buffers,
+    };
+    let tries = retry::run(terms, request, &mut attempts);
+    let (result, summary) = match deadline.at() {
+        None => tries.await,
+        // One timer for everything; the tries need none of their own where this one is earlier.
+        Some(at) => match tokio::time::timeout_at(at, tries).await {
+            Ok(ended) => ended,
+            Err(_) => (Err(deadline.error()), attempts.summary()),
+        },
+    };
+    attempts.finish(result, &summary)
+}
+
+/// What a caller said about one call.
+struct Call {
+    options: CallOptions,
+    asked: Asked,
+    report: Option<CallReport>,
+    dialect: Dialect,
+    /// When the caller stops waiting, as far as it is known before a route is.
+    caller: Deadline,
+}
+
+impl Call {
+    fn take(request: &mut Request<Body>) -> Self {
+        let began = Instant::now();
+        let extensions = request.extensions_mut();
+        let options = extensions.remove::<CallOptions>().unwrap_or_default();
+        let report = extensions.remove::<CallReport>();
+        let headers = request.headers_mut();
+        let asked = Asked::take(headers);
+        let said = |after| Deadline::caller(began, after);
+        let caller = options.timeout.map_or(Deadline::NONE, said);
+        let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
+        Self {
+            dialect: Dialect::of(headers),
+            options,
+            asked,
+            report,
+            caller: caller.min(deadline::Context::current()),
+        }
+    }
+
+    /// The end of the call on a route with this timeout, which begins when the request is sent on.
+    fn deadline(&self, route: Option<Duration>) -> Deadline {
+        self.caller.min(self.asked.deadline(Instant::now(), route))
+    }
+
+    fn raise(&self, flag: Flag) {
+        if let Some(report) = &self.report {
+            report.raise(flag);
+        }
+    }
+}

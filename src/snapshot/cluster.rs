@@ -1,0 +1,203 @@
+//! A cluster that runs: its endpoints and the machinery around them.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::layer::balance::{Balancer, Candidate};
+use crate::layer::classify::Outcome;
+use crate::layer::limit::Limits;
+use crate::layer::outlier::{Detector, Event, Host, Swept};
+use crate::layer::retry::Quota;
+use crate::model;
+use crate::model::endpoint::{Address, Health};
+use crate::random::Random;
+use crate::transport::Connections;
+
+/// One cluster of one snapshot.
+pub(crate) struct Cluster {
+    pub(crate) model: Arc<model::Cluster>,
+    pub(crate) endpoints: Option<Arc<model::Endpoints>>,
+    pub(crate) balancer: Balancer<Member>,
+    /// Its budget is shared with the cluster of this name in earlier and later snapshots.
+    pub(crate) quota: Quota,
+    /// Lives on in the next snapshot's cluster of this name.
+    pub(crate) running: Arc<Running>,
+}
+
+/// What an edit of the cluster does not restart.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) detector: Detector,
+    /// When the detector swept last. Locked by the one task that sweeps.
+    pub(crate) swept: Mutex<Option<Instant>>,
+    pub(crate) counters: Counters,
+}
+
+/// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) weight: NonZeroU32,
+    pub(crate) health: Health,
+}
+
+/// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) address: Address,
+    /// The address as text, made once.
+    pub(crate) label: Arc<str>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) active: AtomicU32,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+/// What a cluster has counted since the mesh began.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) attempts: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) retries_denied: AtomicU64,
+    pub(crate) overflows: AtomicU64,
+    pub(crate) ejections: AtomicU64,
+    pub(crate) readmissions: AtomicU64,
+}
+
+impl Candidate for Member {
+    fn weight(&self) -> NonZeroU32 {
+        self.weight
+    }
+
+    fn active(&self) -> u32 {
+        self.endpoint.active.load(Ordering::Relaxed)
+    }
+
+    fn admitted(&self) -> bool {
+        self.health == Health::Healthy && self.endpoint.host.admitted()
+    }
+}
+
+impl Cluster {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.model.name
+    }
+
+    /// Records how a try ended and says so if that ejected the endpoint.
+    pub(crate) fn record(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) {
+        if matches!(outcome, Outcome::Local(_) | Outcome::Failure(500..)) {
+            endpoint.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(event) = self.running.detector.record(&endpoint.host, outcome, now) {
+            self.balancer.refresh();
+            self.tell(&event, &endpoint.label);
+        }
+    }
+
+    /// Runs the detector's sweep if it is due; returns when the next one is, if it ever is.
+    ///
+    /// A new policy keeps the phase of the sweeps that went before (gRPC A50).
+    pub(crate) fn sweep(&self, now: Instant, random: &Random) -> Option<Instant> {
+        let interval = self.running.detector.interval()?;
+        let mut swept = lock(&self.running.swept);
+        let due = swept.get_or_insert(now).checked_add(interval)?;
+        if due > now {
+            return Some(due);
+        }
+        *swept = Some(now);
+        drop(swept);
+        let members = self.balancer.members();
+        let hosts = members.iter().map(|member| &*member.endpoint.host);
+        let events = self.running.detector.sweep(hosts, now, random);
+        if !events.is_empty() {
+            self.balancer.refresh();
+        }
+        for Swept { index, event } in events {
+            if let Some(member) = members.get(index) {
+                self.tell(&event, &member.endpoint.label);
+            }
+        }
+        now.checked_add(interval)
+    }
+
+    /// Lets go of all connections: requests under way finish, no new one is taken.
+    pub(crate) fn retire(&self) {
+        for member in self.balancer.members() {
+            member.endpoint.connections.retire();
+        }
+    }
+
+    fn tell(&self, event: &Event, endpoint: &str) {
+        let cluster = &*self.model.name;
+        match event {
+            Event::Ejected { cause, time } => {
+                self.running
+                    .counters
+                    .ejections
+                    .fetch_add(1, Ordering::Relaxed);
+                tracing::info!(cluster, endpoint, ?cause, ?time, "endpoint ejected");
+            }
+            Event::Readmitted => {
+                self.running
+                    .counters
+                    .readmissions
+                    .fetch_add(1, Ordering::Relaxed);
+                tracing::info!(cluster, endpoint, "endpoint readmitted");
+            }
+            Event::Spared { cause, reason } => {
+                tracing::debug!(
+                    cluster,
+                    endpoint,
+                    ?cause,
+                    ?reason,
+                    "failing endpoint spared"
+                );
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("name", &self.model.name)
+            .field("members", &self.balancer.members().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts a request at its endpoint until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    endpoint: Arc<Endpoint>,
+}
+
+impl InFlight {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.active.fetch_add(1, Ordering::Relaxed);
+        endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        Self { endpoint }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,373 @@
+//! From a set of resources to a snapshot.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use crate::layer::balance::Balancer;
+use crate::layer::deadline::Announcement;
+use crate::layer::fault::{ActiveFaults, Injector};
+use crate::layer::limit::Limits;
+use crate::layer::outlier::{Detector, Host};
+use crate::layer::retry::{self, Quota};
+use crate::model::cluster::Discovery;
+use crate::model::endpoint::{Address, Health, LocalityEndpoints};
+use crate::model::listener::Routes;
+use crate::model::route::{Action, Domain};
+use crate::model::{self, Resources, RouteConfiguration};
+use crate::random::Random;
+use crate::transport::{Connect, Connections, Settings};
+
+use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::gate::ClusterGate;
+use super::table::Table;
+use super::{Route, Snapshot, VirtualHost};
+
+/// What linking needs from the process.
+#[derive(Clone)]
+pub(crate) struct Environment {
+    /// Counted for the whole mesh, as gRPC A33 has it, so that edits do not forget any.
+    pub(crate) active_faults: ActiveFaults,
+    pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) random: Random,
+}
+
+/// Links `resources`, keeping from `before` all that still holds.
+///
+/// It cannot fail: a route whose cluster is missing answers 503 `NC`, a listener whose routes are
+/// missing has no virtual host, as in Envoy. Sources report such references as faults before.
+/// Endpoints that nobody uses any more are retired when the caller drops `before`'s successor into
+/// force (see [`retire`]).
+pub(crate) fn link(
+    before: &Snapshot,
+    resources: &Resources,
+    environment: &Environment,
+) -> Snapshot {
+    let mut clusters = HashMap::with_capacity(resources.clusters.len());
+    for (name, model) in &resources.clusters {
+        let endpoints = match &model.discovery {
+            Discovery::Endpoints(name) => resources.endpoints.get(name),
+            Discovery::Passthrough => None,
+        };
+        let old = before.clusters.get(name);
+        clusters.insert(name.clone(), cluster(old, model, endpoints, environment));
+    }
+    let mut linker = Linker {
+        environment,
+        clusters: &clusters,
+        done: HashMap::new(),
+    };
+    let mut listeners = HashMap::with_capacity(resources.listeners.len());
+    let mut tables: HashMap<*const RouteConfiguration, Arc<Table>> = HashMap::new();
+    for (name, listener) in &resources.listeners {
+        let routes = match &listener.routes {
+            Routes::Inline(routes) => Some(routes),
+            Routes::Named(name) => resources.routes.get(name),
+        };
+        if let Some(routes) = routes {
+            let table = tables
+                .entry(Arc::as_ptr(routes))
+                .or_insert_with(|| linker.table(routes))
+                .clone();
+            listeners.insert(name.clone(), table);
+        }
+    }
+    let mut ports = HashMap::new();
+    let mut hosts: HashMap<Box<str>, Vec<u16>> = HashMap::new();
+    for (name, routes) in &resources.routes {
+        if let Ok(port) = name.parse::<u16>() {
+            ports.insert(port, linker.table(routes));
+            for_each_host(routes, |host| {
+                hosts.entry(host.into()).or_default().push(port)
+            });
+        }
+    }
+    Snapshot {
+        generation: before.generation + 1,
+        listeners,
+        ports,
+        hosts,
+        clusters,
+    }
+}
+
+/// Retires the connections of all endpoints that `after` does not use any more.
+///
+/// Requests that are on their way finish: the connections close behind them.
+pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
+    for (name, old) in &before.clusters {
+        let new = after.clusters.get(name);
+        if new.is_some_and(|new| Arc::ptr_eq(new, old)) {
+            continue;
+        }
+        let kept: HashSet<*const Connections> = new
+            .map(|new| new.balancer.members())
+            .unwrap_or_default()
+            .iter()
+            .map(|member| Arc::as_ptr(&member.endpoint.connections))
+            .collect();
+        for member in old.balancer.members() {
+            if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
+                member.endpoint.connections.retire();
+            }
+        }
+    }
+}
+
+/// Calls `visit` for every exact domain without a port.
+fn for_each_host(routes: &RouteConfiguration, mut visit: impl FnMut(&str)) {
+    for domain in routes.virtual_hosts.iter().flat_map(|host| &host.domains) {
+        match domain {
+            Domain::Exact(text) if !has_port(text) => visit(text),
+            Domain::Exact(_) | Domain::Suffix(_) | Domain::Prefix(_) | Domain::Any => {}
+        }
+    }
+}
+
+fn has_port(authority: &str) -> bool {
+    authority
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok())
+        || authority.contains("]:")
+}
+
+struct Linker<'a> {
+    environment: &'a Environment,
+    clusters: &'a HashMap<Arc<str>, Arc<Cluster>>,
+    /// Each virtual host is linked once, also if it stands in several route configurations.
+    done: HashMap<*const model::route::VirtualHost, Arc<VirtualHost>>,
+}
+
+impl Linker<'_> {
+    fn table(&mut self, routes: &RouteConfiguration) -> Arc<Table> {
+        let mut table = Table::default();
+        for model in &routes.virtual_hosts {
+            table.insert(&self.virtual_host(model));
+        }
+        Arc::new(table)
+    }
+
+    fn virtual_host(&mut self, model: &Arc<model::route::VirtualHost>) -> Arc<VirtualHost> {
+        if let Some(done) = self.done.get(&Arc::as_ptr(model)) {
+            return done.clone();
+        }
+        let routes = model.routes.iter().map(|model| self.route(model));
+        let host = Arc::new(VirtualHost {
+            routes: routes.collect(),
+            model: model.clone(),
+        });
+        self.done.insert(Arc::as_ptr(model), host.clone());
+        host
+    }
+
+    fn route(&self, model: &Arc<model::route::Route>) -> Arc<Route> {
+        let (clusters, retry, announced) = match &model.action {
+            Action::Forward(forward) => (
+                forward
+                    .destinations
+                    .all()
+                    .iter()
+                    .map(|one| self.clusters.get(&one.cluster).cloned())
+                    .collect(),
+                forward.retry.as_ref().map(retry::Policy::new),
+                announced(forward),
+            ),
+            Action::Direct(_) | Action::Redirect(_) => (Vec::new(), None, None),
+        };
+        let fault = model
+            .fault
+            .clone()
+            .map(|fault| Injector::counting(fault, self.environment.active_faults.clone()));
+        Arc::new(Route {
+            model: model.clone(),
+            clusters,
+            retry,
+            fault,
+            announced,
+        })
+    }
+}
+
+/// The callee is told the per-try timeout if that is shorter than the route's (Envoy's rule).
+fn announced(forward: &model::route::Forward) -> Option<Announcement> {
+    let per_try = forward
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.per_try_timeout);
+    let shorter = match (per_try, forward.timeout) {
+        (Some(per_try), Some(route)) => Some(per_try.min(route)),
+        (one, other) => one.or(other),
+    };
+    shorter.map(Announcement::new)
+}
+
+/// A route with a cluster of its own, outside of any configuration.
+pub(crate) fn stand_alone(
+    route: model::route::Route,
+    model: model::Cluster,
+    endpoints: model::Endpoints,
+    environment: &Environment,
+) -> Arc<Route> {
+    let cluster = cluster(
+        None,
+        &Arc::new(model),
+        Some(&Arc::new(endpoints)),
+        environment,
+    );
+    let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
+    let linker = Linker {
+        environment,
+        clusters: &clusters,
+        done: HashMap::new(),
+    };
+    linker.route(&Arc::new(route))
+}
+
+fn cluster(
+    old: Option<&Arc<Cluster>>,
+    model: &Arc<model::Cluster>,
+    endpoints: Option<&Arc<model::Endpoints>>,
+    environment: &Environment,
+) -> Arc<Cluster> {
+    if let Some(old) = old {
+        if old.model == *model && old.endpoints.as_ref() == endpoints {
+            return old.clone();
+        }
+    }
+    let running = match old {
+        Some(old) => {
+            let running = old.running.clone();
+            running.limits.set(&model.limits);
+            running
+        }
+        None => Arc::new(Running {
+            limits: Arc::new(Limits::new(&model.limits)),
+            detector: Detector::new(model.outlier.clone()),
+            swept: Mutex::default(),
+            counters: Counters::default(),
+        }),
+    };
+    let members = members(old, model, endpoints, &running, environment);
+    enroll(old, &members, &running.detector);
+    if old.is_some_and(|old| old.model.outlier != model.outlier) {
+        let hosts = members.iter().map(|member| &*member.endpoint.host);
+        // Without a policy all are readmitted; the balancer below is made after that.
+        let _ = running.detector.set(model.outlier.clone(), hosts);
+    }
+    let balancer = match old {
+        Some(old) => old
+            .balancer
+            .succeed(model.balancing, model.panic_threshold, members),
+        None => Balancer::new(
+            model.balancing,
+            model.panic_threshold,
+            members,
+            &environment.random,
+        ),
+    };
+    Arc::new(Cluster {
+        model: model.clone(),
+        endpoints: endpoints.cloned(),
+        balancer,
+        quota: match old {
+            Some(old) => old.quota.with_limit(model.limits.retries),
+            None => Quota::new(model.limits.retries),
+        },
+        running,
+    })
+}
+
+/// Tells the detector who is there now and who has left.
+fn enroll(old: Option<&Arc<Cluster>>, members: &[Arc<Member>], detector: &Detector) {
+    for member in members {
+        detector.join(&member.endpoint.host);
+    }
+    let staying: HashSet<*const Host> = members
+        .iter()
+        .map(|member| Arc::as_ptr(&member.endpoint.host))
+        .collect();
+    for member in old.map(|old| old.balancer.members()).unwrap_or_default() {
+        if !staying.contains(&Arc::as_ptr(&member.endpoint.host)) {
+            detector.leave(&member.endpoint.host);
+        }
+    }
+}
+
+/// The members of the first priority that has endpoints, each with its running endpoint.
+fn members(
+    old: Option<&Arc<Cluster>>,
+    model: &Arc<model::Cluster>,
+    endpoints: Option<&Arc<model::Endpoints>>,
+    running: &Arc<Running>,
+    environment: &Environment,
+) -> Vec<Arc<Member>> {
+    let settings = Arc::new(Settings::from(&**model));
+    let reusable = old.is_some_and(|old| Settings::from(&*old.model) == *settings);
+    let before: HashMap<&Address, &Arc<Member>> = old
+        .map(|old| old.balancer.members())
+        .unwrap_or_default()
+        .iter()
+        .map(|member| (&member.endpoint.address, member))
+        .collect();
+    let localities = endpoints.map(|endpoints| endpoints.localities.as_slice());
+    first_priority(localities.unwrap_or_default())
+        .flat_map(|locality| &locality.endpoints)
+        .filter(|endpoint| endpoint.health != Health::Draining)
+        .map(|model| {
+            let endpoint = match before.get(&model.address) {
+                Some(member) if reusable => member.endpoint.clone(),
+                Some(member) => Arc::new(Endpoint {
+                    // Ejections outlive a change of settings; connections do not.
+                    host: member.endpoint.host.clone(),
+                    ..new_endpoint(&model.address, &settings, running, environment)
+                }),
+                None => Arc::new(new_endpoint(
+                    &model.address,
+                    &settings,
+                    running,
+                    environment,
+                )),
+            };
+            Arc::new(Member {
+                endpoint,
+                weight: model.weight,
+                health: model.health,
+            })
+        })
+        .collect()
+}
+
+fn first_priority(
+    localities: &[LocalityEndpoints],
+) -> impl Iterator<Item = &LocalityEndpoints> + Clone {
+    let first = localities
+        .iter()
+        .filter(|locality| !locality.endpoints.is_empty())
+        .map(|locality| locality.priority)
+        .min();
+    localities
+        .iter()
+        .filter(move |locality| Some(locality.priority) == first)
+}
+
+fn new_endpoint(
+    address: &Address,
+    settings: &Arc<Settings>,
+    running: &Arc<Running>,
+    environment: &Environment,
+) -> Endpoint {
+    Endpoint {
+        address: address.clone(),
+        label: address.to_string().into(),
+        host: Arc::new(Host::new()),
+        connections: Connections::new(
+            address.clone(),
+            settings.clone(),
+            environment.connector.clone(),
+            Arc::new(ClusterGate(running.limits.clone())),
+        ),
+        active: AtomicU32::new(0),
+        requests: AtomicU64::new(0),
+        failures: AtomicU64::new(0),
+    }
+}

@@ -1,0 +1,155 @@
+//! A configuration that is in force: all names resolved, all machinery running.
+//!
+//! The model names things; a [`Snapshot`] holds them. [`link`](link::link) turns one into the
+//! other: every route gets the clusters it names, every cluster its endpoints, its limits and its
+//! detector. What already runs is kept where an edit does not concern it, so that counters,
+//! ejections and connections survive. The result is immutable and is swapped in by one atomic
+//! store ([`Live`]); a request loads it once and sees nothing of a later edit.
+//!
+//! Rejected: a cluster map that is edited in place (a request could see the new route and the old
+//! cluster) and a lock around the whole (it would stand on the path of every request).
+
+mod cluster;
+mod gate;
+mod link;
+mod stats;
+mod table;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use http::uri::Authority;
+
+use crate::layer::deadline::Announcement;
+use crate::layer::fault::Injector;
+use crate::layer::retry;
+use crate::model;
+use crate::name::Target;
+
+pub(crate) use cluster::{Cluster, Endpoint, InFlight};
+pub(crate) use link::{Environment, link, retire, stand_alone};
+pub use stats::{ClusterStats, EndpointStats, Stats};
+use table::Table;
+pub(crate) use table::lower;
+
+/// One configuration in force.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Counts the configurations of this mesh, from 1; 0 is "none yet".
+    pub(crate) generation: u64,
+    listeners: HashMap<Arc<str>, Arc<Table>>,
+    /// Virtual hosts by the port that the caller dials.
+    ports: HashMap<u16, Arc<Table>>,
+    /// The ports of each host, for targets that name none.
+    hosts: HashMap<Box<str>, Vec<u16>>,
+    clusters: HashMap<Arc<str>, Arc<Cluster>>,
+}
+
+/// A virtual host whose routes lead to clusters.
+#[derive(Debug)]
+pub(crate) struct VirtualHost {
+    pub(crate) model: Arc<model::route::VirtualHost>,
+    pub(crate) routes: Vec<Arc<Route>>,
+}
+
+/// A route, ready to be taken.
+pub(crate) struct Route {
+    pub(crate) model: Arc<model::route::Route>,
+    /// One for each destination of a forwarding route, in order; `None`: it does not exist.
+    pub(crate) clusters: Vec<Option<Arc<Cluster>>>,
+    /// Compiled, if the route retries.
+    pub(crate) retry: Option<retry::Policy>,
+    /// Running, if the route injects faults.
+    pub(crate) fault: Option<Injector>,
+    /// What the callee is told of the time it has, if the route says.
+    pub(crate) announced: Option<Announcement>,
+}
+
+impl Snapshot {
+    /// A configuration that knows nobody.
+    pub(crate) fn empty() -> Self {
+        Self {
+            generation: 0,
+            listeners: HashMap::new(),
+            ports: HashMap::new(),
+            hosts: HashMap::new(),
+            clusters: HashMap::new(),
+        }
+    }
+
+    /// The virtual host that a channel's target names.
+    pub(crate) fn target(&self, target: &Target) -> Option<&Arc<VirtualHost>> {
+        match target {
+            Target::Listener { name, authority } => {
+                self.listeners.get(name)?.find(authority.as_str())
+            }
+            Target::Host { host, port, .. } => {
+                let port = port.unwrap_or_else(|| self.sole_port(host));
+                self.ports.get(&port)?.find(host)
+            }
+        }
+    }
+
+    /// The virtual host for the authority of a plain request.
+    pub(crate) fn authority(
+        &self,
+        authority: &Authority,
+        default_port: u16,
+    ) -> Option<&Arc<VirtualHost>> {
+        let port = authority.port_u16().unwrap_or(default_port);
+        self.ports.get(&port)?.find(authority.host())
+    }
+
+    fn sole_port(&self, host: &str) -> u16 {
+        match self.hosts.get(host).map(Vec::as_slice) {
+            Some([port]) => *port,
+            Some(_) | None => 80,
+        }
+    }
+
+    /// All clusters, in no order.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+}
+
+/// The configuration in force, for all who send requests.
+#[derive(Debug)]
+pub(crate) struct Live {
+    current: ArcSwap<Snapshot>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+        }
+    }
+
+    /// The configuration as of now. Called once for each request: two loads could differ.
+    pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// The configuration as of now, to be held for longer than a request's first step.
+    pub(crate) fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a configuration in force and returns it.
+    pub(crate) fn store(&self, next: Snapshot) -> Arc<Snapshot> {
+        let next = Arc::new(next);
+        self.current.store(next.clone());
+        next
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("name", &self.model.name)
+            .finish_non_exhaustive()
+    }
+}

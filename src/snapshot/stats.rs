@@ -1,0 +1,114 @@
+//! What a running mesh has counted, as plain numbers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Cluster, Snapshot};
+
+/// Counters and gauges of a mesh at one moment.
+///
+/// Counters grow from the start of the mesh and survive edits that do not remove their cluster.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The configuration in force, counted from 1.
+    pub generation: u64,
+    /// One for each cluster, by name.
+    pub clusters: Vec<ClusterStats>,
+}
+
+/// Counters and gauges of one cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ClusterStats {
+    /// The cluster's name.
+    pub name: Arc<str>,
+    /// Requests that were sent to it.
+    pub requests: u64,
+    /// Requests whose last answer was an error of this side or a 5xx.
+    pub failures: u64,
+    /// Tries, including first ones.
+    pub attempts: u64,
+    /// Tries after the first one.
+    pub retries: u64,
+    /// Retries that the budget or a limit denied.
+    pub retries_denied: u64,
+    /// Requests that a limit refused.
+    pub overflows: u64,
+    /// Endpoints that were ejected.
+    pub ejections: u64,
+    /// Endpoints that came back.
+    pub readmissions: u64,
+    /// Requests in flight now.
+    pub active_requests: u32,
+    /// Connections now, those being dialled included.
+    pub connections: u32,
+    /// Requests that wait for a connection now.
+    pub pending: u32,
+    /// Its endpoints, in the order of the registry.
+    pub endpoints: Vec<EndpointStats>,
+}
+
+/// Counters and gauges of one endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Its address.
+    pub address: Arc<str>,
+    /// Tries that went to it.
+    pub requests: u64,
+    /// Tries that failed: no answer, or a 5xx.
+    pub failures: u64,
+    /// Requests in flight now.
+    pub active_requests: u32,
+    /// Connections now.
+    pub connections: usize,
+    /// Whether it is ejected now.
+    pub ejected: bool,
+}
+
+impl Snapshot {
+    /// What has been counted up to now.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut clusters: Vec<_> = self.clusters().map(|cluster| cluster.stats()).collect();
+        clusters.sort_by(|one, other| one.name.cmp(&other.name));
+        Stats {
+            generation: self.generation,
+            clusters,
+        }
+    }
+}
+
+impl Cluster {
+    fn stats(&self) -> ClusterStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.running.counters;
+        let limits = &self.running.limits;
+        let endpoints = self.balancer.members().iter().map(|member| {
+            let endpoint = &member.endpoint;
+            EndpointStats {
+                address: endpoint.label.clone(),
+                requests: read(&endpoint.requests),
+                failures: read(&endpoint.failures),
+                active_requests: endpoint.active.load(Ordering::Relaxed),
+                connections: endpoint.connections.stats().connections,
+                ejected: !endpoint.host.admitted(),
+            }
+        });
+        ClusterStats {
+            name: self.name().clone(),
+            requests: read(&counters.requests),
+            failures: read(&counters.failures),
+            attempts: read(&counters.attempts),
+            retries: read(&counters.retries),
+            retries_denied: read(&counters.retries_denied),
+            overflows: read(&counters.overflows),
+            ejections: read(&counters.ejections),
+            readmissions: read(&counters.readmissions),
+            active_requests: limits.active_requests(),
+            connections: limits.connections(),
+            pending: limits.pending_requests(),
+            endpoints: endpoints.collect(),
+        }
+    }
+}

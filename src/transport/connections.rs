@@ -1,0 +1,223 @@
+//! The front door: an endpoint's connections.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Request, Response};
+
+use super::connect::Connect;
+use super::failure::{Sent, Unanswered, classify};
+use super::gate::Gate;
+use super::lease::Returned;
+use super::remote::Remote;
+use super::request::{Outgoing, prepare};
+use super::response::{Guard, guarded};
+use super::{Http, Settings};
+use crate::body::Body;
+use crate::error::{Error, Kind};
+use crate::model::endpoint::Address;
+
+/// How often a request that was not sent is tried on another connection. Connections that break
+/// are found out by their drivers, so one try is nearly always enough; the bound is for a peer
+/// that closes each connection as soon as it is made.
+const RESENDS: usize = 3;
+
+/// The connections to one endpoint.
+///
+/// Shared by `Arc` among all requests. When the last `Arc` is dropped, it is
+/// [retired](Self::retire).
+pub struct Connections {
+    target: Target,
+}
+
+/// A function that answers requests in place of a peer.
+pub type Answer = Arc<dyn Fn(Request<Body>) -> Response<Body> + Send + Sync>;
+
+enum Target {
+    Answer(Answer),
+    Remote(Arc<Remote>),
+}
+
+/// What an endpoint's connections are doing. All zero for [`Connections::answering`].
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Requests under way: from the moment they have a connection until their response has ended.
+    pub active: usize,
+    /// Connections that are up, those that only finish their last requests among them.
+    pub connections: usize,
+    /// Connections that are being made.
+    pub dialling: usize,
+    /// How many connections were ever begun.
+    pub dials: u64,
+    /// HTTP/1.1 connections without a request.
+    pub idle: usize,
+    /// Requests that wait for a connection.
+    pub pending: usize,
+    /// Tasks: one for each connection, and one for each HTTP/2 stream that waits for the head of
+    /// its response or is still sending its request.
+    pub tasks: usize,
+}
+
+impl Connections {
+    /// The connections to `address`; none is made before the first request.
+    ///
+    /// `gate` is asked for permits of the cluster's limits; [`Unlimited`](super::Unlimited) has
+    /// none.
+    #[must_use]
+    pub fn new(
+        address: Address,
+        settings: Arc<Settings>,
+        connector: Arc<dyn Connect>,
+        gate: Arc<dyn Gate>,
+    ) -> Arc<Self> {
+        let remote = Remote::new(address, settings, connector, gate);
+        Arc::new(Self {
+            target: Target::Remote(Arc::new(remote)),
+        })
+    }
+
+    /// An endpoint without a peer: `answer` makes each response. It is the bottom rung of the
+    /// benchmarks' ladder and a stand-in for tests; requests reach it as they were made.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use http::{Request, Response};
+    /// use meshwork::Body;
+    /// use meshwork::transport::Connections;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let endpoint = Connections::answering(Arc::new(|_request| Response::new(Body::from("hello"))));
+    /// let response = endpoint.send(Request::new(Body::empty()), ()).await.unwrap();
+    /// assert_eq!(response.status(), 200);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn answering(answer: Answer) -> Arc<Self> {
+        Arc::new(Self {
+            target: Target::Answer(answer),
+        })
+    }
+
+    /// Sends `request` and returns the head of its response; `guard` lives in the response's body
+    /// and hears how that ended.
+    ///
+    /// The request is made fit for the version of HTTP that it goes by: HTTP/1.1 gets `Host` and a
+    /// path, HTTP/2 a scheme and an authority, and headers for one hop (`connection`, `upgrade`,
+    /// `te` other than `trailers`, ...) are removed. There is no timeout but that of connecting.
+    ///
+    /// Must be polled within a tokio runtime, whose tasks then own the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswered`] with an error that
+    /// [is overloaded](Error::is_overloaded): a limit of the gate is reached;
+    /// [is connect](Error::is_connect): no connection could be made;
+    /// [is draining](Error::is_draining): retired;
+    /// [is reset](Error::is_reset): the connection broke or the peer refused the stream;
+    /// [is body](Error::is_body): the request's body failed.
+    /// A request without authority and `Host`, or with method CONNECT, cannot be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the stream, or closes the HTTP/1.1 connection, gives back its
+    /// place among those who wait and drops `guard`. The request may have been processed.
+    pub fn send<G: Guard>(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        guard: G,
+    ) -> impl Future<Output = Result<Response<Body>, Unanswered>> + Send + use<'_, G> {
+        let target = &self.target;
+        async move {
+            match target {
+                Target::Answer(answer) => Ok(guarded(answer(request), None, guard)),
+                Target::Remote(remote) => send(remote, request, guard).await,
+            }
+        }
+    }
+
+    /// Takes no more requests. Idle connections close at once, busy ones when their last response
+    /// has ended; requests that wait for a connection come back unsent, with an error that
+    /// [is draining](Error::is_draining). Doing so again changes nothing.
+    pub fn retire(&self) {
+        match &self.target {
+            Target::Answer(_) => {}
+            Target::Remote(remote) => remote.retire(),
+        }
+    }
+
+    /// What the connections are doing at this moment. Takes a lock: not for the path of a request.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        match &self.target {
+            Target::Answer(_) => Stats::default(),
+            Target::Remote(remote) => remote.stats(),
+        }
+    }
+}
+
+async fn send<G: Guard>(
+    remote: &Arc<Remote>,
+    mut request: Request<Body>,
+    guard: G,
+) -> Result<Response<Body>, Unanswered> {
+    let http = Http::of(remote.settings.protocol, &request);
+    if let Err(why) = prepare(&mut request, http) {
+        let error = Error::new(Kind::Request { why });
+        let unsent = Some(request);
+        return Err(Unanswered { error, unsent });
+    }
+    let (head, body) = request.into_parts();
+    let (body, mut upload) = Outgoing::new(body);
+    let mut request = Request::from_parts(head, body);
+    let mut resends = 0;
+    loop {
+        let lease = match remote.lease(http).await {
+            Ok(lease) => lease,
+            Err(failure) => {
+                return Err(Unanswered {
+                    error: failure.into(),
+                    unsent: Some(request.map(Outgoing::into_body)),
+                });
+            }
+        };
+        match lease.exchange(request, upload).await {
+            Ok((response, lease)) => return Ok(guarded(response, Some(lease), guard)),
+            Err(Returned {
+                unsent: Some(again),
+                ..
+            }) if resends < RESENDS => {
+                (request, upload) = again;
+                resends += 1;
+            }
+            Err(Returned { error, unsent }) => {
+                let sent = match unsent {
+                    Some(_) => Sent::No,
+                    None => Sent::Perhaps,
+                };
+                let unsent = unsent.map(|(request, _)| request.map(Outgoing::into_body));
+                let error = classify(error, sent);
+                return Err(Unanswered { error, unsent });
+            }
+        }
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Target::Answer(_) => f.write_str("Connections(answering)"),
+            Target::Remote(remote) => f
+                .debug_struct("Connections")
+                .field("address", &remote.address)
+                .field("stats", &remote.stats())
+                .finish(),
+        }
+    }
+}

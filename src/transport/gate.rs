@@ -1,0 +1,79 @@
+//! What a cluster's limits say when an endpoint wants a connection.
+//!
+//! Connections and pending requests are limited per cluster, but used per endpoint. The transport
+//! ranks below whatever counts them, so it asks through this small trait and holds what it gets
+//! until it is done. Asking is rare: only a request that finds no free connection does.
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+
+/// Which connection of an endpoint is asked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Claim {
+    /// The endpoint has none. Envoy always grants it, so that no endpoint starves while others
+    /// hold the whole budget of their cluster.
+    First,
+    /// The endpoint has one or more: the cluster's limit of connections applies.
+    Further,
+}
+
+/// The limits of a cluster, as an endpoint's connections see them. By default there are none.
+///
+/// The methods are called while the endpoint's bookkeeping is locked: they must return at once
+/// and not call back into [`Connections`](super::Connections).
+pub trait Gate: fmt::Debug + Send + Sync + 'static {
+    /// A permit for one connection, held from the dial until the connection is gone; `None` if
+    /// the limit of connections is reached (`connectionPool.tcp.maxConnections`).
+    fn connection(&self, claim: Claim) -> Option<Permit> {
+        let _ = claim;
+        Some(Permit::free())
+    }
+
+    /// A permit to wait for a connection; `None` if too many wait already
+    /// (`connectionPool.http.http1MaxPendingRequests`).
+    fn pending(&self) -> Option<Permit> {
+        Some(Permit::free())
+    }
+
+    /// Completes once a connection permit was given back after this method was called, also to
+    /// another endpoint of the cluster. Waking too often is harmless. Cancel-safe.
+    fn released(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(pending())
+    }
+}
+
+/// No limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unlimited;
+
+impl Gate for Unlimited {}
+
+/// Something that is given back when it is dropped.
+pub struct Permit {
+    held: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Permit {
+    /// A permit that drops `held` when it is dropped itself.
+    pub fn new(held: impl Any + Send + Sync) -> Self {
+        Self {
+            held: Some(Box::new(held)),
+        }
+    }
+
+    /// A permit of something that is not counted.
+    #[must_use]
+    pub const fn free() -> Self {
+        Self { held: None }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("counted", &self.held.is_some())
+            .finish()
+    }
+}

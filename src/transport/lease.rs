@@ -1,0 +1,136 @@
+//! A request's place on a connection, from the moment it is granted until the response ended.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use super::Http;
+use super::failure::Sent;
+use super::remote::Remote;
+use super::request::{Outgoing, Upload};
+use super::slot::Slot;
+use super::wire::Sender;
+
+/// A place on a connection. Dropping it gives the place back: an HTTP/2 stream ends alone, an
+/// HTTP/1.1 connection ends with its request unless that was [complete](Self::complete) or never
+/// sent.
+#[derive(Debug)]
+pub(super) struct Lease {
+    remote: Arc<Remote>,
+    slot: Arc<Slot>,
+    http: Http,
+    /// An HTTP/1.1 connection's only sender comes back to the endpoint with the lease. A copy of
+    /// an HTTP/2 connection's is dropped once it is used: a connection closes when no sender and
+    /// no stream is left.
+    sender: Option<Sender>,
+    upload: Option<Upload>,
+    sent: Sent,
+}
+
+/// A request that got no response.
+#[derive(Debug)]
+pub(super) struct Returned {
+    pub(super) error: hyper::Error,
+    /// The request and its leash, if nothing of it was sent.
+    pub(super) unsent: Option<(Request<Outgoing>, Option<Upload>)>,
+}
+
+impl Lease {
+    /// A place that [`Slot::enter`] has just granted.
+    pub(super) fn new(remote: Arc<Remote>, slot: Arc<Slot>, sender: Sender) -> Self {
+        let http = match &sender {
+            Sender::One(_) => Http::One,
+            Sender::Two(_) => Http::Two,
+        };
+        Self {
+            remote,
+            slot,
+            http,
+            sender: Some(sender),
+            upload: None,
+            sent: Sent::No,
+        }
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Sends one request and waits for the head of its response. Dropping the future resets the
+    /// stream, or closes the connection.
+    pub(super) async fn exchange(
+        mut self,
+        request: Request<Outgoing>,
+        upload: Option<Upload>,
+    ) -> Result<(Response<Incoming>, Self), Returned> {
+        self.upload = upload;
+        let outcome = match &mut self.sender {
+            Some(Sender::One(sender)) => {
+                // The response before was read to its end; the connection may yet have to notice.
+                if !sender.is_ready()
+                    && let Err(error) = sender.ready().await
+                {
+                    let unsent = Some((request, self.upload.take()));
+                    self.end();
+                    return Err(Returned { error, unsent });
+                }
+                self.sent = Sent::Perhaps;
+                sender.try_send_request(request).await
+            }
+            Some(Sender::Two(sender)) => {
+                let sending = sender.try_send_request(request);
+                self.sent = Sent::Perhaps;
+                self.sender = None;
+                sending.await
+            }
+            None => unreachable!("`new` fills it and only this method, which consumes, empties it"),
+        };
+        match outcome {
+            Ok(response) => Ok((response, self)),
+            Err(error) => Err(self.returned(error)),
+        }
+    }
+
+    fn returned(mut self, mut error: TrySendError<Request<Outgoing>>) -> Returned {
+        let unsent = error
+            .take_message()
+            .map(|request| (request, self.upload.take()));
+        let error = error.into_error();
+        self.end();
+        Returned { error, unsent }
+    }
+
+    /// The response was read to its end: an HTTP/1.1 connection can carry the next request,
+    /// unless this request's body is still on its way.
+    pub(super) fn complete(mut self) {
+        let uploaded = self.upload.as_ref().is_none_or(Upload::is_closed);
+        if uploaded && let Some(Sender::One(_)) = &self.sender {
+            self.sent = Sent::No;
+        }
+    }
+
+    /// Ends the connection of an HTTP/1.1 request with it.
+    fn end(&mut self) {
+        self.sent = Sent::Perhaps;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match (self.http, self.sender.take(), self.sent) {
+            (Http::One, Some(sender), Sent::No) => self.remote.give_back(sender, &self.slot),
+            (Http::One, sender, Sent::No | Sent::Perhaps) => {
+                self.slot.abort();
+                self.slot.leave();
+                drop(sender);
+            }
+            (Http::Two, sender, Sent::No | Sent::Perhaps) => {
+                drop(sender);
+                self.slot.leave();
+                self.remote.stream_ended();
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A response body that ends what its request began.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::lease::Lease;
+use crate::body::Body;
+use crate::error::{BoxError, Error, Kind};
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum End {
+    /// It broke off: the connection was lost, or the peer reset the stream.
+    Broken,
+    /// The whole of it was read.
+    Complete,
+    /// The caller dropped it before its end.
+    Dropped,
+}
+
+/// What a caller holds for as long as a response lasts: permits, counters, spans.
+///
+/// It is told how the response ended and dropped right after that, even if the body lives on. A
+/// request that gets no response drops its guard without a call.
+///
+/// ```
+/// use std::pin::Pin;
+/// use meshwork::transport::{End, Guard};
+///
+/// struct Log;
+/// impl Guard for Log {
+///     fn ended(self: Pin<&mut Self>, end: End) {
+///         println!("{end:?}");
+///     }
+/// }
+/// ```
+pub trait Guard: Send + 'static {
+    /// The response is over. Called at most once.
+    fn ended(self: Pin<&mut Self>, end: End) {
+        let _ = end;
+    }
+
+    /// A frame of the body was handed on.
+    fn moved(self: Pin<&mut Self>) {}
+
+    /// Asked while the body waits for its next frame: an error cuts it off there. By default it is
+    /// never cut off. The task is woken only for what this registers.
+    fn poll_cut(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        let _ = cx;
+        Poll::Pending
+    }
+}
+
+/// Nothing to hold.
+impl Guard for () {}
+
+pin_project! {
+    /// The body of a response with what it keeps alive.
+    struct Guarded<B, G: Guard> {
+        body: B,
+        #[pin]
+        held: Held<G>,
+    }
+}
+
+pin_project! {
+    /// Emptied when the response ends, so that an ended body that lives on holds nothing.
+    struct Held<G: Guard> {
+        lease: Option<Lease>,
+        #[pin]
+        guard: Option<G>,
+    }
+
+    impl<G: Guard> PinnedDrop for Held<G> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end(End::Dropped);
+        }
+    }
+}
+
+impl<G: Guard> Held<G> {
+    fn end(self: Pin<&mut Self>, end: End) {
+        let mut this = self.project();
+        if let (Some(lease), End::Complete) = (this.lease.take(), end) {
+            lease.complete();
+        }
+        if let Some(guard) = this.guard.as_mut().as_pin_mut() {
+            guard.ended(end);
+            this.guard.set(None);
+        }
+    }
+}
+
+/// Ties `lease` and `guard` to the body of `response`: one allocation, none if the body is empty.
+pub(super) fn guarded<B, G>(response: Response<B>, lease: Option<Lease>, guard: G) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+    G: Guard,
+{
+    response.map(|body| {
+        let over = body.is_end_stream();
+        let held = Held {
+            guard: Some(guard),
+            lease,
+        };
+        if over {
+            std::pin::pin!(held).as_mut().end(End::Complete);
+            return Body::empty();
+        }
+        Body::new(Guarded { body, held })
+    })
+}
+
+impl<B, G> HttpBody for Guarded<B, G>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+    G: Guard,
+{
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut this = self.project();
+        let Poll::Ready(frame) = Pin::new(&mut *this.body).poll_frame(cx) else {
+            let held = this.held.as_mut().project();
+            let cut = held.guard.as_pin_mut().map(|guard| guard.poll_cut(cx));
+            return match cut {
+                Some(Poll::Ready(error)) => {
+                    this.held.end(End::Dropped);
+                    Poll::Ready(Some(Err(error)))
+                }
+                Some(Poll::Pending) | None => Poll::Pending,
+            };
+        };
+        match &frame {
+            Some(Ok(frame)) if frame.is_trailers() || this.body.is_end_stream() => {
+                this.held.end(End::Complete);
+            }
+            Some(Ok(_)) => {
+                if let Some(guard) = this.held.project().guard.as_pin_mut() {
+                    guard.moved();
+                }
+            }
+            Some(Err(_)) => this.held.end(End::Broken),
+            None => this.held.end(End::Complete),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn broken(error: impl Into<BoxError>) -> Error {
+    match error.into().downcast::<Error>() {
+        Ok(own) => *own,
+        Err(cause) => Error::new(Kind::Body).caused_by(cause),
+    }
+}

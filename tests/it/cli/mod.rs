@@ -1,0 +1,17 @@
+//! The `meshwork` command, driven as a user drives it: the built binary, real sockets, real signals.
+
+mod echo;
+mod process;
+mod proto;
+
+/// The echo's messages and client, as the binary has them.
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::pedantic,
+    reason = "generated"
+)]
+mod echo_proto {
+    include!("../../../src/bin/meshwork/echo/meshwork.echo.v1.rs");
+}
