@@ -193,7 +193,8 @@ impl Shared {
     }
 
     fn again(self: &Arc<Self>, keeping: Keeping) -> Option<Body> {
-        self.lock().can_repeat().then(|| self.reader(keeping))
+        let can_repeat = self.lock().can_repeat();
+        can_repeat.then(|| self.reader(keeping))
     }
 
     /// Hands reading over to a new try.

@@ -92,7 +92,7 @@ impl Quota {
                 below((share as u32).max(minimum))
             }
         };
-        granted.then_some(RetryPermit { in_flight })
+        granted.then(|| RetryPermit { in_flight })
     }
 
     /// How many retries are in flight.

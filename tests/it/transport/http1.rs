@@ -151,6 +151,25 @@ async fn a_dropped_call_closes_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dropped_call_closes_its_connection_even_if_the_peer_reads_nothing() {
+    let (world, mut dials) = handed();
+    let connections = http1(&world);
+    let (frames, request) = upload();
+    frames.send(Ok(vec![0; 1 << 20].into())).await.unwrap();
+    let sending = {
+        let connections = connections.clone();
+        tokio::spawn(async move { connections.send(request, ()).await })
+    };
+    let _stalled = dials.recv().await.unwrap();
+    settle().await;
+    assert_eq!(connections.stats().active, 1);
+    sending.abort();
+    settle().await;
+    let stats = connections.stats();
+    assert_eq!((stats.connections, stats.tasks), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_closed_while_idle_costs_no_request() {
     let (world, mut dials) = handed();
     let connections = http1(&world);

@@ -171,7 +171,7 @@ pub(crate) async fn settle() {
 pub(crate) struct Told(pub(crate) Arc<Mutex<Vec<End>>>);
 
 impl Guard for Told {
-    fn ended(&mut self, end: End) {
+    fn ended(self: Pin<&mut Self>, end: End) {
         self.0.lock().unwrap().push(end);
     }
 }
