@@ -1,1 +1,3 @@
 //! One binary for all integration tests, so that linking is paid once. Try not to add another.
+
+mod layer;
