@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use meshwork::layer::deadline::{Context, Deadline};
+use meshwork::layer::deadline::{Context, Deadline, DeadlineLayer};
 use meshwork::layer::retry::{Allowance, Budget, Policy, Quota, RetryLayer};
 use meshwork::model::limit::RetryLimit;
 use meshwork::model::retry::{Backoff, RetryOn, RetryPolicy};
@@ -224,24 +224,50 @@ async fn a_hung_try_is_cut_and_the_call_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn g11_each_try_tells_the_callee_what_is_left() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    let service =
+        DeadlineLayer::new().layer(layer(1).layer(service_fn(move |request: Request<Body>| {
+            let text = request.headers()["x-envoy-expected-rq-timeout-ms"]
+                .to_str()
+                .unwrap();
+            seen.lock().unwrap().push(text.parse::<u128>().unwrap());
+            async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, Error>(Response::builder().status(503).body(Body::empty()).unwrap())
+            }
+        })));
+    let start = Instant::now();
+    let mut request = Request::new(Body::empty());
+    request
+        .extensions_mut()
+        .insert(Deadline::after(Duration::from_millis(900)));
+    assert!(service.oneshot(request).await.is_ok());
+    let second = 900 - (start.elapsed() - Duration::from_millis(50)).as_millis();
+    assert_eq!(*told.lock().unwrap(), [900, second]);
+    assert!(second <= 850);
+}
+
+#[tokio::test(start_paused = true)]
 async fn g13_calls_dropped_anywhere_give_their_permits_back() {
     let random = Random::seeded(7);
     let quota = Arc::new(Quota::new(RetryLimit::Concurrent(100)));
     let delay = random.clone();
-    let service = layer(4)
-        .quota(quota.clone())
-        .layer(service_fn(move |_: Request<Body>| {
-            let wait = Duration::from_millis(delay.below(60).into());
-            async move {
-                tokio::time::sleep(wait).await;
-                Ok::<_, Error>(Response::builder().status(503).body(Body::empty()).unwrap())
-            }
-        }));
+    let retrying = layer(4).quota(quota.clone());
+    let service = retrying.layer(service_fn(move |_: Request<Body>| {
+        let wait = Duration::from_millis(delay.below(60).into());
+        async move {
+            tokio::time::sleep(wait).await;
+            Ok::<_, Error>(Response::builder().status(503).body(Body::empty()).unwrap())
+        }
+    }));
     let mut most = 0;
     for _ in 0..20 {
         let calls: Vec<_> = (0..50)
             .map(|_| {
-                let call = service.clone().oneshot(Request::new(Body::from("body")));
+                let body = Full::new(bytes::Bytes::from_static(b"body"));
+                let call = service.clone().oneshot(Request::new(body));
                 let limit = Duration::from_millis(random.below(300).into());
                 tokio::spawn(tokio::time::timeout(limit, call))
             })
@@ -251,9 +277,31 @@ async fn g13_calls_dropped_anywhere_give_their_permits_back() {
         for call in calls {
             let _ = call.await.unwrap();
         }
-        assert_eq!(quota.in_flight(), 0);
+        assert_eq!((quota.in_flight(), retrying.buffered()), (0, 0));
     }
     assert!(most > 10, "{most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn g10_nothing_is_repeated_once_an_answer_was_handed_on() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let counter = tries.clone();
+    let service = layer(3).layer(service_fn(move |_: Request<Body>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        // The headers say 200; the body breaks off.
+        let frames = tokio_test::stream_mock::StreamMockBuilder::new()
+            .next(Ok(http_body::Frame::data(bytes::Bytes::from_static(
+                b"half",
+            ))))
+            .next(Err::<_, BoxError>("reset".into()))
+            .build();
+        let body = Body::new(http_body_util::StreamBody::new(frames));
+        async { Ok::<_, Error>(Response::new(body)) }
+    }));
+    let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(error.is_body());
+    assert_eq!(tries.load(Ordering::Relaxed), 1);
 }
 
 #[test]

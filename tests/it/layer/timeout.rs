@@ -52,7 +52,7 @@ async fn zero_lets_pass_what_is_ready_and_a_century_never_comes() {
                 }
                 Ok::<_, Error>(Response::new(Body::empty()))
             }));
-        assert!(service.clone().oneshot(Request::default()).await.is_ok());
+        assert!(service.oneshot(Request::default()).await.is_ok());
         let slow = Request::builder().uri("/slow").body(Body::empty()).unwrap();
         assert_eq!(service.oneshot(slow).await.is_err(), after.is_zero());
     }
