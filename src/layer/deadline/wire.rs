@@ -89,7 +89,6 @@ impl Asked {
         }
     }
 
-<<<<<<< HEAD
     /// Reads what is asked for and removes what is meant for this hop alone, as Envoy does: the
     /// callee is told what it has in other headers.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
@@ -103,14 +102,10 @@ impl Asked {
         asked
     }
 
-    /// The deadline of a call that begins at `start` on a route with this timeout.
-    pub(crate) fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
-=======
     /// The deadline of a call that begins at `start` on a route with this timeout: the earlier of
     /// the caller's patience and the route's timeout, which [`timeout`](Self::timeout) replaces.
     #[must_use]
     pub fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
->>>>>>> layers1
         let route = Override::resolve(self.timeout, route)
             .map_or(Deadline::NONE, |after| Deadline::route(start, after));
         let caller = self

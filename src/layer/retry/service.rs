@@ -8,12 +8,8 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-<<<<<<< HEAD
-use super::run::{Call, Each, Failed, run};
+use super::run::{Call, Each, Failed, Try, run};
 use super::{Policy, Quota, ResponseFuture};
-=======
-use super::{Call, Failed, Policy, Quota, ResponseFuture, run};
->>>>>>> layers1
 use crate::body::Body;
 use crate::body::replay::Buffers;
 use crate::error::{BoxError, Error};
@@ -119,46 +115,25 @@ where
         buffers: &shared.buffers,
     };
     let mut first = true;
-<<<<<<< HEAD
-    let (result, _) = run(
-        call,
-        request,
-        &mut Each(|request, _| {
-            let begun = if std::mem::take(&mut first) {
-                Begun::Ready(service.call(request))
-            } else {
-                Begun::Waiting(service.clone(), request)
-=======
-    let (result, _) = run(call, request, |mut request, tried| {
+    let mut tries = Each(|mut request: Request<Body>, tried: Try| {
         tried.deadline.announce_anew(request.headers_mut());
         let begun = if std::mem::take(&mut first) {
             Begun::Ready(service.call(request))
         } else {
             Begun::Waiting(service.clone(), request)
         };
-        async {
+        async move {
             let response = match begun {
                 Begun::Ready(response) => response,
                 Begun::Waiting(mut clone, request) => {
                     poll_fn(|cx| clone.poll_ready(cx)).await.map_err(failed)?;
                     clone.call(request)
                 }
->>>>>>> layers1
             };
-            async move {
-                let response = match begun {
-                    Begun::Ready(response) => response,
-                    Begun::Waiting(mut clone, request) => {
-                        poll_fn(|cx| clone.poll_ready(cx)).await.map_err(failed)?;
-                        clone.call(request)
-                    }
-                };
-                response.await.map_err(failed)
-            }
-        }),
-    )
-    .await;
-    result
+            response.await.map_err(failed)
+        }
+    });
+    run(call, request, &mut tries).await.0
 }
 
 /// The first try was made on the readied instance at once, a later one waits for its clone.

@@ -1,14 +1,11 @@
-<<<<<<< HEAD
+//! The layers, each alone around a service that is no mesh.
+
 mod balance;
+mod contract;
+mod deadline;
 mod fault;
 mod limit;
 mod outlier;
-mod strict;
-=======
-//! The layers, each alone around a service that is no mesh.
-
-mod contract;
-mod deadline;
 mod retry;
+mod strict;
 mod timeout;
->>>>>>> layers1
