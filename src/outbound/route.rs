@@ -171,9 +171,13 @@ impl Chosen {
         forward: &Forward,
         request: &mut Request<Body>,
     ) -> Result<(), Error> {
+        let of_destination = self
+            .destination()
+            .and_then(|destination| destination.authority_rewrite.as_ref());
         let authority = forward
             .authority_rewrite
             .as_ref()
+            .or(of_destination)
             .unwrap_or(&self.authority);
         let uri = std::mem::take(request.uri_mut());
         *request.uri_mut() = rewrite::uri(uri, forward.path_rewrite.as_ref(), authority)?;

@@ -231,6 +231,7 @@ pub(crate) fn weighted(weights: &[(&str, u32)]) -> Destinations {
         cluster: (*cluster).into(),
         weight: *weight,
         headers: HeaderChanges::default(),
+        authority_rewrite: None,
     });
     Destinations::weighted(destinations.collect()).unwrap()
 }

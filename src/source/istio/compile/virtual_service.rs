@@ -39,6 +39,8 @@ enum Rank {
 #[derive(Debug)]
 pub(super) struct Claims<'a> {
     by_host: BTreeMap<Arc<str>, Claim<'a>>,
+    /// Hosts with a star, the most specific first: only these need to be compared with others.
+    patterns: Vec<Arc<str>>,
     without_service: Vec<Arc<str>>,
 }
 
@@ -86,26 +88,31 @@ impl<'a> Claims<'a> {
                 }
             }
         }
-        let without_service = by_host
+        let (mut patterns, names): (Vec<Arc<str>>, Vec<Arc<str>>) = by_host
             .keys()
-            .filter(|host| !view.services().any(|service| covers(host, &service.host)))
-            .filter(|host| view.service(host).is_none())
             .cloned()
-            .collect();
+            .partition(|host| host.starts_with('*'));
+        patterns.sort_by_key(|pattern| std::cmp::Reverse(specificity(pattern)));
+        let names = names
+            .into_iter()
+            .filter(|host| view.service(host).is_none());
+        let unused = patterns.iter().filter(|pattern| {
+            !view
+                .services()
+                .any(|service| covers(pattern, &service.host))
+        });
         Self {
+            without_service: unused.cloned().chain(names).collect(),
+            patterns,
             by_host,
-            without_service,
         }
     }
 
     /// Who owns a host.
     pub(super) fn of(&self, host: &str) -> Option<&Claim<'a>> {
         self.by_host.get(host).or_else(|| {
-            let patterns = self
-                .by_host
-                .values()
-                .filter(|claim| covers(&claim.host, host));
-            patterns.max_by_key(|claim| specificity(&claim.host))
+            let pattern = self.patterns.iter().find(|pattern| covers(pattern, host))?;
+            self.by_host.get(pattern)
         })
     }
 
