@@ -232,7 +232,6 @@ pub(crate) fn weighted(weights: &[(&str, u32)]) -> Destinations {
         weight: *weight,
         authority_rewrite: None,
         headers: HeaderChanges::default(),
-        authority_rewrite: None,
     });
     Destinations::weighted(destinations.collect()).unwrap()
 }
