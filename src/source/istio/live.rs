@@ -48,6 +48,8 @@ const STARTING_PAUSE: Duration = Duration::from_millis(50);
 pub struct Istio;
 
 /// What became of an edit.
+///
+/// It is exhaustive: a listener that handles one and not the other does half of its work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
     /// It is good: this is in force from here on.

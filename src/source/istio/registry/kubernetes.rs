@@ -158,9 +158,9 @@ fn entry_members<'a>(
     };
     workloads
         .entries(&object.meta.namespace, &spec.selector)
-        .filter_map(move |(_, entry, labels)| {
+        .filter_map(move |(entry, labels)| {
             let number = port_of(&entry.ports, port_name(port), target, port.port);
-            entry_member(entry, &labels, number)
+            entry_member(entry, labels, number)
         })
 }
 

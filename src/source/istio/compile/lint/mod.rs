@@ -44,13 +44,13 @@ fn port_without_protocol(service: &Service<'_>, port: &Port, faults: &mut Faults
 
 /// Lints of the hosts that rules speak of.
 pub(super) fn hosts(scope: &mut Scope<'_>, rules: &Rules<'_>) {
+    let mut faults = Faults::default();
     let known: Vec<&str> = scope
         .view
         .services()
         .map(|service| &*service.host)
         .collect();
-    rule_without_service(scope.client.namespace(), rules, &known, &mut scope.faults);
-    let mut faults = Faults::default();
+    rule_without_service(scope, rules, &known, &mut faults);
     for claim in scope.claims.without_service() {
         for (index, written) in claim.spec.hosts.iter().enumerate() {
             let host = (index, written, &*claim.host);
@@ -63,8 +63,9 @@ pub(super) fn hosts(scope: &mut Scope<'_>, rules: &Rules<'_>) {
 }
 
 /// IST0174: a DestinationRule for a host that nobody has.
-fn rule_without_service(client: &str, rules: &Rules<'_>, known: &[&str], faults: &mut Faults) {
-    for (object, written, host) in rules.without_service(client, known) {
+fn rule_without_service(scope: &Scope<'_>, rules: &Rules<'_>, known: &[&str], faults: &mut Faults) {
+    let client = scope.client.namespace();
+    for (object, written, host) in rules.without_service(client, &scope.view) {
         let fault = warning(
             object,
             Code::HostUnknown,
