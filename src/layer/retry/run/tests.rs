@@ -132,9 +132,8 @@ impl HttpBody for Chunks {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.0.front() {
-            Some(None) => return Poll::Pending,
-            Some(Some(_)) | None => {}
+        if self.0.front() == Some(&None) {
+            return Poll::Pending;
         }
         let chunk = self.0.pop_front().flatten();
         Poll::Ready(chunk.map(|size| Ok(Frame::data(vec![7; size].into()))))
