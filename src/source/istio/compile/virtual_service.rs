@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::host::{covers, expand, specificity};
 use super::matches::includes_mesh;
-use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{Kind, Object, VirtualService};
 use crate::source::istio::registry::{View, Visibility, origin, place, warning};
 use crate::workload::Workload;
@@ -71,20 +71,10 @@ impl<'a> Claims<'a> {
                     }
                     // A rule of the own namespace that stands before a public one is meant to.
                     Some(first) if first.rank != rank || std::ptr::eq(first.object, object) => {}
-                    Some(first) => faults.push(
-                        warning(
-                            object,
-                            Code::HostClaimed,
-                            place(written),
-                            format!(
-                                "has no effect for the host {host}: {} claims it too and is {}",
-                                origin(first.object),
-                                precedence(first.object, object)
-                            ),
-                        )
-                        .field(format!("hosts[{index}]"))
-                        .hinted("move all rules of a host into one VirtualService"),
-                    ),
+                    Some(first) => {
+                        let fault = claimed_twice(first, &claim, place(written));
+                        faults.push(fault.field(format!("hosts[{index}]")));
+                    }
                 }
             }
         }
@@ -122,6 +112,18 @@ impl<'a> Claims<'a> {
             .iter()
             .filter_map(|host| self.by_host.get(host))
     }
+}
+
+/// IST0109: the host has an owner of the same rank already.
+fn claimed_twice(first: &Claim<'_>, second: &Claim<'_>, at: (u32, u32)) -> Fault {
+    let text = format!(
+        "has no effect for the host {}: {} claims it too and is {}",
+        second.host,
+        origin(first.object),
+        precedence(first.object, second.object)
+    );
+    warning(second.object, Code::HostClaimed, at, text)
+        .hinted("move all rules of a host into one VirtualService")
 }
 
 /// Why the first of two objects comes first.
