@@ -11,7 +11,7 @@ use crate::body::replay::Buffers;
 use crate::error::Error;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
-use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
+use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
@@ -117,6 +117,7 @@ impl Builder {
             passthrough: Passthrough::new(self.unknown),
             drain: Arc::new(Drain::default()),
             buffers: Buffers::default(),
+            mirrors: Mirrors::default(),
         });
         let (told, generation) = watch::channel(0);
         let tasks = Tasks::default();
