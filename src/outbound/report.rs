@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Flag, Limit};
+use crate::error::Flag;
+use crate::layer::retry::Summary;
 
 /// Asks the mesh to say what it did with a call.
 ///
@@ -110,10 +111,10 @@ impl CallReport {
         });
     }
 
-    pub(crate) fn denied(&self, count: u32, limit: Option<Limit>) {
-        self.write(|inner| inner.retries_denied += count);
-        if limit.is_some() {
-            self.raise(Flag::UpstreamOverflow);
+    pub(crate) fn ended(&self, summary: &Summary) {
+        self.write(|inner| inner.retries_denied += u32::from(summary.denied));
+        if let Some(flag) = summary.flag() {
+            self.raise(flag);
         }
     }
 

@@ -89,8 +89,23 @@ impl Asked {
         }
     }
 
-    /// The deadline of a call that begins at `start` on a route with this timeout.
-    pub(crate) fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
+    /// Reads what is asked for and removes what is meant for this hop alone, as Envoy does: the
+    /// callee is told what it has in other headers.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        let asked = Self::of(headers);
+        if asked.timeout.is_some() {
+            headers.remove(TIMEOUT);
+        }
+        if asked.per_try.is_some() {
+            headers.remove(PER_TRY);
+        }
+        asked
+    }
+
+    /// The deadline of a call that begins at `start` on a route with this timeout: the earlier of
+    /// the caller's patience and the route's timeout, which [`timeout`](Self::timeout) replaces.
+    #[must_use]
+    pub fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
         let route = Override::resolve(self.timeout, route)
             .map_or(Deadline::NONE, |after| Deadline::route(start, after));
         let caller = self
@@ -100,7 +115,8 @@ impl Asked {
     }
 
     /// The per-try timeout of a call on a route whose retry policy has this one.
-    pub(crate) fn per_try(&self, policy: Option<Duration>) -> Option<Duration> {
+    #[must_use]
+    pub fn per_try(&self, policy: Option<Duration>) -> Option<Duration> {
         Override::resolve(self.per_try, policy)
     }
 }
@@ -113,6 +129,13 @@ impl Deadline {
     /// never to zero, which would mean "no timeout" to Envoy and is malformed for gRPC.
     pub fn announce(&self, headers: &mut HeaderMap) {
         self.announce_at(Instant::now(), headers);
+    }
+
+    /// Tells what is left if the headers told it before: what a repeated request needs.
+    pub(crate) fn announce_anew(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(EXPECTED) || headers.contains_key(GRPC_TIMEOUT) {
+            self.announce(headers);
+        }
     }
 
     /// Tells what is left at `now`; one allocation for each header.
@@ -135,7 +158,6 @@ impl Deadline {
 /// ```
 #[derive(Clone, Debug)]
 pub(crate) struct Announcement {
-    after: Duration,
     expected: HeaderValue,
     grpc: HeaderValue,
 }
@@ -143,15 +165,9 @@ pub(crate) struct Announcement {
 impl Announcement {
     pub(crate) fn new(after: Duration) -> Self {
         Self {
-            after,
             expected: number(after.as_millis().max(1), None),
             grpc: grpc_timeout(after),
         }
-    }
-
-    /// The time that it announces.
-    pub(crate) fn after(&self) -> Duration {
-        self.after
     }
 
     /// Writes it; no allocation but for room in the map.
