@@ -80,6 +80,13 @@ pub(crate) enum Kind {
     /// No byte moved for the idle timeout.
     Idle { after: Duration },
     /// A local rate limit has no token; the next is there after `wait`.
+    #[cfg_attr(
+        not(feature = "rate-limit"),
+        expect(
+            dead_code,
+            reason = "only `layer::rate_limit` makes it; whoever matches need not care"
+        )
+    )]
     RateLimited { wait: Duration },
     /// So many recent requests failed that this one was rejected on this side.
     Throttled,

@@ -115,7 +115,7 @@ pub enum InvalidSettings {
 
 /// The request was rejected on this side; nothing was sent.
 ///
-/// Becomes a [`meshwork::Error`](Error) that [`is_overloaded`](Error::is_overloaded), with the flag
+/// Becomes a [`meshwork::Error`](crate::Error) that [`is_overloaded`](Error::is_overloaded), with the flag
 /// `UO`.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("rejected by admission control: too many recent requests failed")]
@@ -315,7 +315,7 @@ mod tests {
     async fn an_overloaded_server_gets_twice_what_it_accepts_and_a_dead_one_a_fifth() {
         let throttle = throttle(Settings::default());
         // 100 requests per second, of which the server takes `capacity`.
-        let mut second = async |capacity: u32| {
+        let second = async |capacity: u32| {
             let mut taken = 0;
             for _ in 0..100 {
                 let Ok(ticket) = throttle.admit() else {

@@ -141,7 +141,7 @@ pub enum InvalidSettings {
 
 /// The adaptive limit is reached: the request is refused at once.
 ///
-/// Becomes a [`meshwork::Error`](Error) that [`is_overloaded`](Error::is_overloaded), with itself
+/// Becomes a [`meshwork::Error`](crate::Error) that [`is_overloaded`](Error::is_overloaded), with itself
 /// as the cause.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the adaptive limit is {limit} requests in flight at present")]

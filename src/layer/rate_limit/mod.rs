@@ -6,7 +6,7 @@
 //! takes one token of each bucket that it belongs to, or is refused at once: nobody waits.
 //!
 //! The same limit serves both sides. A client puts a [`RateLimitLayer`] around a service and gets an
-//! [`Error`] that [is rate limited](Error::is_rate_limited). A server puts an
+//! error that [is rate limited](crate::Error::is_rate_limited). A server puts an
 //! [`InboundRateLimitLayer`] around its handlers, and callers get Envoy's answer: 429 with the body
 //! `local_rate_limited`, or for gRPC the status 14 UNAVAILABLE with that message.
 //!
@@ -113,7 +113,7 @@ struct Keyed {
 
 /// A bucket has no token left.
 ///
-/// Becomes a [`meshwork::Error`](Error) that [`is_rate_limited`](Error::is_rate_limited), with
+/// Becomes a [`meshwork::Error`](crate::Error) that [`is_rate_limited`](Error::is_rate_limited), with
 /// Envoy's flag `RL`.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("rate limited: the next token is there in {wait:?}")]
