@@ -82,7 +82,7 @@ pub(crate) enum Kind {
     /// A local rate limit has no token; the next is there after `wait`.
     #[cfg_attr(
         not(feature = "rate-limit"),
-        expect(
+        allow(
             dead_code,
             reason = "only `layer::rate_limit` makes it; whoever matches need not care"
         )
