@@ -120,7 +120,7 @@ fn inbound_errors_stay_those_of_the_service_and_all_can_be_spawned() {
     fn spawnable<T: Send + Sync + 'static>(_: &T) {}
     let inner =
         service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
-    let inbound = InboundRateLimitLayer::new(limit(1)).layer(inner.clone());
+    let inbound = InboundRateLimitLayer::new(limit(1)).layer(inner);
     spawnable(&inbound);
     spawnable(&RateLimitLayer::new(limit(1)).layer(inner));
     fn infallible<S: Service<Request<Body>, Error = Infallible>>(_: &S) {}
