@@ -3,7 +3,7 @@
 use std::fmt;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -117,6 +117,7 @@ impl Builder {
             passthrough: Passthrough::new(self.unknown),
             drain: Arc::new(Drain::default()),
             buffers: Buffers::default(),
+            upkeep: Mutex::default(),
         });
         let (told, generation) = watch::channel(0);
         let tasks = Tasks::default();
