@@ -3,7 +3,7 @@
 use std::fmt;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -118,6 +118,7 @@ impl Builder {
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            upkeep: Mutex::default(),
         });
         let tasks = Tasks::default();
         match self.source {
