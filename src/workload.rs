@@ -39,7 +39,13 @@ impl Workload {
     /// Empty texts stand for what Kubernetes puts in their place: `default`.
     #[must_use]
     pub fn new(namespace: impl Into<Arc<str>>, service_account: impl Into<Arc<str>>) -> Self {
-        let or_default = |text: Arc<str>| if text.is_empty() { "default".into() } else { text };
+        let or_default = |text: Arc<str>| {
+            if text.is_empty() {
+                "default".into()
+            } else {
+                text
+            }
+        };
         Self {
             namespace: or_default(namespace.into()),
             service_account: or_default(service_account.into()),
