@@ -5,10 +5,19 @@
 
 mod body;
 mod error;
+#[cfg(feature = "inbound")]
+pub mod inbound;
 pub mod layer;
+#[cfg(feature = "outbound")]
+mod mesh;
 pub mod model;
+#[cfg(feature = "outbound")]
+mod name;
+#[cfg(feature = "outbound")]
+mod outbound;
 mod random;
-#[cfg(feature = "yaml")]
+#[cfg(feature = "outbound")]
+mod snapshot;
 pub mod source;
 #[cfg(feature = "outbound")]
 pub mod transport;
@@ -16,5 +25,13 @@ mod workload;
 
 pub use body::Body;
 pub use error::{BoxError, Error, Flag, Limit};
+#[cfg(feature = "outbound")]
+pub use mesh::{Builder, Mesh};
+#[cfg(feature = "outbound")]
+pub use outbound::{
+    Attempt, CallOptions, CallReport, Channel, Client, OutboundTraffic, ResponseFuture,
+};
 pub use random::Random;
+#[cfg(feature = "outbound")]
+pub use snapshot::{ClusterStats, EndpointStats, Stats};
 pub use workload::Workload;

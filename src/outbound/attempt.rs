@@ -2,20 +2,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue, Request, Response};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::body::Body;
-use crate::error::{Error, Flag, Kind, Limit};
+use crate::error::{Error, Flag, Kind};
 use crate::layer::classify::Outcome;
-use crate::layer::deadline::Deadline;
+use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
-use crate::layer::retry::{Failed, Summary};
+use crate::layer::retry::{Failed, Tries, Try};
 use crate::model::route::Forward;
-use crate::random::Random;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
 
 use super::drain::Work;
@@ -30,28 +29,40 @@ pub(super) struct Attempts<'a> {
     core: &'a Core,
     cluster: Arc<Cluster>,
     report: Option<CallReport>,
+    announced: Option<&'a Announcement>,
+    deadline: Deadline,
     cut: Cut,
     avoid_previous: bool,
-    /// The endpoints tried so far; four fit without an allocation, Istio's default makes three.
+    count: u32,
+    denied: u32,
+    /// The endpoint of the try that is under way.
+    current: Option<Arc<Endpoint>>,
+    /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(
         core: &'a Core,
-        chosen: &Chosen,
+        chosen: &'a Chosen,
         call: &Call,
         forward: &Forward,
-        deadline: &Deadline,
+        deadline: Deadline,
     ) -> Result<Self, Error> {
         let cluster = chosen.cluster()?.clone();
-        cluster.running.counters.requests.fetch_add(1, Ordering::Relaxed);
+        count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,
             cluster,
             report: call.report.clone(),
-            cut: Cut::new(deadline, forward.idle_timeout, call.dialect),
+            // Valid only while the route's own timeout is what ends the call.
+            announced: chosen.route.announced.as_ref().filter(|_| call.caller == Deadline::NONE),
+            deadline,
+            cut: Cut::new(deadline, forward.idle_timeout),
             avoid_previous: forward.retry.as_ref().is_some_and(|retry| retry.avoid_previous),
+            count: 0,
+            denied: 0,
+            current: None,
             tried: SmallVec::new(),
         })
     }
@@ -60,139 +71,140 @@ impl<'a> Attempts<'a> {
         &self.cluster
     }
 
-    /// Begins a try. The decision is made here and now; the future only carries it out, so that it
-    /// borrows nothing.
-    pub(super) fn start(
-        &mut self,
-        mut request: Request<Body>,
-        number: u32,
-    ) -> impl Future<Output = Result<Response<Body>, Failed>> + Send + use<> {
-        request.headers_mut().insert(ATTEMPT_COUNT, small_number(number));
-        let admitted = self.admit();
-        let cluster = self.cluster.clone();
-        let report = self.report.clone();
-        let lease = admitted.map(|(permit, work, endpoint)| {
-            if self.avoid_previous {
-                self.tried.push(endpoint.clone());
-            }
-            Lease::new(InFlight::new(endpoint), permit, work, self.cut.clone())
-        });
-        async move {
-            match lease {
-                Ok(lease) => carry_out(&cluster, report.as_ref(), lease, request).await,
-                Err(error) => Err(Failed {
-                    error,
-                    unsent: None,
-                }),
-            }
-        }
-    }
-
-    fn admit(&self) -> Result<(Permit, Work, Arc<Endpoint>), Error> {
+    fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
-        running.counters.attempts.fetch_add(1, Ordering::Relaxed);
-        let permit = running.limits.request().map_err(|overloaded| {
-            running.counters.overflows.fetch_add(1, Ordering::Relaxed);
+        let permit: Permit = running.limits.request().map_err(|overloaded| {
+            count(&running.counters.overflows, 1);
             Error::from(overloaded)
         })?;
-        let endpoint = self.pick(self.core.random())?;
-        Ok((permit, self.core.drain.enter(), endpoint))
+        let endpoint = self.pick()?;
+        count(&running.counters.attempts, 1);
+        self.current = Some(endpoint.clone());
+        let work: Work = self.core.drain.enter();
+        Ok(Lease::new(InFlight::new(endpoint), permit, work, self.cut))
     }
 
-    fn pick(&self, random: &Random) -> Result<Arc<Endpoint>, Error> {
+    fn pick(&self) -> Result<Arc<Endpoint>, Error> {
+        let avoid = |endpoint: &Arc<Endpoint>| {
+            self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+        };
         self.cluster
             .balancer
-            .pick(random, |member| {
-                self.tried.iter().any(|tried| Arc::ptr_eq(tried, &member.endpoint))
-            })
+            .pick(self.core.random(), |member| avoid(&member.endpoint))
             .map(|member| member.endpoint.clone())
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
     }
 
+    /// Tells the callee how long it has: the shorter of what one try may take and what is left.
+    fn tell_time(&self, this: Try, request: &mut Request<Body>) {
+        match (this.number, self.announced) {
+            (1, Some(announced)) => announced.write(request.headers_mut()),
+            _ => {
+                let now = Instant::now();
+                let per_try = this.timeout.map_or(Deadline::NONE, |after| Deadline::route(now, after));
+                self.deadline.min(per_try).announce_at(now, request.headers_mut());
+            }
+        }
+    }
+
+    /// Records how the try that is under way ended.
+    fn settle(&mut self, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
+        let Some(endpoint) = self.current.take() else {
+            return;
+        };
+        if let Some(outcome) = outcome {
+            self.cluster.record(&endpoint, outcome, Instant::now());
+        }
+        if let Some(report) = &self.report {
+            report.tried(&endpoint.label, text());
+        }
+        if self.avoid_previous {
+            self.tried.push(endpoint);
+        }
+    }
+
     /// Counts how the request ended and completes its error.
     pub(super) fn finish(
-        &self,
-        summary: &Summary,
+        mut self,
         result: Result<Response<Body>, Error>,
     ) -> Result<Response<Body>, Error> {
+        let last = self.current.clone();
+        if let Err(error) = &result {
+            // The deadline cut a try short: nobody else tells its endpoint.
+            self.settle(Outcome::of_error(error), || error.to_string());
+        }
         let counters = &self.cluster.running.counters;
-        let add = |counter: &std::sync::atomic::AtomicU64, count: u32| {
-            if count > 0 {
-                counter.fetch_add(u64::from(count), Ordering::Relaxed);
-            }
-        };
-        add(&counters.retries, summary.attempts.saturating_sub(1));
-        add(&counters.retries_denied, summary.retries_denied);
+        count(&counters.retries, self.count.saturating_sub(1));
+        count(&counters.retries_denied, self.denied);
         let failed = match &result {
             Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
             Err(_) => true,
         };
-        add(&counters.failures, u32::from(failed));
+        count(&counters.failures, u32::from(failed));
         if let Some(report) = &self.report {
-            if let Err(error) = &result {
-                if let Some(flag) = error.flag() {
-                    report.raise(flag);
-                }
-            }
-            if summary.retries_exhausted {
-                report.raise(Flag::UpstreamRetryLimitExceeded);
-            }
-            let limit = (summary.retries_denied > 0).then_some(Limit::Retries);
-            report.denied(summary.retries_denied, limit);
+            report.denied(self.denied);
         }
-        result.map_err(|error| error.after_attempts(summary.attempts))
+        result.map_err(|error| {
+            let error = error.after_attempts(self.count);
+            match &last {
+                Some(endpoint) => error.at_endpoint(&endpoint.label),
+                None => error,
+            }
+        })
     }
 }
 
-async fn carry_out(
-    cluster: &Cluster,
-    report: Option<&CallReport>,
-    lease: Lease,
-    request: Request<Body>,
-) -> Result<Response<Body>, Failed> {
+impl Tries for Attempts<'_> {
+    /// Begins a try. What is decided is decided here and now; the future only carries it out.
+    fn start(
+        &mut self,
+        mut request: Request<Body>,
+        this: Try,
+    ) -> impl Future<Output = Result<Response<Body>, Failed>> + Send {
+        self.count = this.number;
+        request.headers_mut().insert(ATTEMPT_COUNT, small_number(this.number));
+        self.tell_time(this, &mut request);
+        let lease = self.admit();
+        async move { carry_out(lease?, request).await }
+    }
+
+    fn ended(&mut self, result: &Result<Response<Body>, Error>) {
+        match result {
+            Ok(response) => {
+                self.settle(Some(Outcome::of_response(response)), || response.status().to_string());
+            }
+            Err(error) => self.settle(Outcome::of_error(error), || error.to_string()),
+        }
+    }
+
+    fn active_requests(&self) -> u32 {
+        self.cluster.running.limits.active_requests()
+    }
+
+    fn denied(&mut self) {
+        self.denied += 1;
+    }
+
+    fn exhausted(&mut self) {
+        if let Some(report) = &self.report {
+            report.raise(Flag::UpstreamRetryLimitExceeded);
+        }
+    }
+}
+
+async fn carry_out(lease: Lease, request: Request<Body>) -> Result<Response<Body>, Failed> {
     let endpoint = lease.endpoint().clone();
-    let watch = Watch {
-        cluster,
-        endpoint: &endpoint,
-        report,
-        seen: false,
-    };
-    match endpoint.connections.send(request, lease).await {
-        Ok(response) => {
-            watch.saw(Some(Outcome::of_response(&response)), || response.status().to_string());
-            Ok(response)
-        }
-        Err(unanswered) => {
-            let error = unanswered.error.at_endpoint(&endpoint.label);
-            watch.saw(Outcome::of_error(&error), || error.to_string());
-            Err(Failed {
-                error,
-                unsent: unanswered.unsent,
-            })
-        }
-    }
+    let result = endpoint.connections.send(request, lease).await;
+    result.map_err(|unanswered| Failed {
+        error: unanswered.error.at_endpoint(&endpoint.label),
+        unsent: unanswered.unsent,
+    })
 }
 
-/// Sees to it that a try that is cut short by a timer counts against its endpoint.
-///
-/// The timers of tries and requests drop the future of the try; whether time ran out or the caller
-/// went away cannot be told from here, so only those who know tell: see [`Attempts::timed_out`].
-struct Watch<'a> {
-    cluster: &'a Cluster,
-    endpoint: &'a Arc<Endpoint>,
-    report: Option<&'a CallReport>,
-    seen: bool,
-}
-
-impl Watch<'_> {
-    fn saw(mut self, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
-        self.seen = true;
-        if let Some(outcome) = outcome {
-            self.cluster.record(self.endpoint, outcome, Instant::now());
-        }
-        if let Some(report) = self.report {
-            report.tried(&self.endpoint.label, text());
-        }
+/// Adds to a counter; a zero costs nothing.
+fn count(counter: &AtomicU64, by: u32) {
+    if by > 0 {
+        counter.fetch_add(u64::from(by), Ordering::Relaxed);
     }
 }
 

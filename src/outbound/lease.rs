@@ -32,18 +32,15 @@ pin_project! {
 }
 
 /// When the body of a response is cut off.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     deadline: Deadline,
     idle: Option<Duration>,
 }
 
 impl Cut {
-    pub(super) fn new(deadline: &Deadline, idle: Option<Duration>) -> Self {
-        Self {
-            deadline: deadline.clone(),
-            idle,
-        }
+    pub(super) fn new(deadline: Deadline, idle: Option<Duration>) -> Self {
+        Self { deadline, idle }
     }
 
     fn next(&self, moved: Instant) -> Option<Instant> {
@@ -56,9 +53,9 @@ impl Cut {
 
     fn error(&self, now: Instant) -> Error {
         match (self.deadline.at(), self.idle) {
-            (Some(at), _) if at <= now => self.deadline.elapsed(),
+            (Some(at), _) if at <= now => self.deadline.error(),
             (_, Some(after)) => Error::new(Kind::Idle { after }),
-            (_, None) => self.deadline.elapsed(),
+            (_, None) => self.deadline.error(),
         }
     }
 }

@@ -26,25 +26,27 @@ mod rewrite;
 mod route;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
-use crate::body::Body;
-use crate::error::{Error, Flag, Kind, Whose};
-use crate::layer::deadline::{self, Deadline};
+use crate::body::{Body, Buffers};
+use crate::error::{Error, Flag};
+use crate::layer::deadline::{self, Asked, Deadline};
+use crate::layer::fault::Injector;
 use crate::layer::retry;
 use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 
-use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
-pub(crate) use drain::Drain;
-use lease::Cut;
+pub(crate) use drain::{Drain, Work};
+pub(crate) use answer::Dialect;
 pub use options::CallOptions;
+pub use passthrough::OutboundTraffic;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
 use route::{Chosen, Scope};
@@ -55,70 +57,43 @@ pub(crate) struct Core {
     pub(crate) environment: Environment,
     pub(crate) passthrough: Passthrough,
     pub(crate) drain: Arc<Drain>,
-    pub(crate) replay: retry::Replays,
+    pub(crate) buffers: Buffers,
 }
 
 impl Core {
+    /// Lets go of all connections.
+    pub(crate) fn close(&self) {
+        for cluster in self.live.load().clusters() {
+            cluster.retire();
+        }
+        self.passthrough.close();
+    }
+
     fn random(&self) -> &Random {
         &self.environment.random
     }
 }
 
 /// Sends one request through the mesh.
-async fn send(core: &Core, scope: Scope<'_>, request: Request<Body>) -> Result<Response<Body>, Error> {
+async fn send(
+    core: &Core,
+    scope: Scope<'_>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Error> {
     core.drain.check()?;
-    let mut request = request;
     let call = Call::take(&mut request);
-    let chosen = route::choose(core, scope, &mut request)?;
+    let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
         report.decided(chosen.generation, &chosen.route.model.name, chosen.cluster_name());
     }
-    match call.caller.at() {
-        None => serve(core, &chosen, &call, request).await,
-        Some(at) => match tokio::time::timeout_at(at, serve(core, &chosen, &call, request)).await {
-            Ok(result) => result,
-            Err(_) => Err(call.caller.elapsed()),
-        },
-    }
-    .map_err(|error| chosen.locate(error))
-}
-
-/// What a caller said about one call.
-struct Call {
-    options: CallOptions,
-    report: Option<CallReport>,
-    /// When the caller stops waiting.
-    caller: Deadline,
-    dialect: Dialect,
-}
-
-const UPSTREAM_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
-const PER_TRY_TIMEOUT: HeaderName =
-    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
-
-impl Call {
-    fn take(request: &mut Request<Body>) -> Self {
-        let options = request.extensions_mut().remove::<CallOptions>();
-        let report = request.extensions_mut().remove::<CallReport>();
-        let options = options.unwrap_or_default();
-        let headers = request.headers_mut();
-        let now = Instant::now();
-        let caller = Deadline::after(options.timeout, now)
-            .min(Deadline::after(deadline::from_headers(headers), now))
-            .min(deadline::Context::current());
-        Self {
-            dialect: Dialect::of(headers),
-            options,
-            report,
-            caller,
-        }
-    }
-
-    fn raise(&self, flag: Flag) {
-        if let Some(report) = &self.report {
+    let result = serve(core, &chosen, &call, request).await;
+    result.map_err(|error| {
+        let error = chosen.locate(error);
+        if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
             report.raise(flag);
         }
-    }
+        error
+    })
 }
 
 /// Does what the route says.
@@ -129,72 +104,113 @@ async fn serve(
     request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
     if let Some(injector) = &chosen.route.fault {
-        let decision = injector.decide(request.headers(), core.random());
-        if let Some((delay, _held)) = decision.delay {
-            call.raise(Flag::DelayInjected);
-            tokio::time::sleep(delay).await;
-        }
-        if let Some(abort) = decision.abort {
-            call.raise(Flag::FaultInjected);
-            return Err(Error::from(abort));
-        }
+        inject(core, injector, call, request.headers()).await?;
     }
-    let result = match &chosen.route.model.action {
-        Action::Direct(direct) => Ok(call.dialect.direct(direct)),
-        Action::Forward(forward) => forward_in_time(core, chosen, call, forward, request).await,
-        Action::Redirect(redirect) => Ok(answer::redirect(redirect, &request)),
+    let mut response = match &chosen.route.model.action {
+        Action::Direct(direct) => call.dialect.direct(direct),
+        Action::Forward(to) => forward(core, chosen, call, to, request).await?,
+        Action::Redirect(redirect) => answer::redirect(redirect, &request),
     };
-    result.map(|mut response| {
-        chosen.change_response(response.headers_mut());
-        response
-    })
+    chosen.change_response(response.headers_mut());
+    Ok(response)
 }
 
-/// Sends the request on, within the route's timeout.
-async fn forward_in_time(
+/// Holds the request back or answers it, if the dice say so. The caller's deadline covers the
+/// delay, the route's timeout and retries do not (Envoy's fault filter stands before its router).
+async fn inject(
     core: &Core,
-    chosen: &Chosen,
+    injector: &Injector,
     call: &Call,
-    forward: &Forward,
-    request: Request<Body>,
-) -> Result<Response<Body>, Error> {
-    let timeout = call.options.timeout.is_none().then_some(forward.timeout).flatten();
-    let route = Deadline::route(timeout, Instant::now());
-    match route.at().filter(|at| call.caller.at().is_none_or(|caller| *at < caller)) {
-        // The caller's timer stands around all of this already.
-        None => forward_with_retries(core, chosen, call, forward, call.caller.clone(), request).await,
-        Some(at) => {
-            let all = forward_with_retries(core, chosen, call, forward, route.clone(), request);
-            match tokio::time::timeout_at(at, all).await {
-                Ok(result) => result,
-                Err(_) => Err(route.elapsed()),
-            }
+    headers: &HeaderMap,
+) -> Result<(), Error> {
+    let decision = injector.decide(headers, core.random());
+    let abort = decision.error();
+    if let Some(hold) = decision.delay {
+        call.raise(Flag::DelayInjected);
+        let held = tokio::time::sleep(hold.duration);
+        match call.caller.at() {
+            None => held.await,
+            Some(at) => tokio::time::timeout_at(at, held)
+                .await
+                .map_err(|_| call.caller.error())?,
         }
     }
+    abort.map_or(Ok(()), Err)
 }
 
-async fn forward_with_retries(
+/// Sends the request to the chosen cluster: all tries within one deadline.
+async fn forward(
     core: &Core,
     chosen: &Chosen,
     call: &Call,
-    forward: &Forward,
-    deadline: Deadline,
+    to: &Forward,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
-    let cluster = chosen.cluster()?;
-    chosen.prepare(forward, &deadline, &mut request)?;
-    let _ = cluster;
-    let mut attempts = Attempts::new(core, chosen, call, forward, &deadline)?;
+    let deadline = call.deadline(to.timeout);
+    chosen.prepare(to, &mut request)?;
+    let mut attempts = Attempts::new(core, chosen, call, to, deadline)?;
     let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
-    let (result, summary) = retry::run(
+    let cluster = attempts.cluster().clone();
+    let terms = retry::Terms {
         policy,
-        &attempts.cluster().running.quota,
-        &deadline,
-        core.random(),
-        &core.replay,
-        request,
-        |request, this| attempts.start(request, this.number),
-    )
-    .await;
-    attempts.finish(&summary, result)
+        per_try: call.asked.per_try(policy.and_then(retry::Policy::per_try_timeout)),
+        quota: &cluster.quota,
+        deadline,
+        random: core.random(),
+        buffers: &core.buffers,
+    };
+    let tries = retry::run(terms, request, &mut attempts);
+    let result = match deadline.at() {
+        None => tries.await,
+        // One timer for everything; the tries need none of their own where this one is earlier.
+        Some(at) => match tokio::time::timeout_at(at, tries).await {
+            Ok(result) => result,
+            Err(_) => Err(deadline.error()),
+        },
+    };
+    attempts.finish(result)
+}
+
+/// What a caller said about one call.
+struct Call {
+    options: CallOptions,
+    asked: Asked,
+    report: Option<CallReport>,
+    dialect: Dialect,
+    began: Instant,
+    /// When the caller stops waiting, as far as it is known before a route is.
+    caller: Deadline,
+}
+
+impl Call {
+    fn take(request: &mut Request<Body>) -> Self {
+        let began = Instant::now();
+        let extensions = request.extensions_mut();
+        let options = extensions.remove::<CallOptions>().unwrap_or_default();
+        let report = extensions.remove::<CallReport>();
+        let headers = request.headers_mut();
+        let asked = Asked::take(headers);
+        let said = |after| Deadline::caller(began, after);
+        let caller = options.timeout.map_or(Deadline::NONE, said);
+        let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
+        Self {
+            dialect: Dialect::of(headers),
+            options,
+            asked,
+            report,
+            began,
+            caller: caller.min(deadline::Context::current()),
+        }
+    }
+
+    /// The end of the call on a route with this timeout, which begins when the request is sent on.
+    fn deadline(&self, route: Option<Duration>) -> Deadline {
+        self.caller.min(self.asked.deadline(Instant::now(), route))
+    }
+
+    fn raise(&self, flag: Flag) {
+        if let Some(report) = &self.report {
+            report.raise(flag);
+        }
+    }
 }

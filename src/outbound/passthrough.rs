@@ -86,6 +86,20 @@ impl Passthrough {
         hosts.insert(key, known);
         Ok(route)
     }
+
+    /// Lets go of all connections.
+    pub(crate) fn close(&self) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.drain().for_each(|(_, known)| known.retire());
+    }
+}
+
+impl Known {
+    fn retire(&self) {
+        for cluster in self.route.clusters.iter().flatten() {
+            cluster.retire();
+        }
+    }
 }
 
 fn forget_oldest(hosts: &mut HashMap<(Box<str>, u16), Known>) {
@@ -94,9 +108,7 @@ fn forget_oldest(hosts: &mut HashMap<(Box<str>, u16), Known>) {
         .min_by_key(|(_, known)| known.used)
         .map(|(key, _)| key.clone());
     if let Some(forgotten) = oldest.and_then(|key| hosts.remove(&key)) {
-        for cluster in forgotten.route.clusters.iter().flatten() {
-            cluster.retire();
-        }
+        forgotten.retire();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Flag, Limit};
+use crate::error::Flag;
 
 /// Asks the mesh to say what it did with a call.
 ///
@@ -110,11 +110,8 @@ impl CallReport {
         });
     }
 
-    pub(crate) fn denied(&self, count: u32, limit: Option<Limit>) {
+    pub(crate) fn denied(&self, count: u32) {
         self.write(|inner| inner.retries_denied += count);
-        if limit.is_some() {
-            self.raise(Flag::UpstreamOverflow);
-        }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> T {

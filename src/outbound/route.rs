@@ -40,7 +40,7 @@ pub(crate) struct Chosen {
 pub(crate) fn choose(
     core: &Core,
     scope: Scope<'_>,
-    request: &mut Request<Body>,
+    request: &Request<Body>,
 ) -> Result<Chosen, Error> {
     let authority = authority(scope, request)?;
     let snapshot = core.live.load();

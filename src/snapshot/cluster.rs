@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     pub(crate) model: Arc<model::Cluster>,
     pub(crate) endpoints: Option<Arc<model::Endpoints>>,
     pub(crate) balancer: Balancer<Member>,
+    /// Its budget is shared with the cluster of this name in earlier and later snapshots.
+    pub(crate) quota: Quota,
     /// Lives on in the next snapshot's cluster of this name.
     pub(crate) running: Arc<Running>,
 }
@@ -30,7 +32,6 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) limits: Arc<Limits>,
-    pub(crate) quota: Quota,
     pub(crate) detector: Detector,
     /// When the detector swept last. Locked by the one task that sweeps.
     pub(crate) swept: Mutex<Option<Instant>>,

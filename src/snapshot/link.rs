@@ -18,6 +18,7 @@ use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
 use crate::transport::{Connect, Connections, Settings};
 
+use super::gate::ClusterGate;
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
@@ -183,7 +184,7 @@ impl Linker<'_> {
         let fault = model.fault.as_ref().map(|fault| {
             old.filter(|old| old.model.fault.as_ref() == Some(fault))
                 .and_then(|old| old.fault.clone())
-                .unwrap_or_else(|| Arc::new(Injector::new(fault)))
+                .unwrap_or_else(|| Arc::new(Injector::new(fault.clone())))
         });
         Arc::new(Route {
             model: model.clone(),
@@ -237,12 +238,10 @@ fn cluster(
         Some(old) => {
             let running = old.running.clone();
             running.limits.set(&model.limits);
-            running.quota.set(&model.limits.retries);
             running
         }
         None => Arc::new(Running {
             limits: Arc::new(Limits::new(&model.limits)),
-            quota: Quota::new(&model.limits.retries),
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
             counters: Counters::default(),
@@ -267,6 +266,10 @@ fn cluster(
         model: model.clone(),
         endpoints: endpoints.cloned(),
         balancer,
+        quota: match old {
+            Some(old) => old.quota.with_limit(model.limits.retries),
+            None => Quota::new(model.limits.retries),
+        },
         running,
     })
 }
@@ -295,8 +298,8 @@ fn members(
     running: &Arc<Running>,
     environment: &Environment,
 ) -> Vec<Arc<Member>> {
-    let settings = Arc::new(Settings::of(model));
-    let reusable = old.is_some_and(|old| Settings::of(&old.model) == *settings);
+    let settings = Arc::new(Settings::from(&**model));
+    let reusable = old.is_some_and(|old| Settings::from(&*old.model) == *settings);
     let before: HashMap<&Address, &Arc<Member>> = old
         .map(|old| old.balancer.members())
         .unwrap_or_default()
@@ -353,7 +356,7 @@ fn new_endpoint(
             address.clone(),
             settings.clone(),
             environment.connector.clone(),
-            running.limits.clone(),
+            Arc::new(ClusterGate(running.limits.clone())),
         ),
         active: AtomicU32::new(0),
         requests: AtomicU64::new(0),

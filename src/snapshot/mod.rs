@@ -10,6 +10,7 @@
 //! cluster) and a lock around the whole (it would stand on the path of every request).
 
 mod cluster;
+mod gate;
 mod link;
 mod stats;
 mod table;

@@ -92,3 +92,13 @@ mod tests {
         }
     }
 }
+
+impl From<&crate::model::Cluster> for Settings {
+    fn from(cluster: &crate::model::Cluster) -> Self {
+        Self {
+            protocol: cluster.protocol,
+            connect_timeout: cluster.connect_timeout,
+            connection: cluster.connection.clone(),
+        }
+    }
+}

@@ -6,7 +6,7 @@
 //! independently, in exact parts per million.
 //!
 //! A caller can ask for a fault with headers (`x-envoy-fault-*`, gRFC A33) only where the policy
-//! says [`Amount::Header`](crate::model::fault::Amount::Header). Istio never does, so there a peer
+//! says [`Amount::Header`]. Istio never does, so there a peer
 //! cannot trigger anything. The `-percentage` headers are whole percents, and can lower the policy's
 //! share but not raise it; what is no number is as if it were not there.
 //!

@@ -45,7 +45,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -80,7 +79,7 @@ pub struct Permit {
 ///
 /// Becomes a [`meshwork::Error`](Error) that [`is_overloaded`](Error::is_overloaded), with Envoy's
 /// flag `UO`.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("overloaded: the limit of {limit:?} is reached")]
 pub struct Overloaded {
     limit: Limit,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::host::{Host, Standing};
 use super::rates::{Sample, by_failure_percentage, by_success_rate};
+use super::rules::{count, effective, ejection_time, spend};
 use super::{Cause, Event, Reason, Swept};
 use crate::layer::classify::Outcome;
 use crate::model::Percent;
@@ -37,17 +38,6 @@ pub struct Detector {
 struct Places {
     hosts: u32,
     ejected: u32,
-}
-
-/// What an outcome means under a policy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
-    /// Ends every run of errors.
-    Success,
-    /// A 5xx error, perhaps a gateway error too.
-    Error { gateway: bool },
-    /// A failure of this side, counted apart.
-    Apart,
 }
 
 impl Detector {
@@ -124,59 +114,12 @@ impl Detector {
     pub fn record(&self, host: &Host, outcome: Outcome, now: Instant) -> Option<Event> {
         let policy = self.policy.load();
         let policy = policy.as_deref()?;
-        let runs = &host.in_a_row;
-        let cause = match verdict(policy, outcome) {
-            Verdict::Success => {
-                runs.errors.end();
-                runs.gateway.end();
-                runs.local.end();
-                if counts_rates(policy) {
-                    host.volume.success();
-                }
-                return None;
-            }
-            Verdict::Error { gateway } => {
-                let mut cause = None;
-                if gateway {
-                    let run = runs.gateway.extend();
-                    if policy.consecutive_gateway.is_some_and(|n| run >= n.get()) {
-                        cause = Some(Cause::ConsecutiveGateway);
-                    }
-                } else {
-                    runs.gateway.end();
-                }
-                let run = runs.errors.extend();
-                // The narrower rule names the cause if both are met.
-                if policy.consecutive_5xx.is_some_and(|n| run >= n.get()) && cause.is_none() {
-                    cause = Some(Cause::Consecutive5xx);
-                }
-                if policy.local_origin.is_some() {
-                    // An answer, if a bad one: the way to the host is fine.
-                    runs.local.end();
-                }
-                if counts_rates(policy) {
-                    host.volume.failure();
-                }
-                cause
-            }
-            Verdict::Apart => {
-                let run = runs.local.extend();
-                let limit = policy.local_origin.and_then(|local| local.consecutive);
-                limit
-                    .is_some_and(|n| run >= n.get())
-                    .then_some(Cause::ConsecutiveLocal)
-            }
-        };
+        let cause = count(policy, host, outcome);
         // Answers of requests that were under way when it was ejected find it out already.
         let cause = cause.filter(|_| host.admitted())?;
         let event = self.eject(host, policy, cause, now);
-        // The run that led here is spent: kept in by the cap, the host has to fail n times more.
-        match cause {
-            Cause::Consecutive5xx => runs.errors.end(),
-            Cause::ConsecutiveGateway => runs.gateway.end(),
-            Cause::ConsecutiveLocal => runs.local.end(),
-            Cause::FailurePercentage | Cause::SuccessRate => {}
-        }
+        // Spent: kept in by the cap, the host has to fail n times more.
+        spend(host, cause);
         event
     }
 
@@ -346,54 +289,5 @@ impl fmt::Debug for Detector {
             .field("policy", &self.policy.load())
             .field("places", &*self.places())
             .finish_non_exhaustive()
-    }
-}
-
-/// A policy that can eject somebody; `None` if it has no rule at all.
-fn effective(policy: Option<Outlier>) -> Option<Arc<Outlier>> {
-    policy
-        .filter(|policy| {
-            policy.consecutive_5xx.is_some()
-                || policy.consecutive_gateway.is_some()
-                || policy
-                    .local_origin
-                    .is_some_and(|local| local.consecutive.is_some())
-                || counts_rates(policy)
-        })
-        .map(Arc::new)
-}
-
-fn counts_rates(policy: &Outlier) -> bool {
-    policy.success_rate.is_some() || policy.failure_percentage.is_some()
-}
-
-/// How long the ejection with this multiplier lasts.
-pub(super) fn ejection_time(policy: &Outlier, multiplier: u32) -> Duration {
-    let longest = policy.max_ejection_time.max(policy.base_ejection_time);
-    policy
-        .base_ejection_time
-        .saturating_mul(multiplier)
-        .min(longest)
-}
-
-fn verdict(policy: &Outlier, outcome: Outcome) -> Verdict {
-    match outcome {
-        Outcome::Success => Verdict::Success,
-        Outcome::Failure(status) => {
-            let error = if policy.error_statuses.is_empty() {
-                (500..=599).contains(&status)
-            } else {
-                policy.error_statuses.contains(&status)
-            };
-            if error {
-                let gateway = (502..=504).contains(&status);
-                Verdict::Error { gateway }
-            } else {
-                Verdict::Success
-            }
-        }
-        Outcome::Local(_) if policy.local_origin.is_some() => Verdict::Apart,
-        // Envoy counts a failed connection or a reset as 503 and a timeout as 504.
-        Outcome::Local(_) => Verdict::Error { gateway: true },
     }
 }

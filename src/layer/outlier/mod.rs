@@ -71,6 +71,7 @@ mod future;
 mod host;
 mod layer;
 mod rates;
+mod rules;
 mod service;
 mod sweeper;
 #[cfg(test)]

@@ -200,7 +200,9 @@ fn f8_not_more_than_the_cap_are_out() {
             ..Default::default()
         };
         let cluster = Cluster::new(policy, hosts);
-        (0..hosts).for_each(|host| drop(cluster.fail(host, BAD)));
+        for host in 0..hosts {
+            cluster.fail(host, BAD);
+        }
         let name = format!("{hosts} hosts, {percent} %, {always}");
         assert_eq!(cluster.out().len(), out, "{name}");
         assert_eq!(cluster.detector.spared(), (hosts - out) as u64, "{name}");
@@ -288,7 +290,9 @@ fn a_policy_that_ejects_nobody_lets_all_in_at_once() {
     };
     for none in [None, Some(no_rule)] {
         let cluster = Cluster::new(policy(), 3);
-        (0..3).for_each(|host| drop(cluster.fail(host, BAD)));
+        for host in 0..3 {
+            cluster.fail(host, BAD);
+        }
         assert_eq!(cluster.detector.set(none, &cluster.hosts).len(), 3);
         assert!(cluster.out().is_empty());
         assert_eq!(
@@ -372,7 +376,9 @@ fn enforcing_is_the_share_of_detections_that_eject() {
         ..policy()
     };
     let mut cluster = Cluster::new(policy, 2_000);
-    (0..2_000).for_each(|host| drop(cluster.record(host, BAD)));
+    for host in 0..2_000 {
+        cluster.record(host, BAD);
+    }
     let swept = cluster.sweep_after(10 * SECOND);
     assert_eq!(swept.len(), 2_000);
     assert!(
@@ -399,7 +405,9 @@ fn threads_that_fail_at_once_respect_the_cap() {
         for first in 0..4 {
             let cluster = &cluster;
             scope.spawn(move || {
-                (0..16).for_each(|host| drop(cluster.record((host + first * 4) % 16, BAD)));
+                for host in 0..16 {
+                    cluster.record((host + first * 4) % 16, BAD);
+                }
             });
         }
     });

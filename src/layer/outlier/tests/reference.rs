@@ -48,11 +48,7 @@ fn is_error(policy: &Outlier, outcome: Outcome) -> bool {
 }
 
 fn is_gateway(policy: &Outlier, outcome: Outcome) -> bool {
-    is_error(policy, outcome)
-        && matches!(
-            outcome,
-            Outcome::Local(_) | Outcome::Failure(502 | 503 | 504)
-        )
+    is_error(policy, outcome) && matches!(outcome, Outcome::Local(_) | Outcome::Failure(502..=504))
 }
 
 fn is_local(outcome: Outcome) -> bool {

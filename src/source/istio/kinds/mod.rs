@@ -9,6 +9,7 @@
 //! `Option` and emptiness mean what they mean in the file: an absent block (`None`) takes the
 //! default, an empty one (`{}`) is a statement.
 
+pub(crate) mod catalog;
 mod destination_rule;
 mod duration;
 mod http_action;

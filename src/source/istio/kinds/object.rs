@@ -7,6 +7,7 @@ use super::{
     DestinationRule, EndpointSlice, Endpoints, Namespace, Pod, Service, ServiceAccount,
     ServiceEntry, VirtualService, Workload, WorkloadEntry,
 };
+use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
 
 /// One valid object. [`read`](crate::source::istio::read) makes them; there are none with faults.
@@ -20,6 +21,8 @@ pub struct Object {
     pub document: u32,
     /// Line of its first field, from 1.
     pub line: u32,
+    /// File, line and name, as the model keeps them.
+    pub origin: Origin,
     /// What it says.
     pub kind: Kind,
 }

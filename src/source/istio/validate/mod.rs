@@ -1,0 +1,64 @@
+//! The rules that hold inside of one object.
+//!
+//! Istio's webhook and the schema of its resources reject an object before a proxy ever sees it.
+//! Files have no API server in front of them, so the same rules are here, rule by rule after
+//! `pkg/config/validation`, with Istio's literal words where people search for them.
+//!
+//! What a kind may say and this client does not do yet stands in one place per kind, the module
+//! `support`: nothing that was decoded is ignored in silence. Rules between objects (a subset that
+//! no rule defines, a host that nobody serves) are not here; they need the whole set.
+
+mod checker;
+mod destination_rule;
+mod http_action;
+mod http_match;
+mod kubernetes;
+mod load_balancer;
+mod metadata;
+mod names;
+mod reachable;
+mod service_entry;
+mod support;
+#[cfg(test)]
+mod tests;
+mod virtual_service;
+
+pub(crate) use checker::{Checker, Finding};
+pub(crate) use metadata::metadata;
+
+use crate::source::istio::kinds::Kind;
+
+/// All rules for an object of its kind.
+pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
+    match kind {
+        Kind::DestinationRule(rule) => {
+            destination_rule::rules(check, rule, namespace);
+            support::destination_rule(check, rule);
+        }
+        Kind::EndpointSlice(slice) => {
+            kubernetes::endpoint_slice(check, slice);
+            support::endpoint_slice(check, slice);
+        }
+        Kind::Endpoints(endpoints) => kubernetes::endpoints(check, endpoints),
+        Kind::Pod(pod) => kubernetes::pod(check, pod),
+        Kind::Service(service) => {
+            kubernetes::service(check, service);
+            support::service(check, service);
+        }
+        Kind::ServiceEntry(entry) => {
+            service_entry::rules(check, entry);
+            support::service_entry(check, entry);
+        }
+        Kind::VirtualService(service) => {
+            virtual_service::rules(check, service);
+            support::virtual_service(check, service);
+        }
+        Kind::Workload(workload) => kubernetes::workload(check, workload),
+        Kind::WorkloadEntry(entry) => {
+            service_entry::workload_entry(check, entry);
+            support::workload_entry(check, entry);
+        }
+        // All that these say is their metadata.
+        Kind::Namespace(_) | Kind::ServiceAccount(_) => {}
+    }
+}

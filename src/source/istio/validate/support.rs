@@ -1,0 +1,176 @@
+//! What the kinds can say and this client does not do yet, one function per kind.
+//!
+//! A field of a kind is in force, or it stands here: refused, because ignoring it would make
+//! somebody believe in something that does not happen; or answered with a warning, because it
+//! cannot matter to this client. Whoever implements a field removes its line.
+
+use super::Checker;
+use super::service_entry::Address;
+use crate::source::istio::kinds::{
+    DestinationRule, EndpointSlice, HttpRoute, LoadBalancer, Location, Resolution, Service,
+    ServiceEntry, SimpleBalancer, TlsMode, TrafficPolicy, VirtualService, WorkloadEntry,
+};
+
+pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService) {
+    check.refuse("tcp", !service.tcp.is_empty());
+    check.refuse("tls", !service.tls.is_empty());
+    check.each("http", &service.http, |check, route| {
+        http_route(check, route)
+    });
+}
+
+fn http_route(check: &mut Checker<'_>, route: &HttpRoute) {
+    check.refuse("delegate", route.delegate.is_some());
+    check.refuse("mirror", route.mirror.is_some());
+    check.refuse("mirrors", !route.mirrors.is_empty());
+    let alone = route.mirror.is_none() && route.mirrors.is_empty();
+    let shares = [
+        ("mirrorPercent", route.mirror_percent.is_some()),
+        ("mirrorPercentage", route.mirror_percentage.is_some()),
+    ];
+    for (field, given) in shares {
+        check.no_effect(field, given && alone, "there is no mirror");
+    }
+    let reason = "CORS is for browsers, which do not call through it";
+    check.no_effect("corsPolicy", route.cors_policy.is_some(), reason);
+    check.some("retries", route.retries.as_ref(), |check, retries| {
+        let remote = retries.retry_remote_localities == Some(true);
+        check.refuse("retryRemoteLocalities", remote);
+    });
+    let prefixed = |check: &mut Checker<'_>, given: bool| {
+        check.no_effect("statPrefix", given, "metrics carry the name of the route");
+    };
+    check.each("match", &route.matches, |check, block| {
+        prefixed(check, block.stat_prefix.is_some());
+    });
+}
+
+pub(super) fn destination_rule(check: &mut Checker<'_>, rule: &DestinationRule) {
+    let policy = rule.traffic_policy.as_ref();
+    check.some("trafficPolicy", policy, |check, policy| {
+        traffic_policy(check, policy)
+    });
+    check.each("subsets", &rule.subsets, |check, subset| {
+        let policy = subset.traffic_policy.as_ref();
+        check.some("trafficPolicy", policy, |check, policy| {
+            traffic_policy(check, policy)
+        });
+    });
+}
+
+fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
+    check.some("loadBalancer", policy.load_balancer.as_ref(), |c, b| {
+        load_balancer(c, b)
+    });
+    tls(check, policy.tls.as_ref().map(|tls| tls.mode));
+    check.refuse("tunnel", policy.tunnel.is_some());
+    check.refuse("proxyProtocol", policy.proxy_protocol.is_some());
+    check.each(
+        "portLevelSettings",
+        &policy.port_level_settings,
+        |check, settings| {
+            check.some("loadBalancer", settings.load_balancer.as_ref(), |c, b| {
+                load_balancer(c, b)
+            });
+            tls(check, settings.tls.as_ref().map(|tls| tls.mode));
+        },
+    );
+}
+
+fn tls(check: &mut Checker<'_>, mode: Option<TlsMode>) {
+    let name = match mode {
+        None | Some(TlsMode::Disable) => return,
+        Some(TlsMode::IstioMutual) => "tls mode ISTIO_MUTUAL",
+        Some(TlsMode::Mutual) => "tls mode MUTUAL",
+        Some(TlsMode::Simple) => "tls mode SIMPLE",
+    };
+    check.within("tls", |check| {
+        check.within("mode", |check| check.refuse_value(name, None));
+    });
+}
+
+fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
+    check.refuse("consistentHash", balancer.consistent_hash.is_some());
+    if balancer.simple == Some(SimpleBalancer::Passthrough) {
+        check.within("simple", |check| check.refuse_value("PASSTHROUGH", None));
+    }
+    let locality = balancer.locality_lb_setting.as_ref();
+    let enabled = locality.is_some_and(|locality| locality.enabled != Some(false));
+    let hint = "write localityLbSetting: {enabled: false}, or leave it out";
+    check.refuse_hint("localityLbSetting", enabled, Some(hint));
+    check.refuse(
+        "zoneAwareLbSetting",
+        balancer.zone_aware_lb_setting.is_some(),
+    );
+    check.refuse("warmup", balancer.warmup.is_some());
+    check.refuse(
+        "warmupDurationSecs",
+        balancer.warmup_duration_secs.is_some(),
+    );
+}
+
+pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {
+    let name = match entry.resolution {
+        Resolution::Static => None,
+        Resolution::Dns => Some("resolution DNS"),
+        Resolution::DnsRoundRobin => Some("resolution DNS_ROUND_ROBIN"),
+        Resolution::DynamicDns => Some("resolution DYNAMIC_DNS"),
+        Resolution::None => Some("resolution NONE (also when absent)"),
+    };
+    if let Some(name) = name {
+        let hint = "write resolution: STATIC with the addresses under endpoints";
+        check.within("resolution", |check| check.refuse_value(name, Some(hint)));
+    }
+    let names = !entry.subject_alt_names.is_empty();
+    check.no_effect(
+        "subjectAltNames",
+        names,
+        "they matter with TLS, which is not supported yet",
+    );
+    // Both locations act alike until there is mTLS, which is what they decide about.
+    match entry.location {
+        Location::MeshExternal | Location::MeshInternal => {}
+    }
+    check.each("endpoints", &entry.endpoints, |check, endpoint| {
+        // A name under a resolution that is refused anyway needs no second fault.
+        workload(check, endpoint, false);
+    });
+}
+
+pub(super) fn workload_entry(check: &mut Checker<'_>, entry: &WorkloadEntry) {
+    workload(check, entry, true);
+}
+
+fn workload(check: &mut Checker<'_>, entry: &WorkloadEntry, names: bool) {
+    check.refuse("network", entry.network.is_some());
+    if names && matches!(Address::of(&entry.address), Address::Name) {
+        let hint = "write the IP address";
+        check.within("address", |check| {
+            check.refuse_value("an address that is a DNS name", Some(hint));
+        });
+    }
+}
+
+pub(super) fn service(check: &mut Checker<'_>, service: &Service) {
+    let local = service.internal_traffic_policy.as_deref() == Some("Local");
+    check.within("internalTrafficPolicy", |check| {
+        if local {
+            check.refuse_value("internalTrafficPolicy Local", None);
+        }
+    });
+    let given = service.traffic_distribution.is_some();
+    let reason = "preferring near endpoints is known, not yet supported";
+    check.no_effect("trafficDistribution", given, reason);
+}
+
+pub(super) fn endpoint_slice(check: &mut Checker<'_>, slice: &EndpointSlice) {
+    let names = slice
+        .address_type
+        .as_ref()
+        .is_some_and(|kind| &***kind == "FQDN");
+    check.within("addressType", |check| {
+        if names {
+            check.refuse_value("addressType FQDN", Some("write the IP addresses"));
+        }
+    });
+}

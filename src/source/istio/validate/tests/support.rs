@@ -1,0 +1,134 @@
+//! Everything that is known and not in force says so.
+
+use super::{refuses, rule_tests, warns};
+
+type Shape = (&'static str, String);
+
+fn route(text: &str) -> Shape {
+    let to = "route: [{destination: {host: catalog}}]";
+    let spec = format!("{{hosts: [catalog], http: [{{{to}, {text}}}]}}");
+    ("VirtualService", spec)
+}
+
+fn service(text: &str) -> Shape {
+    ("VirtualService", format!("{{hosts: [catalog], {text}}}"))
+}
+
+fn policy(text: &str) -> Shape {
+    let spec = format!("{{host: catalog, trafficPolicy: {{{text}}}}}");
+    ("DestinationRule", spec)
+}
+
+fn subset_policy(text: &str) -> Shape {
+    let spec = format!("{{host: catalog, subsets: [{{name: v1, trafficPolicy: {{{text}}}}}]}}");
+    ("DestinationRule", spec)
+}
+
+fn port_policy(text: &str) -> Shape {
+    policy(&format!(
+        "portLevelSettings: [{{port: {{number: 80}}, {text}}}]"
+    ))
+}
+
+fn entry(text: &str) -> Shape {
+    let spec = format!("{{hosts: [a.b], ports: [{{number: 80, name: http}}], {text}}}");
+    ("ServiceEntry", spec)
+}
+
+fn workload(text: &str) -> Shape {
+    ("WorkloadEntry", text.to_owned())
+}
+
+fn kubernetes(text: &str) -> Shape {
+    ("Service", format!("{{ports: [{{port: 80}}], {text}}}"))
+}
+
+fn slice(text: &str) -> Shape {
+    ("EndpointSlice", text.to_owned())
+}
+
+rule_tests! {
+    tcp_routes: refuses(service, "tcp: [{route: [{destination: {host: a}}]}]")
+        => "tcp: tcp is known, not yet supported";
+    tls_routes: refuses(service,
+        "tls: [{match: [{sniHosts: [catalog]}], route: [{destination: {host: a}}]}]")
+        => "tls: tls is known, not yet supported";
+    delegates: refuses(service, "http: [{delegate: {name: a}}]")
+        => "http[0].delegate: delegate is known, not yet supported";
+    a_mirror: refuses(route, "mirror: {host: a}, mirrorPercentage: {value: 10}")
+        => "http[0].mirror: mirror is known, not yet supported";
+    mirrors: refuses(route, "mirrors: [{destination: {host: a}}]")
+        => "http[0].mirrors: mirrors is known, not yet supported";
+    remote_localities: refuses(route, "retries: {attempts: 1, retryRemoteLocalities: true}")
+        => "http[0].retries.retryRemoteLocalities: retryRemoteLocalities is known, not yet supported";
+    cors: warns(route, "corsPolicy: {allowMethods: [GET]}")
+        => "http[0].corsPolicy: corsPolicy has no effect in this client: CORS is for browsers, \
+            which do not call through it";
+    stat_prefixes: warns(route, "match: [{statPrefix: a}]")
+        => "http[0].match[0].statPrefix: statPrefix has no effect in this client: metrics carry \
+            the name of the route";
+    a_share_without_a_mirror: warns(route, "mirrorPercentage: {value: 10}")
+        => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: there is no \
+            mirror";
+    consistent_hash: refuses(policy, "loadBalancer: {consistentHash: {useSourceIp: true}}")
+        => "trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet supported";
+    consistent_hash_of_a_subset: refuses(subset_policy,
+        "loadBalancer: {consistentHash: {useSourceIp: true}}")
+        => "subsets[0].trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet \
+            supported";
+    consistent_hash_of_a_port: refuses(port_policy,
+        "loadBalancer: {consistentHash: {useSourceIp: true}}")
+        => "trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash: consistentHash is \
+            known, not yet supported";
+    passthrough: refuses(policy, "loadBalancer: {simple: PASSTHROUGH}")
+        => "trafficPolicy.loadBalancer.simple: PASSTHROUGH is known, not yet supported";
+    localities: refuses(policy, "loadBalancer: {localityLbSetting: {}}")
+        => "trafficPolicy.loadBalancer.localityLbSetting: localityLbSetting is known, not yet \
+            supported";
+    zones: refuses(policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, not yet \
+            supported";
+    warmup: refuses(policy, "loadBalancer: {warmup: {duration: 1s}}")
+        => "trafficPolicy.loadBalancer.warmup: warmup is known, not yet supported";
+    warmup_seconds: refuses(policy, "loadBalancer: {warmupDurationSecs: 1s}")
+        => "trafficPolicy.loadBalancer.warmupDurationSecs: warmupDurationSecs is known, not yet \
+            supported";
+    tls_simple: refuses(policy, "tls: {mode: SIMPLE}")
+        => "trafficPolicy.tls.mode: tls mode SIMPLE is known, not yet supported";
+    tls_mutual: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
+        => "trafficPolicy.tls.mode: tls mode MUTUAL is known, not yet supported";
+    tls_istio_mutual: refuses(policy, "tls: {mode: ISTIO_MUTUAL}")
+        => "trafficPolicy.tls.mode: tls mode ISTIO_MUTUAL is known, not yet supported";
+    tls_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE}")
+        => "trafficPolicy.portLevelSettings[0].tls.mode: tls mode SIMPLE is known, not yet \
+            supported";
+    a_tunnel: refuses(policy, "tunnel: {targetHost: a, targetPort: 80}")
+        => "trafficPolicy.tunnel: tunnel is known, not yet supported";
+    the_proxy_protocol: refuses(policy, "proxyProtocol: {version: V2}")
+        => "trafficPolicy.proxyProtocol: proxyProtocol is known, not yet supported";
+    dns: refuses(entry, "resolution: DNS")
+        => "resolution: resolution DNS is known, not yet supported";
+    dns_endpoints: refuses(entry, "resolution: DNS, endpoints: [{address: c.d}]")
+        => "resolution: resolution DNS is known, not yet supported";
+    dns_round_robin: refuses(entry, "resolution: DNS_ROUND_ROBIN")
+        => "resolution: resolution DNS_ROUND_ROBIN is known, not yet supported";
+    dynamic_dns: refuses(entry, "resolution: DYNAMIC_DNS")
+        => "resolution: resolution DYNAMIC_DNS is known, not yet supported";
+    no_resolution: refuses(entry, "location: MESH_EXTERNAL")
+        => "resolution: resolution NONE (also when absent) is known, not yet supported";
+    subject_alt_names: warns(entry,
+        "resolution: STATIC, endpoints: [{address: 10.0.0.1}], subjectAltNames: [a]")
+        => "subjectAltNames: subjectAltNames has no effect in this client: they matter with TLS, \
+            which is not supported yet";
+    a_network: refuses(workload, "{address: 10.0.0.1, network: a}")
+        => "network: network is known, not yet supported";
+    a_name_as_address: refuses(workload, "{address: a.b}")
+        => "address: an address that is a DNS name is known, not yet supported";
+    local_traffic: refuses(kubernetes, "internalTrafficPolicy: Local")
+        => "internalTrafficPolicy: internalTrafficPolicy Local is known, not yet supported";
+    traffic_distribution: warns(kubernetes, "trafficDistribution: PreferClose")
+        => "trafficDistribution: trafficDistribution has no effect in this client: preferring near \
+            endpoints is known, not yet supported";
+    names_in_slices: refuses(slice, "addressType: FQDN\nendpoints: [{addresses: [a.b]}]")
+        => "addressType: addressType FQDN is known, not yet supported";
+}

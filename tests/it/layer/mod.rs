@@ -1,0 +1,5 @@
+mod balance;
+mod fault;
+mod limit;
+mod outlier;
+mod strict;
