@@ -52,5 +52,8 @@ async fn order(State(client): State<Client>) -> Result<String, (StatusCode, Stri
     let request = request.expect("a literal request is valid");
     let response = client.request(request).await.map_err(failed)?;
     let body = response.into_body().collect().await.map_err(failed)?;
-    Ok(format!("ordered from {}", String::from_utf8_lossy(&body.to_bytes())))
+    Ok(format!(
+        "ordered from {}",
+        String::from_utf8_lossy(&body.to_bytes())
+    ))
 }

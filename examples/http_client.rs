@@ -31,7 +31,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let request = Request::get("http://catalog/items")
         .header("x-canary", "true")
         .body(Body::empty())?;
-    let body = client.request(request).await?.into_body().collect().await?.to_bytes();
+    let body = client
+        .request(request)
+        .await?
+        .into_body()
+        .collect()
+        .await?
+        .to_bytes();
     println!("with x-canary: true: {}", String::from_utf8_lossy(&body));
     assert!(body.starts_with(b"v2"));
 

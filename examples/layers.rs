@@ -39,7 +39,9 @@ async fn main() -> Result<(), BoxError> {
         .service(inner);
 
     for number in 1..=3 {
-        let request = Request::get("/").header("host", "example").body(Body::empty())?;
+        let request = Request::get("/")
+            .header("host", "example")
+            .body(Body::empty())?;
         let response = client.ready().await?.call(request).await?;
         println!("request {number}: {}", response.status());
         assert_eq!(response.status(), StatusCode::OK, "the retry saved it");

@@ -31,7 +31,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What the mesh answers itself is a gRPC status, not an unknown error.
     let mut nobody = HealthClient::new(mesh.channel("nobody.my-app.svc.cluster.local:50051")?);
-    let status = nobody.check(HealthCheckRequest::default()).await.unwrap_err();
+    let status = nobody
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap_err();
     println!("nobody: {} ({})", status.code(), status.message());
     assert_eq!(status.code(), tonic::Code::Unavailable);
 

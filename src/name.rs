@@ -26,7 +26,10 @@ pub(crate) enum Target {
         authority: Authority,
     },
     /// A listener by name.
-    Listener { name: Arc<str>, authority: Authority },
+    Listener {
+        name: Arc<str>,
+        authority: Authority,
+    },
 }
 
 impl Target {

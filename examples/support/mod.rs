@@ -16,7 +16,11 @@ use tokio::net::TcpListener;
 pub async fn catalog() -> io::Result<TempDir> {
     let folder = TempDir::new()?;
     let mut slices = String::new();
-    for (name, version) in [("catalog-1", "v1"), ("catalog-2", "v1"), ("catalog-3", "v2")] {
+    for (name, version) in [
+        ("catalog-1", "v1"),
+        ("catalog-2", "v1"),
+        ("catalog-3", "v2"),
+    ] {
         let port = backend(version).await?.port();
         slices.push_str(&pod_and_slice("catalog", name, version, port));
     }
@@ -39,12 +43,19 @@ pub async fn grpc_health() -> io::Result<TempDir> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming),
+    );
     let folder = TempDir::new()?;
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: health, namespace: my-app}\n\
          spec: {selector: {app: health}, ports: [{name: grpc, port: 80, targetPort: 8080}]}\n";
     let slice = pod_and_slice("health", "health-1", "v1", port).replace("name: http", "name: grpc");
-    std::fs::write(folder.path().join("health.yaml"), format!("{service}{slice}"))?;
+    std::fs::write(
+        folder.path().join("health.yaml"),
+        format!("{service}{slice}"),
+    )?;
     Ok(folder)
 }
 

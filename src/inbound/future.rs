@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::task::futures::TaskLocalFuture;
 
-use crate::layer::deadline::{self, Deadline};
+use crate::layer::deadline::{Context as Inherited, Deadline};
 use crate::outbound::{Dialect, Work};
 
 pin_project! {
@@ -26,13 +27,13 @@ pin_project! {
         Refused { dialect: Dialect },
         Serving {
             #[pin]
-            inner: deadline::Scoped<F>,
+            inner: TaskLocalFuture<Deadline, F>,
             work: Option<Work>,
         },
     }
 }
 
-impl<F> ResponseFuture<F> {
+impl<F: Future> ResponseFuture<F> {
     pub(super) fn refused<B>(request: &Request<B>) -> Self {
         Self {
             state: State::Refused {
@@ -44,7 +45,7 @@ impl<F> ResponseFuture<F> {
     pub(super) fn serving(inner: F, deadline: Deadline, work: Work) -> Self {
         Self {
             state: State::Serving {
-                inner: deadline::Context::scope(deadline, inner),
+                inner: Inherited::scope(deadline, inner),
                 work: Some(work),
             },
         }

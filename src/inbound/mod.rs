@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::layer::deadline::{self, Deadline};
+use crate::layer::deadline::{Asked, Deadline};
 use crate::outbound::Drain;
 
 pub use future::{InboundBody, ResponseFuture};
@@ -77,8 +76,8 @@ where
             return ResponseFuture::refused(&request);
         }
         let work = self.drain.enter();
-        let left = deadline::from_headers(request.headers());
-        let deadline = Deadline::after(left, Instant::now());
+        let patience = Asked::of(request.headers()).patience;
+        let deadline = patience.map_or(Deadline::NONE, Deadline::after);
         ResponseFuture::serving(self.inner.call(request), deadline, work)
     }
 }

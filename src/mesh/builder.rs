@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::body::replay::Buffers;
 use crate::error::Error;
-use crate::layer::retry::Replays;
+use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
 use crate::random::Random;
@@ -47,7 +48,7 @@ impl Builder {
             source: Source::Nothing,
             workload: Workload::new("default", "default"),
             unknown: OutboundTraffic::default(),
-            connector: Arc::new(TcpConnector::new()),
+            connector: Arc::new(TcpConnector),
             random: Random::from_entropy(),
         }
     }
@@ -109,27 +110,28 @@ impl Builder {
         let core = Arc::new(Core {
             live: Live::new(),
             environment: Environment {
+                active_faults: ActiveFaults::default(),
                 connector: self.connector,
                 random: self.random,
             },
             passthrough: Passthrough::new(self.unknown),
             drain: Arc::new(Drain::default()),
-            replay: Replays::default(),
+            buffers: Buffers::default(),
         });
         let (told, generation) = watch::channel(0);
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
-                tasks::apply(&core, Arc::new(Resources::default()), &told);
+                tasks::apply(&core, &Resources::default(), &told);
             }
             Source::Feed(feed) => {
-                tasks::apply(&core, feed.initial.clone(), &told);
+                tasks::apply(&core, &feed.initial, &told);
                 tasks.spawn(follow_feed(core.clone(), feed, told));
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
                 let (resources, updates) = istio::start(path, self.workload, options).await?;
-                tasks::apply(&core, resources, &told);
+                tasks::apply(&core, &resources, &told);
                 tasks.spawn(follow_yaml(core.clone(), updates, told));
             }
         }
@@ -146,7 +148,7 @@ impl Builder {
 
 async fn follow_feed(core: Arc<Core>, mut feed: Feed, told: watch::Sender<u64>) {
     while let Some(set) = feed.sets.recv().await {
-        let generation = tasks::apply(&core, set.resources, &told);
+        let generation = tasks::apply(&core, &set.resources, &told);
         // Whoever published may have gone; the set is in force all the same.
         let _ = set.applied.send(generation);
     }
@@ -157,10 +159,12 @@ async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates, told: watch::
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                tasks::apply(&core, resources, &told);
+                tasks::apply(&core, &resources, &told);
             }
             istio::Update::Rejected(faults) => {
-                tracing::error!("configuration rejected, the last good one stays in force\n{faults}");
+                tracing::error!(
+                    "configuration rejected, the last good one stays in force\n{faults}"
+                );
             }
         }
     }

@@ -33,13 +33,17 @@ impl Tasks {
 }
 
 /// Links a set of resources and puts it in force.
-pub(super) fn apply(core: &Core, resources: Arc<Resources>, told: &watch::Sender<u64>) -> u64 {
+pub(super) fn apply(core: &Core, resources: &Resources, told: &watch::Sender<u64>) -> u64 {
     let before = core.live.load_full();
     let next = snapshot::link(&before, resources, &core.environment);
     let generation = next.generation;
     let after = core.live.store(next);
     snapshot::retire(&before, &after);
-    tracing::debug!(generation, clusters = after.clusters().count(), "configuration in force");
+    tracing::debug!(
+        generation,
+        clusters = after.clusters().count(),
+        "configuration in force"
+    );
     told.send_replace(generation);
     generation
 }

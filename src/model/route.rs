@@ -137,6 +137,9 @@ pub struct Destination {
     pub weight: u32,
     /// Headers that are changed when it is chosen, before those of the route.
     pub headers: HeaderChanges,
+    /// The authority that is sent when it is chosen, unless the route rewrites it too (Envoy's
+    /// order: the route is applied last).
+    pub authority_rewrite: Option<Authority>,
 }
 
 impl Destinations {
@@ -148,6 +151,7 @@ impl Destinations {
                 cluster: cluster.into(),
                 weight: 1,
                 headers: HeaderChanges::default(),
+                authority_rewrite: None,
             }],
             total: NonZeroU32::MIN,
         }
@@ -326,6 +330,7 @@ mod tests {
             cluster: cluster.into(),
             weight,
             headers: HeaderChanges::default(),
+            authority_rewrite: None,
         }
     }
 

@@ -188,7 +188,11 @@ mod tests {
 
     #[tokio::test]
     async fn failure_is_a_status_in_the_language_of_the_request() {
-        let overflow = || Error::new(Kind::Overflow { limit: Limit::Pending });
+        let overflow = || {
+            Error::new(Kind::Overflow {
+                limit: Limit::Pending,
+            })
+        };
         let http = Dialect::Http.failure(&overflow());
         assert_eq!(http.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(http.headers()["x-envoy-overloaded"], "true");

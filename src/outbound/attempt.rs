@@ -9,11 +9,11 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::body::Body;
-use crate::error::{Error, Flag, Kind};
+use crate::error::{Error, Kind};
 use crate::layer::classify::Outcome;
 use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
-use crate::layer::retry::{Failed, Tries, Try};
+use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
 
@@ -30,11 +30,10 @@ pub(super) struct Attempts<'a> {
     cluster: Arc<Cluster>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
-    deadline: Deadline,
     cut: Cut,
     avoid_previous: bool,
-    count: u32,
-    denied: u32,
+    /// The number of the try that was begun last.
+    number: u32,
     /// The endpoint of the try that is under way.
     current: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
@@ -56,12 +55,17 @@ impl<'a> Attempts<'a> {
             cluster,
             report: call.report.clone(),
             // Valid only while the route's own timeout is what ends the call.
-            announced: chosen.route.announced.as_ref().filter(|_| call.caller == Deadline::NONE),
-            deadline,
+            announced: chosen
+                .route
+                .announced
+                .as_ref()
+                .filter(|_| call.caller == Deadline::NONE),
             cut: Cut::new(deadline, forward.idle_timeout),
-            avoid_previous: forward.retry.as_ref().is_some_and(|retry| retry.avoid_previous),
-            count: 0,
-            denied: 0,
+            avoid_previous: forward
+                .retry
+                .as_ref()
+                .is_some_and(|retry| retry.avoid_previous),
+            number: 0,
             current: None,
             tried: SmallVec::new(),
         })
@@ -85,9 +89,8 @@ impl<'a> Attempts<'a> {
     }
 
     fn pick(&self) -> Result<Arc<Endpoint>, Error> {
-        let avoid = |endpoint: &Arc<Endpoint>| {
-            self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
-        };
+        let avoid =
+            |endpoint: &Arc<Endpoint>| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         self.cluster
             .balancer
             .pick(self.core.random(), |member| avoid(&member.endpoint))
@@ -99,11 +102,16 @@ impl<'a> Attempts<'a> {
     fn tell_time(&self, this: Try, request: &mut Request<Body>) {
         match (this.number, self.announced) {
             (1, Some(announced)) => announced.write(request.headers_mut()),
-            _ => {
-                let now = Instant::now();
-                let per_try = this.timeout.map_or(Deadline::NONE, |after| Deadline::route(now, after));
-                self.deadline.min(per_try).announce_at(now, request.headers_mut());
-            }
+            _ => this.deadline.announce(request.headers_mut()),
+        }
+    }
+
+    /// What is known of a call that its deadline cut short.
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            attempts: self.number,
+            retries: self.number.saturating_sub(1),
+            ..Summary::default()
         }
     }
 
@@ -127,26 +135,27 @@ impl<'a> Attempts<'a> {
     pub(super) fn finish(
         mut self,
         result: Result<Response<Body>, Error>,
+        summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        let last = self.current.clone();
+        let cut_short = self.current.clone();
         if let Err(error) = &result {
-            // The deadline cut a try short: nobody else tells its endpoint.
+            // The deadline cut the try short: nobody else tells its endpoint.
             self.settle(Outcome::of_error(error), || error.to_string());
         }
         let counters = &self.cluster.running.counters;
-        count(&counters.retries, self.count.saturating_sub(1));
-        count(&counters.retries_denied, self.denied);
+        count(&counters.retries, summary.retries);
+        count(&counters.retries_denied, u32::from(summary.denied));
         let failed = match &result {
             Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
             Err(_) => true,
         };
         count(&counters.failures, u32::from(failed));
         if let Some(report) = &self.report {
-            report.denied(self.denied);
+            report.ended(summary);
         }
         result.map_err(|error| {
-            let error = error.after_attempts(self.count);
-            match &last {
+            let error = error.after_attempts(self.number);
+            match &cut_short {
                 Some(endpoint) => error.at_endpoint(&endpoint.label),
                 None => error,
             }
@@ -154,40 +163,29 @@ impl<'a> Attempts<'a> {
     }
 }
 
-impl Tries for Attempts<'_> {
-    /// Begins a try. What is decided is decided here and now; the future only carries it out.
+impl Tries<Body> for Attempts<'_> {
     fn start(
         &mut self,
         mut request: Request<Body>,
         this: Try,
-    ) -> impl Future<Output = Result<Response<Body>, Failed>> + Send {
-        self.count = this.number;
-        request.headers_mut().insert(ATTEMPT_COUNT, small_number(this.number));
+    ) -> impl Future<Output = Result<Response<Body>, Failed>> {
+        self.number = this.number;
+        let headers = request.headers_mut();
+        headers.insert(ATTEMPT_COUNT, small_number(this.number));
         self.tell_time(this, &mut request);
         let lease = self.admit();
         async move { carry_out(lease?, request).await }
     }
 
-    fn ended(&mut self, result: &Result<Response<Body>, Error>) {
+    fn ended(&mut self, result: &Result<Response<Body>, Failed>) {
         match result {
             Ok(response) => {
-                self.settle(Some(Outcome::of_response(response)), || response.status().to_string());
+                let status = response.status();
+                self.settle(Some(Outcome::of_response(response)), || status.to_string());
             }
-            Err(error) => self.settle(Outcome::of_error(error), || error.to_string()),
-        }
-    }
-
-    fn active_requests(&self) -> u32 {
-        self.cluster.running.limits.active_requests()
-    }
-
-    fn denied(&mut self) {
-        self.denied += 1;
-    }
-
-    fn exhausted(&mut self) {
-        if let Some(report) = &self.report {
-            report.raise(Flag::UpstreamRetryLimitExceeded);
+            Err(Failed { error, .. }) => {
+                self.settle(Outcome::of_error(error), || error.to_string());
+            }
         }
     }
 }

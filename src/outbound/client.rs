@@ -56,9 +56,9 @@ impl Client {
     {
         let shared = self.shared.clone();
         let request = request.map(Body::new);
-        ResponseFuture::new(async move {
-            super::send(&shared.core, Scope::Authority, request).await
-        })
+        ResponseFuture::new(
+            async move { super::send(&shared.core, Scope::Authority, request).await },
+        )
     }
 }
 

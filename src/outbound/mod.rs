@@ -31,7 +31,8 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
-use crate::body::{Body, Buffers};
+use crate::body::Body;
+use crate::body::replay::Buffers;
 use crate::error::{Error, Flag};
 use crate::layer::deadline::{self, Asked, Deadline};
 use crate::layer::fault::Injector;
@@ -40,11 +41,11 @@ use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 
+pub(crate) use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
 pub(crate) use drain::{Drain, Work};
-pub(crate) use answer::Dialect;
 pub use options::CallOptions;
 pub use passthrough::OutboundTraffic;
 pub(crate) use passthrough::Passthrough;
@@ -84,7 +85,11 @@ async fn send(
     let call = Call::take(&mut request);
     let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
-        report.decided(chosen.generation, &chosen.route.model.name, chosen.cluster_name());
+        report.decided(
+            chosen.generation,
+            &chosen.route.model.name,
+            chosen.cluster_name(),
+        );
     }
     let result = serve(core, &chosen, &call, request).await;
     result.map_err(|error| {
@@ -151,24 +156,27 @@ async fn forward(
     let mut attempts = Attempts::new(core, chosen, call, to, deadline)?;
     let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
-    let terms = retry::Terms {
+    let terms = retry::Call {
         policy,
-        per_try: call.asked.per_try(policy.and_then(retry::Policy::per_try_timeout)),
+        per_try_timeout: call
+            .asked
+            .per_try(policy.and_then(retry::Policy::per_try_timeout)),
         quota: &cluster.quota,
+        active_requests: &|| cluster.running.limits.active_requests(),
         deadline,
         random: core.random(),
         buffers: &core.buffers,
     };
     let tries = retry::run(terms, request, &mut attempts);
-    let result = match deadline.at() {
+    let (result, summary) = match deadline.at() {
         None => tries.await,
         // One timer for everything; the tries need none of their own where this one is earlier.
         Some(at) => match tokio::time::timeout_at(at, tries).await {
-            Ok(result) => result,
-            Err(_) => Err(deadline.error()),
+            Ok(ended) => ended,
+            Err(_) => (Err(deadline.error()), attempts.summary()),
         },
     };
-    attempts.finish(result)
+    attempts.finish(result, &summary)
 }
 
 /// What a caller said about one call.
@@ -177,7 +185,6 @@ struct Call {
     asked: Asked,
     report: Option<CallReport>,
     dialect: Dialect,
-    began: Instant,
     /// When the caller stops waiting, as far as it is known before a route is.
     caller: Deadline,
 }
@@ -198,7 +205,6 @@ impl Call {
             options,
             asked,
             report,
-            began,
             caller: caller.min(deadline::Context::current()),
         }
     }

@@ -159,7 +159,9 @@ fn route_to(host: &str, port: u16, environment: &Environment) -> Arc<Route> {
 }
 
 fn address(host: &str, port: u16) -> Address {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     match bare.unwrap_or(host).parse() {
         Ok(ip) => Address::Socket(std::net::SocketAddr::new(ip, port)),
         Err(_) => Address::Name {

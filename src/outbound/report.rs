@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Flag;
+use crate::layer::retry::Summary;
 
 /// Asks the mesh to say what it did with a call.
 ///
@@ -110,8 +111,11 @@ impl CallReport {
         });
     }
 
-    pub(crate) fn denied(&self, count: u32) {
-        self.write(|inner| inner.retries_denied += count);
+    pub(crate) fn ended(&self, summary: &Summary) {
+        self.write(|inner| inner.retries_denied += u32::from(summary.denied));
+        if let Some(flag) = summary.flag() {
+            self.raise(flag);
+        }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> T {

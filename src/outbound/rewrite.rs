@@ -34,11 +34,9 @@ pub(crate) fn path<'a>(rewrite: &'a PathRewrite, path: &'a str) -> Cow<'a, str> 
             Some(rest) => Cow::Owned(format!("{to}{rest}")),
             None => Cow::Borrowed(path),
         },
-        PathRewrite::Regex { pattern, to } => {
-            pattern.compiled().replace_all(path, |groups: &regex::Captures<'_>| {
-                substituted(to, groups)
-            })
-        }
+        PathRewrite::Regex { pattern, to } => pattern
+            .compiled()
+            .replace_all(path, |groups: &regex::Captures<'_>| substituted(to, groups)),
     }
 }
 
@@ -73,11 +71,16 @@ pub(crate) fn uri(
     if let Some(rewrite) = rewrite {
         parts.path_and_query = Some(rewritten(rewrite, parts.path_and_query.as_ref())?);
     }
-    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    parts
+        .path_and_query
+        .get_or_insert(PathAndQuery::from_static("/"));
     parts.scheme.get_or_insert(Scheme::HTTP);
     parts.authority = Some(authority.clone());
     Uri::from_parts(parts).map_err(|error| {
-        Error::new(Kind::Request { why: "its URI has no valid form" }).caused_by(error)
+        Error::new(Kind::Request {
+            why: "its URI has no valid form",
+        })
+        .caused_by(error)
     })
 }
 
@@ -88,7 +91,10 @@ fn rewritten(rewrite: &PathRewrite, old: Option<&PathAndQuery>) -> Result<PathAn
         None => PathAndQuery::try_from(new.as_ref()),
     };
     new.map_err(|error| {
-        Error::new(Kind::Request { why: "the rewritten path is not valid" }).caused_by(error)
+        Error::new(Kind::Request {
+            why: "the rewritten path is not valid",
+        })
+        .caused_by(error)
     })
 }
 
@@ -108,7 +114,11 @@ mod tests {
             to: r"/\2/\1\\".into(),
         };
         for (rewrite, before, after) in [
-            (PathRewrite::Full("/x".into()), "http://a/b?c=d", "http://n/x?c=d"),
+            (
+                PathRewrite::Full("/x".into()),
+                "http://a/b?c=d",
+                "http://n/x?c=d",
+            ),
             (prefix, "http://a/api/b?c", "http://n//b?c"),
             (regex, "http://a/v2/items", r"http://n/items/2\"),
         ] {

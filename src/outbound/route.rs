@@ -54,11 +54,18 @@ pub(crate) fn choose(
             Scope::Target(Target::Listener { .. }) => None,
             Scope::Authority | Scope::Target(Target::Host { .. }) => {
                 let port = authority.port_u16().unwrap_or(default_port(request.uri()));
-                core.passthrough.route(&authority, port, &core.environment)?
+                Some(
+                    core.passthrough
+                        .route(&authority, port, &core.environment)?,
+                )
             }
         },
     };
-    let route = route.ok_or_else(|| Error::new(Kind::NoRoute { authority: authority.as_str().into() }))?;
+    let route = route.ok_or_else(|| {
+        Error::new(Kind::NoRoute {
+            authority: authority.as_str().into(),
+        })
+    })?;
     let destination = match &route.model.action {
         Action::Forward(forward) => roll(forward, core.random()),
         Action::Direct(_) | Action::Redirect(_) => 0,
@@ -91,12 +98,18 @@ fn authority(scope: Scope<'_>, request: &Request<Body>) -> Result<Authority, Err
             .headers()
             .get(http::header::HOST)
             .and_then(|host| Authority::try_from(host.as_bytes()).ok())
-            .ok_or(refuse("neither its URI nor a Host header says to whom it goes")),
+            .ok_or(refuse(
+                "neither its URI nor a Host header says to whom it goes",
+            )),
     }
 }
 
 fn default_port(uri: &Uri) -> u16 {
-    if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 }
+    if uri.scheme() == Some(&Scheme::HTTPS) {
+        443
+    } else {
+        80
+    }
 }
 
 /// The first route that matches.
@@ -114,9 +127,12 @@ fn find<'a>(
         query: request.uri().query(),
         headers: request.headers(),
     };
-    host.routes
-        .iter()
-        .find(|route| route.model.matcher.matches(&view, || random.below(1_000_000)))
+    host.routes.iter().find(|route| {
+        route
+            .model
+            .matcher
+            .matches(&view, || random.below(1_000_000))
+    })
 }
 
 fn roll(forward: &Forward, random: &Random) -> usize {
@@ -155,7 +171,10 @@ impl Chosen {
         forward: &Forward,
         request: &mut Request<Body>,
     ) -> Result<(), Error> {
-        let authority = forward.authority_rewrite.as_ref().unwrap_or(&self.authority);
+        let authority = forward
+            .authority_rewrite
+            .as_ref()
+            .unwrap_or(&self.authority);
         let uri = std::mem::take(request.uri_mut());
         *request.uri_mut() = rewrite::uri(uri, forward.path_rewrite.as_ref(), authority)?;
         let headers = request.headers_mut();

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -97,6 +97,7 @@ impl Cluster {
             endpoint.failures.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(event) = self.running.detector.record(&endpoint.host, outcome, now) {
+            self.balancer.refresh();
             self.tell(&event, &endpoint.label);
         }
     }
@@ -115,7 +116,11 @@ impl Cluster {
         drop(swept);
         let members = self.balancer.members();
         let hosts = members.iter().map(|member| &*member.endpoint.host);
-        for Swept { index, event } in self.running.detector.sweep(hosts, now, random) {
+        let events = self.running.detector.sweep(hosts, now, random);
+        if !events.is_empty() {
+            self.balancer.refresh();
+        }
+        for Swept { index, event } in events {
             if let Some(member) = members.get(index) {
                 self.tell(&event, &member.endpoint.label);
             }
@@ -134,15 +139,27 @@ impl Cluster {
         let cluster = &*self.model.name;
         match event {
             Event::Ejected { cause, time } => {
-                self.running.counters.ejections.fetch_add(1, Ordering::Relaxed);
+                self.running
+                    .counters
+                    .ejections
+                    .fetch_add(1, Ordering::Relaxed);
                 tracing::info!(cluster, endpoint, ?cause, ?time, "endpoint ejected");
             }
             Event::Readmitted => {
-                self.running.counters.readmissions.fetch_add(1, Ordering::Relaxed);
+                self.running
+                    .counters
+                    .readmissions
+                    .fetch_add(1, Ordering::Relaxed);
                 tracing::info!(cluster, endpoint, "endpoint readmitted");
             }
             Event::Spared { cause, reason } => {
-                tracing::debug!(cluster, endpoint, ?cause, ?reason, "failing endpoint spared");
+                tracing::debug!(
+                    cluster,
+                    endpoint,
+                    ?cause,
+                    ?reason,
+                    "failing endpoint spared"
+                );
             }
         }
     }

@@ -1,12 +1,12 @@
 //! From a set of resources to a snapshot.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use crate::layer::balance::Balancer;
 use crate::layer::deadline::Announcement;
-use crate::layer::fault::Injector;
+use crate::layer::fault::{ActiveFaults, Injector};
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Host};
 use crate::layer::retry::{self, Quota};
@@ -18,14 +18,16 @@ use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
 use crate::transport::{Connect, Connections, Settings};
 
-use super::gate::ClusterGate;
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::gate::ClusterGate;
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
 #[derive(Clone)]
 pub(crate) struct Environment {
+    /// Counted for the whole mesh, as gRPC A33 has it, so that edits do not forget any.
+    pub(crate) active_faults: ActiveFaults,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) random: Random,
 }
@@ -38,7 +40,7 @@ pub(crate) struct Environment {
 /// force (see [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
-    resources: Arc<Resources>,
+    resources: &Resources,
     environment: &Environment,
 ) -> Snapshot {
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
@@ -51,12 +53,8 @@ pub(crate) fn link(
         clusters.insert(name.clone(), cluster(old, model, endpoints, environment));
     }
     let mut linker = Linker {
+        environment,
         clusters: &clusters,
-        before: before
-            .linked
-            .iter()
-            .map(|host| (host.model.name.clone(), host))
-            .collect(),
         done: HashMap::new(),
     };
     let mut listeners = HashMap::with_capacity(resources.listeners.len());
@@ -79,18 +77,17 @@ pub(crate) fn link(
     for (name, routes) in &resources.routes {
         if let Ok(port) = name.parse::<u16>() {
             ports.insert(port, linker.table(routes));
-            for_each_host(routes, |host| hosts.entry(host.into()).or_default().push(port));
+            for_each_host(routes, |host| {
+                hosts.entry(host.into()).or_default().push(port)
+            });
         }
     }
-    let linked = linker.done.into_values().collect();
     Snapshot {
         generation: before.generation + 1,
-        resources,
         listeners,
         ports,
         hosts,
         clusters,
-        linked,
     }
 }
 
@@ -135,8 +132,8 @@ fn has_port(authority: &str) -> bool {
 }
 
 struct Linker<'a> {
+    environment: &'a Environment,
     clusters: &'a HashMap<Arc<str>, Arc<Cluster>>,
-    before: HashMap<Arc<str>, &'a Arc<VirtualHost>>,
     /// Each virtual host is linked once, also if it stands in several route configurations.
     done: HashMap<*const model::route::VirtualHost, Arc<VirtualHost>>,
 }
@@ -154,11 +151,7 @@ impl Linker<'_> {
         if let Some(done) = self.done.get(&Arc::as_ptr(model)) {
             return done.clone();
         }
-        let before = self.before.get(&model.name).copied();
-        let routes = model.routes.iter().enumerate().map(|(index, model)| {
-            let old = before.and_then(|host| host.routes.get(index));
-            self.route(model, old)
-        });
+        let routes = model.routes.iter().map(|model| self.route(model));
         let host = Arc::new(VirtualHost {
             routes: routes.collect(),
             model: model.clone(),
@@ -167,7 +160,7 @@ impl Linker<'_> {
         host
     }
 
-    fn route(&self, model: &Arc<model::route::Route>, old: Option<&Arc<Route>>) -> Arc<Route> {
+    fn route(&self, model: &Arc<model::route::Route>) -> Arc<Route> {
         let (clusters, retry, announced) = match &model.action {
             Action::Forward(forward) => (
                 forward
@@ -181,11 +174,10 @@ impl Linker<'_> {
             ),
             Action::Direct(_) | Action::Redirect(_) => (Vec::new(), None, None),
         };
-        let fault = model.fault.as_ref().map(|fault| {
-            old.filter(|old| old.model.fault.as_ref() == Some(fault))
-                .and_then(|old| old.fault.clone())
-                .unwrap_or_else(|| Arc::new(Injector::new(fault.clone())))
-        });
+        let fault = model
+            .fault
+            .clone()
+            .map(|fault| Injector::counting(fault, self.environment.active_faults.clone()));
         Arc::new(Route {
             model: model.clone(),
             clusters,
@@ -198,7 +190,10 @@ impl Linker<'_> {
 
 /// The callee is told the per-try timeout if that is shorter than the route's (Envoy's rule).
 fn announced(forward: &model::route::Forward) -> Option<Announcement> {
-    let per_try = forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    let per_try = forward
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.per_try_timeout);
     let shorter = match (per_try, forward.timeout) {
         (Some(per_try), Some(route)) => Some(per_try.min(route)),
         (one, other) => one.or(other),
@@ -213,14 +208,19 @@ pub(crate) fn stand_alone(
     endpoints: model::Endpoints,
     environment: &Environment,
 ) -> Arc<Route> {
-    let cluster = cluster(None, &Arc::new(model), Some(&Arc::new(endpoints)), environment);
+    let cluster = cluster(
+        None,
+        &Arc::new(model),
+        Some(&Arc::new(endpoints)),
+        environment,
+    );
     let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
     let linker = Linker {
+        environment,
         clusters: &clusters,
-        before: HashMap::new(),
         done: HashMap::new(),
     };
-    linker.route(&Arc::new(route), None)
+    linker.route(&Arc::new(route))
 }
 
 fn cluster(
@@ -251,10 +251,13 @@ fn cluster(
     enroll(old, &members, &running.detector);
     if old.is_some_and(|old| old.model.outlier != model.outlier) {
         let hosts = members.iter().map(|member| &*member.endpoint.host);
-        running.detector.set(model.outlier.clone(), hosts);
+        // Without a policy all are readmitted; the balancer below is made after that.
+        let _ = running.detector.set(model.outlier.clone(), hosts);
     }
     let balancer = match old {
-        Some(old) => old.balancer.succeed(model.balancing, model.panic_threshold, members),
+        Some(old) => old
+            .balancer
+            .succeed(model.balancing, model.panic_threshold, members),
         None => Balancer::new(
             model.balancing,
             model.panic_threshold,
@@ -318,7 +321,12 @@ fn members(
                     host: member.endpoint.host.clone(),
                     ..new_endpoint(&model.address, &settings, running, environment)
                 }),
-                None => Arc::new(new_endpoint(&model.address, &settings, running, environment)),
+                None => Arc::new(new_endpoint(
+                    &model.address,
+                    &settings,
+                    running,
+                    environment,
+                )),
             };
             Arc::new(Member {
                 endpoint,

@@ -25,30 +25,26 @@ use http::uri::Authority;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::Injector;
 use crate::layer::retry;
-use crate::model::{self, Resources};
+use crate::model;
 use crate::name::Target;
 
-pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
+pub(crate) use cluster::{Cluster, Endpoint, InFlight};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
-pub(crate) use table::lower;
 use table::Table;
+pub(crate) use table::lower;
 
 /// One configuration in force.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     pub(crate) generation: u64,
-    /// What it was linked from.
-    pub(crate) resources: Arc<Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Virtual hosts by the port that the caller dials.
     ports: HashMap<u16, Arc<Table>>,
     /// The ports of each host, for targets that name none.
     hosts: HashMap<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
-    /// Virtual hosts by name and identity, so that the next link can keep them.
-    linked: Vec<Arc<VirtualHost>>,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -66,7 +62,7 @@ pub(crate) struct Route {
     /// Compiled, if the route retries.
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
-    pub(crate) fault: Option<Arc<Injector>>,
+    pub(crate) fault: Option<Injector>,
     /// What the callee is told of the time it has, if the route says.
     pub(crate) announced: Option<Announcement>,
 }
@@ -76,12 +72,10 @@ impl Snapshot {
     pub(crate) fn empty() -> Self {
         Self {
             generation: 0,
-            resources: Arc::default(),
             listeners: HashMap::new(),
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
-            linked: Vec::new(),
         }
     }
 
@@ -139,9 +133,16 @@ impl Live {
         self.current.load()
     }
 
-    /// Puts a configuration in force and returns the one before.
+    /// The configuration as of now, to be held for longer than a request's first step.
+    pub(crate) fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a configuration in force and returns it.
     pub(crate) fn store(&self, next: Snapshot) -> Arc<Snapshot> {
-        self.current.swap(Arc::new(next))
+        let next = Arc::new(next);
+        self.current.store(next.clone());
+        next
     }
 }
 

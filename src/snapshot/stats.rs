@@ -62,7 +62,7 @@ pub struct EndpointStats {
     /// Requests in flight now.
     pub active_requests: u32,
     /// Connections now.
-    pub connections: u32,
+    pub connections: usize,
     /// Whether it is ejected now.
     pub ejected: bool,
 }

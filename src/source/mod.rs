@@ -5,4 +5,8 @@
 //! say where the text is wrong; nothing is half accepted, so that the last good configuration can
 //! stay in force while somebody fixes the text.
 
+mod feed;
+#[cfg(feature = "yaml")]
 pub mod istio;
+
+pub use feed::{Feed, Publisher, feed};

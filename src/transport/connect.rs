@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use super::Settings;
-use crate::model::cluster::TcpKeepalive;
+use crate::model::cluster::{Connection, TcpKeepalive};
 use crate::model::endpoint::Address;
 
 /// What [`Connect::connect`] returns.
@@ -78,24 +79,63 @@ pub struct TcpConnector;
 
 impl Connect for TcpConnector {
     fn connect(&self, address: &Address, settings: &Settings) -> Connecting {
+        let tuning = Tuning::of(settings);
         match address {
+            Address::Name { host, port } => {
+                let (host, port) = (host.clone(), *port);
+                Box::pin(async move { by_name(&host, port, tuning).await })
+            }
             Address::Socket(address) => {
                 let address = *address;
-                let keepalive = settings.connection.tcp_keepalive;
-                let unacknowledged = settings
-                    .connection
-                    .http2_keepalive
-                    .map(|ping| ping.interval.saturating_add(ping.timeout));
-                Box::pin(async move {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    tune(&stream, keepalive, unacknowledged)?;
-                    Ok(Io::Tcp(stream))
-                })
+                Box::pin(async move { tcp(address, tuning).await })
             }
             Address::Unix(path) => unix(path.clone()),
         }
     }
+}
+
+/// What is set on a TCP stream.
+#[derive(Clone, Copy)]
+struct Tuning {
+    keepalive: Option<TcpKeepalive>,
+    /// How long sent bytes may stay unacknowledged.
+    unacknowledged: Option<Duration>,
+}
+
+impl Tuning {
+    fn of(settings: &Settings) -> Self {
+        let Connection {
+            http2_keepalive,
+            tcp_keepalive,
+            ..
+        } = settings.connection;
+        Self {
+            keepalive: tcp_keepalive,
+            unacknowledged: http2_keepalive.map(|ping| ping.interval.saturating_add(ping.timeout)),
+        }
+    }
+}
+
+async fn tcp(address: SocketAddr, tuning: Tuning) -> io::Result<Io> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    tune(&stream, tuning)?;
+    Ok(Io::Tcp(stream))
+}
+
+/// The system's resolver, asked for each connection; the first address that takes the connection
+/// is used. All of it is within the connect timeout.
+async fn by_name(host: &str, port: u16, tuning: Tuning) -> io::Result<Io> {
+    let mut failure = None;
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match tcp(address, tuning).await {
+            Ok(io) => return Ok(io),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"))
+    }))
 }
 
 #[cfg(unix)]
@@ -121,11 +161,11 @@ const LONGEST: Duration = Duration::from_secs(32_767);
 /// Zero is refused by the kernel, or means "off".
 const SHORTEST: Duration = Duration::from_secs(1);
 
-fn tune(
-    stream: &TcpStream,
-    keepalive: Option<TcpKeepalive>,
-    unacknowledged: Option<Duration>,
-) -> io::Result<()> {
+fn tune(stream: &TcpStream, tuning: Tuning) -> io::Result<()> {
+    let Tuning {
+        keepalive,
+        unacknowledged,
+    } = tuning;
     let socket = SockRef::from(stream);
     if let Some(TcpKeepalive {
         probes,

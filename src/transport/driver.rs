@@ -14,7 +14,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Http;
-use super::failure::DialFailure;
+use super::failure::{DialFailure, NoSettings};
 use super::gate::Permit;
 use super::remote::Remote;
 use super::slot::Slot;
@@ -115,7 +115,10 @@ fn dial(
         let dialling = async {
             let connecting = connector.connect(&address, &settings);
             let io = connecting.await.map_err(DialFailure::Io)?;
-            let handshake = |cause| DialFailure::Handshake(Arc::new(cause));
+            let handshake = |cause| {
+                let cause = Some(Arc::new(cause));
+                DialFailure::Handshake(NoSettings { cause })
+            };
             let (sender, mut wire) = match http {
                 Http::One => wire::http1(io).await.map_err(handshake)?,
                 Http::Two => wire::http2(io, &settings.connection, count)
@@ -123,7 +126,10 @@ fn dial(
                     .map_err(handshake)?,
             };
             poll_fn(|cx| match wire.poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(Err(DialFailure::Silent)),
+                Poll::Ready(Ok(())) => {
+                    let cause = None;
+                    Poll::Ready(Err(DialFailure::Handshake(NoSettings { cause })))
+                }
                 Poll::Ready(Err(cause)) => Poll::Ready(Err(handshake(cause))),
                 Poll::Pending if wire.capacity() > 0 => Poll::Ready(Ok(())),
                 Poll::Pending => Poll::Pending,

@@ -73,10 +73,16 @@ pub(super) enum Failure {
 pub(super) enum DialFailure {
     /// The connection, or the peer's first HTTP/2 frame, took too long.
     Elapsed(Duration),
-    Handshake(Arc<hyper::Error>),
+    Handshake(NoSettings),
     Io(io::Error),
-    /// The peer hung up before its HTTP/2 SETTINGS.
-    Silent,
+}
+
+/// The connection ended before the peer had said that it speaks HTTP/2.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the connection ended before the peer's HTTP/2 SETTINGS; perhaps it speaks HTTP/1.1 only")]
+pub(super) struct NoSettings {
+    #[source]
+    pub(super) cause: Option<Arc<hyper::Error>>,
 }
 
 impl From<Failure> for Error {
@@ -95,9 +101,6 @@ impl DialFailure {
             Self::Elapsed(after) => Error::new(Kind::ConnectTimeout { after: *after }),
             Self::Handshake(cause) => Error::new(Kind::Connect).caused_by(cause.clone()),
             Self::Io(cause) => Error::new(Kind::Connect).caused_by(again(cause)),
-            Self::Silent => Error::new(Kind::Connect).caused_by(
-                "the peer hung up before its HTTP/2 SETTINGS; perhaps it speaks HTTP/1.1 only",
-            ),
         }
     }
 }

@@ -54,6 +54,10 @@ impl Lease {
         }
     }
 
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
     /// Sends one request and waits for the head of its response. Dropping the future resets the
     /// stream, or closes the connection.
     pub(super) async fn exchange(
@@ -117,12 +121,12 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match (self.http, self.sender.take(), self.sent) {
             (Http::One, Some(sender), Sent::No) => self.remote.give_back(sender, &self.slot),
-            (Http::One, sender, _) => {
+            (Http::One, sender, Sent::No | Sent::Perhaps) => {
                 self.slot.abort();
                 self.slot.leave();
                 drop(sender);
             }
-            (Http::Two, sender, _) => {
+            (Http::Two, sender, Sent::No | Sent::Perhaps) => {
                 drop(sender);
                 self.slot.leave();
                 self.remote.stream_ended();

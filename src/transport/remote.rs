@@ -145,10 +145,10 @@ impl Remote {
         // Nobody overtakes those who wait.
         if http == Http::Two
             && self.waiting.load(SeqCst) == 0
-            && let Some((lease, entry, slot)) = self.stream()
+            && let Some((lease, entry)) = self.stream()
         {
             if entry == Entry::Last {
-                self.unlink(&slot);
+                self.unlink(lease.slot());
             }
             return Ok(lease);
         }
@@ -156,12 +156,12 @@ impl Remote {
     }
 
     /// A place on an HTTP/2 connection, without a lock.
-    fn stream(self: &Arc<Self>) -> Option<(Lease, Entry, Arc<Slot>)> {
+    fn stream(self: &Arc<Self>) -> Option<(Lease, Entry)> {
         self.links.load().iter().find_map(|link| {
             let entry = link.slot.enter()?;
             let sender = Sender::Two(link.sender.clone());
             let lease = Lease::new(self.clone(), link.slot.clone(), sender);
-            Some((lease, entry, link.slot.clone()))
+            Some((lease, entry))
         })
     }
 
@@ -229,9 +229,9 @@ impl Remote {
         while !state.queue(http).waiters.is_empty() {
             let lease = match http {
                 Http::One => self.take_idle(state),
-                Http::Two => self.stream().map(|(lease, entry, slot)| {
+                Http::Two => self.stream().map(|(lease, entry)| {
                     if entry == Entry::Last {
-                        self.unlink_in(state, &slot);
+                        self.unlink_in(state, lease.slot());
                     }
                     lease
                 }),

@@ -1,12 +1,12 @@
 //! A response body that ends what its request began.
 
-use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
 
 use super::lease::Lease;
 use crate::body::Body;
@@ -29,42 +29,70 @@ pub enum End {
 /// request that gets no response drops its guard without a call.
 ///
 /// ```
+/// use std::pin::Pin;
 /// use meshwork::transport::{End, Guard};
 ///
 /// struct Log;
 /// impl Guard for Log {
-///     fn ended(&mut self, end: End) {
+///     fn ended(self: Pin<&mut Self>, end: End) {
 ///         println!("{end:?}");
 ///     }
 /// }
 /// ```
 pub trait Guard: Send + 'static {
     /// The response is over. Called at most once.
-    fn ended(&mut self, end: End) {
+    fn ended(self: Pin<&mut Self>, end: End) {
         let _ = end;
+    }
+
+    /// A frame of the body was handed on.
+    fn moved(self: Pin<&mut Self>) {}
+
+    /// Asked while the body waits for its next frame: an error cuts it off there. By default it is
+    /// never cut off. The task is woken only for what this registers.
+    fn poll_cut(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        let _ = cx;
+        Poll::Pending
     }
 }
 
 /// Nothing to hold.
 impl Guard for () {}
 
-/// The body of a response with what it keeps alive.
-struct Guarded<B, G: Guard> {
-    body: B,
-    held: Option<Held<G>>,
+pin_project! {
+    /// The body of a response with what it keeps alive.
+    struct Guarded<B, G: Guard> {
+        body: B,
+        #[pin]
+        held: Held<G>,
+    }
 }
 
-struct Held<G: Guard> {
-    guard: G,
-    lease: Option<Lease>,
+pin_project! {
+    /// Emptied when the response ends, so that an ended body that lives on holds nothing.
+    struct Held<G: Guard> {
+        lease: Option<Lease>,
+        #[pin]
+        guard: Option<G>,
+    }
+
+    impl<G: Guard> PinnedDrop for Held<G> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end(End::Dropped);
+        }
+    }
 }
 
 impl<G: Guard> Held<G> {
-    fn end(mut self, end: End) {
-        if let (Some(lease), End::Complete) = (self.lease.take(), end) {
+    fn end(self: Pin<&mut Self>, end: End) {
+        let mut this = self.project();
+        if let (Some(lease), End::Complete) = (this.lease.take(), end) {
             lease.complete();
         }
-        self.guard.ended(end);
+        if let Some(guard) = this.guard.as_mut().as_pin_mut() {
+            guard.ended(end);
+            this.guard.set(None);
+        }
     }
 }
 
@@ -75,19 +103,19 @@ where
     B::Error: Into<BoxError>,
     G: Guard,
 {
-    let held = Held { guard, lease };
     response.map(|body| {
-        if body.is_end_stream() {
-            held.end(End::Complete);
+        let over = body.is_end_stream();
+        let held = Held {
+            guard: Some(guard),
+            lease,
+        };
+        if over {
+            std::pin::pin!(held).as_mut().end(End::Complete);
             return Body::empty();
         }
-        let held = Some(held);
         Body::new(Guarded { body, held })
     })
 }
-
-// Nothing in it is pinned but the body, which does not care.
-impl<B: Unpin, G: Guard> Unpin for Guarded<B, G> {}
 
 impl<B, G> HttpBody for Guarded<B, G>
 where
@@ -99,22 +127,32 @@ where
     type Error = Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let end = match &frame {
-            Some(Ok(frame)) if frame.is_trailers() || self.body.is_end_stream() => {
-                Some(End::Complete)
-            }
-            Some(Ok(_)) => None,
-            Some(Err(_)) => Some(End::Broken),
-            None => Some(End::Complete),
+        let mut this = self.project();
+        let Poll::Ready(frame) = Pin::new(&mut *this.body).poll_frame(cx) else {
+            let held = this.held.as_mut().project();
+            let cut = held.guard.as_pin_mut().map(|guard| guard.poll_cut(cx));
+            return match cut {
+                Some(Poll::Ready(error)) => {
+                    this.held.end(End::Dropped);
+                    Poll::Ready(Some(Err(error)))
+                }
+                Some(Poll::Pending) | None => Poll::Pending,
+            };
         };
-        if let Some(end) = end
-            && let Some(held) = self.held.take()
-        {
-            held.end(end);
+        match &frame {
+            Some(Ok(frame)) if frame.is_trailers() || this.body.is_end_stream() => {
+                this.held.end(End::Complete);
+            }
+            Some(Ok(_)) => {
+                if let Some(guard) = this.held.project().guard.as_pin_mut() {
+                    guard.moved();
+                }
+            }
+            Some(Err(_)) => this.held.end(End::Broken),
+            None => this.held.end(End::Complete),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(broken)))
     }
@@ -125,22 +163,6 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl<B, G: Guard> Drop for Guarded<B, G> {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            held.end(End::Dropped);
-        }
-    }
-}
-
-impl<B, G: Guard> fmt::Debug for Guarded<B, G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guarded")
-            .field("ended", &self.held.is_none())
-            .finish_non_exhaustive()
     }
 }
 

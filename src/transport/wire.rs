@@ -33,8 +33,8 @@ const RESET_STREAMS: usize = 1_024;
 
 /// The receiving end of requests: what the driver polls.
 pub(super) enum Wire {
-    One(http1::Connection<TokioIo<Io>, Outgoing>),
-    Two(Http2),
+    One(Box<http1::Connection<TokioIo<Io>, Outgoing>>),
+    Two(Box<Http2>),
 }
 
 /// The two halves of hyper's HTTP/2 connection.
@@ -52,7 +52,7 @@ pub(super) enum Sender {
 
 pub(super) async fn http1(io: Io) -> hyper::Result<(Sender, Wire)> {
     let (sender, wire) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-    Ok((Sender::One(sender), Wire::One(wire)))
+    Ok((Sender::One(sender), Wire::One(Box::new(wire))))
 }
 
 /// Sends the preface. The peer's limit of streams counts as zero until its SETTINGS arrive, so
@@ -78,10 +78,10 @@ pub(super) async fn http2(
             .keep_alive_while_idle(true);
     }
     let (sender, requests) = builder.handshake(TokioIo::new(io)).await?;
-    let wire = Wire::Two(Http2 {
+    let wire = Wire::Two(Box::new(Http2 {
         requests: Some(requests),
         frames: tasks.frames(),
-    });
+    }));
     Ok((Sender::Two(sender), wire))
 }
 

@@ -2,4 +2,12 @@
 
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "yaml")]
+mod compile;
+#[cfg(feature = "yaml")]
+mod istio;
 mod layer;
+#[cfg(feature = "outbound")]
+mod mesh;
+#[cfg(feature = "outbound")]
+mod transport;

@@ -1,3 +1,5 @@
+use tokio::task::futures::TaskLocalFuture;
+
 use super::Deadline;
 
 tokio::task_local! {
@@ -36,10 +38,7 @@ impl Context {
     /// The deadline is told, not enforced: `future` is not cut when it is over. An inner scope
     /// replaces the outer one; pass [`Deadline::min`] of both to keep the earlier. Cancel-safe:
     /// dropping the result drops `future`.
-    pub fn scope<F: Future>(
-        deadline: Deadline,
-        future: F,
-    ) -> impl Future<Output = F::Output> + use<F> {
+    pub fn scope<F: Future>(deadline: Deadline, future: F) -> TaskLocalFuture<Deadline, F> {
         DEADLINE.scope(deadline, future)
     }
 

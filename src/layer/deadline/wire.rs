@@ -89,6 +89,19 @@ impl Asked {
         }
     }
 
+    /// Reads what is asked for and removes what is meant for this hop alone, as Envoy does: the
+    /// callee is told what it has in other headers.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Self {
+        let asked = Self::of(headers);
+        if asked.timeout.is_some() {
+            headers.remove(TIMEOUT);
+        }
+        if asked.per_try.is_some() {
+            headers.remove(PER_TRY);
+        }
+        asked
+    }
+
     /// The deadline of a call that begins at `start` on a route with this timeout.
     pub(crate) fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
         let route = Override::resolve(self.timeout, route)
@@ -135,7 +148,6 @@ impl Deadline {
 /// ```
 #[derive(Clone, Debug)]
 pub(crate) struct Announcement {
-    after: Duration,
     expected: HeaderValue,
     grpc: HeaderValue,
 }
@@ -143,15 +155,9 @@ pub(crate) struct Announcement {
 impl Announcement {
     pub(crate) fn new(after: Duration) -> Self {
         Self {
-            after,
             expected: number(after.as_millis().max(1), None),
             grpc: grpc_timeout(after),
         }
-    }
-
-    /// The time that it announces.
-    pub(crate) fn after(&self) -> Duration {
-        self.after
     }
 
     /// Writes it; no allocation but for room in the map.

@@ -24,8 +24,8 @@ use crate::random::Random;
 pub struct Detector {
     policy: ArcSwapOption<Outlier>,
     /// Hosts and how many of them are out. A lock and not atomics, because the cap compares both
-    /// and two requests that fail at once must not both take the last place. It is taken for each
-    /// ejection attempt and for each change of membership, never to pick or to count.
+    /// and two requests that fail at once must not both take the last place. Ejection attempts,
+    /// changes of membership and sweeps take it; picks and counts do not.
     places: Mutex<Places>,
     /// How many are out, to be read without the lock.
     ejected: AtomicU32,

@@ -100,6 +100,8 @@ codes! {
     SubsetEmpty = "M043", Some("IST0173"), "The labels of the subset select no endpoint.";
     HostUnknown = "M044", Some("IST0174"), "The host of the DestinationRule is in no registry.";
     Conflict = "M045", None, "Two objects say different things about the same; one wins.";
+    PortName = "M046", Some("IST0118"), "The name of the port does not say its protocol.";
+    NoEndpoints = "M047", None, "Nothing is known of who serves the host.";
     Suspicious = "M050", None, "Valid, but probably not what was meant.";
 }
 

@@ -39,30 +39,54 @@ const ENTRIES: usize = 200_000;
 /// assert!(read.faults.has_errors());
 /// ```
 pub fn read_dir(path: impl AsRef<Path>, options: &Options) -> Read {
-    let path = path.as_ref();
-    let mut reader = Reader::new(options);
-    let mut listing = Listing::default();
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => listing.folder(path, 0),
-        Ok(_) => listing.files.push(path.to_owned()),
-        Err(error) => listing.fault(path, error.to_string()),
-    }
-    listing.files.sort();
-    let mut left = FOLDER_BYTES;
-    for file in std::mem::take(&mut listing.files) {
-        match text(&file, left) {
-            Ok(text) => {
-                left -= text.len() as u64;
-                reader.file(&name(&file), &text);
+    Texts::read(path.as_ref()).objects(options)
+}
+
+/// The texts of a folder at one moment: what a watcher compares.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Texts {
+    files: Vec<(Arc<str>, Arc<str>)>,
+    faults: Vec<Fault>,
+}
+
+impl Texts {
+    /// Reads every file, and notes what cannot be read. It blocks.
+    pub(super) fn read(path: &Path) -> Self {
+        let mut listing = Listing::default();
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => listing.folder(path, 0),
+            Ok(_) => listing.files.push(path.to_owned()),
+            Err(error) => listing.fault(path, error.to_string()),
+        }
+        listing.files.sort();
+        let mut left = FOLDER_BYTES;
+        let mut files = Vec::new();
+        for file in std::mem::take(&mut listing.files) {
+            match text(&file, left) {
+                Ok(text) => {
+                    left -= text.len() as u64;
+                    files.push((name(&file), text.into()));
+                }
+                Err(reason) => listing.fault(&file, reason),
             }
-            Err(reason) => listing.fault(&file, reason),
+        }
+        Self {
+            files,
+            faults: listing.faults,
         }
     }
-    listing
-        .faults
-        .into_iter()
-        .for_each(|fault| reader.faults.push(fault));
-    reader.finish()
+
+    /// What the texts say.
+    pub(super) fn objects(&self, options: &Options) -> Read {
+        let mut reader = Reader::new(options);
+        for (file, text) in &self.files {
+            reader.file(file, text);
+        }
+        for fault in &self.faults {
+            reader.faults.push(fault.clone());
+        }
+        reader.finish()
+    }
 }
 
 fn name(path: &Path) -> Arc<str> {

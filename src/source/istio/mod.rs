@@ -34,16 +34,22 @@
 //! assert_eq!(fault.hint(), Some("did you mean \"5xx\"?"));
 //! ```
 
+mod compile;
 mod fault;
 mod folder;
 pub mod kinds;
+mod live;
 mod read;
+mod registry;
 mod schema;
 mod validate;
+mod watch;
 mod yaml;
 
+pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 pub use folder::read_dir;
+pub use live::{Istio, Update, Updates};
 pub use read::{Read, read};
 pub use schema::schema;
 pub use yaml::Located;
@@ -61,6 +67,8 @@ pub struct Options {
     /// Accept security kinds that are not enforced, with a warning instead of a fault. Default:
     /// false, so that nobody believes in a policy that does not act.
     pub allow_unenforced: bool,
+    /// How many endpoints of a small cluster may be ejected. Default: at least one.
+    pub ejection: Ejection,
     /// What happens when the same object is written twice. Default: both places are a fault.
     pub on_duplicate: OnDuplicate,
     /// What an unknown field of an Istio kind is. Default: a fault.

@@ -176,13 +176,20 @@ impl<'a> Checker<'a> {
                 None => break,
             }
         }
-        match &node.value {
-            Value::Mapping(entries) => entries
-                .iter()
-                .any(|entry| matches!(entry.value.value, Value::Pruned)),
-            Value::Pruned => true,
-            Value::Scalar(_) => false,
-            Value::Sequence(items) => items.iter().any(|i| matches!(i.value, Value::Pruned)),
-        }
+        has_pruned(node, PRUNED_DEPTH)
+    }
+}
+
+/// How far under a block a lost value excuses what is said about the block: its fields, and the
+/// items of its lists.
+const PRUNED_DEPTH: usize = 2;
+
+fn has_pruned(node: &Node, depth: usize) -> bool {
+    match &node.value {
+        Value::Pruned => true,
+        _ if depth == 0 => false,
+        Value::Mapping(entries) => entries.iter().any(|e| has_pruned(&e.value, depth - 1)),
+        Value::Scalar(_) => false,
+        Value::Sequence(items) => items.iter().any(|item| has_pruned(item, depth - 1)),
     }
 }

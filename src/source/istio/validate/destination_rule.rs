@@ -237,7 +237,7 @@ fn tls(check: &mut Checker<'_>, tls: &ClientTls) {
         TlsMode::Mutual if named && own => {
             check.error("credentialName and certificate files exclude each other");
         }
-        TlsMode::Mutual if !named && !(files[0] && files[1]) => {
+        TlsMode::Mutual if !(named || files[0] && files[1]) => {
             check.error("mode MUTUAL needs clientCertificate and privateKey, or credentialName");
         }
         TlsMode::Disable | TlsMode::IstioMutual | TlsMode::Mutual | TlsMode::Simple => {}

@@ -36,10 +36,12 @@ fn bound_to_mesh(gateways: &[Located<String>]) -> bool {
 
 fn hosts(check: &mut Checker<'_>, service: &VirtualService) {
     if service.hosts.is_empty() {
-        check.error_hint(
-            "virtual service must have at least one host",
-            "a VirtualService without hosts is a delegate, which is known, not yet supported",
-        );
+        check.within("hosts", |check| {
+            check.error_hint(
+                "virtual service must have at least one host",
+                "a VirtualService without hosts is a delegate, which is known, not yet supported",
+            );
+        });
     }
     let mesh = bound_to_mesh(&service.gateways);
     if !mesh {

@@ -38,7 +38,7 @@ fn to(text: &str) -> Shape {
 
 rule_tests! {
     hosts_are_required: refuses(beside, "gateways: [mesh]")
-        => "virtual service must have at least one host";
+        => "hosts: virtual service must have at least one host";
     a_host_is_a_name: refuses(beside, "hosts: ['a b']")
         => "hosts[0]: \"a b\" is no host: expected a DNS name, *.suffix or an IP address";
     star_is_no_host_of_the_mesh: refuses(beside, "hosts: ['*']")

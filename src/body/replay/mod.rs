@@ -18,7 +18,6 @@
 //! A body that is known whole needs none of this: each try gets a clone of its one chunk.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -29,68 +28,16 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{Body, Kind};
 use crate::error::{Error, Kind as ErrorKind};
 
+mod buffers;
+mod kept;
+
+pub(crate) use buffers::Buffers;
+use buffers::Pool;
+use kept::Kept;
+
 /// The most chunks that one request keeps. Each costs four words beside its bytes, which the limit
 /// in bytes does not see.
 const MOST_CHUNKS: usize = 1024;
-
-/// How many bytes replays may keep: of one request, and of all that share this value.
-#[derive(Clone, Debug)]
-pub(crate) struct Buffers {
-    per_request: usize,
-    pool: Arc<Pool>,
-}
-
-#[derive(Debug)]
-struct Pool {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Buffers {
-    /// `per_request` bytes for each request and `total` for all together.
-    pub(crate) fn new(per_request: usize, total: usize) -> Self {
-        Self {
-            per_request,
-            pool: Arc::new(Pool {
-                used: AtomicUsize::new(0),
-                limit: total,
-            }),
-        }
-    }
-
-    /// The same total with another limit for each request.
-    pub(crate) fn with_per_request(&self, per_request: usize) -> Self {
-        Self {
-            per_request,
-            pool: self.pool.clone(),
-        }
-    }
-
-    /// How many bytes are kept at the moment.
-    pub(crate) fn used(&self) -> usize {
-        self.pool.used.load(Ordering::Relaxed)
-    }
-}
-
-impl Default for Buffers {
-    /// 64 KiB for each request, 64 MiB for all.
-    fn default() -> Self {
-        Self::new(64 * 1024, 64 * 1024 * 1024)
-    }
-}
-
-impl Pool {
-    fn reserve(&self, bytes: usize) -> bool {
-        let grow = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
-            .is_ok()
-    }
-
-    fn release(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// How far the upload of a body has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,8 +62,6 @@ enum Source {
     Whole(Bytes),
     /// A stream that fits, as far as is known.
     Shared(Arc<Shared>),
-    /// A stream of which it is known beforehand that it does not fit; `None` once it is sent.
-    Once(Option<Body>),
 }
 
 struct Shared {
@@ -164,41 +109,31 @@ enum Keeping {
     GivenUp,
 }
 
-/// The chunks read so far. The first is held in place, because the body of a unary call is one
-/// chunk and should cost no allocation for a list.
-#[derive(Default)]
-struct Kept {
-    first: Bytes,
-    rest: Vec<Bytes>,
-    /// How many there are; those already taken count.
-    count: usize,
-    /// The bytes held, all of them reserved from the pool.
-    bytes: usize,
-}
-
 impl Replay {
-    /// Prepares `body` to be sent more than once.
-    pub(crate) fn new(body: Body, buffers: &Buffers) -> Self {
-        let limit = buffers.per_request;
-        let source = if let Some(bytes) = body.whole() {
-            Source::Whole(bytes)
-        } else if body.size_hint().lower() > limit as u64 {
-            Source::Once(Some(body))
-        } else {
-            Source::Shared(Arc::new(Shared {
-                state: Mutex::new(State::new(body, limit)),
-                pool: buffers.pool.clone(),
-            }))
-        };
-        Self { source }
+    /// The body for the first try, and what makes those for later ones; `None` if it is known
+    /// beforehand that the body is too large.
+    pub(crate) fn tee(body: Body, buffers: &Buffers) -> (Body, Option<Self>) {
+        if let Some(bytes) = body.whole() {
+            let source = Source::Whole(bytes);
+            return (body, Some(Self { source }));
+        }
+        if body.size_hint().lower() > buffers.per_request() as u64 {
+            return (body, None);
+        }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(body, buffers.per_request())),
+            pool: buffers.pool(),
+        });
+        let first = shared.reader(Keeping::On);
+        let source = Source::Shared(shared);
+        (first, Some(Self { source }))
     }
 
-    /// The body for the next try; an earlier one breaks off. `None` if it cannot be sent again.
+    /// The body for another try; the earlier one breaks off. `None` if it cannot be sent again.
     pub(crate) fn attempt(&mut self) -> Option<Body> {
         match &mut self.source {
             Source::Whole(bytes) => Some(bytes.clone().into()),
-            Source::Shared(shared) => shared.attempt(Keeping::On),
-            Source::Once(body) => body.take(),
+            Source::Shared(shared) => shared.again(Keeping::On),
         }
     }
 
@@ -206,18 +141,15 @@ impl Replay {
     pub(crate) fn last(mut self) -> Option<Body> {
         match &mut self.source {
             Source::Whole(bytes) => Some(std::mem::take(bytes).into()),
-            Source::Shared(shared) => shared.attempt(Keeping::Off),
-            Source::Once(body) => body.take(),
+            Source::Shared(shared) => shared.again(Keeping::Off),
         }
     }
 
-    /// Whether the body can be sent again after the try that is under way or, before the first, a
-    /// second time. If not, the next try is the [`last`](Self::last).
+    /// Whether the body can be sent again.
     pub(crate) fn can_repeat(&self) -> bool {
         match &self.source {
             Source::Whole(_) => true,
             Source::Shared(shared) => shared.lock().can_repeat(),
-            Source::Once(_) => false,
         }
     }
 
@@ -235,8 +167,6 @@ impl Replay {
                     End::Open | End::Broken => Upload::Running,
                 }
             }
-            Source::Once(Some(_)) => Upload::Idle,
-            Source::Once(None) => Upload::Running,
         }
     }
 }
@@ -262,11 +192,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attempt(self: &Arc<Self>, keeping: Keeping) -> Option<Body> {
+    fn again(self: &Arc<Self>, keeping: Keeping) -> Option<Body> {
+        let can_repeat = self.lock().can_repeat();
+        can_repeat.then(|| self.reader(keeping))
+    }
+
+    /// Hands reading over to a new try.
+    fn reader(self: &Arc<Self>, keeping: Keeping) -> Body {
         let mut state = self.lock();
-        if !state.can_repeat() {
-            return None;
-        }
         state.keeping = keeping;
         state.newest += 1;
         state.position = 0;
@@ -283,9 +216,9 @@ impl Shared {
         if let Some(waker) = superseded {
             waker.wake();
         }
-        Some(Body {
+        Body {
             kind: Kind::Replay(reader),
-        })
+        }
     }
 }
 
@@ -450,32 +383,6 @@ impl State {
     }
 }
 
-impl Kept {
-    fn push(&mut self, chunk: Bytes) {
-        self.bytes += chunk.len();
-        if self.count == 0 {
-            self.first = chunk;
-        } else {
-            self.rest.push(chunk);
-        }
-        self.count += 1;
-    }
-
-    fn chunk(&self, index: usize) -> &Bytes {
-        match index.checked_sub(1) {
-            None => &self.first,
-            Some(index) => &self.rest[index],
-        }
-    }
-
-    fn slot(&mut self, index: usize) -> &mut Bytes {
-        match index.checked_sub(1) {
-            None => &mut self.first,
-            Some(index) => &mut self.rest[index],
-        }
-    }
-}
-
 /// The body of one try.
 pub(super) struct Reader {
     shared: Arc<Shared>,
@@ -522,7 +429,6 @@ impl fmt::Debug for Replay {
         let name = match &self.source {
             Source::Whole(_) => "Replay(whole)",
             Source::Shared(_) => "Replay(stream)",
-            Source::Once(_) => "Replay(once)",
         };
         f.write_str(name)
     }
@@ -580,6 +486,11 @@ mod tests {
         stream(sizes.iter().map(data).collect::<Vec<_>>())
     }
 
+    fn tee(body: Body, buffers: &Buffers) -> (Body, Replay) {
+        let (first, replay) = Replay::tee(body, buffers);
+        (first, replay.expect("no size is known"))
+    }
+
     async fn length(body: Body) -> usize {
         body.collect().await.unwrap().to_bytes().len()
     }
@@ -587,7 +498,8 @@ mod tests {
     #[tokio::test]
     async fn whole_bodies_are_cloned_and_never_counted() {
         let buffers = Buffers::new(4, 4);
-        let mut replay = Replay::new(Body::from("longer than the limit"), &buffers);
+        let (first, mut replay) = tee(Body::from("longer than the limit"), &buffers);
+        assert_eq!(length(first).await, 21);
         for _ in 0..3 {
             assert!(replay.can_repeat());
             assert_eq!(length(replay.attempt().unwrap()).await, 21);
@@ -608,9 +520,8 @@ mod tests {
             data("two"),
             Step::Trailers(trailers.clone()),
         ]);
-        let mut replay = Replay::new(body, &buffers);
+        let (mut first, mut replay) = tee(body, &buffers);
         assert_eq!(replay.upload(), Upload::Idle);
-        let mut first = replay.attempt().unwrap();
         assert_eq!(
             first.frame().await.unwrap().unwrap().into_data().unwrap(),
             "one"
@@ -648,8 +559,7 @@ mod tests {
         ] {
             let buffers = Buffers::default();
             let total = sizes.iter().sum::<usize>();
-            let mut replay = Replay::new(chunks(&sizes), &buffers);
-            let mut body = replay.attempt().unwrap();
+            let (mut body, mut replay) = tee(chunks(&sizes), &buffers);
             let mut seen = 0;
             while let Some(frame) = body.frame().await {
                 seen += frame.unwrap().into_data().unwrap().len();
@@ -668,27 +578,26 @@ mod tests {
     async fn g7_a_body_known_to_be_too_large_is_not_kept_at_all() {
         let buffers = Buffers::new(4, 100);
         let large = Body::new(http_body_util::Full::new(Bytes::from_static(b"large")));
-        let mut replay = Replay::new(large, &buffers);
-        assert!(!replay.can_repeat());
-        assert_eq!(length(replay.attempt().unwrap()).await, 5);
-        assert!(replay.attempt().is_none());
+        let (body, replay) = Replay::tee(large, &buffers);
+        assert!(replay.is_none());
+        assert_eq!(length(body).await, 5);
     }
 
     #[tokio::test]
     async fn g7_all_requests_together_keep_no_more_than_the_total() {
         let buffers = Buffers::new(10, 25);
-        let mut replays: Vec<_> = (0..4)
-            .map(|_| Replay::new(chunks(&[10]), &buffers))
-            .collect();
-        for replay in &mut replays {
-            assert_eq!(length(replay.attempt().unwrap()).await, 10);
+        let mut replays = Vec::new();
+        for _ in 0..4 {
+            let (first, replay) = tee(chunks(&[10]), &buffers);
+            assert_eq!(length(first).await, 10);
+            replays.push(replay);
         }
         assert_eq!(buffers.used(), 20);
         let repeats: Vec<_> = replays.iter().map(Replay::can_repeat).collect();
         assert_eq!(repeats, [true, true, false, false]);
         replays.remove(0);
-        let mut late = Replay::new(chunks(&[10]), &buffers);
-        assert_eq!(length(late.attempt().unwrap()).await, 10);
+        let (first, late) = tee(chunks(&[10]), &buffers);
+        assert_eq!(length(first).await, 10);
         assert!(late.can_repeat());
         drop((late, replays));
         assert_eq!(buffers.used(), 0);
@@ -698,8 +607,7 @@ mod tests {
     async fn an_earlier_try_breaks_off_and_steals_nothing() {
         let buffers = Buffers::default();
         let waits = [Step::Data("a".into()), Step::Wait, Step::Data("b".into())];
-        let mut replay = Replay::new(stream(waits), &buffers);
-        let mut first = replay.attempt().unwrap();
+        let (mut first, mut replay) = tee(stream(waits), &buffers);
         first.frame().await.unwrap().unwrap();
         let mut waiting = task::spawn(async move { first.frame().await.unwrap() });
         assert!(waiting.poll().is_pending());
@@ -715,8 +623,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_replay_frees_what_was_read_and_lets_the_upload_finish() {
         let buffers = Buffers::default();
-        let mut replay = Replay::new(chunks(&[3, 4, 5]), &buffers);
-        let mut first = replay.attempt().unwrap();
+        let (mut first, mut replay) = tee(chunks(&[3, 4, 5]), &buffers);
         first.frame().await.unwrap().unwrap();
         first.frame().await.unwrap().unwrap();
         let mut second = replay.attempt().unwrap();
@@ -731,16 +638,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_broke_is_not_repeated() {
         let body = stream([Step::Data("a".into()), Step::Fail]);
-        let mut replay = Replay::new(body, &Buffers::default());
-        assert!(
-            replay
-                .attempt()
-                .unwrap()
-                .collect()
-                .await
-                .unwrap_err()
-                .is_body()
-        );
+        let (first, mut replay) = tee(body, &Buffers::default());
+        assert!(first.collect().await.unwrap_err().is_body());
         assert!(!replay.can_repeat() && replay.attempt().is_none());
     }
 
@@ -755,12 +654,13 @@ mod tests {
             let whole = text.concat();
             let steps = text.into_iter().flat_map(|chunk| [Step::Wait, Step::Data(chunk)]);
             let buffers = Buffers::new(limit, 200);
-            let mut replay = Replay::new(stream(steps.collect::<Vec<_>>()), &buffers);
+            let (first, mut replay) = tee(stream(steps.collect::<Vec<_>>()), &buffers);
+            let mut first = Some(first);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
                 for stop in stops.into_iter().chain([usize::MAX]) {
                     let can = replay.can_repeat();
-                    let Some(body) = replay.attempt() else {
+                    let Some(body) = first.take().or_else(|| replay.attempt()) else {
                         assert!(!can);
                         break;
                     };

@@ -1,0 +1,167 @@
+//! What a cluster allows its callers to retry.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Budget;
+use crate::model::limit::RetryLimit;
+
+/// How many retries a cluster allows, by one of the three rules of [`RetryLimit`].
+///
+/// ```
+/// use meshwork::layer::retry::Quota;
+/// use meshwork::model::limit::RetryLimit;
+///
+/// let quota = Quota::new(RetryLimit::Concurrent(1));
+/// let permit = quota.retry(0).expect("one is allowed");
+/// assert!(quota.retry(0).is_none());
+/// drop(permit);
+/// assert!(quota.retry(0).is_some());
+/// ```
+#[derive(Debug)]
+pub struct Quota {
+    limit: RetryLimit,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Fed whatever the rule is, so that an edit that turns to it finds it filled.
+    budget: Budget,
+    in_flight: AtomicU32,
+}
+
+/// Counts a retry as in flight until it is dropped; from [`Quota::retry`].
+#[derive(Debug)]
+#[must_use = "the retry counts as in flight only while the permit lives"]
+pub struct RetryPermit<'a> {
+    in_flight: &'a AtomicU32,
+}
+
+impl Quota {
+    /// A quota with a fresh [`Budget`].
+    #[must_use]
+    pub fn new(limit: RetryLimit) -> Self {
+        Self::with_budget(limit, Budget::new(super::Allowance::default()))
+    }
+
+    /// A quota with this budget, which counts if `limit` is [`RetryLimit::Budget`].
+    #[must_use]
+    pub fn with_budget(limit: RetryLimit, budget: Budget) -> Self {
+        Self {
+            limit,
+            state: Arc::new(State {
+                budget,
+                in_flight: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    /// The same retries in flight and the same budget under another rule: what an edit of the
+    /// configuration needs.
+    #[must_use]
+    pub fn with_limit(&self, limit: RetryLimit) -> Self {
+        Self {
+            limit,
+            state: self.state.clone(),
+        }
+    }
+
+    /// Counts a first try; on the path of each request.
+    pub fn first_try(&self) {
+        self.state.budget.deposit();
+    }
+
+    /// Asks to retry, while `active_requests` requests are in flight or wait for a connection;
+    /// `None` if the retry must not be made.
+    pub fn retry(&self, active_requests: u32) -> Option<RetryPermit<'_>> {
+        let in_flight = &self.state.in_flight;
+        let below = |limit: u32| {
+            in_flight
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                    (count < limit).then(|| count + 1)
+                })
+                .is_ok()
+        };
+        let granted = match self.limit {
+            RetryLimit::Budget => self.state.budget.withdraw() && below(u32::MAX),
+            RetryLimit::Concurrent(limit) => below(limit),
+            RetryLimit::Share { percent, minimum } => {
+                let share = u64::from(active_requests) * u64::from(percent.value()) / 100;
+                // A share of a u32 is one.
+                below((share as u32).max(minimum))
+            }
+        };
+        granted.then(|| RetryPermit { in_flight })
+    }
+
+    /// How many retries are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.state.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many retries the budget would allow at this moment, whether it is the rule or not.
+    #[must_use]
+    pub fn budget_remaining(&self) -> u32 {
+        self.state.budget.remaining()
+    }
+}
+
+impl Drop for RetryPermit<'_> {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Percent;
+
+    #[test]
+    fn each_rule_allows_what_it_says_and_a_permit_gives_back() {
+        let share = RetryLimit::Share {
+            percent: Percent::new(20).unwrap(),
+            minimum: 3,
+        };
+        for (limit, active, allowed) in [
+            (RetryLimit::Concurrent(0), 1_000, 0),
+            (RetryLimit::Concurrent(3), 1_000, 3),
+            (share, 0, 3),
+            (share, 19, 3),
+            (share, 100, 20),
+        ] {
+            let quota = Quota::new(limit);
+            let permits: Vec<_> = std::iter::from_fn(|| quota.retry(active)).collect();
+            assert_eq!(permits.len(), allowed, "{limit:?} {active}");
+            assert_eq!(quota.in_flight() as usize, allowed);
+            drop(permits);
+            assert_eq!(quota.in_flight(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_budget_is_spent_not_returned() {
+        let quota = Quota::new(RetryLimit::Budget);
+        for _ in 0..10 {
+            quota.first_try();
+        }
+        // Two by the share, thirty by the floor.
+        let granted = std::iter::from_fn(|| quota.retry(0)).count();
+        assert_eq!(
+            (granted, quota.in_flight(), quota.budget_remaining()),
+            (32, 0, 0)
+        );
+    }
+
+    #[test]
+    fn another_rule_keeps_the_count() {
+        let quota = Quota::new(RetryLimit::Concurrent(2));
+        let permit = quota.retry(0);
+        let edited = quota.with_limit(RetryLimit::Concurrent(1));
+        assert!(permit.is_some() && edited.retry(0).is_none());
+        drop(permit);
+        assert!(edited.retry(0).is_some());
+    }
+}

@@ -1,0 +1,358 @@
+//! The one retry loop, which [`Retry`](super::Retry) and a mesh's outbound path both use.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::time::Instant;
+
+use super::source::Source;
+use super::{Policy, Quota, RetryPermit, Verdict, backoff};
+use crate::body::Body;
+use crate::body::replay::Buffers;
+use crate::error::{Error, Flag, Kind};
+use crate::layer::deadline::Deadline;
+use crate::layer::timeout::Within;
+use crate::random::Random;
+
+/// No retry starts when less than this is left of the deadline after its pause: it could only add
+/// load.
+const LEAST_USEFUL: Duration = Duration::from_millis(1);
+
+/// How often a request that provably never left is sent again without asking anybody. Bounded,
+/// because connections may go on breaking faster than requests get onto them.
+const RESENDS: u32 = 2;
+
+/// What a call is made under. Cheap to make: references and numbers.
+pub(crate) struct Call<'a> {
+    /// What is tried again; `None`: nothing but what never left.
+    pub(crate) policy: Option<&'a Policy>,
+    /// How long one try may take until its headers: the policy's or the request's own.
+    pub(crate) per_try_timeout: Option<Duration>,
+    /// What the cluster allows.
+    pub(crate) quota: &'a Quota,
+    /// Requests of the cluster in flight or waiting, for quotas that are a share of them.
+    pub(crate) active_requests: &'a (dyn Fn() -> u32 + Sync),
+    /// When the call is over. The caller enforces it, by dropping the loop; the loop only avoids
+    /// what would be in vain.
+    pub(crate) deadline: Deadline,
+    /// Draws the pauses.
+    pub(crate) random: &'a Random,
+    /// How much of the body may be kept.
+    pub(crate) buffers: &'a Buffers,
+}
+
+/// One try, as the closure that makes it sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try {
+    /// 1 for the first. A request that is sent again because it never left keeps its number: what
+    /// the peer sees in `x-envoy-attempt-count` is what reached anybody.
+    pub(crate) number: u32,
+    /// What the callee should be told: the earlier of the call's deadline and the per-try timeout.
+    /// Not to be enforced; the loop and its caller do that.
+    pub(crate) deadline: Deadline,
+}
+
+/// What makes the tries of a call.
+pub(crate) trait Tries<B> {
+    /// Begins one.
+    fn start(
+        &mut self,
+        request: Request<Body>,
+        this: Try,
+    ) -> impl Future<Output = Result<Response<B>, Failed>>;
+
+    /// Hears how one ended, also when its per-try timeout ended it. Not called for a try that is
+    /// dropped together with the whole call.
+    fn ended(&mut self, result: &Result<Response<B>, Failed>);
+}
+
+/// Tries that are made by a closure, for callers who need not hear how they end.
+pub(crate) struct Each<F>(pub(crate) F);
+
+impl<B, F, A> Tries<B> for Each<F>
+where
+    F: FnMut(Request<Body>, Try) -> A,
+    A: Future<Output = Result<Response<B>, Failed>>,
+{
+    fn start(
+        &mut self,
+        request: Request<Body>,
+        this: Try,
+    ) -> impl Future<Output = Result<Response<B>, Failed>> {
+        (self.0)(request, this)
+    }
+
+    fn ended(&mut self, _: &Result<Response<B>, Failed>) {}
+}
+
+/// How a try failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// The request, if it certainly never left.
+    pub(crate) unsent: Option<Request<Body>>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            unsent: None,
+        }
+    }
+}
+
+/// What a call took, for the caller's statistics.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Summary {
+    /// Tries, the first included; those that were sent again because they never left are not
+    /// counted apart.
+    pub(crate) attempts: u32,
+    /// Tries that the policy asked for beyond the first.
+    pub(crate) retries: u32,
+    /// Requests sent again because no peer had looked at them: outside of policy and quota.
+    pub(crate) resends: u32,
+    /// The policy wanted one more retry and the quota did not allow it.
+    pub(crate) denied: bool,
+    /// The policy wanted one more retry and its number was used up.
+    pub(crate) exhausted: bool,
+}
+
+impl Summary {
+    /// Envoy's flag for why there were no more retries.
+    pub(crate) fn flag(&self) -> Option<Flag> {
+        if self.exhausted {
+            Some(Flag::UpstreamRetryLimitExceeded)
+        } else if self.denied {
+            Some(Flag::UpstreamOverflow)
+        } else {
+            None
+        }
+    }
+}
+
+/// Makes a call: tries until the policy is satisfied or there is a reason to stop, and returns the
+/// last response or error.
+///
+/// The reasons: the policy's retries are used up, the body cannot be sent again, the peer answered
+/// while the request was still being uploaded, the deadline leaves no time for pause and try, the
+/// quota denies. The last result is then the answer, whatever it is.
+///
+/// Two failures are repeated without asking policy or quota, because no peer has looked at the
+/// request and so nothing is executed twice: a request that is handed back after its connection
+/// broke ([`Failed::unsent`], at most twice), and one that the peer refused unseen
+/// ([`Kind::Refused`], once, if it can be repeated). A failed connect is not among them: it
+/// is slow, it is the endpoint's failure, and `attempts: 0` must mean that the caller sees it.
+///
+/// A per-try timeout bounds the time to the headers. It has no timer if the call's deadline is not
+/// later. Without a policy the request is passed through as it is. Cancel-safe: dropping the future
+/// cancels the try, gives back permits and frees what was buffered.
+pub(crate) async fn run<B, T: Tries<B>>(
+    call: Call<'_>,
+    request: Request<Body>,
+    tries: &mut T,
+) -> (Result<Response<B>, Error>, Summary) {
+    call.quota.first_try();
+    let (mut request, mut course) = Course::new(call, request);
+    loop {
+        let (tried, until) = course.begin();
+        let result = match Within::new(tries.start(request, tried), until).await {
+            Some(result) => result,
+            None => Err(course.took_too_long()),
+        };
+        tries.ended(&result);
+        match course.judge(result) {
+            Next::Answer(result) => return (result, course.summary),
+            Next::Again { with, pause } => {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                request = with;
+            }
+        }
+    }
+}
+
+/// What to do after a try.
+enum Next<B> {
+    Answer(Result<Response<B>, Error>),
+    Again {
+        with: Request<Body>,
+        pause: Duration,
+    },
+}
+
+/// A call between its tries.
+struct Course<'a> {
+    call: Call<'a>,
+    /// Makes further requests, if a policy is armed and the body allows it.
+    source: Option<Source>,
+    /// Of the retry under way.
+    permit: Option<RetryPermit<'a>>,
+    /// Whether a refused request was repeated already.
+    refused: bool,
+    summary: Summary,
+}
+
+impl<'a> Course<'a> {
+    fn new(call: Call<'a>, request: Request<Body>) -> (Request<Body>, Self) {
+        let armed = call.policy.is_some_and(|policy| policy.retries() > 0);
+        let (first, source) = if armed {
+            Source::new(request, call.buffers)
+        } else {
+            (request, None)
+        };
+        let course = Self {
+            call,
+            source,
+            permit: None,
+            refused: false,
+            summary: Summary {
+                attempts: 1,
+                ..Summary::default()
+            },
+        };
+        (first, course)
+    }
+
+    /// The next try and, if it needs a timer of its own, when that ends.
+    fn begin(&self) -> (Try, Option<Instant>) {
+        let whole = self.call.deadline;
+        let deadline = match self.call.per_try_timeout {
+            Some(after) => whole.min(Deadline::route(Instant::now(), after)),
+            None => whole,
+        };
+        let until = (deadline != whole).then(|| deadline.at()).flatten();
+        let number = self.summary.attempts;
+        (Try { number, deadline }, until)
+    }
+
+    fn took_too_long(&self) -> Failed {
+        let after = self.call.per_try_timeout.unwrap_or_default();
+        Error::new(Kind::PerTryTimeout { after }).into()
+    }
+
+    fn judge<B>(&mut self, result: Result<Response<B>, Failed>) -> Next<B> {
+        let (result, unsent) = match result {
+            Ok(response) => (Ok(response), None),
+            Err(Failed { error, unsent }) => (Err(error), unsent),
+        };
+        match self.resend(&result, unsent) {
+            Ok(with) => Next::Again {
+                with,
+                pause: Duration::ZERO,
+            },
+            Err(unsent) => match self.retry(&result, unsent) {
+                // The response that is not wanted is dropped before the pause, not after it.
+                Some((with, pause)) => Next::Again { with, pause },
+                None => Next::Answer(
+                    result.map_err(|error| error.after_attempts(self.summary.attempts)),
+                ),
+            },
+        }
+    }
+
+    /// The request again, if no peer has looked at it; else what was handed back.
+    fn resend<B>(
+        &mut self,
+        result: &Result<Response<B>, Error>,
+        unsent: Option<Request<Body>>,
+    ) -> Result<Request<Body>, Option<Request<Body>>> {
+        let Err(error) = result else {
+            return Err(unsent);
+        };
+        let lost_race = matches!(
+            error.kind(),
+            Kind::Body | Kind::Inner | Kind::Refused | Kind::Reset
+        );
+        match unsent {
+            Some(request) if lost_race && self.summary.resends < RESENDS => {
+                self.summary.resends += 1;
+                return Ok(request);
+            }
+            None if matches!(error.kind(), Kind::Refused) && !self.refused => {
+                self.refused = true;
+                let last = self.retries_left() == 0;
+                if let Some(request) = self.again(last) {
+                    self.summary.resends += 1;
+                    self.summary.attempts += 1;
+                    return Ok(request);
+                }
+            }
+            Some(_) | None => {}
+        }
+        Err(unsent)
+    }
+
+    /// The request for a retry and the pause before it, if policy, body, time and quota allow one.
+    fn retry<B>(
+        &mut self,
+        result: &Result<Response<B>, Error>,
+        unsent: Option<Request<Body>>,
+    ) -> Option<(Request<Body>, Duration)> {
+        let policy = self.call.policy?;
+        let verdict = match result {
+            Err(error) if unsent.is_some() && policy.repeats_unsent(error) => Verdict::Again,
+            result => policy.verdict(result),
+        };
+        let asked = match verdict {
+            Verdict::Done => return None,
+            Verdict::Again => None,
+            Verdict::AgainAfter(pause) => Some(pause),
+        };
+        if self.retries_left() == 0 {
+            self.summary.exhausted = policy.retries() > 0;
+            return None;
+        }
+        let repeatable = match &self.source {
+            Some(source) => source.can_repeat(result.is_ok()),
+            None => false,
+        };
+        if unsent.is_none() && !repeatable {
+            return None;
+        }
+        let pause = asked.unwrap_or_else(|| {
+            backoff::pause(policy.backoff(), self.summary.retries, self.call.random)
+        });
+        if let Some(left) = self.call.deadline.remaining()
+            && left < pause.saturating_add(LEAST_USEFUL)
+        {
+            return None;
+        }
+        // The permit of the retry that has just failed goes back first, as in Envoy: one call
+        // never holds two.
+        self.permit = None;
+        let Some(permit) = self.call.quota.retry((self.call.active_requests)()) else {
+            self.summary.denied = true;
+            return None;
+        };
+        let last = self.retries_left() == 1 && self.refused;
+        let request = match unsent {
+            Some(request) => request,
+            // The cancelled try may still be read from and exceed the limit just here.
+            None => self.again(last)?,
+        };
+        self.permit = Some(permit);
+        self.summary.retries += 1;
+        self.summary.attempts += 1;
+        Some((request, pause))
+    }
+
+    fn retries_left(&self) -> u32 {
+        self.call
+            .policy
+            .map_or(0, |policy| policy.retries() - self.summary.retries)
+    }
+
+    /// The request once more; `last` if it is certain that no other will be asked for.
+    fn again(&mut self, last: bool) -> Option<Request<Body>> {
+        if last {
+            self.source.take()?.last()
+        } else {
+            self.source.as_mut()?.again()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context as TaskContext, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use super::run::{Call, Each, Failed, run};
+use super::{Policy, Quota, ResponseFuture};
+use crate::body::Body;
+use crate::body::replay::Buffers;
+use crate::error::{BoxError, Error};
+use crate::layer::deadline::{Context, Deadline};
+use crate::layer::timeout::Within;
+use crate::random::Random;
+
+/// A service that tries again; made by [`RetryLayer`](super::RetryLayer).
+///
+/// The first try goes to the instance that was made ready, later ones to clones of it, each made
+/// ready first. The call ends at its deadline if it has one: a [`Deadline`] among the request's
+/// extensions or the one of the inbound request being served ([`Context::current`]). The policy's
+/// per-try timeout bounds the time to the headers of each try.
+#[derive(Clone, Debug)]
+pub struct Retry<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+/// What the services of one layer share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) policy: Arc<Policy>,
+    pub(super) quota: Arc<Quota>,
+    pub(super) random: Random,
+    pub(super) buffers: Buffers,
+    /// Requests in flight, for quotas that are a share of them.
+    pub(super) active: Arc<AtomicU32>,
+}
+
+/// Counts a request as active until it is dropped.
+struct Active<'a>(&'a AtomicU32);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<S> Retry<S> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Retry<S>
+where
+    S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = Error;
+    type Future = ResponseFuture<R>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Error::from_inner)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let given: Deadline = request.extensions().get().copied().unwrap_or_default();
+        // Asked here and not in the future, which may be polled by another task.
+        let deadline = given.min(Context::current());
+        let (shared, request) = (self.shared.clone(), request.map(Body::new));
+        ResponseFuture::new(async move {
+            let call = call(&shared, ready, request, deadline);
+            match Within::new(call, deadline.at()).await {
+                Some(result) => result,
+                None => Err(deadline.error()),
+            }
+        })
+    }
+}
+
+async fn call<S, R>(
+    shared: &Shared,
+    mut service: S,
+    request: Request<Body>,
+    deadline: Deadline,
+) -> Result<Response<R>, Error>
+where
+    S: Service<Request<Body>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    shared.active.fetch_add(1, Ordering::Relaxed);
+    let _active = Active(&shared.active);
+    let call = Call {
+        policy: Some(&shared.policy),
+        per_try_timeout: shared.policy.per_try_timeout(),
+        quota: &shared.quota,
+        active_requests: &|| shared.active.load(Ordering::Relaxed),
+        deadline,
+        random: &shared.random,
+        buffers: &shared.buffers,
+    };
+    let mut first = true;
+    let (result, _) = run(
+        call,
+        request,
+        &mut Each(|request, _| {
+            let begun = if std::mem::take(&mut first) {
+                Begun::Ready(service.call(request))
+            } else {
+                Begun::Waiting(service.clone(), request)
+            };
+            async move {
+                let response = match begun {
+                    Begun::Ready(response) => response,
+                    Begun::Waiting(mut clone, request) => {
+                        poll_fn(|cx| clone.poll_ready(cx)).await.map_err(failed)?;
+                        clone.call(request)
+                    }
+                };
+                response.await.map_err(failed)
+            }
+        }),
+    )
+    .await;
+    result
+}
+
+/// The first try was made on the readied instance at once, a later one waits for its clone.
+enum Begun<S, F> {
+    Ready(F),
+    Waiting(S, Request<Body>),
+}
+
+fn failed(error: impl Into<BoxError>) -> Failed {
+    Error::from_inner(error).into()
+}

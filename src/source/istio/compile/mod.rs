@@ -1,0 +1,291 @@
+//! Istio's objects as one client sees them.
+//!
+//! Istio's objects describe the mesh as a whole; a client's configuration is a view of it.
+//! [`compile`] applies namespaces, `exportTo`, source labels, selectors and precedence for one
+//! [`Workload`] and yields the model that a control plane would send that client: the names are
+//! istiod's, so that the embedded mesh and a served one cannot drift apart. It is a pure function,
+//! without IO, clock or randomness, and what it yields does not depend on the order of files.
+//!
+//! One object never fails another: reading has checked each alone, so what is left to find here is
+//! how they fit together. That is told as warnings, since in a cluster such a set is legal too (a
+//! route to a service that comes later, a subset whose pods are not there yet), and what is
+//! missing is answered with 503 at run time, as a sidecar would.
+//!
+//! Files have no creation time, by which Istio decides between objects that claim the same. Objects
+//! that have one (`kubectl get -o yaml` prints it) come first, by age; then the order is that of
+//! path, document and line. Every such decision is a warning.
+//!
+//! ```
+//! use meshwork::Workload;
+//! use meshwork::source::istio::{Options, compile, read};
+//!
+//! let text = "
+//! apiVersion: networking.istio.io/v1
+//! kind: ServiceEntry
+//! metadata: {name: catalog, namespace: my-app}
+//! spec:
+//!   hosts: [catalog.example]
+//!   ports: [{number: 80, name: http, protocol: HTTP}]
+//!   resolution: STATIC
+//!   endpoints: [{address: 127.0.0.1, ports: {http: 8080}}]
+//! ";
+//! let options = Options::default();
+//! let read = read([("mesh/catalog.yaml", text)], &options);
+//! let client = Workload::new("my-app", "order-sa");
+//! let compiled = compile(&read.objects, &client, &options);
+//! assert!(compiled.faults.is_empty(), "{}", compiled.faults);
+//! assert!(compiled.resources.listeners.contains_key("catalog.example:80"));
+//! assert!(compiled.resources.clusters.contains_key("outbound|80||catalog.example"));
+//! ```
+
+mod action;
+mod base64;
+mod host;
+mod lint;
+mod matches;
+mod members;
+mod policy;
+mod retry;
+mod route;
+mod rules;
+mod virtual_host;
+mod virtual_service;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Options;
+use super::fault::Faults;
+use super::kinds::Object;
+use super::registry::{Port, Registry, Service, View, origin};
+use crate::model::listener::Routes;
+use crate::model::{Listener, Resources};
+use crate::workload::Workload;
+use policy::Blocks;
+use rules::{Effective, Rules};
+use virtual_service::Claims;
+
+pub use policy::Ejection;
+
+/// A set of objects as one client sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    /// What is in force for the client.
+    pub resources: Resources,
+    /// How the objects do not fit together. Errors are possible only for objects that were not
+    /// [`read`](super::read) but made by hand.
+    pub faults: Faults,
+}
+
+/// Compiles a set of objects for one client.
+///
+/// For every service and port that the client sees there are a listener `host:port`, a route
+/// configuration, a cluster and its endpoints (all three `outbound|port||host`), and a cluster with
+/// endpoints for each subset (`outbound|port|subset|host`). One route configuration per port
+/// number (`"80"`) holds the virtual hosts of all services with that port, for clients that only
+/// know a URL.
+///
+/// The objects must have been read by [`read`](super::read). The work is linear in the objects,
+/// apart from wildcard hosts, which are compared with every service.
+#[must_use]
+pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Compiled {
+    let mut faults = Faults::default();
+    let objects = by_age(objects);
+    let domain = client.cluster_domain();
+    let registry = Registry::build(&objects, domain, &mut faults);
+    let view = View::new(registry, client.namespace(), &mut faults);
+    let rules = Rules::new(&objects, domain);
+    let mut scope = Scope {
+        client,
+        options,
+        effective: effective(&view, &rules, client, &mut faults),
+        claims: Claims::new(&objects, client, &view, &mut faults),
+        view,
+        faults,
+    };
+    lint::services(&mut scope);
+    lint::hosts(&mut scope, &rules);
+    let mut resources = Resources::default();
+    clusters(&mut scope, &mut resources);
+    virtual_host::routes(&mut scope, &mut resources);
+    listeners(&scope, &mut resources);
+    Compiled {
+        resources,
+        faults: scope.faults,
+    }
+}
+
+/// Everything that is known while compiling for one client.
+#[derive(Debug)]
+struct Scope<'a> {
+    client: &'a Workload,
+    options: &'a Options,
+    view: View<'a>,
+    /// The DestinationRule of each host that has one.
+    effective: BTreeMap<Arc<str>, Effective<'a>>,
+    claims: Claims<'a>,
+    faults: Faults,
+}
+
+/// Oldest first: creation time where there is one, then path, document and line.
+fn by_age(objects: &[Object]) -> Vec<&Object> {
+    let mut sorted: Vec<&Object> = objects.iter().collect();
+    sorted.sort_by_key(|object| {
+        let creation = object.meta.creation.as_deref();
+        (
+            creation.is_none(),
+            creation,
+            &*object.file,
+            object.document,
+            object.line,
+        )
+    });
+    sorted
+}
+
+fn effective<'a>(
+    view: &View<'a>,
+    rules: &Rules<'a>,
+    client: &Workload,
+    faults: &mut Faults,
+) -> BTreeMap<Arc<str>, Effective<'a>> {
+    view.services()
+        .filter_map(|service| {
+            let rule = rules.find(&service.host, &service.namespace, client, faults)?;
+            Some((service.host.clone(), rule))
+        })
+        .collect()
+}
+
+/// A cluster and its endpoints for every port, and for every subset of it.
+fn clusters(scope: &mut Scope<'_>, resources: &mut Resources) {
+    let mut warnings = Faults::default();
+    for service in scope.view.services() {
+        let rule = scope.effective.get(&service.host);
+        for port in &service.ports {
+            cluster(scope, resources, service, port, rule, &mut warnings);
+        }
+    }
+    scope.faults.extend(warnings);
+}
+
+fn cluster(
+    scope: &Scope<'_>,
+    resources: &mut Resources,
+    service: &Service<'_>,
+    port: &Port,
+    rule: Option<&Effective<'_>>,
+    warnings: &mut Faults,
+) {
+    let host_policy = rule.and_then(|rule| rule.policy);
+    let whole = Part {
+        scope,
+        service,
+        port,
+        subset: "",
+    };
+    let written = rule
+        .zip(host_policy)
+        .map(|(rule, policy)| (rule.policy_object, policy.line));
+    let blocks = Blocks::of(host_policy, None, port.number);
+    let members: Vec<_> = port.members.iter().collect();
+    whole.emit(resources, &blocks, &members, written, warnings);
+    let Some(rule) = rule else { return };
+    for (object, subset) in &rule.subsets {
+        let members: Vec<_> = members
+            .iter()
+            .copied()
+            .filter(|member| super::registry::selects(&subset.labels, &member.labels))
+            .collect();
+        lint::empty_subset(object, subset, service, port, members.len(), warnings);
+        let part = Part {
+            subset: &subset.name,
+            ..whole
+        };
+        let blocks = Blocks::of(host_policy, subset.traffic_policy.as_ref(), port.number);
+        let written = Some((*object, subset.line));
+        part.emit(resources, &blocks, &members, written, warnings);
+    }
+}
+
+/// A port of a service, or a subset of it: what becomes one cluster.
+#[derive(Clone, Copy)]
+struct Part<'s, 'a> {
+    scope: &'s Scope<'a>,
+    service: &'s Service<'a>,
+    port: &'s Port,
+    subset: &'s str,
+}
+
+impl Part<'_, '_> {
+    fn emit(
+        &self,
+        resources: &mut Resources,
+        blocks: &Blocks<'_>,
+        members: &[&super::registry::Member],
+        written: Option<(&Object, u32)>,
+        warnings: &mut Faults,
+    ) {
+        let name = host::resource_name(self.port.number, self.subset, &self.service.host);
+        let declared = origin(self.service.object).at_line(self.port.line);
+        let cluster_origin = match written {
+            Some((object, line)) => origin(object).at_line(line.max(1)),
+            None => declared.clone(),
+        };
+        let ejection = self.scope.options.ejection;
+        let cluster = blocks.cluster(name.clone(), self.port.protocol, ejection, cluster_origin);
+        if let Some((object, _)) = written {
+            lint::policy(object, &cluster, blocks, members.len(), warnings);
+        }
+        resources.insert_endpoints(members::endpoints(
+            name,
+            members,
+            self.scope.client.locality(),
+            blocks,
+            declared,
+        ));
+        resources.insert_cluster(cluster);
+    }
+}
+
+/// A listener for every name and port that has routes of its own.
+fn listeners(scope: &Scope<'_>, resources: &mut Resources) {
+    for service in scope.view.services() {
+        let aliases = scope.view.aliases(&service.host);
+        let named = std::iter::once(service).chain(aliases);
+        for named in named.filter(|one| !one.host.starts_with('*')) {
+            for port in &service.ports {
+                let routes = host::resource_name(port.number, "", &service.host);
+                let origin = origin(named.object);
+                listener(resources, &named.host, port.number, routes, origin);
+            }
+        }
+    }
+    for claim in scope.claims.without_service() {
+        if !claim.host.starts_with('*') {
+            let routes = host::resource_name(virtual_host::HTTP_PORT, "", &claim.host);
+            let origin = origin(claim.object);
+            listener(
+                resources,
+                &claim.host,
+                virtual_host::HTTP_PORT,
+                routes,
+                origin,
+            );
+        }
+    }
+}
+
+fn listener(
+    resources: &mut Resources,
+    host: &str,
+    port: u16,
+    routes: Arc<str>,
+    origin: crate::model::Origin,
+) {
+    resources.insert_listener(Listener {
+        name: format!("{host}:{port}").into(),
+        routes: Routes::Named(routes),
+        origin,
+    });
+}

@@ -1,0 +1,308 @@
+//! The HTTP rules of a VirtualService as the routes of one virtual host.
+//!
+//! Every match block becomes a route of its own with the action of its rule, in the order in which
+//! they are written. Nothing after a route that takes every request is emitted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::action::{self, Unusable};
+use super::host::{expand, resource_name};
+use super::matches::{concerns, matcher};
+use super::virtual_service::Claim;
+use super::{Scope, lint, retry};
+use crate::model::Origin;
+use crate::model::matcher::RouteMatcher;
+use crate::model::route::{Action, Destination, Destinations, Forward, HeaderChanges, Route};
+use crate::source::istio::fault::{Code, Fault, Faults, Severity};
+use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination};
+use crate::source::istio::registry::{Port, PortProtocol, Service, origin};
+use crate::source::istio::yaml::Located;
+
+/// The name of the route of a host without rules.
+const DEFAULT: &str = "default";
+
+/// One rule and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Rule<'r, 'a> {
+    pub(super) claim: &'r Claim<'a>,
+    pub(super) index: usize,
+    pub(super) spec: &'a Located<HttpRoute>,
+    /// The service port that the client calls.
+    pub(super) port: u16,
+}
+
+/// Every request to the service itself: no timeout, and Istio's default retries where HTTP is
+/// spoken. Bytes that are not HTTP to the mesh are never repeated.
+pub(super) fn default_route(service: &Service<'_>, port: &Port, origin: &Origin) -> Arc<Route> {
+    let cluster = resource_name(port.number, "", &service.host);
+    let retry = match port.protocol {
+        PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Unknown => {
+            Some(retry::default_policy())
+        }
+        PortProtocol::Tcp | PortProtocol::Udp => None,
+    };
+    Arc::new(Route {
+        name: DEFAULT.into(),
+        matcher: RouteMatcher::everything(),
+        action: Action::Forward(Box::new(Forward {
+            destinations: Destinations::single(cluster),
+            timeout: None,
+            idle_timeout: None,
+            retry,
+            path_rewrite: None,
+            authority_rewrite: None,
+        })),
+        headers: HeaderChanges::default(),
+        fault: None,
+        origin: origin.clone(),
+    })
+}
+
+/// The routes of a VirtualService for a client that calls this port; none if no rule is for it.
+pub(super) fn routes(
+    scope: &Scope<'_>,
+    claim: &Claim<'_>,
+    port: u16,
+    faults: &mut Faults,
+) -> Vec<Arc<Route>> {
+    let mut routes = Vec::new();
+    for (index, spec) in claim.spec.http.iter().enumerate() {
+        let rule = Rule {
+            claim,
+            index,
+            spec,
+            port,
+        };
+        let blocks: Vec<Option<&Located<HttpMatch>>> = if spec.matches.is_empty() {
+            vec![None]
+        } else {
+            let concerning = spec.matches.iter();
+            concerning
+                .filter(|block| concerns(block, scope.client, port))
+                .map(Some)
+                .collect()
+        };
+        if !blocks.is_empty() {
+            lint::rule(scope, rule, faults);
+        }
+        for block in blocks {
+            match rule.route(scope, block) {
+                Ok(route) => {
+                    let everything = route.matcher.is_everything();
+                    routes.push(Arc::new(route));
+                    if everything {
+                        return routes;
+                    }
+                }
+                Err(unusable) => faults.push(rule.error(&unusable)),
+            }
+        }
+    }
+    routes
+}
+
+impl<'a> Rule<'_, 'a> {
+    /// A fault of this rule, at its line unless a field has a better one.
+    pub(super) fn fault(
+        &self,
+        severity: Severity,
+        code: Code,
+        (line, column): (u32, u32),
+        text: impl Into<String>,
+    ) -> Fault {
+        let object = self.claim.object;
+        let (line, column) = match (line, self.spec.line) {
+            (0, 0) => (object.line, 1),
+            (0, own) => (own, self.spec.column),
+            (line, _) => (line, column),
+        };
+        Fault::new(severity, code, text)
+            .at(&object.file, line, column)
+            .object_ref(object.reference())
+    }
+
+    /// The path of one of its fields.
+    pub(super) fn path(&self, field: &str) -> String {
+        if field.is_empty() {
+            format!("http[{}]", self.index)
+        } else {
+            format!("http[{}].{field}", self.index)
+        }
+    }
+
+    fn error(&self, unusable: &Unusable) -> Fault {
+        self.fault(Severity::Error, Code::Value, (0, 0), &*unusable.text)
+            .field(self.path(unusable.path))
+    }
+
+    fn route(
+        &self,
+        scope: &Scope<'_>,
+        block: Option<&Located<HttpMatch>>,
+    ) -> Result<Route, Unusable> {
+        let matcher = match block {
+            None => RouteMatcher::everything(),
+            Some(block) => {
+                matcher(block).map_err(|error| Unusable::new("match", error.to_string()))?
+            }
+        };
+        let (action, headers) = self.action(scope, &matcher)?;
+        let fault = match &self.spec.fault {
+            None => None,
+            Some(block) => action::fault(block)?,
+        };
+        Ok(Route {
+            name: self.name(block),
+            matcher,
+            action,
+            headers,
+            fault,
+            origin: origin(self.claim.object).at_line(self.spec.line.max(1)),
+        })
+    }
+
+    /// The rule's name, or the place of a rule that has none, and the name of the block.
+    fn name(&self, block: Option<&Located<HttpMatch>>) -> Arc<str> {
+        let meta = &self.claim.object.meta;
+        let rule = match self.spec.name.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => name.to_owned(),
+            None => format!("{}/{}/http[{}]", meta.namespace, meta.name, self.index),
+        };
+        match block.and_then(|block| block.name.as_deref()) {
+            Some(name) if !name.is_empty() => format!("{rule}.{name}").into(),
+            Some(_) | None => rule.into(),
+        }
+    }
+
+    fn action(
+        &self,
+        scope: &Scope<'_>,
+        matched: &RouteMatcher,
+    ) -> Result<(Action, HeaderChanges), Unusable> {
+        let headers = action::headers(self.spec.headers.as_ref())?;
+        if let Some(block) = &self.spec.redirect {
+            let redirect = action::redirect(block, matched)?;
+            return Ok((Action::Redirect(redirect), headers));
+        }
+        if let Some(block) = &self.spec.direct_response {
+            let response = action::direct_response(block)?;
+            return Ok((Action::Direct(response), headers));
+        }
+        self.forward(scope, matched, headers)
+    }
+
+    fn forward(
+        &self,
+        scope: &Scope<'_>,
+        matched: &RouteMatcher,
+        mut headers: HeaderChanges,
+    ) -> Result<(Action, HeaderChanges), Unusable> {
+        let mut authority_rewrite = self.authority()?;
+        let destinations = match self.spec.route.as_slice() {
+            [only] => {
+                // Its headers are merged into the route's, as istiod does.
+                let mut only = self.destination(scope, only)?;
+                headers = action::joined(headers, std::mem::take(&mut only.headers));
+                authority_rewrite = only.authority_rewrite.or(authority_rewrite);
+                Destinations::single(only.cluster)
+            }
+            several => {
+                let several = several.iter().map(|one| self.destination(scope, one));
+                let several = several.collect::<Result<Vec<_>, _>>()?;
+                Destinations::weighted(several).ok_or_else(|| {
+                    Unusable::new(
+                        "route",
+                        "no destination has a weight, or the weights exceed 4294967295",
+                    )
+                })?
+            }
+        };
+        let (retry, unknown) = retry::policy(self.spec.retries.as_ref().map(|block| &block.value));
+        if let Some(token) = unknown.first() {
+            let text = format!("unknown token {token:?}");
+            return Err(Unusable::new("retries.retryOn", text));
+        }
+        let forward = Forward {
+            destinations,
+            timeout: self
+                .spec
+                .timeout
+                .map(Duration::from)
+                .filter(|limit| !limit.is_zero()),
+            idle_timeout: None,
+            retry,
+            path_rewrite: match &self.spec.rewrite {
+                None => None,
+                Some(block) => action::path_rewrite(block, matched)?,
+            },
+            authority_rewrite,
+        };
+        Ok((Action::Forward(Box::new(forward)), headers))
+    }
+
+    /// The authority that the rule writes, in `rewrite` or as a header.
+    fn authority(&self) -> Result<Option<http::uri::Authority>, Unusable> {
+        let rewrite = self.spec.rewrite.as_ref();
+        match rewrite.and_then(|rewrite| rewrite.authority.as_deref()) {
+            Some(text) if !text.is_empty() => {
+                action::parse_authority(text, "rewrite.authority").map(Some)
+            }
+            Some(_) | None => action::authority(self.spec.headers.as_ref()),
+        }
+    }
+
+    fn destination(
+        &self,
+        scope: &Scope<'_>,
+        written: &HttpRouteDestination,
+    ) -> Result<Destination, Unusable> {
+        let target = written
+            .destination
+            .as_ref()
+            .ok_or_else(|| Unusable::new("route", "a destination is required"))?;
+        Ok(Destination {
+            cluster: self.target(scope, target).cluster(),
+            weight: written.weight,
+            headers: action::headers(written.headers.as_ref())?,
+            authority_rewrite: action::authority(written.headers.as_ref())?,
+        })
+    }
+
+    /// What a destination means to this client: the port is that which is written, else the only
+    /// port of the service, else the one that the client calls.
+    pub(super) fn target(&self, scope: &Scope<'_>, written: &kinds::Destination) -> Target {
+        let namespace = &self.claim.object.meta.namespace;
+        let host = expand(&written.host, namespace, scope.client.cluster_domain());
+        // A name that stands for a service has no clusters of its own.
+        let service = scope.view.service(&host);
+        let host = service.map_or(host, |service| service.host.clone());
+        let only = service.and_then(|service| match service.ports.as_slice() {
+            [only] => Some(only.number),
+            _ => None,
+        });
+        let said = written.port.as_ref().map(|port| port.number);
+        Target {
+            port: said.or(only).unwrap_or(self.port),
+            subset: written
+                .subset
+                .as_ref()
+                .map(|subset| subset.value.clone())
+                .unwrap_or_default(),
+            host,
+        }
+    }
+}
+
+/// A destination, completed.
+pub(super) struct Target {
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+    pub(super) subset: String,
+}
+
+impl Target {
+    fn cluster(&self) -> Arc<str> {
+        resource_name(self.port, &self.subset, &self.host)
+    }
+}

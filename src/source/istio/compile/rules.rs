@@ -1,0 +1,259 @@
+//! Which DestinationRule concerns a host, as seen by one client.
+//!
+//! Istio looks in three places and takes the first that has one: the client's namespace, the
+//! service's namespace, the root namespace. Within a place the most specific host counts, and
+//! rules of one host are merged where their audience is the same. Nothing is merged across places.
+//! Every rule here follows `PushContext.destinationRule` and `mergeDestinationRule`.
+
+use std::sync::Arc;
+
+use super::host::{covers, expand, specificity};
+use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::kinds::{DestinationRule, Kind, Object, Subset, TrafficPolicy};
+use crate::source::istio::registry::{Visibility, origin, place, selects, warning};
+use crate::source::istio::yaml::Located;
+use crate::workload::Workload;
+
+/// Policy in this namespace is for the whole mesh (MeshConfig's `rootNamespace`).
+pub(super) const ROOT_NAMESPACE: &str = "istio-system";
+
+/// All DestinationRules, by age.
+#[derive(Debug)]
+pub(super) struct Rules<'a> {
+    all: Vec<Rule<'a>>,
+}
+
+/// One DestinationRule as it was written.
+#[derive(Debug)]
+struct Rule<'a> {
+    object: &'a Object,
+    spec: &'a DestinationRule,
+    host: Arc<str>,
+    visibility: Visibility,
+}
+
+/// What is in force for a host: one rule, or several that were merged.
+#[derive(Clone, Debug)]
+pub(super) struct Effective<'a> {
+    /// The policies of the host.
+    pub(super) policy: Option<&'a Located<TrafficPolicy>>,
+    /// The object that wrote `policy`.
+    pub(super) policy_object: &'a Object,
+    /// The subsets and who wrote them; names are unique.
+    pub(super) subsets: Vec<(&'a Object, &'a Located<Subset>)>,
+    selector: Option<&'a std::collections::BTreeMap<String, String>>,
+    visibility: Visibility,
+}
+
+impl<'a> Rules<'a> {
+    /// Reads the rules; `objects` are in the order of age.
+    pub(super) fn new(objects: &[&'a Object], domain: &str) -> Self {
+        let mut all: Vec<Rule<'a>> = objects
+            .iter()
+            .filter_map(|&object| match &object.kind {
+                Kind::DestinationRule(spec) => Some(Rule::new(object, spec, domain)),
+                Kind::EndpointSlice(_)
+                | Kind::Endpoints(_)
+                | Kind::Namespace(_)
+                | Kind::Pod(_)
+                | Kind::Service(_)
+                | Kind::ServiceAccount(_)
+                | Kind::ServiceEntry(_)
+                | Kind::VirtualService(_)
+                | Kind::Workload(_)
+                | Kind::WorkloadEntry(_) => None,
+            })
+            .collect();
+        // Stable: rules with a selector first, then by age.
+        all.sort_by_key(|rule| rule.selector().is_none());
+        Self { all }
+    }
+
+    /// The rule that a client uses for a host that is declared in the namespace `home`.
+    pub(super) fn find(
+        &self,
+        host: &str,
+        home: &str,
+        client: &Workload,
+        faults: &mut Faults,
+    ) -> Option<Effective<'a>> {
+        let places = self.places(home, client.namespace());
+        let merged = places
+            .into_iter()
+            .map(|rules| most_specific(rules, host))
+            .find(|rules| !rules.is_empty())
+            .map(|rules| merge(&rules, faults))?;
+        choose(merged, client)
+    }
+
+    /// The rules of the three places, in the order in which they are asked.
+    fn places(&self, home: &str, client: &str) -> [Vec<&Rule<'a>>; 3] {
+        let of = |namespace: &str, keep: &dyn Fn(&Rule<'a>) -> bool| -> Vec<&Rule<'a>> {
+            self.all
+                .iter()
+                .filter(|rule| &*rule.object.meta.namespace == namespace && keep(rule))
+                .collect()
+        };
+        let exported = |rule: &Rule<'a>| rule.visibility.includes(client);
+        // A client in the root namespace takes the public rules there last, not first.
+        let local = of(client, &|rule| {
+            rule.visibility.includes(client)
+                && (client != ROOT_NAMESPACE || rule.visibility.is_private(client))
+        });
+        [local, of(home, &exported), of(ROOT_NAMESPACE, &exported)]
+    }
+
+    /// Rules that the client could use and whose host no service of the view has.
+    pub(super) fn without_service(
+        &self,
+        client: &str,
+        hosts: &[&str],
+    ) -> impl Iterator<Item = (&'a Object, &'a Located<String>, &str)> {
+        self.all
+            .iter()
+            .filter(move |rule| rule.visibility.includes(client))
+            .filter(move |rule| !hosts.iter().any(|host| covers(&rule.host, host)))
+            .map(|rule| (rule.object, &rule.spec.host, &*rule.host))
+    }
+}
+
+impl<'a> Rule<'a> {
+    fn new(object: &'a Object, spec: &'a DestinationRule, domain: &str) -> Self {
+        let namespace = &object.meta.namespace;
+        let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
+        Self {
+            object,
+            spec,
+            host: expand(&spec.host, namespace, domain),
+            // A rule for some workloads of a namespace is never seen outside of it.
+            visibility: if spec.workload_selector.is_some() {
+                Visibility::private(namespace)
+            } else {
+                Visibility::read(exported, namespace)
+            },
+        }
+    }
+
+    fn selector(&self) -> Option<&'a std::collections::BTreeMap<String, String>> {
+        self.spec
+            .workload_selector
+            .as_ref()
+            .map(|selector| &selector.match_labels)
+    }
+
+    fn effective(&self, faults: &mut Faults) -> Effective<'a> {
+        let mut effective = Effective {
+            policy: self.spec.traffic_policy.as_ref(),
+            policy_object: self.object,
+            subsets: Vec::new(),
+            selector: self.selector(),
+            visibility: self.visibility.clone(),
+        };
+        effective.add_subsets(self, faults);
+        effective
+    }
+}
+
+/// Those of one place that speak of the host most specifically.
+fn most_specific<'r, 'a>(rules: Vec<&'r Rule<'a>>, host: &str) -> Vec<&'r Rule<'a>> {
+    let covering: Vec<_> = rules
+        .into_iter()
+        .filter(|rule| covers(&rule.host, host))
+        .collect();
+    let Some(best) = covering.iter().map(|rule| specificity(&rule.host)).max() else {
+        return Vec::new();
+    };
+    let of_best = covering.into_iter();
+    of_best
+        .filter(|rule| specificity(&rule.host) == best)
+        .collect()
+}
+
+/// Merges the rules of one host: subsets are put together and the oldest policy counts, where the
+/// audience (`exportTo`, `workloadSelector`) is the same. A rule with a wider `exportTo` is merged
+/// into the narrower one and also stands for itself.
+fn merge<'a>(rules: &[&Rule<'a>], faults: &mut Faults) -> Vec<Effective<'a>> {
+    let mut entries: Vec<Effective<'a>> = Vec::new();
+    for rule in rules {
+        let mut alone = true;
+        for entry in &mut entries {
+            if rule.selector() != entry.selector {
+                continue;
+            }
+            let same = rule.visibility == entry.visibility;
+            if same || rule.visibility.lists_all_of(&entry.visibility) {
+                entry.take_in(rule, faults);
+                alone &= !same;
+            }
+        }
+        if alone {
+            entries.push(rule.effective(faults));
+        }
+    }
+    entries
+}
+
+/// The first entry whose selector takes the client, else the last one without a selector.
+fn choose<'a>(entries: Vec<Effective<'a>>, client: &Workload) -> Option<Effective<'a>> {
+    let selected = entries.iter().position(|entry| {
+        entry
+            .selector
+            .is_some_and(|labels| selects(labels, client.labels()))
+    });
+    let index = selected.or_else(|| entries.iter().rposition(|entry| entry.selector.is_none()))?;
+    entries.into_iter().nth(index)
+}
+
+impl<'a> Effective<'a> {
+    fn take_in(&mut self, rule: &Rule<'a>, faults: &mut Faults) {
+        match (self.policy, &rule.spec.traffic_policy) {
+            (Some(_), Some(ignored)) => faults.push(
+                warning(
+                    rule.object,
+                    Code::Conflict,
+                    place(ignored),
+                    format!(
+                        "has no effect: {} says the trafficPolicy of the host {} already",
+                        origin(self.policy_object),
+                        rule.host
+                    ),
+                )
+                .field("trafficPolicy"),
+            ),
+            (None, Some(policy)) => {
+                self.policy = Some(policy);
+                self.policy_object = rule.object;
+            }
+            (Some(_) | None, None) => {}
+        }
+        self.add_subsets(rule, faults);
+    }
+
+    fn add_subsets(&mut self, rule: &Rule<'a>, faults: &mut Faults) {
+        for (index, subset) in rule.spec.subsets.iter().enumerate() {
+            match self.subset(&subset.name) {
+                Some((first, _)) => faults.push(
+                    warning(
+                        rule.object,
+                        Code::Conflict,
+                        place(&subset.name),
+                        format!(
+                            "has no effect: {} has a subset {:?} of the host {} already",
+                            origin(first),
+                            subset.name.value,
+                            rule.host
+                        ),
+                    )
+                    .field(format!("subsets[{index}].name")),
+                ),
+                None => self.subsets.push((rule.object, subset)),
+            }
+        }
+    }
+
+    /// The subset of that name.
+    pub(super) fn subset(&self, name: &str) -> Option<(&'a Object, &'a Located<Subset>)> {
+        let mut all = self.subsets.iter();
+        all.find(|(_, subset)| subset.name.value == name).copied()
+    }
+}

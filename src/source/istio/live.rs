@@ -1,0 +1,166 @@
+//! A directory of Istio YAML as a source: read, compiled for one client, and watched.
+//!
+//! The last good configuration stays in force while somebody fixes the files: a set with an error
+//! in it changes nothing, whatever else it says. Half of a set is not better than all of the set
+//! before it, since the halves of Istio's configuration (a route and the subset that it names) stand
+//! in different objects.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Receiver};
+
+use super::Options;
+use super::compile::{Compiled, compile};
+use super::fault::{Faults, Severity};
+use super::folder::Texts;
+use super::watch::{Directory, watch};
+use crate::model::Resources;
+use crate::workload::Workload;
+
+/// How often a set with faults is looked at again at the start, in case it is being written.
+const STARTING_LOOKS: u32 = 5;
+/// The time between these.
+const STARTING_PAUSE: Duration = Duration::from_millis(50);
+
+/// Istio's YAML in a directory, as one client sees it.
+///
+/// ```no_run
+/// use meshwork::Workload;
+/// use meshwork::source::istio::{Istio, Options, Update};
+///
+/// # async fn example() -> Result<(), meshwork::source::istio::Faults> {
+/// let client = Workload::new("my-app", "order-sa").label("app", "order");
+/// let (resources, mut updates) = Istio::start("mesh/", client, Options::default()).await?;
+/// println!("{} clusters", resources.clusters.len());
+/// while let Some(update) = updates.next().await {
+///     match update {
+///         Update::Resources(resources) => println!("{} clusters", resources.clusters.len()),
+///         Update::Rejected(faults) => eprintln!("{faults}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Istio;
+
+/// What became of an edit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// It is good: this is in force from here on.
+    Resources(Arc<Resources>),
+    /// It has errors: what was in force stays so.
+    Rejected(Faults),
+}
+
+/// The edits of a directory, in order.
+///
+/// Dropping it ends the watching.
+#[derive(Debug)]
+pub struct Updates {
+    receiver: Receiver<Update>,
+}
+
+impl Istio {
+    /// Reads and compiles a directory (or a single file) and begins to watch it.
+    ///
+    /// Warnings are logged at `warn`, those of later edits too, with the target
+    /// `meshwork::source::istio`. The watching task ends when the [`Updates`] are dropped. It must
+    /// be called in a Tokio runtime; files are read on its blocking threads.
+    ///
+    /// # Errors
+    /// All faults of the files, if one of them is an error. A set that is being written while it is
+    /// read is given a quarter of a second to become whole.
+    pub async fn start(
+        directory: impl AsRef<Path>,
+        client: Workload,
+        options: Options,
+    ) -> Result<(Arc<Resources>, Updates), Faults> {
+        let path = directory.as_ref().to_owned();
+        let (texts, resources) = first(&path, &client, options).await?;
+        let (sender, receiver) = mpsc::channel(1);
+        let client = Arc::new(client);
+        let make = move |texts| {
+            let client = Arc::clone(&client);
+            async move {
+                match blocking(move || load(&texts, &client, &options)).await {
+                    Ok(resources) => Update::Resources(resources),
+                    Err(faults) => Update::Rejected(faults),
+                }
+            }
+        };
+        let place = Directory::new(&path, Texts::read);
+        tokio::spawn(watch(place, texts, make, sender));
+        Ok((resources, Updates { receiver }))
+    }
+}
+
+impl Updates {
+    /// The next edit: one for each distinct content of the directory, at most a second after it is
+    /// complete on disk. A listener that is slower than the edits skips some, but never the last.
+    ///
+    /// `None` when the runtime shuts down. It is cancel safe: an edit is not lost when the future is
+    /// dropped.
+    pub async fn next(&mut self) -> Option<Update> {
+        self.receiver.recv().await
+    }
+}
+
+/// The first set, which must be good.
+async fn first(
+    path: &PathBuf,
+    client: &Workload,
+    options: Options,
+) -> Result<(Texts, Arc<Resources>), Faults> {
+    let mut looks = 0;
+    loop {
+        let (path, client) = (path.clone(), client.clone());
+        let (texts, loaded) = blocking(move || {
+            let texts = Texts::read(&path);
+            let loaded = load(&texts, &client, &options);
+            (texts, loaded)
+        })
+        .await;
+        looks += 1;
+        match loaded {
+            Ok(resources) => return Ok((texts, resources)),
+            Err(faults) if looks >= STARTING_LOOKS => return Err(faults),
+            Err(_) => tokio::time::sleep(STARTING_PAUSE).await,
+        }
+    }
+}
+
+/// Compiles a set; the faults contain an error.
+fn load(texts: &Texts, client: &Workload, options: &Options) -> Result<Arc<Resources>, Faults> {
+    let read = texts.objects(options);
+    let mut faults = read.faults;
+    let Compiled {
+        resources,
+        faults: mut found,
+    } = compile(&read.objects, client, options);
+    found.show(&read.sources);
+    faults.extend(found);
+    if faults.has_errors() {
+        return Err(faults);
+    }
+    for fault in faults.iter() {
+        debug_assert_eq!(fault.severity(), Severity::Warning);
+        tracing::warn!(target: "meshwork::source::istio", "{fault}");
+    }
+    Ok(Arc::new(resources))
+}
+
+/// Runs what takes its time on a thread of its own; a panic there is one here.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime shuts down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,200 @@
+//! The Kubernetes `Service`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::endpoint::Slices;
+use super::workload::{Workloads, locality, shared};
+use super::{Home, Member, Port, PortProtocol, Service, Visibility, place, settle, warning};
+use crate::model::endpoint::Health;
+use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::kinds::{self, Object, ServicePort, TargetPort};
+
+/// The annotation that is the `exportTo` of a Kubernetes service.
+const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
+/// Reads a service with the endpoints of its ports.
+pub(super) fn service<'a>(
+    object: &'a Object,
+    spec: &'a kinds::Service,
+    domain: &str,
+    slices: &Slices<'a>,
+    workloads: &Workloads<'a>,
+    faults: &mut Faults,
+) -> Service<'a> {
+    let namespace = &object.meta.namespace;
+    let host = format!("{}.{namespace}.svc.{domain}", object.meta.name).to_ascii_lowercase();
+    let visibility = match object.meta.annotations.get(EXPORT_TO) {
+        Some(list) => Visibility::read(list.split(','), namespace),
+        None => Visibility::Everyone,
+    };
+    let (home, ports) = match alias_target(spec) {
+        Some(target) => (Home::Alias(target), Vec::new()),
+        None => (
+            Home::Kubernetes,
+            ports(object, spec, slices, workloads, faults),
+        ),
+    };
+    Service {
+        host: host.into(),
+        namespace: namespace.clone(),
+        home,
+        ports,
+        addresses: addresses(spec),
+        visibility,
+        object,
+    }
+}
+
+/// What an `ExternalName` service stands for.
+fn alias_target(spec: &kinds::Service) -> Option<Arc<str>> {
+    spec.service_type
+        .as_deref()
+        .filter(|kind| *kind == "ExternalName")?;
+    let name = spec.external_name.as_ref()?;
+    Some(name.trim_end_matches('.').to_ascii_lowercase().into())
+}
+
+fn addresses(spec: &kinds::Service) -> Vec<IpAddr> {
+    let all: BTreeSet<IpAddr> = spec
+        .cluster_ip
+        .iter()
+        .chain(&spec.cluster_ips)
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    all.into_iter().collect()
+}
+
+fn ports(
+    object: &Object,
+    spec: &kinds::Service,
+    slices: &Slices<'_>,
+    workloads: &Workloads<'_>,
+    faults: &mut Faults,
+) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    let mut nothing_known = true;
+    for written in &spec.ports {
+        let name = written.name.as_ref().map_or("", |name| name.value.as_str());
+        let protocol = PortProtocol::of_service_port(
+            written.port,
+            name,
+            written
+                .app_protocol
+                .as_ref()
+                .map(|text| text.value.as_str()),
+            written.protocol.as_deref(),
+        );
+        if protocol == PortProtocol::Udp || ports.iter().any(|port| port.number == written.port) {
+            continue;
+        }
+        let namespaced = (&*object.meta.namespace, &*object.meta.name);
+        let found = slices.members(namespaced, name, &spec.selector, workloads);
+        let mut members = found.members;
+        members.extend(entry_members(object, spec, written, workloads));
+        nothing_known &= !found.any_slice && members.is_empty();
+        if found.any_slice && !found.port_names.contains(name) && members.is_empty() {
+            faults.push(
+                warning(
+                    object,
+                    Code::NoEndpoints,
+                    place(written),
+                    format!(
+                        "no EndpointSlice of this service has a port named \"{name}\"; they have {}",
+                        quoted(&found.port_names)
+                    ),
+                )
+                .field(format!("ports[name={name}]"))
+                .hinted("endpoints belong to the service port of the same name"),
+            );
+        }
+        ports.push(Port {
+            number: written.port,
+            name: name.into(),
+            protocol,
+            members: settle(members),
+            line: written.line,
+        });
+    }
+    if nothing_known && !ports.is_empty() {
+        faults.push(
+            warning(
+                object,
+                Code::NoEndpoints,
+                (0, 0),
+                "no endpoints known; DNS discovery not yet supported",
+            )
+            .hinted("add the service's EndpointSlices to the files (kubectl get endpointslices -o yaml)"),
+        );
+    }
+    ports
+}
+
+fn quoted(names: &BTreeSet<String>) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// `WorkloadEntry`s that the service's selector takes: how machines outside of the cluster join a
+/// Kubernetes service.
+fn entry_members<'a>(
+    object: &Object,
+    spec: &'a kinds::Service,
+    port: &'a ServicePort,
+    workloads: &'a Workloads<'_>,
+) -> impl Iterator<Item = Member> {
+    let port_name = port.name.as_ref().map_or("", |name| name.value.as_str());
+    let target = match &port.target_port {
+        Some(TargetPort::Number(number)) => Some(*number),
+        Some(TargetPort::Name(_)) | None => None,
+    };
+    workloads
+        .entries(&object.meta.namespace, &spec.selector)
+        .filter_map(move |(_, entry, labels)| {
+            let number = port_of(&entry.ports, port_name, target, port.port);
+            entry_member(entry, &labels, number)
+        })
+}
+
+/// The port of a `WorkloadEntry`: by the name of the service's port, else the service's target
+/// port, else its number.
+pub(super) fn port_of(
+    ports: &BTreeMap<String, u16>,
+    name: &str,
+    target: Option<u16>,
+    number: u16,
+) -> u16 {
+    ports.get(name).copied().or(target).unwrap_or(number)
+}
+
+/// An endpoint from a `WorkloadEntry`; `None` for a DNS name, which reading has refused.
+pub(super) fn entry_member(
+    entry: &kinds::WorkloadEntry,
+    labels: &BTreeMap<String, String>,
+    port: u16,
+) -> Option<Member> {
+    let address = match entry.address.strip_prefix("unix://") {
+        Some(path) => crate::model::endpoint::Address::Unix(std::path::Path::new(path).into()),
+        None => SocketAddr::new(entry.address.parse().ok()?, port).into(),
+    };
+    Some(Member {
+        address,
+        weight: entry
+            .weight
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN),
+        health: Health::Healthy,
+        labels: shared(labels),
+        locality: entry
+            .locality
+            .as_ref()
+            .map(|text| locality(text, '/'))
+            .unwrap_or_default(),
+    })
+}

@@ -1,0 +1,195 @@
+//! The services of the mesh and what stands behind them, from every kind of object that says so.
+//!
+//! Istio calls this the registry: Kubernetes `Service`s with their `EndpointSlice`s, and
+//! `ServiceEntry`s with theirs, become one list of [`Service`]s. Everything later works on that
+//! list and never looks at a Kubernetes object again; a new source of services (DNS, say) is a new
+//! file here and nothing else.
+//!
+//! Endpoints are resolved per service port when the registry is built, not when a cluster asks
+//! for them: which container port belongs to a service port depends on the kind of the service,
+//! and that is the one thing that must not leak.
+//!
+//! Health, labels and locality follow Istio: unready endpoints are kept and marked, since panic
+//! routing needs them; labels are those of the workload (a pod, a `WorkloadEntry`), since a slice's
+//! own labels describe the slice.
+
+mod endpoint;
+mod entry;
+mod kubernetes;
+mod protocol;
+mod view;
+mod visibility;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::fault::{Code, Fault, Faults, Severity};
+use super::kinds::{Kind, Object};
+use super::yaml::Located;
+use crate::model::Origin;
+use crate::model::endpoint::{Address, Health, Locality};
+
+pub(super) use protocol::PortProtocol;
+pub(super) use view::View;
+pub(super) use visibility::Visibility;
+
+/// Labels in the form in which endpoints share them.
+pub(super) type Labels = Arc<BTreeMap<Box<str>, Box<str>>>;
+
+/// A host that can be called.
+#[derive(Clone, Debug)]
+pub(super) struct Service<'a> {
+    /// Its full name in lower case; `*.suffix` for some `ServiceEntry`s.
+    pub(super) host: Arc<str>,
+    /// The namespace of the object that declares it.
+    pub(super) namespace: Arc<str>,
+    /// Where it was declared.
+    pub(super) home: Home,
+    /// Its ports; numbers are unique.
+    pub(super) ports: Vec<Port>,
+    /// Addresses by which it may be called.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Which namespaces see it.
+    pub(super) visibility: Visibility,
+    /// The object that declares it.
+    pub(super) object: &'a Object,
+}
+
+/// The kind of object that declares a service, in the order of precedence.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Home {
+    /// A Kubernetes `Service`.
+    Kubernetes,
+    /// A Kubernetes `Service` of type `ExternalName`: another name for this host.
+    Alias(Arc<str>),
+    /// A `ServiceEntry`.
+    Entry,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug)]
+pub(super) struct Port {
+    /// The number that clients call.
+    pub(super) number: u16,
+    /// Its name; empty if it has none.
+    pub(super) name: Arc<str>,
+    /// What is spoken there.
+    pub(super) protocol: PortProtocol,
+    /// Who answers.
+    pub(super) members: Vec<Member>,
+    /// The line where it was written.
+    pub(super) line: u32,
+}
+
+/// One endpoint of a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Member {
+    /// Where it listens.
+    pub(super) address: Address,
+    /// Its share.
+    pub(super) weight: NonZeroU32,
+    /// Whether it serves.
+    pub(super) health: Health,
+    /// The labels of its workload.
+    pub(super) labels: Labels,
+    /// Where it runs.
+    pub(super) locality: Locality,
+}
+
+/// All services of a set of objects, whoever may see them.
+#[derive(Debug)]
+pub(super) struct Registry<'a> {
+    services: Vec<Service<'a>>,
+}
+
+impl<'a> Registry<'a> {
+    /// Reads the services; `objects` are in the order of age, `domain` is the cluster's.
+    pub(super) fn build(objects: &[&'a Object], domain: &str, faults: &mut Faults) -> Self {
+        let workloads = workload::Workloads::new(objects);
+        let slices = endpoint::Slices::new(objects);
+        let mut services = Vec::new();
+        for &object in objects {
+            match &object.kind {
+                Kind::Service(spec) => services.push(kubernetes::service(
+                    object, spec, domain, &slices, &workloads, faults,
+                )),
+                Kind::ServiceEntry(spec) => {
+                    services.extend(entry::services(object, spec, &workloads, faults));
+                }
+                Kind::DestinationRule(_)
+                | Kind::EndpointSlice(_)
+                | Kind::Endpoints(_)
+                | Kind::Namespace(_)
+                | Kind::Pod(_)
+                | Kind::ServiceAccount(_)
+                | Kind::VirtualService(_)
+                | Kind::Workload(_)
+                | Kind::WorkloadEntry(_) => {}
+            }
+        }
+        Self { services }
+    }
+}
+
+/// The origin of an object as a whole.
+pub(super) fn origin(object: &Object) -> Origin {
+    object.origin.clone()
+}
+
+/// A warning about an object at a place in its file; line 0 stands for the object's first line.
+pub(super) fn warning(
+    object: &Object,
+    code: Code,
+    place: (u32, u32),
+    text: impl Into<String>,
+) -> Fault {
+    let (line, column) = if place.0 == 0 {
+        (object.line, 1)
+    } else {
+        place
+    };
+    Fault::new(Severity::Warning, code, text)
+        .at(&object.file, line, column)
+        .object_ref(object.reference())
+}
+
+/// Where a value was written.
+pub(super) fn place<T>(value: &Located<T>) -> (u32, u32) {
+    (value.line, value.column)
+}
+
+/// Whether `labels` have everything that `wanted` asks for.
+pub(super) fn selects<K, V>(wanted: &BTreeMap<String, String>, labels: &BTreeMap<K, V>) -> bool
+where
+    K: std::borrow::Borrow<str> + Ord,
+    V: AsRef<str>,
+{
+    wanted.iter().all(|(key, value)| {
+        labels
+            .get(key.as_str())
+            .is_some_and(|found| found.as_ref() == value)
+    })
+}
+
+/// In the order of addresses, each once: the same endpoint may stand in two slices while
+/// Kubernetes moves it from one to the other. Of two, the healthier counts.
+fn settle(mut members: Vec<Member>) -> Vec<Member> {
+    members.sort_by(|a, b| {
+        let rank = |health: Health| match health {
+            Health::Healthy => 0,
+            Health::Draining => 1,
+            Health::Unhealthy => 2,
+        };
+        a.address
+            .cmp(&b.address)
+            .then(rank(a.health).cmp(&rank(b.health)))
+            .then_with(|| b.labels.cmp(&a.labels))
+            .then_with(|| b.locality.cmp(&a.locality))
+            .then(b.weight.cmp(&a.weight))
+    });
+    members.dedup_by(|later, first| later.address == first.address);
+    members
+}

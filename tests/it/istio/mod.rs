@@ -1,0 +1,7 @@
+//! Istio's YAML through the public door.
+
+mod article;
+mod plain_kinds;
+mod read;
+mod robust;
+mod schema;

@@ -1,0 +1,10 @@
+//! Connections to one endpoint, over memory with a paused clock unless the file says otherwise.
+
+mod cancel;
+mod dial;
+mod http1;
+mod http2;
+mod limits;
+mod peer;
+mod sockets;
+mod world;
