@@ -54,9 +54,9 @@ impl Gates {
 
     /// Writes the file anew. Rungs that were not measured keep their gates, those that are no more
     /// lose them.
-    pub(crate) fn bless(costs: &[Cost], rungs: &[&str]) -> Result<(), String> {
+    pub(crate) fn bless(costs: &[Cost], rungs: &[String]) -> Result<(), String> {
         let mut gates = Self::read().unwrap_or_default().0;
-        gates.retain(|name, _| rungs.contains(&name.as_str()));
+        gates.retain(|name, _| rungs.contains(name));
         for cost in costs {
             let instructions = cost
                 .instructions
@@ -65,11 +65,11 @@ impl Gates {
                 allocations: cost.count.allocations,
                 instructions,
             };
-            gates.insert(cost.name.into(), gate);
+            gates.insert(cost.name.clone(), gate);
         }
         let mut text = HEAD.to_owned();
         for name in rungs {
-            if let Some(gate) = gates.get(*name) {
+            if let Some(gate) = gates.get(name) {
                 let Gate {
                     allocations,
                     instructions,
@@ -87,7 +87,7 @@ impl Gates {
     }
 
     fn compare(&self, cost: &Cost) -> Vec<String> {
-        let name = cost.name;
+        let name = &cost.name;
         let Some(gate) = self.0.get(name) else {
             return vec![format!("{name}: no gate; bless it")];
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use meshwork::Random;
 use meshwork::layer::balance::{Balance, BalanceLayer};
 use meshwork::layer::limit::{LimitLayer, Limited, Limits};
+use meshwork::layer::retry::{Policy, Retry, RetryLayer};
 use meshwork::layer::timeout::{Timeout, TimeoutLayer};
 use meshwork::model::cluster::Balancing;
 use tower_layer::Layer;
@@ -27,10 +28,22 @@ pub(crate) fn outlier() -> Balance<NoOp> {
         .layer(vec![NoOp; scenario::ENDPOINTS])
 }
 
-/// All of them.
-pub(crate) fn timeout() -> Timeout<Limited<Balance<NoOp>>> {
+pub(crate) fn retry() -> Retry<NoOp> {
+    retrying().layer(NoOp)
+}
+
+pub(crate) fn timeout() -> Timeout<NoOp> {
+    TimeoutLayer::new(scenario::TIMEOUT).layer(NoOp)
+}
+
+/// All of them, in the order of the mesh.
+pub(crate) fn all() -> Timeout<Retry<Limited<Balance<NoOp>>>> {
     let limit = LimitLayer::new(Arc::new(Limits::new(&scenario::limits())));
-    TimeoutLayer::new(scenario::TIMEOUT).layer(limit.layer(outlier()))
+    TimeoutLayer::new(scenario::TIMEOUT).layer(retrying().layer(limit.layer(outlier())))
+}
+
+fn retrying() -> RetryLayer {
+    RetryLayer::new(Policy::new(&scenario::retry())).random(Random::seeded(scenario::SEED))
 }
 
 fn balancing() -> BalanceLayer {

@@ -18,6 +18,7 @@ mod callgrind;
 mod gates;
 mod layers;
 mod measure;
+mod mesh;
 mod rung;
 mod scenario;
 mod table;
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
 /// Does what is asked; the error is a line for the user.
 fn run(arguments: Arguments) -> Result<ExitCode, String> {
     let mut rungs = rung::all();
-    let names: Vec<_> = rungs.iter().map(|rung| rung.name).collect();
-    rungs.retain(|rung| arguments.wants(rung.name));
+    let names: Vec<_> = rungs.iter().map(|rung| rung.name.clone()).collect();
+    rungs.retain(|rung| arguments.wants(&rung.name));
     match &arguments.task {
         Task::Bless => Gates::bless(&costs(&rungs, &arguments)?, &names)?,
         Task::Gate => return gate(&rungs, &arguments),
@@ -64,7 +65,7 @@ fn costs(rungs: &[Rung], arguments: &Arguments) -> Result<Vec<Cost>, String> {
     let mut costs = measure::measure(rungs);
     if !arguments.no_instructions && callgrind::available() {
         for cost in &mut costs {
-            cost.instructions = Some(callgrind::instructions(cost.name)?);
+            cost.instructions = Some(callgrind::instructions(&cost.name)?);
         }
     }
     Ok(costs)

@@ -8,11 +8,10 @@ use crate::allocation::{self, Count};
 use crate::call::Caller;
 use crate::rung::Rung;
 
-/// What one call costs on one rung.
+/// What one call costs on the rung of this name.
 #[derive(Clone, Debug)]
 pub(crate) struct Cost {
-    pub(crate) name: &'static str,
-    pub(crate) family: &'static str,
+    pub(crate) name: String,
     /// Of the median call.
     pub(crate) count: Count,
     pub(crate) time: Duration,
@@ -46,8 +45,7 @@ pub(crate) fn measure(rungs: &[Rung]) -> Vec<Cost> {
         }
         let ratios = times[index].iter().zip(&times[floor]);
         costs.push(Cost {
-            name: rung.name,
-            family: rung.family(),
+            name: rung.name.clone(),
             count: counts[index],
             time: Duration::from_secs_f64(median(times[index].iter().copied())),
             ratio: median(ratios.map(|(one, floor)| one / floor)),

@@ -3,29 +3,35 @@
 use crate::bare::{self, Http1, Http2, NoOp};
 use crate::call::{Caller, Form, Tower, caller};
 use crate::layers;
+use crate::mesh;
+use crate::scenario::{ENDPOINTS, Step};
 use crate::transport::Direct;
 use crate::wire::{self, Speaks};
 
 /// One way to make the call.
 pub(crate) struct Rung {
     /// `family/what it is`; also the key of its gate.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Sets it up.
-    pub(crate) prepare: fn() -> Box<dyn Caller>,
+    pub(crate) prepare: Prepare,
 }
 
+pub(crate) type Prepare = Box<dyn Fn() -> Box<dyn Caller>>;
+
 impl Rung {
-    pub(crate) fn family(&self) -> &'static str {
-        self.name
-            .split_once('/')
-            .map_or(self.name, |(family, _)| family)
+    pub(crate) fn family(&self) -> &str {
+        family(&self.name)
     }
+}
+
+/// The family of the rung of this name.
+pub(crate) fn family(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(family, _)| family)
 }
 
 /// All rungs. The first of each family is its floor: what the others are compared with.
 pub(crate) fn all() -> Vec<Rung> {
-    let mut all = Vec::new();
-    all.extend(no_op());
+    let mut all = no_op();
     all.extend(layers());
     all.extend(http1());
     all.extend(http2());
@@ -33,25 +39,48 @@ pub(crate) fn all() -> Vec<Rung> {
     all
 }
 
-fn rung(name: &'static str, prepare: fn() -> Box<dyn Caller>) -> Rung {
-    Rung { name, prepare }
+fn rung(name: impl Into<String>, prepare: impl Fn() -> Box<dyn Caller> + 'static) -> Rung {
+    Rung {
+        name: name.into(),
+        prepare: Box::new(prepare),
+    }
 }
 
 /// Over an endpoint that answers at once: what the mesh itself costs.
-fn no_op() -> [Rung; 2] {
-    [
+fn no_op() -> Vec<Rung> {
+    let step = |name, step, endpoints| {
+        rung(name, move || {
+            caller(Form::Path, async || {
+                Tower(mesh::answering(step, endpoints).await)
+            })
+        })
+    };
+    vec![
         rung("no-op/endpoint", || {
             caller(Form::Path, async || Tower(NoOp))
         }),
         rung("no-op/connections", || {
             caller(Form::Path, async || Direct::answering())
         }),
+        step("no-op/mesh", Step::Mesh, 1),
+        step("no-op/+ route", Step::Route, 1),
+        step("no-op/+ limits", Step::Limit, 1),
+        step("no-op/+ balance 10", Step::Limit, ENDPOINTS),
+        step("no-op/+ balance 10,000", Step::Limit, 10_000),
+        step("no-op/+ outlier", Step::Outlier, ENDPOINTS),
+        step("no-op/+ timeout", Step::Timeout, ENDPOINTS),
+        step("no-op/+ retry", Step::Retry, ENDPOINTS),
+        rung("no-op/client", || {
+            caller(Form::Absolute, async || {
+                Tower(mesh::client(Step::Retry).await)
+            })
+        }),
     ]
 }
 
 /// The layers alone, one over the other, over the same endpoint.
-fn layers() -> [Rung; 6] {
-    [
+fn layers() -> Vec<Rung> {
+    vec![
         rung("layers/endpoint", || {
             caller(Form::Path, async || Tower(NoOp))
         }),
@@ -59,7 +88,7 @@ fn layers() -> [Rung; 6] {
             caller(Form::Path, async || Tower(layers::limit()))
         }),
         rung("layers/balance 10", || {
-            caller(Form::Path, async || Tower(layers::balance(10)))
+            caller(Form::Path, async || Tower(layers::balance(ENDPOINTS)))
         }),
         rung("layers/balance 10,000", || {
             caller(Form::Path, async || Tower(layers::balance(10_000)))
@@ -67,23 +96,33 @@ fn layers() -> [Rung; 6] {
         rung("layers/outlier", || {
             caller(Form::Path, async || Tower(layers::outlier()))
         }),
+        rung("layers/retry", || {
+            caller(Form::Path, async || Tower(layers::retry()))
+        }),
         rung("layers/timeout", || {
             caller(Form::Path, async || Tower(layers::timeout()))
+        }),
+        rung("layers/all", || {
+            caller(Form::Path, async || Tower(layers::all()))
         }),
     ]
 }
 
-fn http1() -> [Rung; 2] {
-    [
+/// In memory, over one connection; the mesh has one for each endpoint.
+fn http1() -> Vec<Rung> {
+    let mut rungs = vec![
         rung("http1/hyper", || caller(Form::Host, Http1::new)),
         rung("http1/connections", || {
             caller(Form::Absolute, async || Direct::in_memory(Speaks::Http1))
         }),
-    ]
+    ];
+    rungs.extend(meshed("http1", Speaks::Http1));
+    rungs
 }
 
-fn http2() -> [Rung; 3] {
-    [
+/// As `http1`.
+fn http2() -> Vec<Rung> {
+    let mut rungs = vec![
         rung("http2/hyper", || {
             caller(Form::Absolute, async || {
                 Http2::new(wire::memory(Speaks::Http2)).await
@@ -95,12 +134,32 @@ fn http2() -> [Rung; 3] {
         rung("http2/connections", || {
             caller(Form::Absolute, async || Direct::in_memory(Speaks::Http2))
         }),
-    ]
+    ];
+    rungs.extend(meshed("http2", Speaks::Http2));
+    rungs
+}
+
+fn meshed(family: &str, speaks: Speaks) -> impl Iterator<Item = Rung> {
+    let steps = [
+        ("mesh", Step::Mesh),
+        ("+ route", Step::Route),
+        ("+ limits", Step::Limit),
+        ("+ outlier", Step::Outlier),
+        ("+ timeout", Step::Timeout),
+        ("+ retry", Step::Retry),
+    ];
+    steps.into_iter().map(move |(name, step)| {
+        rung(format!("{family}/{name}"), move || {
+            caller(Form::Path, async || {
+                Tower(mesh::in_memory(step, speaks).await)
+            })
+        })
+    })
 }
 
 /// As `http2`, over the loopback interface.
-fn tcp() -> [Rung; 3] {
-    [
+fn tcp() -> Vec<Rung> {
+    vec![
         rung("tcp/hyper", || {
             caller(Form::Absolute, async || {
                 let address = wire::listen(Speaks::Http2).await;
@@ -116,6 +175,9 @@ fn tcp() -> [Rung; 3] {
             caller(Form::Absolute, async || {
                 Direct::tcp(wire::listen(Speaks::Http2).await)
             })
+        }),
+        rung("tcp/+ retry", || {
+            caller(Form::Path, async || Tower(mesh::tcp(Step::Retry).await))
         }),
     ]
 }

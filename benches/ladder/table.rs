@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 use crate::measure::Cost;
+use crate::rung::family;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PERFORMANCE.md");
 const BEGIN: &str = "<!-- ladder: written by --publish -->\n";
@@ -15,7 +16,7 @@ pub(crate) fn table(costs: &[Cost]) -> String {
     let mut floor: Option<&Cost> = None;
     for cost in costs {
         let base = match floor {
-            Some(floor) if floor.family == cost.family => floor,
+            Some(floor) if family(&floor.name) == family(&cost.name) => floor,
             _ => {
                 heading(&mut text);
                 cost
