@@ -42,7 +42,8 @@ async fn main() -> Result<(), BoxError> {
         let request = Request::get("/")
             .header("host", "example")
             .body(Body::empty())?;
-        let response = client.ready().await?.call(request).await?;
+        let client = ServiceExt::<Request<Body>>::ready(&mut client).await?;
+        let response = client.call(request).await?;
         println!("request {number}: {}", response.status());
         assert_eq!(response.status(), StatusCode::OK, "the retry saved it");
         response.into_body().collect().await?;

@@ -46,7 +46,6 @@ pub(crate) struct Shared {
 
 impl Mesh {
     /// Begins to build a mesh.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -89,7 +88,8 @@ impl Mesh {
     /// What has been counted up to now, by cluster and endpoint.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.core.live.load().stats()
+        let core = &self.shared.core;
+        core.live.load().stats(core.buffers.used())
     }
 
     /// Ends the mesh: refuses new calls, waits up to `deadline` for those under way (inbound ones

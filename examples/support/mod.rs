@@ -15,25 +15,16 @@ use tokio::net::TcpListener;
 /// The article's canary with three backends behind it: v1, v1, v2.
 pub async fn catalog() -> io::Result<TempDir> {
     let folder = TempDir::new()?;
-    let mut slices = String::new();
-    for (name, version) in [
-        ("catalog-1", "v1"),
-        ("catalog-2", "v1"),
-        ("catalog-3", "v2"),
-    ] {
-        let port = backend(version).await?.port();
-        slices.push_str(&pod_and_slice("catalog", name, version, port));
-    }
     let article = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/article/canary");
-    for entry in std::fs::read_dir(article)? {
-        let path = entry?.path();
-        let text = std::fs::read_to_string(&path)?;
-        // The article's own endpoints have fixed ports; these backends have whatever was free.
-        if let (Some(name), false) = (path.file_name(), text.contains("kind: EndpointSlice")) {
-            std::fs::write(folder.path().join(name), text)?;
-        }
+    let mut endpoints = std::fs::read_to_string(article.join("catalog.yaml"))?;
+    // The article's endpoints have fixed ports; these backends have whatever is free.
+    for (fixed, version) in [("18081", "v1"), ("18082", "v1"), ("18083", "v2")] {
+        let port = backend(version).await?.port().to_string();
+        endpoints = endpoints.replace(fixed, &port);
     }
-    std::fs::write(folder.path().join("endpoints.yaml"), slices)?;
+    std::fs::write(folder.path().join("catalog.yaml"), endpoints)?;
+    let routing = folder.path().join("routing.yaml");
+    std::fs::copy(article.join("routing.yaml"), routing)?;
     Ok(folder)
 }
 
@@ -49,27 +40,18 @@ pub async fn grpc_health() -> io::Result<TempDir> {
             .serve_with_incoming(incoming),
     );
     let folder = TempDir::new()?;
-    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: health, namespace: my-app}\n\
-         spec: {selector: {app: health}, ports: [{name: grpc, port: 80, targetPort: 8080}]}\n";
-    let slice = pod_and_slice("health", "health-1", "v1", port).replace("name: http", "name: grpc");
     std::fs::write(
         folder.path().join("health.yaml"),
-        format!("{service}{slice}"),
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: health, namespace: my-app}}\n\
+             spec: {{ports: [{{name: grpc, port: 80}}]}}\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  \
+             name: health-1\n  namespace: my-app\n  labels: {{kubernetes.io/service-name: health}}\n\
+             addressType: IPv4\nports: [{{name: grpc, port: {port}}}]\n\
+             endpoints: [{{addresses: [127.0.0.1]}}]\n"
+        ),
     )?;
     Ok(folder)
-}
-
-/// One endpoint of a service, and the pod whose labels it has.
-fn pod_and_slice(service: &str, pod: &str, version: &str, port: u16) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod}\n  namespace: my-app\n  \
-         labels: {{app: {service}, version: {version}}}\n\
-         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {pod}\n  \
-         namespace: my-app\n  labels: {{kubernetes.io/service-name: {service}}}\n\
-         addressType: IPv4\nports: [{{name: http, port: {port}}}]\n\
-         endpoints:\n- addresses: [127.0.0.1]\n  \
-         targetRef: {{kind: Pod, name: {pod}, namespace: my-app}}\n"
-    )
 }
 
 /// Answers every request with its name and the path.

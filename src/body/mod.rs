@@ -157,7 +157,7 @@ impl HttpBody for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Chunk(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Replay(reader) => reader.size_hint(),
-            Kind::Stream(stream) => stream.size.clone(),
+            Kind::Stream(stream) => stream.size,
         }
     }
 }

@@ -142,7 +142,9 @@ impl Builder {
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
-                let (resources, updates) = istio::start(path, self.workload, options).await?;
+                let (resources, updates) = istio::Istio::start(path, self.workload, options)
+                    .await
+                    .map_err(|faults| Error::config(faults.to_string()))?;
                 tasks::apply(&core, &resources, &told);
                 tasks.spawn(follow_yaml(core.clone(), updates, told));
             }

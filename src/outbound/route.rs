@@ -171,9 +171,10 @@ impl Chosen {
         forward: &Forward,
         request: &mut Request<Body>,
     ) -> Result<(), Error> {
-        let authority = forward
-            .authority_rewrite
-            .as_ref()
+        // The route has the last word, as with headers.
+        let rewritten = forward.authority_rewrite.as_ref();
+        let authority = rewritten
+            .or_else(|| self.destination()?.authority_rewrite.as_ref())
             .unwrap_or(&self.authority);
         let uri = std::mem::take(request.uri_mut());
         *request.uri_mut() = rewrite::uri(uri, forward.path_rewrite.as_ref(), authority)?;

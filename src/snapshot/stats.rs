@@ -13,6 +13,8 @@ use super::{Cluster, Snapshot};
 pub struct Stats {
     /// The configuration in force, counted from 1.
     pub generation: u64,
+    /// Bytes of request bodies that are kept now for retries.
+    pub buffered_bytes: usize,
     /// One for each cluster, by name.
     pub clusters: Vec<ClusterStats>,
 }
@@ -69,11 +71,12 @@ pub struct EndpointStats {
 
 impl Snapshot {
     /// What has been counted up to now.
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self, buffered_bytes: usize) -> Stats {
         let mut clusters: Vec<_> = self.clusters().map(|cluster| cluster.stats()).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Stats {
             generation: self.generation,
+            buffered_bytes,
             clusters,
         }
     }

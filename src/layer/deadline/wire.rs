@@ -102,8 +102,10 @@ impl Asked {
         asked
     }
 
-    /// The deadline of a call that begins at `start` on a route with this timeout.
-    pub(crate) fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
+    /// The deadline of a call that begins at `start` on a route with this timeout: the earlier of
+    /// the caller's patience and the route's timeout, which [`timeout`](Self::timeout) replaces.
+    #[must_use]
+    pub fn deadline(&self, start: Instant, route: Option<Duration>) -> Deadline {
         let route = Override::resolve(self.timeout, route)
             .map_or(Deadline::NONE, |after| Deadline::route(start, after));
         let caller = self
@@ -113,7 +115,8 @@ impl Asked {
     }
 
     /// The per-try timeout of a call on a route whose retry policy has this one.
-    pub(crate) fn per_try(&self, policy: Option<Duration>) -> Option<Duration> {
+    #[must_use]
+    pub fn per_try(&self, policy: Option<Duration>) -> Option<Duration> {
         Override::resolve(self.per_try, policy)
     }
 }
@@ -126,6 +129,13 @@ impl Deadline {
     /// never to zero, which would mean "no timeout" to Envoy and is malformed for gRPC.
     pub fn announce(&self, headers: &mut HeaderMap) {
         self.announce_at(Instant::now(), headers);
+    }
+
+    /// Tells what is left if the headers told it before: what a repeated request needs.
+    pub(crate) fn announce_anew(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(EXPECTED) || headers.contains_key(GRPC_TIMEOUT) {
+            self.announce(headers);
+        }
     }
 
     /// Tells what is left at `now`; one allocation for each header.

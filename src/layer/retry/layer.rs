@@ -65,6 +65,12 @@ impl RetryLayer {
         self
     }
 
+    /// How many bytes of request bodies this layer's services keep at the moment.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.shared.buffers.used()
+    }
+
     /// Where the jitter of the pauses comes from.
     #[must_use]
     pub fn random(mut self, random: Random) -> Self {

@@ -35,7 +35,7 @@
 //! ```
 
 mod backoff;
-mod budget;
+pub mod budget;
 mod future;
 mod layer;
 mod policy;

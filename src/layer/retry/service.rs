@@ -8,12 +8,12 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use super::run::{Call, Each, Failed, run};
+use super::run::{Call, Each, Failed, Try, run};
 use super::{Policy, Quota, ResponseFuture};
 use crate::body::Body;
 use crate::body::replay::Buffers;
 use crate::error::{BoxError, Error};
-use crate::layer::deadline::{Context, Deadline};
+use crate::layer::deadline::{Asked, Context, Deadline};
 use crate::layer::timeout::Within;
 use crate::random::Random;
 
@@ -21,8 +21,9 @@ use crate::random::Random;
 ///
 /// The first try goes to the instance that was made ready, later ones to clones of it, each made
 /// ready first. The call ends at its deadline if it has one: a [`Deadline`] among the request's
-/// extensions or the one of the inbound request being served ([`Context::current`]). The policy's
-/// per-try timeout bounds the time to the headers of each try.
+/// extensions, the one of the inbound request being served ([`Context::current`]), or what the
+/// headers ask for ([`Asked::patience`]). If the headers tell the callee what is left, each try tells
+/// it anew. The policy's per-try timeout bounds the time to the headers of each try.
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
     inner: S,
@@ -76,8 +77,11 @@ where
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let given: Deadline = request.extensions().get().copied().unwrap_or_default();
-        // Asked here and not in the future, which may be polled by another task.
-        let deadline = given.min(Context::current());
+        let asked = Asked::of(request.headers())
+            .patience
+            .map_or(Deadline::NONE, Deadline::after);
+        // Looked up here and not in the future, which may be polled by another task.
+        let deadline = given.min(Context::current()).min(asked);
         let (shared, request) = (self.shared.clone(), request.map(Body::new));
         ResponseFuture::new(async move {
             let call = call(&shared, ready, request, deadline);
@@ -111,32 +115,32 @@ where
         buffers: &shared.buffers,
     };
     let mut first = true;
-    let (result, _) = run(
-        call,
-        request,
-        &mut Each(|request, _| {
-            let begun = if std::mem::take(&mut first) {
-                Begun::Ready(service.call(request))
-            } else {
-                Begun::Waiting(service.clone(), request)
+    let mut tries = Each(|mut request: Request<Body>, tried: Try| {
+        tried.deadline.announce_anew(request.headers_mut());
+        let begun = if std::mem::take(&mut first) {
+            Begun::Ready(service.call(request))
+        } else {
+            Begun::Waiting(service.clone(), request)
+        };
+        async move {
+            let response = match begun {
+                Begun::Ready(response) => response,
+                Begun::Waiting(mut clone, request) => {
+                    poll_fn(|cx| clone.poll_ready(cx)).await.map_err(failed)?;
+                    clone.call(request)
+                }
             };
-            async move {
-                let response = match begun {
-                    Begun::Ready(response) => response,
-                    Begun::Waiting(mut clone, request) => {
-                        poll_fn(|cx| clone.poll_ready(cx)).await.map_err(failed)?;
-                        clone.call(request)
-                    }
-                };
-                response.await.map_err(failed)
-            }
-        }),
-    )
-    .await;
-    result
+            response.await.map_err(failed)
+        }
+    });
+    run(call, request, &mut tries).await.0
 }
 
 /// The first try was made on the readied instance at once, a later one waits for its clone.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is a part of a future that is boxed already"
+)]
 enum Begun<S, F> {
     Ready(F),
     Waiting(S, Request<Body>),

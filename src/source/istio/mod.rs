@@ -1,7 +1,7 @@
 //! Istio's and Kubernetes' YAML as a source of configuration.
 //!
 //! The way of a text is `yaml` (a tree in which every node knows its line) → `kinds` (plain
-//! structs that mirror the files) → `validate` (the rules of each object) → [`Object`]s. An
+//! structs that mirror the files) → `validate` (the rules of each object) → objects. An
 //! [`Object`](kinds::Object) is valid as far as it can be judged alone; what needs the whole set, such as a subset
 //! that does not exist, is found when the set is compiled into the model.
 //!
@@ -49,7 +49,7 @@ mod yaml;
 pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 pub use folder::read_dir;
-pub use live::{Istio, Update, Updates};
+pub use live::{Istio, Update, Updates, compile_dir};
 pub use read::{Read, read};
 pub use schema::schema;
 pub use yaml::Located;

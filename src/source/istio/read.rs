@@ -190,8 +190,8 @@ impl<'a> Reader<'a> {
         let (meta, mut findings) = metadata(&mut root, cluster_scoped);
         let object = ObjectRef {
             kind: entry.kind.into(),
-            namespace: Arc::clone(&meta.namespace),
-            name: Arc::clone(&meta.name),
+            namespace: cut(&meta.namespace),
+            name: cut(&meta.name),
         };
         let kind = match entry.treatment {
             Treatment::Read(reads) => {
@@ -382,6 +382,16 @@ impl<'a> Reader<'a> {
         }
         self.objects.push(Some(object));
         Some(self.objects.len() - 1)
+    }
+}
+
+/// A name as faults show it: one that is longer than any valid name is not repeated a thousand
+/// times.
+fn cut(name: &Arc<str>) -> Arc<str> {
+    const NAME: usize = 253;
+    match name.char_indices().nth(NAME) {
+        Some((end, _)) => name[..end].into(),
+        None => Arc::clone(name),
     }
 }
 

@@ -128,6 +128,7 @@ fn other_kinds_that_are_not_enforced_are_named_warnings() {
         ("gateway.networking.k8s.io/v1", "HTTPRoute"),
         ("gateway.networking.k8s.io/v1", "GRPCRoute"),
         ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"),
+        ("policy.linkerd.io/v1alpha1", "HTTPLocalRateLimitPolicy"),
         ("v1", "ConfigMap"),
     ] {
         let read = all(&bare(api_version, kind));

@@ -154,3 +154,54 @@ fn many_broken_documents_end() {
     assert!(read.faults.has_errors());
     assert!(read.faults.len() <= 1_000);
 }
+
+/// A VirtualService with this spec.
+fn service(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\n\
+         spec:\n{spec}"
+    )
+}
+
+#[test]
+fn what_is_written_very_often_does_not_take_for_ever() {
+    let start = Instant::now();
+    let hosts = (0..40_000)
+        .map(|n| format!("  - h{n}\n"))
+        .collect::<String>();
+    let headers = (0..40_000)
+        .map(|n| format!("        h{n}: {{}}\n"))
+        .collect::<String>();
+    let blocks = (0..20_000)
+        .map(|n| format!("    - uri: {{prefix: /{n}}}\n"))
+        .collect::<String>();
+    let route = "  - route: [{destination: {host: a}}]\n    match:\n";
+    for text in [
+        service(&format!(
+            "  hosts:\n{hosts}  http:\n{route}    - port: 80\n"
+        )),
+        service(&format!(
+            "  hosts: [a]\n  http:\n{route}    - withoutHeaders:\n{headers}"
+        )),
+        service(&format!("  hosts: [a]\n  http:\n{route}{blocks}")),
+        service(&format!(
+            "  hosts: [a]\n  http:\n{route}    - port: 80\n    retries: {{attempts: 1, \
+             retryOn: \"{}\"}}\n",
+            "x,".repeat(500_000)
+        )),
+    ] {
+        survive(&text);
+    }
+    let bound = Duration::from_secs(20);
+    assert!(start.elapsed() < bound, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_very_long_name_is_not_repeated() {
+    let name = "a".repeat(1_000_000);
+    let read = survive(
+        &service("  hosts: [b, b, b, b, b]\n").replace("name: a", &format!("name: {name}")),
+    );
+    assert!(read.faults.len() > 4);
+    assert!(read.faults.to_string().len() < 100_000);
+}

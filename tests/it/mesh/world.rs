@@ -230,6 +230,7 @@ pub(crate) fn weighted(weights: &[(&str, u32)]) -> Destinations {
     let destinations = weights.iter().map(|(cluster, weight)| Destination {
         cluster: (*cluster).into(),
         weight: *weight,
+        authority_rewrite: None,
         headers: HeaderChanges::default(),
     });
     Destinations::weighted(destinations.collect()).unwrap()

@@ -233,55 +233,47 @@ impl<'a> Course<'a> {
     }
 
     fn judge<B>(&mut self, result: Result<Response<B>, Failed>) -> Next<B> {
-        let (result, unsent) = match result {
+        let (result, mut unsent) = match result {
             Ok(response) => (Ok(response), None),
             Err(Failed { error, unsent }) => (Err(error), unsent),
         };
-        match self.resend(&result, unsent) {
-            Ok(with) => Next::Again {
-                with,
-                pause: Duration::ZERO,
-            },
-            Err(unsent) => match self.retry(&result, unsent) {
-                // The response that is not wanted is dropped before the pause, not after it.
-                Some((with, pause)) => Next::Again { with, pause },
-                None => Next::Answer(
-                    result.map_err(|error| error.after_attempts(self.summary.attempts)),
-                ),
-            },
+        let again = match self.resend(&result, &mut unsent) {
+            Some(with) => Some((with, Duration::ZERO)),
+            None => self.retry(&result, unsent),
+        };
+        match again {
+            // The response that is not wanted is dropped before the pause, not after it.
+            Some((with, pause)) => Next::Again { with, pause },
+            None => {
+                Next::Answer(result.map_err(|error| error.after_attempts(self.summary.attempts)))
+            }
         }
     }
 
-    /// The request again, if no peer has looked at it; else what was handed back.
+    /// The request again, if no peer has looked at it.
     fn resend<B>(
         &mut self,
         result: &Result<Response<B>, Error>,
-        unsent: Option<Request<Body>>,
-    ) -> Result<Request<Body>, Option<Request<Body>>> {
-        let Err(error) = result else {
-            return Err(unsent);
-        };
-        let lost_race = matches!(
-            error.kind(),
-            Kind::Body | Kind::Inner | Kind::Refused | Kind::Reset
-        );
-        match unsent {
-            Some(request) if lost_race && self.summary.resends < RESENDS => {
-                self.summary.resends += 1;
-                return Ok(request);
+        unsent: &mut Option<Request<Body>>,
+    ) -> Option<Request<Body>> {
+        let kind = result.as_ref().err()?.kind();
+        if unsent.is_some() {
+            let lost_race = matches!(kind, Kind::Body | Kind::Inner | Kind::Refused | Kind::Reset);
+            if !lost_race || self.summary.resends >= RESENDS {
+                return None;
             }
-            None if matches!(error.kind(), Kind::Refused) && !self.refused => {
-                self.refused = true;
-                let last = self.retries_left() == 0;
-                if let Some(request) = self.again(last) {
-                    self.summary.resends += 1;
-                    self.summary.attempts += 1;
-                    return Ok(request);
-                }
-            }
-            Some(_) | None => {}
+            self.summary.resends += 1;
+            return unsent.take();
         }
-        Err(unsent)
+        if !matches!(kind, Kind::Refused) || self.refused {
+            return None;
+        }
+        self.refused = true;
+        let last = self.retries_left() == 0;
+        let request = self.again(last)?;
+        self.summary.resends += 1;
+        self.summary.attempts += 1;
+        Some(request)
     }
 
     /// The request for a retry and the pause before it, if policy, body, time and quota allow one.

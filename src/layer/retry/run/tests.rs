@@ -132,9 +132,8 @@ impl HttpBody for Chunks {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.0.front() {
-            Some(None) => return Poll::Pending,
-            Some(Some(_)) | None => {}
+        if self.0.front() == Some(&None) {
+            return Poll::Pending;
         }
         let chunk = self.0.pop_front().flatten();
         Poll::Ready(chunk.map(|size| Ok(Frame::data(vec![7; size].into()))))
@@ -334,7 +333,8 @@ async fn each_try_has_its_own_time_unless_the_call_has_less() {
         std::future::pending::<Result<Response<Body>, Failed>>()
     };
     let deadline = Deadline::route(start, Duration::from_secs(5));
-    let call = run(world.call(deadline), Request::default(), &mut Each(attempt));
+    let mut attempt = Each(attempt);
+    let call = run(world.call(deadline), Request::default(), &mut attempt);
     // The third try is left to the timer of the whole call.
     assert!(
         tokio::time::timeout_at(deadline.at().unwrap(), call)
@@ -394,7 +394,8 @@ async fn g11_no_try_starts_without_a_useful_rest_of_the_deadline() {
             tokio::time::sleep(Duration::from_millis(20)).await;
             Ok::<_, Failed>(response(503))
         };
-        let call = run(world.call(deadline), Request::default(), &mut Each(attempt));
+        let mut attempt = Each(attempt);
+        let call = run(world.call(deadline), Request::default(), &mut attempt);
         let result = tokio::time::timeout_at(deadline.at().unwrap(), call).await;
         assert!(start.elapsed() <= Duration::from_millis(101));
         if let Ok((result, summary)) = result {
@@ -447,11 +448,9 @@ async fn g13_a_call_dropped_anywhere_gives_everything_back() {
                 Ok::<_, Failed>(response(503))
             }
         };
-        let call = run(
-            world.call(Deadline::NONE),
-            Request::new(chunks(&[Some(9), Some(9)])),
-            attempt,
-        );
+        let mut attempt = Each(attempt);
+        let body = chunks(&[Some(9), Some(9)]);
+        let call = run(world.call(Deadline::NONE), Request::new(body), &mut attempt);
         let drop_after = Duration::from_millis(random.below(500).into());
         let _ = tokio::time::timeout(drop_after, call).await;
         assert_eq!(

@@ -57,6 +57,8 @@ const SECURITY: &str = "security.istio.io";
 const TELEMETRY: &str = "telemetry.istio.io";
 const EXTENSIONS: &str = "extensions.istio.io";
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// The only kind of local rate limits that exists is Linkerd's.
+const LINKERD: &str = "policy.linkerd.io";
 const APPS: &str = "apps";
 const DISCOVERY: &str = "discovery.k8s.io";
 
@@ -130,7 +132,7 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
         entry("HTTPRoute", GATEWAY_API, TWO, Idle),
         entry("GRPCRoute", GATEWAY_API, &["v1", "v1alpha2"], Idle),
         entry("ReferenceGrant", GATEWAY_API, TWO, Idle),
-        entry("HTTPLocalRateLimitPolicy", GATEWAY_API, ALPHA, Idle),
+        entry("HTTPLocalRateLimitPolicy", LINKERD, ALPHA, Idle),
         entry("ConfigMap", "", V1, Idle),
         entry("EnvoyFilter", NETWORKING, &["v1alpha3"], Never),
         entry("WasmPlugin", EXTENSIONS, ALPHA, Never),

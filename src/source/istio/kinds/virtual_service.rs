@@ -71,7 +71,7 @@ pub struct HttpRoute {
 }
 
 /// Conditions that must all hold.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HttpMatch {
     /// Name that is added to the name of the route.
@@ -105,7 +105,7 @@ pub struct HttpMatch {
 }
 
 /// How a text is compared: at most one of the three, none means "is present".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct StringMatch {
     /// Equal, case sensitive.

@@ -152,7 +152,8 @@ impl<'a> Checker<'a> {
     }
 
     fn find(&mut self, severity: Severity, code: Code, text: String, hint: Option<String>) {
-        if self.lost_a_value() {
+        let same = self.findings.iter().filter(|(other, _)| *other == severity);
+        if same.count() >= FINDINGS || self.lost_a_value() {
             return;
         }
         let (line, column) = self.path.locate(self.root);
@@ -179,6 +180,9 @@ impl<'a> Checker<'a> {
         has_pruned(node, PRUNED_DEPTH)
     }
 }
+
+/// Errors, and warnings, of one object.
+const FINDINGS: usize = 500;
 
 /// How far under a block a lost value excuses what is said about the block: its fields, and the
 /// items of its lists.

@@ -34,6 +34,9 @@ const RETRY_ON: &[&str] = &[
     "unavailable",
 ];
 
+/// Conditions of one `retryOn`: all names and all statuses.
+const RETRY_TOKENS: usize = RETRY_ON.len() + 400;
+
 const GRPC_STATUSES: &[&str] = &[
     "OK",
     "CANCELLED",
@@ -111,6 +114,10 @@ fn retries(check: &mut Checker<'_>, retries: &Retries) {
     duration(check, "perTryTimeout", *per_try_timeout);
     duration(check, "backoff", *backoff);
     check.some("retryOn", retry_on.as_ref(), |check, tokens| {
+        if tokens.split(',').count() > RETRY_TOKENS {
+            check.error(format!("more than {RETRY_TOKENS} conditions"));
+            return;
+        }
         for token in tokens.split(',').filter(|_| !tokens.is_empty()) {
             retry_token(check, token);
         }

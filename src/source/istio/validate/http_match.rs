@@ -9,6 +9,9 @@ use crate::source::istio::yaml::Located;
 /// The prefix of Istio's pseudo-headers for claims of a token.
 const CLAIMS: &str = "@request.auth.claims";
 
+/// Headers of one `withoutHeaders`; each is looked up among all.
+const HEADERS: usize = 1_000;
+
 pub(super) fn block(check: &mut Checker<'_>, block: &HttpMatch) {
     for (field, matcher) in [
         ("uri", &block.uri),
@@ -26,6 +29,10 @@ pub(super) fn block(check: &mut Checker<'_>, block: &HttpMatch) {
             check.within_key(name, |check| header(check, name, matcher));
         }
     });
+    if block.without_headers.len() > HEADERS {
+        check.error_at("withoutHeaders", format!("more than {HEADERS} headers"));
+        return;
+    }
     check.within("withoutHeaders", |check| {
         for (name, matcher) in &block.without_headers {
             check.within_key(name, |check| {

@@ -4,17 +4,17 @@
 //! repeat an earlier one word for word. Whether one prefix covers another regular expression is
 //! not worth a wrong answer.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::Checker;
 use crate::source::istio::fault::Code;
 use crate::source::istio::kinds::{HttpMatch, HttpRoute, StringMatch};
 use crate::source::istio::yaml::Located;
 
-/// Match blocks compared with each other; more are left alone, because the time is quadratic.
-const BLOCKS: usize = 2_000;
-
 pub(super) fn http(check: &mut Checker<'_>, routes: &[Located<HttpRoute>]) {
     let mut everything: Option<usize> = None;
-    let mut earlier: Vec<(usize, HttpMatch)> = Vec::new();
+    let mut earlier: HashMap<HttpMatch, usize> = HashMap::new();
     check.within("http", |check| {
         for (index, route) in routes.iter().enumerate() {
             check.within(index, |check| match everything {
@@ -36,15 +36,15 @@ fn repetitions(
     check: &mut Checker<'_>,
     index: usize,
     route: &HttpRoute,
-    earlier: &mut Vec<(usize, HttpMatch)>,
+    earlier: &mut HashMap<HttpMatch, usize>,
 ) {
     let mut repeated = Vec::new();
     for (number, block) in route.matches.iter().enumerate() {
-        let condition = condition(block);
-        match earlier.iter().find(|(_, other)| *other == condition) {
-            Some((first, _)) => repeated.push((number, *first)),
-            None if earlier.len() < BLOCKS => earlier.push((index, condition)),
-            None => {}
+        match earlier.entry(condition(block)) {
+            Entry::Occupied(first) => repeated.push((number, *first.get())),
+            Entry::Vacant(free) => {
+                free.insert(index);
+            }
         }
     }
     if !repeated.is_empty() && repeated.len() == route.matches.len() {

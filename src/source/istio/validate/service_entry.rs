@@ -139,6 +139,7 @@ fn endpoints(check: &mut Checker<'_>, entry: &ServiceEntry) {
         | Resolution::None
         | Resolution::Static => {}
     }
+    let names: BTreeSet<&str> = entry.ports.iter().map(|port| port.name.as_str()).collect();
     check.each("endpoints", &entry.endpoints, |check, endpoint| {
         workload_entry(check, endpoint);
         let address = Address::of(&endpoint.address);
@@ -149,9 +150,12 @@ fn endpoints(check: &mut Checker<'_>, entry: &ServiceEntry) {
         if matches!(address, Address::Unix) && entry.ports.len() > 1 {
             check.error_at("address", "a unix socket serves a single port");
         }
-        let known = |name: &String| entry.ports.iter().any(|port| *port.name == **name);
         check.within("ports", |check| {
-            for name in endpoint.ports.keys().filter(|name| !known(name)) {
+            for name in endpoint
+                .ports
+                .keys()
+                .filter(|name| !names.contains(name.as_str()))
+            {
                 check.within_key(name, |check| {
                     check.error(format!("the service has no port named {}", quoted(name)));
                 });

@@ -30,6 +30,9 @@ pub(super) fn rules(check: &mut Checker<'_>, service: &VirtualService) {
     reachable::http(check, &service.http);
 }
 
+/// Hosts of one object; they are compared with each other.
+const HOSTS: usize = 1_000;
+
 fn bound_to_mesh(gateways: &[Located<String>]) -> bool {
     gateways.is_empty() || gateways.iter().any(|gateway| &**gateway == "mesh")
 }
@@ -47,6 +50,10 @@ fn hosts(check: &mut Checker<'_>, service: &VirtualService) {
     if !mesh {
         let text = "the object has no effect in this client: its gateways do not include mesh";
         check.within("gateways", |check| check.warn(Code::NoEffect, text));
+    }
+    if service.hosts.len() > HOSTS {
+        check.error_at("hosts", format!("more than {HOSTS} hosts"));
+        return;
     }
     let mut earlier: Vec<&str> = Vec::new();
     check.within("hosts", |check| {
@@ -238,7 +245,7 @@ fn tls_match(check: &mut Checker<'_>, block: &TlsMatch, hosts: &[Located<String>
         };
         if inner.contains('*') || host_fault(sni).is_some() {
             check.error(format!("{} is no SNI host", quoted(sni)));
-        } else if !hosts.iter().any(|host| under(&host)) {
+        } else if hosts.len() <= HOSTS && !hosts.iter().any(|host| under(&host)) {
             let text = format!(
                 "SNI host {} is not among the hosts of the object",
                 quoted(sni)

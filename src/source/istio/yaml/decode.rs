@@ -8,15 +8,12 @@
 //! or number, integers also as texts, null as absence. Kubernetes' kinds are read in part, so their
 //! unknown fields are not ours to judge.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess,
-    Visitor,
-};
+use serde::de::{DeserializeOwned, Deserializer, Error, IntoDeserializer, Visitor};
 
+use super::access::{Fields, Items, Known, Place};
 use super::located::LOCATED;
 use super::node::{Entry, Node, Path, Resolved, Scalar, Segment, Value, integer, lower_camel};
 use crate::source::istio::fault::{Code, did_you_mean, quoted};
@@ -91,8 +88,8 @@ pub(crate) fn decode<T: DeserializeOwned>(root: &mut Node, dialect: Dialect) -> 
 }
 
 /// What one pass over a document keeps.
-struct Context {
-    dialect: Dialect,
+pub(super) struct Context {
+    pub(super) dialect: Dialect,
     path: RefCell<Vec<Segment>>,
     unknown: RefCell<Vec<FieldFault>>,
 }
@@ -103,14 +100,14 @@ impl Context {
     }
 
     /// Does something one step further down.
-    fn within<R>(&self, segment: Segment, step: impl FnOnce() -> R) -> R {
+    pub(super) fn within<R>(&self, segment: Segment, step: impl FnOnce() -> R) -> R {
         self.path.borrow_mut().push(segment);
         let result = step();
         self.path.borrow_mut().pop();
         result
     }
 
-    fn unknown_field(&self, entry: &Entry, fields: &[&str]) {
+    pub(super) fn unknown_field(&self, entry: &Entry, fields: &[&str]) {
         if self.dialect == Dialect::Kubernetes || self.unknown.borrow().len() >= UNKNOWN_FIELDS {
             return;
         }
@@ -131,7 +128,7 @@ impl Context {
         });
     }
 
-    fn repeated_field(&self, entry: &Entry, field: &'static str) {
+    pub(super) fn repeated_field(&self, entry: &Entry, field: &'static str) {
         let text = format!("{} is written twice, as {field} too", quoted(&entry.key));
         let path = self.within(field.into(), || self.path());
         self.unknown.borrow_mut().push(FieldFault {
@@ -147,7 +144,7 @@ impl Context {
 
 /// The first fault of a pass. Serde makes it without a place; the innermost node adds its own.
 #[derive(Debug)]
-struct DecodeError(Box<FieldFault>);
+pub(super) struct DecodeError(Box<FieldFault>);
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,14 +169,14 @@ impl Error for DecodeError {
 
 /// A node that serde asks.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    node: &'a Node,
-    context: &'a Context,
+pub(super) struct At<'a> {
+    pub(super) node: &'a Node,
+    pub(super) context: &'a Context,
 }
 
 impl<'a> At<'a> {
     /// Adds this place to a fault that has none yet.
-    fn place<T>(&self, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
+    pub(super) fn place<T>(&self, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
         result.map_err(|mut error| {
             if error.0.line == 0 {
                 error.0.path = self.context.path();
@@ -437,13 +434,7 @@ impl<'de> Deserializer<'de> for At<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let entries = self.mapping()?;
-        let result = visitor.visit_map(Fields {
-            entries: entries.iter(),
-            known: Known::Any,
-            given: Vec::new(),
-            next: None,
-            context: self.context,
-        });
+        let result = visitor.visit_map(Fields::new(entries, Known::Any, self.context));
         self.place(result)
     }
 
@@ -458,13 +449,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             return self.place(result);
         }
         let entries = self.mapping()?;
-        let result = visitor.visit_map(Fields {
-            entries: entries.iter(),
-            known: Known::Fields(fields),
-            given: Vec::new(),
-            next: None,
-            context: self.context,
-        });
+        let result = visitor.visit_map(Fields::new(entries, Known::Fields(fields), self.context));
         self.place(result)
     }
 
@@ -517,154 +502,6 @@ impl<'a> At<'a> {
             Value::Pruned => Ok(&[]),
             Value::Scalar(_) if self.node.is_null() => Ok(&[]),
             Value::Scalar(_) | Value::Sequence(_) => self.mismatch(&"a mapping", None),
-        }
-    }
-}
-
-/// The items of a list.
-struct Items<'a, I> {
-    items: I,
-    context: &'a Context,
-}
-
-impl<'de, 'a, I: Iterator<Item = (usize, &'a Node)>> SeqAccess<'de> for Items<'a, I> {
-    type Error = DecodeError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, DecodeError> {
-        let mut kept = self
-            .items
-            .by_ref()
-            .filter(|(_, node)| !matches!(node.value, Value::Pruned));
-        let Some((index, node)) = kept.next() else {
-            return Ok(None);
-        };
-        let context = self.context;
-        let at = At { node, context };
-        context
-            .within(Segment::Index(index), || at.place(seed.deserialize(at)))
-            .map(Some)
-    }
-}
-
-/// Which keys a mapping may have.
-#[derive(Clone, Copy)]
-enum Known {
-    /// The user's own.
-    Any,
-    /// These fields.
-    Fields(&'static [&'static str]),
-}
-
-/// The entries of a mapping.
-struct Fields<'a> {
-    entries: std::slice::Iter<'a, Entry>,
-    known: Known,
-    /// Fields that were given already, in either spelling.
-    given: Vec<&'static str>,
-    next: Option<(Segment, &'a Node)>,
-    context: &'a Context,
-}
-
-impl<'a> Fields<'a> {
-    /// The next entry that is to be decoded, with its name.
-    fn advance(&mut self) -> Option<(Segment, &'a Node)> {
-        for entry in self.entries.by_ref() {
-            if matches!(entry.value.value, Value::Pruned) {
-                continue;
-            }
-            let fields = match self.known {
-                Known::Any => return Some((Segment::Key(entry.key.clone()), &entry.value)),
-                Known::Fields(fields) => fields,
-            };
-            let Some(field) = known_field(&entry.key, fields, self.context.dialect) else {
-                self.context.unknown_field(entry, fields);
-                continue;
-            };
-            if self.given.contains(&field) {
-                self.context.repeated_field(entry, field);
-                continue;
-            }
-            self.given.push(field);
-            if !entry.value.is_null() {
-                return Some((Segment::Field(Cow::Borrowed(field)), &entry.value));
-            }
-        }
-        None
-    }
-}
-
-/// The field that a key names, in the spellings that the dialect allows.
-fn known_field(
-    key: &str,
-    fields: &'static [&'static str],
-    dialect: Dialect,
-) -> Option<&'static str> {
-    let key = match dialect {
-        Dialect::Kubernetes => Cow::Borrowed(key),
-        Dialect::Proto => lower_camel(key),
-    };
-    fields.iter().copied().find(|field| *field == key)
-}
-
-impl<'de> MapAccess<'de> for Fields<'_> {
-    type Error = DecodeError;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, DecodeError> {
-        let Some((segment, node)) = self.advance() else {
-            return Ok(None);
-        };
-        let name: &str = match &segment {
-            Segment::Field(field) => field,
-            Segment::Index(_) => return Err(DecodeError::custom("a mapping has no index")),
-            Segment::Key(key) => key,
-        };
-        let name: serde::de::value::StrDeserializer<'_, DecodeError> = name.into_deserializer();
-        let key = seed.deserialize(name)?;
-        self.next = Some((segment, node));
-        Ok(Some(key))
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, DecodeError> {
-        let Some((segment, node)) = self.next.take() else {
-            return Err(DecodeError::custom("a value was asked for before its key"));
-        };
-        let context = self.context;
-        let at = At { node, context };
-        context.within(segment, || at.place(seed.deserialize(at)))
-    }
-}
-
-/// Answers a request for a [`Located`](super::Located): line, column, value.
-struct Place<'a> {
-    at: At<'a>,
-    asked: u8,
-}
-
-impl<'de> SeqAccess<'de> for Place<'_> {
-    type Error = DecodeError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, DecodeError> {
-        self.asked += 1;
-        let number = |number: u32| -> serde::de::value::U32Deserializer<DecodeError> {
-            number.into_deserializer()
-        };
-        match self.asked {
-            1 => seed.deserialize(number(self.at.node.line)).map(Some),
-            2 => seed.deserialize(number(self.at.node.column)).map(Some),
-            3 => self.at.place(seed.deserialize(self.at)).map(Some),
-            _ => Ok(None),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! budget; `decode` is a serde deserializer over such a tree. Serde's derives keep the kinds plain
 //! and give the schema; the tree keeps what serde throws away, which is where everything was.
 
+mod access;
 mod decode;
 mod located;
 mod node;

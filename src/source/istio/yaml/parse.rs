@@ -187,7 +187,7 @@ impl<'a> Reading<'a> {
                     column,
                     value: Value::Scalar(scalar),
                 };
-                self.finish(node, anchor);
+                self.finish(node, anchor)?;
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.open((line, column))?;
@@ -211,7 +211,7 @@ impl<'a> Reading<'a> {
                     merges: Vec::new(),
                 });
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(anchor) => self.alias(anchor, (line, column))?,
             // The rest carries no data: stream marks, and events that the options turn off. The
             // enum belongs to the parser, so a catch-all is the only way to write this.
@@ -271,28 +271,25 @@ impl<'a> Reading<'a> {
                 plain: true,
             });
             let (line, column) = place;
-            self.finish(
-                Node {
-                    line,
-                    column,
-                    value,
-                },
-                0,
-            );
-            return Ok(());
+            let node = Node {
+                line,
+                column,
+                value,
+            };
+            return self.finish(node, 0);
         };
         self.check_depth(place, size.depth)?;
         self.spend(place, size.nodes, size.bytes)?;
         if let Some((node, _)) = self.anchors.get(&anchor) {
             let node = node.clone();
-            self.finish(node, 0);
+            return self.finish(node, 0);
         }
         Ok(())
     }
 
-    fn close(&mut self) {
+    fn close(&mut self) -> Result<(), Exhausted> {
         let Some(frame) = self.stack.pop() else {
-            return;
+            return Ok(());
         };
         let (node, anchor) = match frame {
             Frame::Sequence {
@@ -331,7 +328,7 @@ impl<'a> Reading<'a> {
                 )
             }
         };
-        self.finish(node, anchor);
+        self.finish(node, anchor)
     }
 
     /// Adds the entries of `<<` that the mapping does not have itself; earlier ones win.
@@ -368,9 +365,11 @@ impl<'a> Reading<'a> {
     }
 
     /// Puts a complete node where it belongs.
-    fn finish(&mut self, mut node: Node, anchor: usize) {
+    fn finish(&mut self, mut node: Node, anchor: usize) -> Result<(), Exhausted> {
         if anchor != 0 {
+            // The copy that aliases are made from counts too: anchors can stand in each other.
             let size = measure(&node);
+            self.spend((node.line, node.column), size.nodes, size.bytes)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         let depth = self.stack.len();
@@ -385,7 +384,7 @@ impl<'a> Reading<'a> {
                 ..
             }) => {
                 let Some((key, line, column)) = key.take() else {
-                    return;
+                    return Ok(());
                 };
                 if node.is_null() {
                     // The parser places a missing value at whatever follows it.
@@ -403,6 +402,7 @@ impl<'a> Reading<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Takes a node as the next key of the innermost mapping.
@@ -614,6 +614,14 @@ mod tests {
     fn a_long_text_expanded_often_is_refused() {
         let mut text = format!("a: &a {}\nb:\n", "x".repeat(100_000));
         text.push_str(&"- *a\n".repeat(1_000));
+        assert_eq!(only_fault(&text).code(), Code::Budget);
+    }
+
+    #[test]
+    fn anchors_inside_of_each_other_are_refused() {
+        let items = vec!["x"; 20_000].join(", ");
+        let anchors: String = (0..50).map(|n| format!("&a{n} [")).collect();
+        let text = format!("a: {anchors}{items}{}", "]".repeat(50));
         assert_eq!(only_fault(&text).code(), Code::Budget);
     }
 

@@ -183,6 +183,13 @@ rule_tests! {
         => "trafficPolicy.tunnel.targetHost: a host must not be empty";
     a_tunnel_has_a_port: refuses_unsupported(policy, "{tunnel: {targetHost: a}}")
         => "trafficPolicy.tunnel.targetPort: port 0 does not exist: expected 1 to 65535";
+    a_tunnel_excludes_the_proxy_protocol: refuses_unsupported(policy,
+        "{tunnel: {targetHost: a, targetPort: 80}, proxyProtocol: {}}")
+        => "trafficPolicy: tunnel and proxyProtocol must not be set together";
+    zones_exclude_localities: refuses_unsupported(balancer,
+        "{localityLbSetting: {}, zoneAwareLbSetting: {}}")
+        => "trafficPolicy.loadBalancer: localityLbSetting and zoneAwareLbSetting exclude each \
+            other";
     a_budget_is_a_percentage: refuses(policy, "{retryBudget: {percent: 101}}")
         => "trafficPolicy.retryBudget.percent: percent 101 is outside of 0 to 100";
     a_selector_stays_at_home: refuses(beside,

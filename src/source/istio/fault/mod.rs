@@ -8,108 +8,20 @@
 //! The list is bounded, because its length is up to the text that is being refused. It is ordered
 //! by place, so that two runs print the same, and holds equal faults once.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod code;
+mod snippet;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+pub use code::{Code, Severity};
+pub use snippet::{Snippet, Sources};
+
 /// How many faults a [`Faults`] keeps; the rest is counted.
 const FAULTS: usize = 1_000;
-/// How many characters of a source line a snippet shows.
-const SNIPPET_WIDTH: usize = 120;
 /// How many characters of anything quoted from the input a message holds.
 const QUOTE_WIDTH: usize = 200;
-
-/// Whether a configuration with this fault can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// It cannot; nothing of the new configuration takes effect.
-    Error,
-    /// It can, but something in it does not do what one may believe.
-    Warning,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-        })
-    }
-}
-
-/// Declares the codes once: variant, number, Istio's code for the same thing, meaning.
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $istio:expr, $meaning:literal;)*) => {
-        /// The kind of a fault, with a number that does not change between versions.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Code {
-            $(#[doc = $meaning] $name,)*
-        }
-
-        impl Code {
-            /// Every code, in the order of the numbers.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// The number, such as `M021`.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code,)* }
-            }
-
-            /// The code under which `istioctl analyze` reports the same thing, if it does.
-            #[must_use]
-            pub fn istio(self) -> Option<&'static str> {
-                match self { $(Self::$name => $istio,)* }
-            }
-
-            /// One line on what it means.
-            #[must_use]
-            pub fn meaning(self) -> &'static str {
-                match self { $(Self::$name => $meaning,)* }
-            }
-        }
-    };
-}
-
-codes! {
-    Unreadable = "M001", None, "The file cannot be read, is not UTF-8, or is too large.";
-    Syntax = "M002", None, "The text is not YAML.";
-    DuplicateKey = "M003", None, "The same key stands twice in one mapping.";
-    MissingSeparator = "M004", None, "Two objects follow each other without a line of three hyphens.";
-    Budget = "M005", None, "The document is too deep, too large, or expands its anchors too often.";
-    NotAnObject = "M010", None, "The document is not an object with apiVersion and kind.";
-    UnknownKind = "M011", None, "The API group has no such kind.";
-    Version = "M012", None, "The kind does not exist in this apiVersion.";
-    NotEnforced = "M013", None, "The kind is known, but what it says is not enforced.";
-    NotRead = "M014", None, "The kind does not concern a mesh and is not read.";
-    DuplicateObject = "M015", None, "Kind, namespace and name stand twice in one set of files.";
-    Metadata = "M016", Some("IST0106"), "Name, namespace or another part of the metadata is not valid.";
-    UnknownField = "M020", Some("IST0106"), "The kind has no such field.";
-    Value = "M021", Some("IST0106"), "The value has the wrong type, form or range.";
-    NotSupported = "M022", None, "The field is known, but not yet supported.";
-    NoEffect = "M023", None, "The field has no effect in this client.";
-    Deprecated = "M024", Some("IST0002"), "The field is deprecated.";
-    Rule = "M030", Some("IST0106"), "The object breaks a rule of its kind.";
-    Unreachable = "M031", Some("IST0130"), "No request can reach the route.";
-    Ineffective = "M032", Some("IST0131"), "The match block repeats an earlier one.";
-    NotFound = "M040", Some("IST0101"), "A host, subset or port that is referred to does not exist.";
-    HostClaimed = "M041", Some("IST0109"), "Several VirtualServices claim the same host; one wins.";
-    PortRequired = "M042", Some("IST0112"), "The service has several ports, so the destination must name one.";
-    SubsetEmpty = "M043", Some("IST0173"), "The labels of the subset select no endpoint.";
-    HostUnknown = "M044", Some("IST0174"), "The host of the DestinationRule is in no registry.";
-    Conflict = "M045", None, "Two objects say different things about the same; one wins.";
-    PortName = "M046", Some("IST0118"), "The name of the port does not say its protocol.";
-    NoEndpoints = "M047", None, "Nothing is known of who serves the host.";
-    Suspicious = "M050", None, "Valid, but probably not what was meant.";
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Which object a fault is about, in the form `virtualservice my-app/catalog`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -317,73 +229,6 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Up to three source lines with a caret under the place of a fault.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Snippet {
-    first: u32,
-    lines: Vec<String>,
-    line: u32,
-    column: u32,
-}
-
-impl Snippet {
-    /// The lines with their numbers.
-    pub fn lines(&self) -> impl Iterator<Item = (u32, &str)> {
-        (self.first..).zip(self.lines.iter().map(String::as_str))
-    }
-
-    /// Cuts the lines around a place out of a text; `None` when the text has no such line.
-    fn cut(text: &str, line: u32, column: u32) -> Option<Self> {
-        let first = line.checked_sub(1)?.max(1);
-        // A long line is shown from a little before the caret.
-        let skip = (column as usize).saturating_sub(SNIPPET_WIDTH * 3 / 4);
-        let lines: Vec<String> = text
-            .lines()
-            .skip(first as usize - 1)
-            .take((line - first) as usize + 2)
-            .map(|line| {
-                let cut: String = line.chars().skip(skip).take(SNIPPET_WIDTH).collect();
-                cut.chars().map(visible).collect()
-            })
-            .collect();
-        if lines.len() <= (line - first) as usize {
-            return None;
-        }
-        Some(Self {
-            first,
-            lines,
-            line,
-            column: column.saturating_sub(u32::try_from(skip).unwrap_or(0)),
-        })
-    }
-}
-
-impl fmt::Display for Snippet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = u64::from(self.first) + self.lines.len() as u64;
-        let width = last.to_string().len();
-        let mut separator = "";
-        for (number, line) in self.lines() {
-            write!(f, "{separator}  {number:width$} | {}", line.trim_end())?;
-            separator = "\n";
-            if number == self.line && self.column > 0 {
-                let before = self.column as usize - 1;
-                write!(f, "\n  {:width$} | {:before$}^", "", "")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One column per character, so that the caret stays under its place.
-fn visible(c: char) -> char {
-    match c {
-        '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
-}
-
 /// Text of the input in a message: control characters are escaped, because a terminal would obey
 /// them, and very long text is cut.
 struct Printable<'a>(&'a str);
@@ -484,6 +329,11 @@ impl Faults {
         self.list.iter()
     }
 
+    /// Whether a fault is listed.
+    pub(crate) fn contains(&self, fault: &Fault) -> bool {
+        self.list.contains(fault)
+    }
+
     /// How many faults are listed.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -543,30 +393,6 @@ impl fmt::Display for Faults {
     }
 }
 
-/// The texts that were read, by file name: later stages show their lines too.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Sources {
-    texts: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-impl Sources {
-    pub(crate) fn insert(&mut self, file: Arc<str>, text: &str) {
-        self.texts.insert(file, text.into());
-    }
-
-    /// Up to three lines around a place; `None` when the file or the line is unknown.
-    #[must_use]
-    pub fn snippet(&self, file: &str, line: u32, column: u32) -> Option<Snippet> {
-        Snippet::cut(self.texts.get(file)?, line, column)
-    }
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.texts.keys()).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -602,32 +428,6 @@ mod tests {
              \x20 3 | three: 3\n\
              \x20 hint: did you mean \"5xx\"?"
         );
-    }
-
-    #[test]
-    fn snippets_at_the_ends_of_a_text_are_shorter() {
-        let snippet = |line| Snippet::cut("a\nb\nc", line, 1).map(|s| s.to_string());
-        assert_eq!(
-            snippet(1).as_deref(),
-            Some("  1 | a\n    | ^\n  2 | b"),
-            "first"
-        );
-        assert_eq!(
-            snippet(3).as_deref(),
-            Some("  2 | b\n  3 | c\n    | ^"),
-            "last"
-        );
-        assert_eq!(snippet(0), None);
-        assert_eq!(snippet(4), None);
-    }
-
-    #[test]
-    fn a_long_line_is_cut_around_the_caret() {
-        let text = format!("{}X{}", "a".repeat(500), "b".repeat(500));
-        let shown = Snippet::cut(&text, 1, 501).expect("line 1").to_string();
-        let (line, caret) = shown.split_once('\n').expect("two lines");
-        assert_eq!(line.find('X'), caret.find('^'));
-        assert!(line.chars().count() < 140);
     }
 
     #[test]
@@ -673,12 +473,5 @@ mod tests {
         assert_eq!(did_you_mean("retryon", allowed), Some("retryOn"));
         assert_eq!(did_you_mean("atempts", allowed), Some("attempts"));
         assert_eq!(did_you_mean("zebra", allowed), None);
-    }
-
-    #[test]
-    fn codes_are_unique_and_ascending() {
-        let numbers: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        assert!(numbers.is_sorted_by(|left, right| left < right));
-        assert!(Code::ALL.iter().all(|code| code.meaning().ends_with('.')));
     }
 }
