@@ -1,5 +1,7 @@
 //! Requests through the front door, over memory.
 
 mod mirroring;
+mod edits;
 mod routing;
+mod tasks;
 pub(crate) mod world;
