@@ -9,6 +9,9 @@ use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
 use crate::error::Error;
+use crate::event::Announcer;
+#[cfg(feature = "yaml")]
+use crate::event::Event;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
@@ -124,6 +127,7 @@ impl Builder {
                 active_faults: ActiveFaults::default(),
                 answer: self.answer,
                 connector: self.connector,
+                events: Announcer::default(),
                 random: self.random,
             },
             passthrough: Passthrough::new(self.unknown),
@@ -174,6 +178,9 @@ async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates) {
                 tasks::apply(&core, &resources);
             }
             istio::Update::Rejected(faults) => {
+                core.environment.events.tell(|| Event::ConfigRejected {
+                    text: faults.to_string().into(),
+                });
                 tracing::error!(
                     "configuration rejected, the last good one stays in force\n{faults}"
                 );

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::error::{Error, Kind};
+use crate::layer::balance::Candidate;
 use crate::layer::classify::Outcome;
 use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
@@ -34,8 +35,8 @@ pub(super) struct Attempts<'a> {
     avoid_previous: bool,
     /// The number of the try that was begun last.
     number: u32,
-    /// The endpoint of the try that is under way.
-    current: Option<Arc<Endpoint>>,
+    /// The tries that are under way, by number: one, or several if the policy hedges.
+    running: SmallVec<[(u32, Arc<Endpoint>); 1]>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -66,7 +67,7 @@ impl<'a> Attempts<'a> {
                 .as_ref()
                 .is_some_and(|retry| retry.avoid_previous),
             number: 0,
-            current: None,
+            running: SmallVec::new(),
             tried: SmallVec::new(),
         })
     }
@@ -83,19 +84,27 @@ impl<'a> Attempts<'a> {
         })?;
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
-        self.current = Some(endpoint.clone());
+        self.running.push((self.number, endpoint.clone()));
         let work = Work::uncounted(&self.core.drain);
         Ok(Lease::new(InFlight::new(endpoint), permit, work, self.cut))
     }
 
     fn pick(&self) -> Result<Arc<Endpoint>, Error> {
-        let avoid =
-            |endpoint: &Arc<Endpoint>| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         self.cluster
             .balancer
-            .pick(self.core.random(), |member| avoid(&member.endpoint))
+            .pick(self.core.random(), |member| {
+                let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, &member.endpoint);
+                self.tried.iter().any(tried) || self.is_busy(&member.endpoint)
+            })
             .map(|member| member.endpoint.clone())
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
+    }
+
+    /// Whether a try of this request is under way there.
+    fn is_busy(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.running
+            .iter()
+            .any(|(_, busy)| Arc::ptr_eq(busy, endpoint))
     }
 
     /// Tells the callee how long it has: the shorter of what one try may take and what is left.
@@ -115,11 +124,12 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Records how the try that is under way ended.
-    fn settle(&mut self, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
-        let Some(endpoint) = self.current.take() else {
+    /// Records how a try that is under way ended; one that was not admitted is not among them.
+    fn settle(&mut self, number: u32, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
+        let Some(index) = self.running.iter().position(|(own, _)| *own == number) else {
             return;
         };
+        let (_, endpoint) = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
             self.cluster.record(&endpoint, outcome, Instant::now());
         }
@@ -137,14 +147,15 @@ impl<'a> Attempts<'a> {
         result: Result<Response<Body>, Error>,
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        let cut_short = self.current.clone();
+        let cut_short = self.running.first().map(|(_, endpoint)| endpoint.clone());
         if let Err(error) = &result {
-            // The deadline cut the try short: nobody else tells its endpoint.
-            self.settle(Outcome::of_error(error), || error.to_string());
+            // The deadline cut these tries short: nobody else tells their endpoints.
+            while let Some((number, _)) = self.running.first() {
+                self.settle(*number, Outcome::of_error(error), || error.to_string());
+            }
         }
         let counters = &self.cluster.running.counters;
-        count(&counters.retries, summary.retries);
-        count(&counters.retries_denied, u32::from(summary.denied));
+        self.cluster.retried(summary.retries, summary.denied);
         let failed = match &result {
             Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
             Err(_) => true,
@@ -163,13 +174,14 @@ impl<'a> Attempts<'a> {
     }
 }
 
-impl Tries<Body> for Attempts<'_> {
+impl<'a> Tries<Body> for Attempts<'a> {
     fn start(
         &mut self,
         mut request: Request<Body>,
         this: Try,
-    ) -> impl Future<Output = Result<Response<Body>, Failed>> {
+    ) -> impl Future<Output = Result<Response<Body>, Failed>> + use<'a> {
         self.number = this.number;
+        count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
         self.tell_time(this, &mut request);
@@ -177,16 +189,31 @@ impl Tries<Body> for Attempts<'_> {
         async move { carry_out(lease?, request).await }
     }
 
-    fn ended(&mut self, result: &Result<Response<Body>, Failed>) {
+    fn ended(&mut self, this: Try, result: &Result<Response<Body>, Failed>) {
+        let number = this.number;
         match result {
             Ok(response) => {
                 let status = response.status();
-                self.settle(Some(Outcome::of_response(response)), || status.to_string());
+                let outcome = Outcome::of_response(response);
+                self.settle(number, Some(outcome), || status.to_string());
             }
             Err(Failed { error, .. }) => {
-                self.settle(Outcome::of_error(error), || error.to_string());
+                self.settle(number, Outcome::of_error(error), || error.to_string());
             }
         }
+    }
+
+    /// A loser says nothing about its endpoint.
+    fn cancelled(&mut self, this: Try) {
+        self.settle(this.number, None, || {
+            "cancelled, another try was faster".into()
+        });
+    }
+
+    /// Counted only when a hedge is due, so it may look at members one by one.
+    fn can_hedge(&self) -> bool {
+        let mut members = self.cluster.balancer.members().iter();
+        members.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
 }
 

@@ -1,9 +1,10 @@
 //! From a set of resources to a snapshot.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use crate::event::Announcer;
 use crate::layer::balance::Balancer;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
@@ -31,6 +32,7 @@ pub(crate) struct Environment {
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) events: Announcer,
     pub(crate) random: Random,
 }
 
@@ -256,6 +258,8 @@ fn cluster(
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
             counters: Counters::default(),
+            events: environment.events.clone(),
+            starved: AtomicBool::new(false),
         }),
     };
     let members = members(old, model, endpoints, &running, environment);

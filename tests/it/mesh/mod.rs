@@ -1,7 +1,9 @@
 //! Requests through the front door, over memory.
 
-mod mirroring;
 mod edits;
+mod events;
+mod hedging;
+mod mirroring;
 mod routing;
 mod tasks;
 pub(crate) mod world;
