@@ -10,6 +10,7 @@
 mod call;
 mod check;
 mod config;
+mod demo;
 mod duration;
 mod echo;
 mod schema;
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Call(call::Args),
     Check(check::Args),
+    Demo(demo::Args),
     Echo(echo::Args),
     Schema(schema::Args),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Call(args) => call::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(args),
         Command::Echo(args) => echo::run(args),
         Command::Schema(args) => schema::run(args),
     };

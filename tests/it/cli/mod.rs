@@ -2,6 +2,7 @@
 
 mod call;
 mod check;
+mod demo;
 mod echo;
 mod process;
 mod proto;

@@ -25,12 +25,20 @@ pub(crate) struct Answer {
     pub(crate) status: Status,
     /// Why it is not ok.
     pub(crate) error: Option<String>,
-    /// What the answering echo calls itself.
-    pub(crate) name: Option<String>,
+    /// Which echo answered.
+    pub(crate) echo: Option<Echo>,
     /// From its beginning to the end of the body.
     pub(crate) latency: Duration,
     /// What the mesh did.
     pub(crate) report: CallReport,
+}
+
+/// What an echo says of itself and of how it was reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Echo {
+    pub(crate) name: String,
+    /// `HTTP/1.1` or `HTTP/2.0`
+    pub(crate) protocol: String,
 }
 
 /// The status in the language of the call.
@@ -57,14 +65,14 @@ pub(crate) async fn send(client: &Client, template: &Template, began: Instant) -
         Err(error) => Err(error),
     };
     let latency = began.elapsed();
-    let (status, name, error) = match answered {
+    let (status, echo, error) = match answered {
         Ok(read) => read.judge(template, &report),
         Err(error) => (status_of(template, &error), None, Some(chain(&error))),
     };
     Answer {
         status,
         error,
-        name,
+        echo,
         latency,
         report,
     }
@@ -108,29 +116,25 @@ impl Read {
         self,
         template: &Template,
         report: &CallReport,
-    ) -> (Status, Option<String>, Option<String>) {
-        let (status, name, error) = if template.is_grpc() {
+    ) -> (Status, Option<Echo>, Option<String>) {
+        let (status, echo, error) = if template.is_grpc() {
             let (code, message) = self.grpc_status();
             let error = (code != 0).then(|| {
                 let name = Code::from_i32(i32::try_from(code).unwrap_or(2));
                 format!("gRPC status {code} ({name:?}): {message}")
             });
-            (Status::Grpc(code), self.grpc_name(), error)
+            (Status::Grpc(code), self.grpc_echo(), error)
         } else {
             let wrong = self.status.as_u16() >= 400;
             let error = wrong.then(|| format!("HTTP {}", self.status));
-            (Status::Http(self.status.as_u16()), self.json_name(), error)
+            (Status::Http(self.status.as_u16()), self.json_echo(), error)
         };
         let endpoint = report.attempts().pop().map(|attempt| attempt.endpoint);
         let error = error.map(|error| match endpoint {
             Some(endpoint) => format!("{error} (from {endpoint})"),
             None => error,
         });
-        (
-            status,
-            name.map(|name| name.chars().take(NAME).collect()),
-            error,
-        )
+        (status, echo, error)
     }
 
     /// The status from the trailers, or from the headers of a trailers-only answer.
@@ -152,21 +156,36 @@ impl Read {
             })
     }
 
-    /// Field 1 of the first message, which an echo fills with its name.
-    fn grpc_name(&self) -> Option<String> {
+    /// What the first message says if it is an echo's; others may have a text in field 1 too.
+    fn grpc_echo(&self) -> Option<Echo> {
         let mut body = self.body.clone();
         if body.remaining() < 5 || body.get_u8() != 0 {
             return None;
         }
         let length = body.get_u32() as usize;
         let message = body.get(..length)?;
-        let name = EchoResponse::decode(message).ok()?.name;
-        (!name.is_empty()).then_some(name)
+        let message = EchoResponse::decode(message).ok()?;
+        let named = !message.name.is_empty();
+        named.then(|| Echo::new(&message.name, &message.protocol))
     }
 
-    fn json_name(&self) -> Option<String> {
+    fn json_echo(&self) -> Option<Echo> {
         let json: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
-        Some(json.get("name")?.as_str()?.to_owned())
+        let text = |key| json.get(key).and_then(serde_json::Value::as_str);
+        Some(Echo::new(
+            text("name")?,
+            text("protocol").unwrap_or_default(),
+        ))
+    }
+}
+
+impl Echo {
+    fn new(name: &str, protocol: &str) -> Self {
+        let cut = |text: &str| text.chars().take(NAME).collect();
+        Self {
+            name: cut(name),
+            protocol: cut(protocol),
+        }
     }
 }
 
@@ -239,23 +258,15 @@ mod tests {
 
     #[test]
     fn the_name_is_found_only_where_an_echo_puts_it() {
-        assert_eq!(
-            read(b"{\"name\":\"v1\"}\n").json_name().as_deref(),
-            Some("v1")
-        );
-        assert_eq!(read(b"{\"name\":1}").json_name(), None);
-        assert_eq!(read(b"v1").json_name(), None);
-        assert_eq!(
-            read(b"\0\0\0\0\x04\x0a\x02v2").grpc_name().as_deref(),
-            Some("v2")
-        );
-        assert_eq!(read(b"\0\0\0\0\x00").grpc_name(), None);
-        assert_eq!(read(b"\0\0\0\0\x09\x0a\x02v2").grpc_name(), None, "cut");
-        assert_eq!(
-            read(b"\x01\0\0\0\x04\x0a\x02v2").grpc_name(),
-            None,
-            "compressed"
-        );
+        let json = |body| read(body).json_echo().map(|echo| echo.name);
+        assert_eq!(json(b"{\"name\":\"v1\"}\n").as_deref(), Some("v1"));
+        assert_eq!(json(b"{\"name\":1}"), None);
+        assert_eq!(json(b"v1"), None);
+        let grpc = |body| read(body).grpc_echo().map(|echo| echo.name);
+        assert_eq!(grpc(b"\0\0\0\0\x04\x0a\x02v2").as_deref(), Some("v2"));
+        assert_eq!(grpc(b"\0\0\0\0\x00"), None);
+        assert_eq!(grpc(b"\0\0\0\0\x09\x0a\x02v2"), None, "cut");
+        assert_eq!(grpc(b"\x01\0\0\0\x04\x0a\x02v2"), None, "compressed");
     }
 
     #[test]

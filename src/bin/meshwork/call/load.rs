@@ -128,15 +128,8 @@ impl Run {
         let room = Arc::new(Semaphore::new(limit as usize));
         let mut calls = JoinSet::new();
         let start = Instant::now();
-        let mut number = 0_u32;
-        let pause = Duration::from_secs_f64(1.0 / rate);
-        loop {
-            let Some(due) = pause
-                .checked_mul(number)
-                .and_then(|after| start.checked_add(after))
-            else {
-                break;
-            };
+        let mut number = 0_u64;
+        while let Some(due) = due(start, number, rate) {
             if !self.take(due.max(Instant::now())) {
                 break;
             }
@@ -151,7 +144,7 @@ impl Run {
                 run.call(due).await;
                 drop(permit);
             });
-            number = number.saturating_add(1);
+            number += 1;
         }
         calls.join_all().await;
     }
@@ -161,4 +154,10 @@ impl Run {
         let answer = send(&self.client, &self.template, began).await;
         self.sender.send(answer).await.is_ok()
     }
+}
+
+/// When the call of this number begins; `None` beyond the end of the clock.
+fn due(start: Instant, number: u64, rate: f64) -> Option<Instant> {
+    let after = Duration::try_from_secs_f64(number as f64 / rate).ok()?;
+    start.checked_add(after)
 }

@@ -29,8 +29,10 @@ use load::Load;
 use table::Progress;
 use tally::Tally;
 
+pub(crate) use answer::{Answer, Status, send};
 pub(crate) use args::Args;
-use request::Template;
+pub(crate) use request::Template;
+pub(crate) use table::share;
 
 /// How often the progress line is written.
 const PROGRESS: Duration = Duration::from_millis(200);

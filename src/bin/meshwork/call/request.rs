@@ -120,6 +120,39 @@ impl Wanted {
 }
 
 impl Template {
+    /// A `GET` of a URL.
+    ///
+    /// # Errors
+    ///
+    /// It is not a URL that a mesh can call.
+    pub(crate) fn get(url: &str) -> Result<Self, String> {
+        let wanted = Wanted {
+            url: Some(url.to_owned()),
+            ..Wanted::default()
+        };
+        wanted.parse()
+    }
+
+    /// A unary gRPC call with an empty message.
+    ///
+    /// # Errors
+    ///
+    /// Host or method are not well-formed.
+    pub(crate) fn grpc(host: &str, method: &str) -> Result<Self, String> {
+        let wanted = Wanted {
+            url: Some(host.to_owned()),
+            grpc: Some(method.to_owned()),
+            ..Wanted::default()
+        };
+        wanted.parse()
+    }
+
+    /// The same with one more header.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
     pub(super) fn is_grpc(&self) -> bool {
         self.version == Version::HTTP_2
     }

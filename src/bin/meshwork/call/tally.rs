@@ -89,8 +89,8 @@ impl Tally {
             Status::Grpc(code) => *self.by_grpc_status.entry(code).or_default() += 1,
             Status::Http(code) => *self.by_status.entry(code).or_default() += 1,
         }
-        if let Some(name) = answer.name {
-            count_bounded(&mut self.by_name, name, || OTHERS.to_owned());
+        if let Some(echo) = answer.echo {
+            count_bounded(&mut self.by_name, echo.name, || OTHERS.to_owned());
         }
         let report = answer.report;
         for flag in report.flags() {
