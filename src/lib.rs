@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+// The README's code compiles, or this is a test that fails.
+#[cfg(all(doctest, feature = "outbound", feature = "yaml"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod body;
 mod error;
 #[cfg(feature = "inbound")]

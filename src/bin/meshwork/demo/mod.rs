@@ -21,7 +21,7 @@ use stage::Stage;
 ///
 /// The 90/10 split, the header that goes to version 2, retries, a backend that fails, is ejected and
 /// comes back, edits that take effect while it runs, and a timeout. It needs no network and no
-/// other program; it takes about 75 s because the article's outlier detection looks every 30 s.
+/// other program; it takes about 80 s because the article's outlier detection looks every 30 s.
 ///
 /// Exit code: 0 if everything was as promised, 1 if not.
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -230,7 +230,7 @@ async fn comeback(stage: &mut Stage, ejected: Instant) -> anyhow::Result<()> {
             back.is_some() && scene.of("v1-b") > 0
         })
         .await?;
-    let counts = stage.traffic.scene();
+    let counts = stage.act(Calls::Plain, 8, TO_JUDGE).await?;
     let answers = counts.of("v1-b");
     // Its beginning may have been seen late, and then it seems that much too short.
     let kept = back.is_some_and(|back| back + LATE >= time) && answers > 0 && clean(&counts);
