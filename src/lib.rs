@@ -11,6 +11,11 @@
     )
 )]
 
+// The README's code compiles, or this is a test that fails.
+#[cfg(all(doctest, feature = "outbound", feature = "yaml"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod body;
 mod error;
 #[cfg(feature = "inbound")]
