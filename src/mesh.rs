@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::name::Target;
-use crate::outbound::{Channel, Client, Core};
+use crate::outbound::{Channel, Client, Core, Owner};
 use crate::snapshot::Stats;
 
 pub use builder::Builder;
@@ -38,10 +38,16 @@ pub struct Mesh {
 }
 
 /// What a mesh, its channels and its clients hold together.
-pub(crate) struct Shared {
-    pub(crate) core: Arc<Core>,
+struct Shared {
+    core: Arc<Core>,
     generation: watch::Receiver<u64>,
     tasks: Tasks,
+}
+
+impl Owner for Shared {
+    fn core(&self) -> &Core {
+        &self.core
+    }
 }
 
 impl Mesh {
