@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::model::Resources;
@@ -33,7 +32,7 @@ impl Tasks {
 }
 
 /// Links a set of resources and puts it in force.
-pub(super) fn apply(core: &Core, resources: &Resources, told: &watch::Sender<u64>) -> u64 {
+pub(super) fn apply(core: &Core, resources: &Resources) -> u64 {
     let before = core.live.load_full();
     let next = snapshot::link(&before, resources, &core.environment);
     let generation = next.generation;
@@ -44,14 +43,15 @@ pub(super) fn apply(core: &Core, resources: &Resources, told: &watch::Sender<u64
         clusters = after.clusters().count(),
         "configuration in force"
     );
-    told.send_replace(generation);
+    core.generation.send_replace(generation);
     generation
 }
 
 /// Runs the outlier detectors' sweeps when they are due.
 ///
 /// One task for all clusters: a mesh of ten thousand clusters sleeps once, not ten thousand times.
-pub(super) async fn sweep(core: Arc<Core>, mut changed: watch::Receiver<u64>) {
+pub(super) async fn sweep(core: Arc<Core>) {
+    let mut changed = core.generation.subscribe();
     loop {
         let now = tokio::time::Instant::now();
         let snapshot = core.live.load_full();
@@ -68,7 +68,8 @@ pub(super) async fn sweep(core: Arc<Core>, mut changed: watch::Receiver<u64>) {
         };
         tokio::select! {
             () = due => {}
-            alive = changed.changed() => if alive.is_err() { return },
+            // Cannot fail: `core` holds the sender.
+            _ = changed.changed() => {}
         }
     }
 }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::body::Body;
@@ -45,7 +46,9 @@ pub(crate) use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
-pub(crate) use drain::{Drain, Work};
+pub(crate) use drain::Drain;
+#[cfg(feature = "inbound")]
+pub(crate) use drain::Work;
 pub use options::CallOptions;
 pub use passthrough::OutboundTraffic;
 pub(crate) use passthrough::Passthrough;
@@ -59,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) passthrough: Passthrough,
     pub(crate) drain: Arc<Drain>,
     pub(crate) buffers: Buffers,
+    /// The configuration in force, told to whoever waits for the next.
+    pub(crate) generation: watch::Sender<u64>,
 }
 
 /// Who owns a core and the tasks around it. Channels and clients hold an owner and so keep the
