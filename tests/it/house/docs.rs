@@ -286,3 +286,37 @@ fn no_link_is_dead() {
     }
     assert!(seen > 20, "only {seen} links were found");
 }
+
+// === Dependencies ===
+
+#[test]
+fn every_dependency_has_a_line() {
+    let manifest = top("toml")
+        .into_iter()
+        .find(|file| file.path == "Cargo.toml");
+    let manifest = manifest.expect("Cargo.toml").text;
+    let mut named = BTreeSet::new();
+    let mut within = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            within = matches!(line, "[dependencies]" | "[dev-dependencies]");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| within) {
+            named.insert(name.to_owned());
+        }
+    }
+    assert!(
+        named.len() > 30,
+        "only {} dependencies were found",
+        named.len()
+    );
+    let design = docs()
+        .into_iter()
+        .find(|file| file.path == "docs/DESIGN.md");
+    let tables = rows(&design.expect("docs/DESIGN.md").text);
+    let tables = tables.iter().filter(|row| row.header[0] == "crate");
+    let told: BTreeSet<String> = tables
+        .flat_map(|row| codes(&row.cells[0]))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(told, named, "docs/DESIGN.md and Cargo.toml");
+}

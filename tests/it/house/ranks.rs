@@ -184,3 +184,52 @@ fn chance_is_injected() {
         }
     }
 }
+
+/// Every request passes these files between its route and its endpoint. Benchmarks count what that
+/// costs; this names what must not come back.
+#[test]
+fn the_way_from_route_to_pick_takes_no_lock_and_builds_no_text() {
+    const WAY: &[&str] = &[
+        "src/layer/balance/balancer.rs",
+        "src/layer/balance/index.rs",
+        "src/layer/balance/shares.rs",
+        "src/layer/limit/gauge.rs",
+        "src/layer/limit/mod.rs",
+        "src/outbound/attempt.rs",
+        "src/outbound/lease.rs",
+        "src/outbound/route.rs",
+        "src/snapshot/gate.rs",
+    ];
+    const BANNED: &[&str] = &[
+        ".lock()",
+        ".read()",
+        ".write()",
+        "HashMap",
+        "BTreeMap",
+        "String::",
+        "format!",
+        ".to_owned()",
+        "error!(",
+        "warn!(",
+        "info!(",
+        "debug!(",
+    ];
+    let library = library();
+    for path in WAY {
+        let file = library.iter().find(|file| file.path == **path);
+        let file = file.unwrap_or_else(|| panic!("{path} has moved away from this test"));
+        for (line, code) in file
+            .code()
+            .take_while(|(_, code)| code.trim() != "#[cfg(test)]")
+        {
+            let place = format!("{path}:{line}: {code}");
+            assert!(
+                !BANNED.iter().any(|banned| code.contains(banned)),
+                "{place}"
+            );
+            // A text for a report is only made if somebody asked for one.
+            let lazily = code.contains("|| ");
+            assert!(lazily || !code.contains(".to_string()"), "{place}");
+        }
+    }
+}
