@@ -3,7 +3,7 @@
 use std::fmt;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -128,52 +128,49 @@ impl Builder {
             },
             passthrough: Passthrough::new(self.unknown),
             drain: Arc::new(Drain::default()),
+            generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            upkeep: Mutex::default(),
         });
-        let (told, generation) = watch::channel(0);
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
-                tasks::apply(&core, &Resources::default(), &told);
+                tasks::apply(&core, &Resources::default());
             }
             Source::Feed(feed) => {
-                tasks::apply(&core, &feed.initial, &told);
-                tasks.spawn(follow_feed(core.clone(), feed, told));
+                tasks::apply(&core, &feed.initial);
+                tasks.spawn(follow_feed(core.clone(), feed));
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
                 let (resources, updates) = istio::Istio::start(path, self.workload, options)
                     .await
                     .map_err(|faults| Error::config(faults.to_string()))?;
-                tasks::apply(&core, &resources, &told);
-                tasks.spawn(follow_yaml(core.clone(), updates, told));
+                tasks::apply(&core, &resources);
+                tasks.spawn(follow_yaml(core.clone(), updates));
             }
         }
-        tasks.spawn(tasks::sweep(core.clone(), generation.clone()));
+        tasks.spawn(tasks::sweep(core.clone()));
         Ok(Mesh {
-            shared: Arc::new(Shared {
-                core,
-                generation,
-                tasks,
-            }),
+            shared: Arc::new(Shared { core, tasks }),
         })
     }
 }
 
-async fn follow_feed(core: Arc<Core>, mut feed: Feed, told: watch::Sender<u64>) {
+async fn follow_feed(core: Arc<Core>, mut feed: Feed) {
     while let Some(set) = feed.sets.recv().await {
-        let generation = tasks::apply(&core, &set.resources, &told);
+        let generation = tasks::apply(&core, &set.resources);
         // Whoever published may have gone; the set is in force all the same.
         let _ = set.applied.send(generation);
     }
 }
 
 #[cfg(feature = "yaml")]
-async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates, told: watch::Sender<u64>) {
+async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates) {
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                tasks::apply(&core, &resources, &told);
+                tasks::apply(&core, &resources);
             }
             istio::Update::Rejected(faults) => {
                 tracing::error!(

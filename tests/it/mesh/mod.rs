@@ -1,4 +1,6 @@
 //! Requests through the front door, over memory.
 
+mod edits;
 mod routing;
+mod tasks;
 pub(crate) mod world;
