@@ -20,6 +20,7 @@ mod gates;
 mod layers;
 mod measure;
 mod mesh;
+mod pick;
 mod rung;
 mod scenario;
 mod table;
