@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Ready { mesh, template } = ready;
     let code = match template {
         Some(template) => {
-            let tally = carry_out(&mesh, &mesh.client(), args.load(), template).await;
+            let Ran { tally, .. } = carry_out(&mesh, &mesh.client(), args.load(), template).await;
             let text = if args.json {
                 format!("{}\n", tally.json())
             } else {
@@ -104,8 +104,15 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
     Ok(Ready { mesh, template })
 }
 
+/// What came of one load.
+struct Ran {
+    tally: Tally,
+    /// Whether Ctrl-C ended it.
+    interrupted: bool,
+}
+
 /// Makes the calls of one load. Ctrl-C ends it early; what has happened until then is told.
-async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template) -> Tally {
+async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template) -> Ran {
     let before = mesh.stats();
     let began = Instant::now();
     let total = Some(load.total()).filter(|total| *total < u64::MAX);
@@ -115,20 +122,20 @@ async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template)
     let mut ticks = tokio::time::interval(PROGRESS);
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
-    loop {
+    let interrupted = loop {
         tokio::select! {
             answer = answers.next() => match answer {
                 Some(answer) => tally.count(answer),
-                None => break,
+                None => break false,
             },
             _ = ticks.tick() => progress.show(&tally),
-            _ = &mut interrupted => break,
+            _ = &mut interrupted => break true,
         }
-    }
+    };
     drop(answers);
     progress.end();
     tally.close(mesh, &before, began.elapsed());
-    tally
+    Ran { tally, interrupted }
 }
 
 /// Answers each line of stdin with a result.
@@ -138,21 +145,39 @@ async fn converse(mesh: &Mesh, args: &Args) -> anyhow::Result<ExitCode> {
     let mut input = BufReader::new(tokio::io::stdin());
     let mut code = ExitCode::SUCCESS;
     let mut number = 0_u64;
-    while let Some(line) = lines::next(&mut input).await? {
+    loop {
+        let line = tokio::select! {
+            line = lines::next(&mut input) => line?,
+            _ = tokio::signal::ctrl_c() => leave(mesh).await,
+        };
+        let Some(line) = line else {
+            return Ok(code);
+        };
         number += 1;
         if line.trim().is_empty() {
             continue;
         }
-        let tally = match lines::parse(&line, &flags, load) {
-            Ok((template, load)) => carry_out(mesh, &client, load, template).await,
+        match lines::parse(&line, &flags, load) {
+            Ok((template, load)) => {
+                let ran = carry_out(mesh, &client, load, template).await;
+                print(&ran.tally.json())?;
+                if ran.interrupted {
+                    leave(mesh).await;
+                }
+            }
             Err(why) => {
                 code = ExitCode::from(USAGE);
-                Tally::refused(format!("line {number}: {why}"))
+                print(&Tally::refused(format!("line {number}: {why}")).json())?;
             }
-        };
-        print(&tally.json())?;
+        }
     }
-    Ok(code)
+}
+
+/// Ends the process at Ctrl-C. Returning would wait for the next line of stdin, since a read of it
+/// that is under way cannot be cancelled.
+async fn leave(mesh: &Mesh) -> ! {
+    mesh.shutdown(END).await;
+    std::process::exit(130);
 }
 
 /// One line, at once: somebody waits for it.
