@@ -14,6 +14,7 @@ mod table;
 mod tally;
 
 use std::io::Write as _;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use crate::USAGE;
-use crate::config;
+use crate::{config, signal};
 use load::Load;
 use table::Progress;
 use tally::Tally;
@@ -55,9 +56,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let Ready { mesh, template } = ready;
+    let end = pin!(signal::end()?);
     let code = match template {
         Some(template) => {
-            let Ran { tally, .. } = carry_out(&mesh, &mesh.client(), args.load(), template).await;
+            let Ran { tally, .. } =
+                carry_out(&mesh, &mesh.client(), args.load(), template, end).await;
             let text = if args.json {
                 format!("{}\n", tally.json())
             } else {
@@ -66,7 +69,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             std::io::stdout().write_all(text.as_bytes())?;
             ExitCode::SUCCESS
         }
-        None => converse(&mesh, &args).await?,
+        None => converse(&mesh, &args, end).await?,
     };
     mesh.shutdown(END).await;
     Ok(code)
@@ -107,12 +110,18 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
 /// What came of one load.
 struct Ran {
     tally: Tally,
-    /// Whether Ctrl-C ended it.
+    /// Whether a signal ended it; it must not be awaited again then.
     interrupted: bool,
 }
 
-/// Makes the calls of one load. Ctrl-C ends it early; what has happened until then is told.
-async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template) -> Ran {
+/// Makes the calls of one load. `end` ends it early; what has happened until then is told.
+async fn carry_out(
+    mesh: &Mesh,
+    client: &Client,
+    load: Load,
+    template: Template,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Ran {
     let before = mesh.stats();
     let began = Instant::now();
     let total = Some(load.total()).filter(|total| *total < u64::MAX);
@@ -120,8 +129,6 @@ async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template)
     let mut tally = Tally::new();
     let mut answers = load.start(client, template);
     let mut ticks = tokio::time::interval(PROGRESS);
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
     let interrupted = loop {
         tokio::select! {
             answer = answers.next() => match answer {
@@ -129,7 +136,7 @@ async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template)
                 None => break false,
             },
             _ = ticks.tick() => progress.show(&tally),
-            _ = &mut interrupted => break true,
+            () = &mut end => break true,
         }
     };
     drop(answers);
@@ -139,7 +146,11 @@ async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template)
 }
 
 /// Answers each line of stdin with a result.
-async fn converse(mesh: &Mesh, args: &Args) -> anyhow::Result<ExitCode> {
+async fn converse(
+    mesh: &Mesh,
+    args: &Args,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> anyhow::Result<ExitCode> {
     let (flags, load) = (args.wanted(), args.load());
     let client = mesh.client();
     let mut input = BufReader::new(tokio::io::stdin());
@@ -148,7 +159,7 @@ async fn converse(mesh: &Mesh, args: &Args) -> anyhow::Result<ExitCode> {
     loop {
         let line = tokio::select! {
             line = lines::next(&mut input) => line?,
-            _ = tokio::signal::ctrl_c() => leave(mesh).await,
+            () = &mut end => leave(mesh).await,
         };
         let Some(line) = line else {
             return Ok(code);
@@ -159,7 +170,7 @@ async fn converse(mesh: &Mesh, args: &Args) -> anyhow::Result<ExitCode> {
         }
         match lines::parse(&line, &flags, load) {
             Ok((template, load)) => {
-                let ran = carry_out(mesh, &client, load, template).await;
+                let ran = carry_out(mesh, &client, load, template, end.as_mut()).await;
                 print(&ran.tally.json())?;
                 if ran.interrupted {
                     leave(mesh).await;
@@ -173,7 +184,7 @@ async fn converse(mesh: &Mesh, args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Ends the process at Ctrl-C. Returning would wait for the next line of stdin, since a read of it
+/// Ends the process when it is told to. Returning would wait for the next line of stdin, since a read of it
 /// that is under way cannot be cancelled.
 async fn leave(mesh: &Mesh) -> ! {
     mesh.shutdown(END).await;
