@@ -51,7 +51,7 @@ pub use check::{Checked, check};
 pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 pub use folder::read_dir;
-pub use live::{Istio, Update, Updates};
+pub use live::{Istio, Update, Updates, compile_dir};
 pub use read::{Read, read};
 pub use schema::schema;
 pub use yaml::Located;
