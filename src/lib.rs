@@ -164,6 +164,8 @@ mod random;
 #[cfg(feature = "outbound")]
 mod snapshot;
 pub mod source;
+#[cfg(feature = "test-util")]
+pub mod testing;
 #[cfg(feature = "outbound")]
 pub mod transport;
 mod workload;

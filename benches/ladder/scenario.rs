@@ -126,6 +126,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
             retry: (step >= Step::Retry).then(retry),
             path_rewrite: None,
             authority_rewrite: None,
+            mirrors: Vec::new(),
         })),
         headers: HeaderChanges::default(),
         fault: None,

@@ -11,7 +11,7 @@ use crate::body::replay::Buffers;
 use crate::error::Error;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
-use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
+use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
@@ -130,6 +130,7 @@ impl Builder {
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            mirrors: Mirrors::default(),
             upkeep: Mutex::default(),
         });
         let tasks = Tasks::default();

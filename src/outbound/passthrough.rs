@@ -156,6 +156,7 @@ fn route_to(host: &str, port: u16, environment: &Environment) -> Arc<Route> {
             retry: None,
             path_rewrite: None,
             authority_rewrite: None,
+            mirrors: Vec::new(),
         })),
         headers: HeaderChanges::default(),
         fault: None,

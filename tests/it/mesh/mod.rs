@@ -6,6 +6,7 @@ mod disk;
 mod edits;
 mod faults;
 mod limits;
+mod mirroring;
 mod outlier;
 mod retries;
 mod routing;

@@ -312,6 +312,7 @@ pub(crate) fn forward(destinations: Destinations) -> Forward {
         retry: None,
         path_rewrite: None,
         authority_rewrite: None,
+        mirrors: Vec::new(),
     }
 }
 
