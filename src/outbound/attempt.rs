@@ -37,6 +37,8 @@ pub(super) struct Attempts<'a> {
     number: u32,
     /// The tries that are under way, by number: one, or several if the policy hedges.
     running: SmallVec<[(u32, Arc<Endpoint>); 1]>,
+    /// The endpoint of the try that ended last, if that try got as far.
+    last: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -68,6 +70,7 @@ impl<'a> Attempts<'a> {
                 .is_some_and(|retry| retry.avoid_previous),
             number: 0,
             running: SmallVec::new(),
+            last: None,
             tried: SmallVec::new(),
         })
     }
@@ -78,10 +81,7 @@ impl<'a> Attempts<'a> {
 
     fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
-        let permit: Permit = running.limits.request().map_err(|overloaded| {
-            count(&running.counters.overflows, 1);
-            Error::from(overloaded)
-        })?;
+        let permit: Permit = running.limits.request()?;
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
         self.running.push((self.number, endpoint.clone()));
@@ -137,8 +137,9 @@ impl<'a> Attempts<'a> {
             report.tried(&endpoint.label, text());
         }
         if self.avoid_previous {
-            self.tried.push(endpoint);
+            self.tried.push(endpoint.clone());
         }
+        self.last = Some(endpoint);
     }
 
     /// Counts how the request ended and completes its error.
@@ -147,7 +148,6 @@ impl<'a> Attempts<'a> {
         result: Result<Response<Body>, Error>,
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        let cut_short = self.running.first().map(|(_, endpoint)| endpoint.clone());
         if let Err(error) = &result {
             // The deadline cut these tries short: nobody else tells their endpoints.
             while let Some((number, _)) = self.running.first() {
@@ -166,7 +166,8 @@ impl<'a> Attempts<'a> {
         }
         result.map_err(|error| {
             let error = error.after_attempts(self.number);
-            match &cut_short {
+            // A try that was cut short, by its own timeout or the call's, could not say where.
+            match &self.last {
                 Some(endpoint) => error.at_endpoint(&endpoint.label),
                 None => error,
             }
@@ -181,6 +182,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
         this: Try,
     ) -> impl Future<Output = Result<Response<Body>, Failed>> + use<'a> {
         self.number = this.number;
+        self.last = None;
         count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
@@ -198,6 +200,8 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 self.settle(number, Some(outcome), || status.to_string());
             }
             Err(Failed { error, .. }) => {
+                let overflow = u32::from(error.is_overloaded());
+                count(&self.cluster.running.counters.overflows, overflow);
                 self.settle(number, Outcome::of_error(error), || error.to_string());
             }
         }

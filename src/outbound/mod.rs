@@ -72,6 +72,13 @@ pub(crate) struct Core {
     pub(crate) upkeep: Mutex<()>,
 }
 
+/// Who owns a core and the tasks around it. Channels and clients hold an owner and so keep the
+/// tasks alive, without knowing what else ranks above them.
+pub(crate) trait Owner: Send + Sync + 'static {
+    /// What requests need.
+    fn core(&self) -> &Core;
+}
+
 impl Core {
     /// Ends copies of requests and lets go of all connections.
     pub(crate) fn close(&self) {

@@ -3,6 +3,7 @@
 mod article;
 mod delegates;
 mod destination_rules;
+mod kubernetes;
 mod lints;
 mod live;
 mod order;
