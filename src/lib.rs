@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod base64;
 mod body;
 mod error;
 #[cfg(feature = "inbound")]

@@ -1,6 +1,7 @@
 //! How a mesh is put together.
 
 use std::fmt;
+use std::net::IpAddr;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
 use crate::error::Error;
+use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
@@ -33,6 +35,7 @@ pub struct Builder {
     unknown: OutboundTraffic,
     connector: Arc<dyn Connect>,
     random: Random,
+    address: Option<IpAddr>,
 }
 
 enum Source {
@@ -50,6 +53,7 @@ impl Builder {
             unknown: OutboundTraffic::default(),
             connector: Arc::new(TcpConnector),
             random: Random::from_entropy(),
+            address: None,
         }
     }
 
@@ -93,6 +97,16 @@ impl Builder {
         self
     }
 
+    /// Says which address this process has, for consistent hashes of it (Istio's `useSourceIp`).
+    ///
+    /// All requests of a process go to one endpoint then, as those of a pod do behind a sidecar.
+    /// Without an address a number that is drawn at the start stands for it: an address that the
+    /// process guessed would be wrong behind every second network, and says nothing more.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -112,6 +126,10 @@ impl Builder {
             environment: Environment {
                 active_faults: ActiveFaults::default(),
                 connector: self.connector,
+                source: match self.address {
+                    Some(address) => HashKey::of(address.to_string()),
+                    None => HashKey(self.random.draw()),
+                },
                 random: self.random,
             },
             passthrough: Passthrough::new(self.unknown),

@@ -9,6 +9,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Origin;
+use super::affinity::Affinity;
 use super::fault::Fault;
 use super::matcher::{Regex, RouteMatcher};
 use super::retry::RetryPolicy;
@@ -119,6 +120,8 @@ pub struct Forward {
     pub path_rewrite: Option<PathRewrite>,
     /// The authority that is sent instead of the caller's.
     pub authority_rewrite: Option<Authority>,
+    /// Which requests go to the same endpoint.
+    pub affinity: Affinity,
 }
 
 /// Where a request may go: never empty, and the weights' sum is never zero.

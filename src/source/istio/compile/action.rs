@@ -232,7 +232,7 @@ pub(super) fn direct_response(block: &kinds::DirectResponse) -> Result<DirectRes
         None => Bytes::new(),
         Some(kinds::ResponseBody { string, bytes }) => match (string, bytes) {
             (Some(text), _) => Bytes::from(text.clone()),
-            (None, Some(text)) => super::base64::decode(text)
+            (None, Some(text)) => crate::base64::decode(text)
                 .map(Bytes::from)
                 .ok_or_else(|| Unusable::new("directResponse.body.bytes", "is not base64"))?,
             (None, None) => Bytes::new(),

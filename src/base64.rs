@@ -1,9 +1,33 @@
-//! Base64 as proto3-JSON reads it: both alphabets, with or without padding.
+//! Base64 (RFC 4648): written with the standard alphabet and padding, read as proto3-JSON reads it,
+//! in both alphabets, with or without padding.
 //!
-//! It is needed for one field (`directResponse.body.bytes`), which is no reason for a dependency.
+//! It is needed for a body in YAML, a load report and a cookie, which is no reason for a dependency.
+
+use std::iter;
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Encodes bytes.
+#[cfg(any(feature = "outbound", test))]
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let mut whole = [0; 4];
+        whole[1..=chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes(whole);
+        let digits = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift) as usize & 63]);
+        text.extend(
+            digits[..=chunk.len()]
+                .iter()
+                .map(|digit| char::from(*digit)),
+        );
+        text.extend(iter::repeat_n('=', 3 - chunk.len()));
+    }
+    text
+}
 
 /// Decodes a text; `None` if it is not base64.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let padding = text.len() - digits.len();
     if digits.len() % 4 == 1 || padding > 2 || (padding > 0 && text.len() % 4 != 0) {
@@ -42,6 +66,9 @@ mod tests {
         let rows = [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo")];
         for (text, bytes) in rows.iter().chain(&[("Zm9vYg", "foob"), ("Pz8_", "???")]) {
             assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()), "{text}");
+        }
+        for (text, bytes) in rows {
+            assert_eq!(encode(bytes.as_bytes()), text);
         }
         for bad in ["Z", "Zg=", "Zg===", "Z!==", "=", "Zm9v=Zg="] {
             assert_eq!(decode(bad), None, "{bad}");
