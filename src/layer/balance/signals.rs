@@ -81,6 +81,10 @@ impl Signals {
         let took = took.as_secs_f32();
         let mut seen = self.latency.load(Ordering::Relaxed);
         loop {
+            if seen == 0 && failed && took <= rules.default_latency.as_secs_f32() {
+                // Less is known by it than is believed already.
+                return;
+            }
             let before = match (Latency::read(seen), failed) {
                 (Some(latency), _) => latency.decayed(stamp, rules.decay),
                 // Nothing is known yet, and a failure does not make it better than that.

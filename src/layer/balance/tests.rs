@@ -5,18 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::model::Percent;
 use crate::model::cluster::Balancing;
 use crate::random::Random;
 
+mod growth;
+mod hash;
+mod latency;
+mod reports;
+mod spread;
+
 #[derive(Debug)]
 struct Peer {
     name: usize,
+    key: String,
     weight: NonZeroU32,
+    placement: Placement,
     active: AtomicU32,
     out: AtomicBool,
+    signals: Signals,
 }
 
 impl Candidate for Peer {
@@ -31,6 +41,18 @@ impl Candidate for Peer {
     fn admitted(&self) -> bool {
         !self.out.load(Ordering::Relaxed)
     }
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn signals(&self) -> Option<&Signals> {
+        Some(&self.signals)
+    }
 }
 
 impl Peer {
@@ -43,16 +65,21 @@ impl Peer {
     }
 }
 
+fn peer(name: usize, weight: u32, placement: Placement) -> Arc<Peer> {
+    Arc::new(Peer {
+        name,
+        key: format!("10.0.{}.{}:80", name / 256, name % 256),
+        weight: NonZeroU32::new(weight).unwrap(),
+        placement,
+        active: AtomicU32::new(0),
+        out: AtomicBool::new(false),
+        signals: Signals::new(Instant::now()),
+    })
+}
+
 fn peers(weights: &[u32]) -> Vec<Arc<Peer>> {
-    let peer = |(name, weight): (usize, &u32)| {
-        Arc::new(Peer {
-            name,
-            weight: NonZeroU32::new(*weight).unwrap(),
-            active: AtomicU32::new(0),
-            out: AtomicBool::new(false),
-        })
-    };
-    weights.iter().enumerate().map(peer).collect()
+    let equal = |(name, weight): (usize, &u32)| peer(name, *weight, Placement::default());
+    weights.iter().enumerate().map(equal).collect()
 }
 
 fn balancer(balancing: Balancing, weights: &[u32]) -> (Balancer<Peer>, Random) {
