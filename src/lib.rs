@@ -2,8 +2,15 @@
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![cfg_attr(
+    not(feature = "outbound"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "layers alone: what only a mesh's own path drives has no caller"
+    )
+)]
 
-mod base64;
 mod body;
 mod error;
 #[cfg(feature = "inbound")]

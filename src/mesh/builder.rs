@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
-use crate::transport::{Connect, TcpConnector};
+use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
 use super::tasks::{self, Tasks};
@@ -33,6 +33,7 @@ pub struct Builder {
     source: Source,
     workload: Workload,
     unknown: OutboundTraffic,
+    answer: Option<Answer>,
     connector: Arc<dyn Connect>,
     random: Random,
     address: Option<IpAddr>,
@@ -51,6 +52,7 @@ impl Builder {
             source: Source::Nothing,
             workload: Workload::new("default", "default"),
             unknown: OutboundTraffic::default(),
+            answer: None,
             connector: Arc::new(TcpConnector),
             random: Random::from_entropy(),
             address: None,
@@ -107,6 +109,15 @@ impl Builder {
         self
     }
 
+    /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
+    /// the mesh itself. Wins over [`connector`](Self::connector). See
+    /// [`Connections::answering`](crate::transport::Connections::answering).
+    #[cfg(feature = "test-util")]
+    pub fn answering(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -125,6 +136,7 @@ impl Builder {
             live: Live::new(),
             environment: Environment {
                 active_faults: ActiveFaults::default(),
+                answer: self.answer,
                 connector: self.connector,
                 source: match self.address {
                     Some(address) => HashKey::of(address.to_string()),
@@ -134,52 +146,49 @@ impl Builder {
             },
             passthrough: Passthrough::new(self.unknown),
             drain: Arc::new(Drain::default()),
+            generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            upkeep: Mutex::default(),
         });
-        let (told, generation) = watch::channel(0);
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
-                tasks::apply(&core, &Resources::default(), &told);
+                tasks::apply(&core, &Resources::default());
             }
             Source::Feed(feed) => {
-                tasks::apply(&core, &feed.initial, &told);
-                tasks.spawn(follow_feed(core.clone(), feed, told));
+                tasks::apply(&core, &feed.initial);
+                tasks.spawn(follow_feed(core.clone(), feed));
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
                 let (resources, updates) = istio::Istio::start(path, self.workload, options)
                     .await
                     .map_err(|faults| Error::config(faults.to_string()))?;
-                tasks::apply(&core, &resources, &told);
-                tasks.spawn(follow_yaml(core.clone(), updates, told));
+                tasks::apply(&core, &resources);
+                tasks.spawn(follow_yaml(core.clone(), updates));
             }
         }
-        tasks.spawn(tasks::sweep(core.clone(), generation.clone()));
+        tasks.spawn(tasks::sweep(core.clone()));
         Ok(Mesh {
-            shared: Arc::new(Shared {
-                core,
-                generation,
-                tasks,
-            }),
+            shared: Arc::new(Shared { core, tasks }),
         })
     }
 }
 
-async fn follow_feed(core: Arc<Core>, mut feed: Feed, told: watch::Sender<u64>) {
+async fn follow_feed(core: Arc<Core>, mut feed: Feed) {
     while let Some(set) = feed.sets.recv().await {
-        let generation = tasks::apply(&core, &set.resources, &told);
+        let generation = tasks::apply(&core, &set.resources);
         // Whoever published may have gone; the set is in force all the same.
         let _ = set.applied.send(generation);
     }
 }
 
 #[cfg(feature = "yaml")]
-async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates, told: watch::Sender<u64>) {
+async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates) {
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                tasks::apply(&core, &resources, &told);
+                tasks::apply(&core, &resources);
             }
             istio::Update::Rejected(faults) => {
                 tracing::error!(

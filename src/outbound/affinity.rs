@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request};
 use smallvec::SmallVec;
 
-use crate::base64;
 use crate::body::Body;
 use crate::error::Error;
 use crate::layer::balance::{Ask, HashKey};
@@ -131,7 +132,7 @@ impl<'a> Bond<'a> {
         if self.remembered == Some(&*served.label) {
             return;
         }
-        let value = base64::encode(format!("{};{}", served.label, self.cluster).as_bytes());
+        let value = BASE64_STANDARD.encode(format!("{};{}", served.label, self.cluster));
         let life = Life {
             seconds: session.ttl.as_secs(),
             path: session.path.as_deref(),
@@ -151,7 +152,8 @@ pub(super) fn remembered(forward: &Forward, request: &Request<Body>) -> Option<(
     if !session.path.as_deref().is_none_or(covers) {
         return None;
     }
-    let value = base64::decode(cookie(request.headers(), &session.cookie)?)?;
+    let value = cookie(request.headers(), &session.cookie)?;
+    let value = BASE64_STANDARD.decode(value).ok()?;
     let (addresses, cluster) = std::str::from_utf8(&value).ok()?.split_once(';')?;
     let all = forward.destinations.all();
     let destination = all.iter().position(|one| &*one.cluster == cluster)?;

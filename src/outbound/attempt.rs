@@ -58,12 +58,12 @@ impl<'a> Attempts<'a> {
             core,
             cluster,
             report: call.report.clone(),
-            // Valid only while the route's own timeout is what ends the call.
+            // Valid only while the route alone says how long the call and its tries may take.
             announced: chosen
                 .route
                 .announced
                 .as_ref()
-                .filter(|_| call.caller == Deadline::NONE),
+                .filter(|_| call.leaves_time_to_the_route()),
             cut: Cut::new(deadline, forward.idle_timeout),
             bond,
             avoid_previous: forward
@@ -93,7 +93,7 @@ impl<'a> Attempts<'a> {
         self.began = balancer.watches_latency().then(Instant::now);
         let reporter = balancer.watches_reports().then(|| self.cluster.clone());
         self.current = Some(endpoint.clone());
-        let work: Work = self.core.drain.enter();
+        let work = Work::uncounted(&self.core.drain);
         let in_flight = InFlight::new(endpoint);
         Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }

@@ -26,10 +26,11 @@ mod report;
 mod rewrite;
 mod route;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::body::Body;
@@ -47,7 +48,9 @@ pub(crate) use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
-pub(crate) use drain::{Drain, Work};
+pub(crate) use drain::Drain;
+#[cfg(feature = "inbound")]
+pub(crate) use drain::Work;
 pub use options::CallOptions;
 pub use passthrough::OutboundTraffic;
 pub(crate) use passthrough::Passthrough;
@@ -61,13 +64,18 @@ pub(crate) struct Core {
     pub(crate) passthrough: Passthrough,
     pub(crate) drain: Arc<Drain>,
     pub(crate) buffers: Buffers,
+    /// The configuration in force, told to whoever waits for the next.
+    pub(crate) generation: watch::Sender<u64>,
+    /// Held while a configuration is put in force and while outlier detectors sweep, so that
+    /// neither works on what the other replaces. Never on the path of a request.
+    pub(crate) upkeep: Mutex<()>,
 }
 
 impl Core {
     /// Lets go of all connections.
     pub(crate) fn close(&self) {
         for cluster in self.live.load().clusters() {
-            cluster.retire();
+            cluster.close();
         }
         self.passthrough.close();
     }
@@ -83,7 +91,8 @@ async fn send(
     scope: Scope<'_>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
-    core.drain.check()?;
+    // Held until the call has its answer, also between tries; then the response's body is counted.
+    let _work = core.drain.admit()?;
     let call = Call::take(&mut request);
     let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
@@ -215,6 +224,20 @@ impl Call {
     /// The end of the call on a route with this timeout, which begins when the request is sent on.
     fn deadline(&self, route: Option<Duration>) -> Deadline {
         self.caller.min(self.asked.deadline(Instant::now(), route))
+    }
+
+    /// Whether nothing that came with the call has changed the timeouts of its route.
+    fn leaves_time_to_the_route(&self) -> bool {
+        let Asked {
+            patience,
+            timeout,
+            per_try,
+        } = self.asked;
+        self.caller == Deadline::NONE
+            && self.options.retry
+            && patience.is_none()
+            && timeout.is_none()
+            && per_try.is_none()
     }
 
     fn raise(&self, flag: Flag) {

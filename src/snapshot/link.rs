@@ -19,7 +19,7 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
-use crate::transport::{Connect, Connections, Settings};
+use crate::transport::{Answer, Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::gate::ClusterGate;
@@ -31,6 +31,8 @@ use super::{Route, Snapshot, VirtualHost};
 pub(crate) struct Environment {
     /// Counted for the whole mesh, as gRPC A33 has it, so that edits do not forget any.
     pub(crate) active_faults: ActiveFaults,
+    /// Answers in place of all endpoints, in benchmarks and tests.
+    pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) random: Random,
     /// What stands for this client where requests are kept together by their source.
@@ -98,7 +100,8 @@ pub(crate) fn link(
 
 /// Retires the connections of all endpoints that `after` does not use any more.
 ///
-/// Requests that are on their way finish: the connections close behind them.
+/// Requests that are on their way to them finish, also those that have not been sent yet: a
+/// cluster in use lives until its last request leaves. The connections close behind them.
 pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
     for (name, old) in &before.clusters {
         let new = after.clusters.get(name);
@@ -234,10 +237,11 @@ fn cluster(
     endpoints: Option<&Arc<model::Endpoints>>,
     environment: &Environment,
 ) -> Arc<Cluster> {
-    if let Some(old) = old {
-        if old.model == *model && old.endpoints.as_ref() == endpoints {
-            return old.clone();
-        }
+    if let Some(old) = old
+        && old.model == *model
+        && old.endpoints.as_ref() == endpoints
+    {
+        return old.clone();
     }
     let running = match old {
         Some(old) => {
@@ -369,12 +373,15 @@ fn new_endpoint(
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
         signals: Signals::new(Instant::now()),
-        connections: Connections::new(
-            address.clone(),
-            settings.clone(),
-            environment.connector.clone(),
-            Arc::new(ClusterGate(running.limits.clone())),
-        ),
+        connections: match &environment.answer {
+            Some(answer) => Connections::answering(answer.clone()),
+            None => Connections::new(
+                address.clone(),
+                settings.clone(),
+                environment.connector.clone(),
+                Arc::new(ClusterGate(running.limits.clone())),
+            ),
+        },
         active: AtomicU32::new(0),
         requests: AtomicU64::new(0),
         failures: AtomicU64::new(0),

@@ -1,13 +1,21 @@
 //! What an endpoint reports of its own load (ORCA, gRPC A51).
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderMap;
 
-use crate::base64;
 use crate::model::balancing::Ratio;
 
 /// Where Envoy and gRPC write a report: in the head of a response or in its trailers.
 const TEXT: &str = "endpoint-load-metrics";
 const BINARY: &str = "endpoint-load-metrics-bin";
+
+/// gRPC writes its binary headers without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A load report, as far as weights need it; what is missing is zero.
 ///
@@ -160,7 +168,7 @@ fn value(text: &str) -> Option<&str> {
 /// `xds.data.orca.v3.OrcaLoadReport`, of which four doubles are read by hand: a layer pulls in no
 /// protobuf.
 fn binary(text: &str) -> Option<Report> {
-    let bytes = base64::decode(text.trim())?;
+    let bytes = BASE64.decode(text.trim()).ok()?;
     let mut bytes = bytes.as_slice();
     let mut report = Report::default();
     while !bytes.is_empty() {
@@ -229,7 +237,7 @@ mod tests {
         }
         // A map entry, a deprecated varint and a fixed32 of the future.
         message.extend_from_slice(&[0x22, 3, 1, 2, 3, 0x18, 0x96, 0x01, 0x55, 1, 2, 3, 4]);
-        let binary = base64::encode(&message);
+        let binary = BASE64.encode(&message);
         let plain = "TEXT cpu_utilization=0.5,rps_fractional:100,eps=2, mem_utilization=0.1, \
                      application_utilization=0.75";
         let json = r#"JSON {"cpu_utilization": 0.5, "named_metrics": {"a}\"": [1, {"eps": 9}]},

@@ -81,22 +81,17 @@ impl Signals {
         let took = took.as_secs_f32();
         let mut seen = self.latency.load(Ordering::Relaxed);
         loop {
-            if seen == 0 && failed && took <= rules.default_latency.as_secs_f32() {
+            let known = Latency::read(seen);
+            let before = known.map_or(rules.default_latency.as_secs_f32(), |latency| {
+                latency.decayed(stamp, rules.decay)
+            });
+            let seconds = match (known, failed) {
                 // Less is known by it than is believed already.
-                return;
-            }
-            let before = match (Latency::read(seen), failed) {
-                (Some(latency), _) => latency.decayed(stamp, rules.decay),
-                // Nothing is known yet, and a failure does not make it better than that.
-                (None, true) => rules.default_latency.as_secs_f32(),
-                (None, false) => 0.0,
-            };
-            let seconds = match Latency::read(seen) {
+                (_, true) if took <= before => return,
+                (None, _) | (Some(_), true) => took,
                 // Up at once, down slowly.
-                _ if took >= before => took,
-                _ if failed => before,
-                None => took,
-                Some(latency) => {
+                (Some(_), false) if took >= before => took,
+                (Some(latency), false) => {
                     let kept = latency.kept(stamp, rules.decay);
                     latency.seconds * kept + took * (1.0 - kept)
                 }
