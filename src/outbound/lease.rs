@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderMap;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{Error, Kind};
 use crate::layer::deadline::Deadline;
 use crate::layer::limit::Permit;
-use crate::snapshot::{Endpoint, InFlight};
+use crate::snapshot::{Cluster, Endpoint, InFlight};
 use crate::transport::Guard;
 
 use super::drain::Work;
@@ -25,6 +26,8 @@ pin_project! {
         permit: Permit,
         work: Work,
         cut: Cut,
+        // Who wants to know what the endpoint reports in its trailers.
+        reporter: Option<Arc<Cluster>>,
         moved: Option<Instant>,
         #[pin]
         timer: Option<Sleep>,
@@ -61,12 +64,19 @@ impl Cut {
 }
 
 impl Lease {
-    pub(super) fn new(in_flight: InFlight, permit: Permit, work: Work, cut: Cut) -> Self {
+    pub(super) fn new(
+        in_flight: InFlight,
+        permit: Permit,
+        work: Work,
+        cut: Cut,
+        reporter: Option<Arc<Cluster>>,
+    ) -> Self {
         Self {
             in_flight,
             permit,
             work,
             cut,
+            reporter,
             moved: None,
             timer: None,
         }
@@ -87,6 +97,13 @@ impl Guard for Lease {
         let this = self.project();
         if this.cut.idle.is_some() {
             *this.moved = Some(Instant::now());
+        }
+    }
+
+    fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
+        let this = self.project();
+        if let Some(cluster) = this.reporter {
+            cluster.take_report(this.in_flight.endpoint(), trailers);
         }
     }
 

@@ -13,6 +13,7 @@
 //! they are values that the loop reads instead of layers that were stacked before the request was
 //! known; the mechanisms behind them are those of [`layer`](crate::layer).
 
+mod affinity;
 mod answer;
 mod attempt;
 mod channel;
@@ -43,6 +44,7 @@ use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 
+use affinity::Bond;
 pub(crate) use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
@@ -176,7 +178,8 @@ async fn forward(
     if !to.mirrors.is_empty() {
         request = core.mirrors.copy(core, chosen, to, request);
     }
-    let mut attempts = Attempts::new(core, chosen, call, to, deadline)?;
+    let bond = Bond::new(core, chosen, call, to, &request)?;
+    let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?;
     let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
     let terms = retry::Call {

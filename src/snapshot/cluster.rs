@@ -5,9 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::layer::balance::{Balancer, Candidate};
+use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Event, Host, Swept};
@@ -44,6 +45,7 @@ pub(crate) struct Member {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) weight: NonZeroU32,
     pub(crate) health: Health,
+    pub(crate) placement: Placement,
 }
 
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
@@ -53,6 +55,7 @@ pub(crate) struct Endpoint {
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
     pub(crate) host: Arc<Host>,
+    pub(crate) signals: Signals,
     pub(crate) connections: Arc<Connections>,
     pub(crate) active: AtomicU32,
     pub(crate) requests: AtomicU64,
@@ -86,6 +89,18 @@ impl Candidate for Member {
     fn admitted(&self) -> bool {
         self.health == Health::Healthy && self.endpoint.host.admitted()
     }
+
+    fn key(&self) -> &str {
+        &self.endpoint.label
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn signals(&self) -> Option<&Signals> {
+        Some(&self.endpoint.signals)
+    }
 }
 
 impl Cluster {
@@ -101,6 +116,14 @@ impl Cluster {
         if let Some(event) = self.running.detector.record(&endpoint.host, outcome, now) {
             self.balancer.refresh();
             self.tell(&event, &endpoint.label);
+        }
+    }
+
+    /// Takes what an endpoint reports of its load, in the head or the trailers of a response.
+    pub(crate) fn take_report(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        if self.balancer.watches_reports() {
+            self.balancer
+                .report(&endpoint.signals, headers, Instant::now());
         }
     }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -50,6 +50,11 @@ pub trait Guard: Send + 'static {
 
     /// A frame of the body was handed on.
     fn moved(self: Pin<&mut Self>) {}
+
+    /// The trailers have arrived; [`ended`](Guard::ended) follows.
+    fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
+        let _ = trailers;
+    }
 
     /// Asked while the body waits for its next frame: an error cuts it off there. By default it is
     /// never cut off. The task is woken only for what this registers.
@@ -154,6 +159,10 @@ where
         };
         match &frame {
             Some(Ok(frame)) if frame.is_trailers() || this.body.is_end_stream() => {
+                let guard = this.held.as_mut().project().guard;
+                if let (Some(trailers), Some(guard)) = (frame.trailers_ref(), guard.as_pin_mut()) {
+                    guard.trailers(trailers);
+                }
                 this.held.end(End::Complete);
             }
             Some(Ok(_)) => {

@@ -1,5 +1,6 @@
 //! Requests through the front door, over memory.
 
+mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
