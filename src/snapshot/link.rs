@@ -310,6 +310,8 @@ fn members(
         .iter()
         .map(|member| (&member.endpoint.address, member))
         .collect();
+    let new =
+        |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
     let localities = endpoints.map(|endpoints| endpoints.localities.as_slice());
     first_priority(localities.unwrap_or_default())
         .flat_map(|locality| &locality.endpoints)
@@ -320,14 +322,9 @@ fn members(
                 Some(member) => Arc::new(Endpoint {
                     // Ejections outlive a change of settings; connections do not.
                     host: member.endpoint.host.clone(),
-                    ..new_endpoint(&model.address, &settings, running, environment)
+                    ..new(&model.address)
                 }),
-                None => Arc::new(new_endpoint(
-                    &model.address,
-                    &settings,
-                    running,
-                    environment,
-                )),
+                None => Arc::new(new(&model.address)),
             };
             Arc::new(Member {
                 endpoint,
@@ -352,12 +349,14 @@ fn first_priority(
 }
 
 fn new_endpoint(
+    cluster: &Arc<str>,
     address: &Address,
     settings: &Arc<Settings>,
     running: &Arc<Running>,
     environment: &Environment,
 ) -> Endpoint {
     Endpoint {
+        cluster: cluster.clone(),
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),

@@ -1,12 +1,17 @@
 //! Requests through the front door, over memory.
 
+mod answers;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
 mod edits;
 mod faults;
+mod hostile;
+#[cfg(feature = "inbound")]
+mod inbound;
 mod limits;
 mod outlier;
+mod protocols;
 mod retries;
 mod routing;
 mod timeouts;
