@@ -66,7 +66,7 @@ impl<'a> Attempts<'a> {
                 .announced
                 .as_ref()
                 .filter(|_| call.leaves_time_to_the_route()),
-            cut: Cut::new(deadline, forward.idle_timeout),
+            cut: Cut::new(deadline, forward.idle_timeout, call.reader),
             bond,
             avoid_previous: forward
                 .retry

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::Instant;
@@ -51,6 +52,8 @@ pub(crate) struct Member {
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// The name of its cluster.
+    pub(crate) cluster: Arc<str>,
     pub(crate) address: Address,
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
@@ -131,7 +134,12 @@ impl Cluster {
     ///
     /// A new policy keeps the phase of the sweeps that went before (gRPC A50).
     pub(crate) fn sweep(&self, now: Instant, random: &Random) -> Option<Instant> {
-        let interval = self.running.detector.interval()?;
+        // What tokio's timer can tell apart: an interval of zero must not keep the sweeper spinning.
+        let interval = self
+            .running
+            .detector
+            .interval()?
+            .max(Duration::from_millis(1));
         let mut swept = lock(&self.running.swept);
         let due = swept.get_or_insert(now).checked_add(interval)?;
         if due > now {

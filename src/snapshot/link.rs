@@ -326,6 +326,8 @@ fn members(
         .iter()
         .map(|member| (&member.endpoint.address, member))
         .collect();
+    let new =
+        |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
     (0..)
         .zip(localities)
@@ -345,14 +347,9 @@ fn members(
                 Some(member) => Arc::new(Endpoint {
                     // Ejections outlive a change of settings; connections do not.
                     host: member.endpoint.host.clone(),
-                    ..new_endpoint(&model.address, &settings, running, environment)
+                    ..new(&model.address)
                 }),
-                None => Arc::new(new_endpoint(
-                    &model.address,
-                    &settings,
-                    running,
-                    environment,
-                )),
+                None => Arc::new(new(&model.address)),
             };
             if model.health == Health::Healthy
                 && known.is_some_and(|member| member.health != Health::Healthy)
@@ -370,12 +367,14 @@ fn members(
 }
 
 fn new_endpoint(
+    cluster: &Arc<str>,
     address: &Address,
     settings: &Arc<Settings>,
     running: &Arc<Running>,
     environment: &Environment,
 ) -> Endpoint {
     Endpoint {
+        cluster: cluster.clone(),
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),

@@ -256,12 +256,6 @@ impl Plan {
         self
     }
 
-    /// Adds endpoints to a cluster that has none yet, as they are written.
-    pub(crate) fn endpoints(mut self, endpoints: Endpoints) -> Self {
-        self.resources.insert_endpoints(endpoints);
-        self
-    }
-
     pub(crate) fn build(mut self) -> Resources {
         self.resources.insert_routes(RouteConfiguration {
             name: "80".into(),
