@@ -21,7 +21,7 @@ use crate::snapshot::{Cluster, Endpoint, InFlight};
 use super::drain::Work;
 use super::lease::{Cut, Lease};
 use super::report::CallReport;
-use super::{Call, Chosen, Core};
+use super::{Bond, Call, Chosen, Core};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -32,15 +32,24 @@ pub(super) struct Attempts<'a> {
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
     cut: Cut,
+    bond: Bond<'a>,
     avoid_previous: bool,
     /// The number of the try that was begun last.
     number: u32,
-    /// The tries that are under way, by number: one, or several if the policy hedges.
-    running: SmallVec<[(u32, Arc<Endpoint>); 1]>,
+    /// The tries that are under way: one, or several if the policy hedges.
+    running: SmallVec<[Running; 1]>,
     /// The endpoint of the try that ended last, if that try got as far.
     last: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
+}
+
+/// A try that is under way.
+struct Running {
+    number: u32,
+    endpoint: Arc<Endpoint>,
+    /// When it began, if the balancer wants to know how long it took.
+    began: Option<Instant>,
 }
 
 impl<'a> Attempts<'a> {
@@ -50,6 +59,7 @@ impl<'a> Attempts<'a> {
         call: &Call,
         forward: &Forward,
         deadline: Deadline,
+        bond: Bond<'a>,
     ) -> Result<Self, Error> {
         let cluster = chosen.cluster()?.clone();
         count(&cluster.running.counters.requests, 1);
@@ -63,7 +73,8 @@ impl<'a> Attempts<'a> {
                 .announced
                 .as_ref()
                 .filter(|_| call.leaves_time_to_the_route()),
-            cut: Cut::new(deadline, forward.idle_timeout),
+            cut: Cut::new(deadline, forward.idle_timeout, call.reader),
+            bond,
             avoid_previous: forward
                 .retry
                 .as_ref()
@@ -84,17 +95,31 @@ impl<'a> Attempts<'a> {
         let permit: Permit = running.limits.request()?;
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
-        self.running.push((self.number, endpoint.clone()));
+        let balancer = &self.cluster.balancer;
+        let began = balancer.watches_latency().then(Instant::now);
+        let reporter = balancer.watches_reports().then(|| self.cluster.clone());
+        self.running.push(Running {
+            number: self.number,
+            endpoint: endpoint.clone(),
+            began,
+        });
         let work = Work::uncounted(&self.core.drain);
-        Ok(Lease::new(InFlight::new(endpoint), permit, work, self.cut))
+        let in_flight = InFlight::new(endpoint);
+        Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }
 
     fn pick(&self) -> Result<Arc<Endpoint>, Error> {
-        self.cluster
-            .balancer
-            .pick(self.core.random(), |member| {
-                let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, &member.endpoint);
-                self.tried.iter().any(tried) || self.is_busy(&member.endpoint)
+        let avoid = |endpoint: &Arc<Endpoint>| {
+            let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, endpoint);
+            self.tried.iter().any(tried) || self.is_busy(endpoint)
+        };
+        let balancer = &self.cluster.balancer;
+        // All tries of a session go to its endpoint, as long as that is admitted (gRPC A55).
+        let remembered = self.bond.remembered.and_then(|key| balancer.named(key));
+        let ask = self.bond.ask(&self.cluster);
+        remembered
+            .or_else(|| {
+                balancer.pick_for(ask, self.core.random(), |member| avoid(&member.endpoint))
             })
             .map(|member| member.endpoint.clone())
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
@@ -104,7 +129,7 @@ impl<'a> Attempts<'a> {
     fn is_busy(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.running
             .iter()
-            .any(|(_, busy)| Arc::ptr_eq(busy, endpoint))
+            .any(|busy| Arc::ptr_eq(&busy.endpoint, endpoint))
     }
 
     /// Tells the callee how long it has: the shorter of what one try may take and what is left.
@@ -126,12 +151,21 @@ impl<'a> Attempts<'a> {
 
     /// Records how a try that is under way ended; one that was not admitted is not among them.
     fn settle(&mut self, number: u32, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
-        let Some(index) = self.running.iter().position(|(own, _)| *own == number) else {
+        let Some(index) = self.running.iter().position(|own| own.number == number) else {
             return;
         };
-        let (_, endpoint) = self.running.swap_remove(index);
+        let Running {
+            endpoint, began, ..
+        } = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
-            self.cluster.record(&endpoint, outcome, Instant::now());
+            let now = Instant::now();
+            if let Some(began) = began {
+                let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
+                let took = now.saturating_duration_since(began);
+                let balancer = &self.cluster.balancer;
+                balancer.observe(&endpoint.signals, took, failed, now);
+            }
+            self.cluster.record(&endpoint, outcome, now);
         }
         if let Some(report) = &self.report {
             report.tried(&endpoint.label, text());
@@ -150,8 +184,8 @@ impl<'a> Attempts<'a> {
     ) -> Result<Response<Body>, Error> {
         if let Err(error) = &result {
             // The deadline cut these tries short: nobody else tells their endpoints.
-            while let Some((number, _)) = self.running.first() {
-                self.settle(*number, Outcome::of_error(error), || error.to_string());
+            while let Some(number) = self.running.first().map(|own| own.number) {
+                self.settle(number, Outcome::of_error(error), || error.to_string());
             }
         }
         let counters = &self.cluster.running.counters;
@@ -164,14 +198,20 @@ impl<'a> Attempts<'a> {
         if let Some(report) = &self.report {
             report.ended(summary);
         }
-        result.map_err(|error| {
-            let error = error.after_attempts(self.number);
-            // A try that was cut short, by its own timeout or the call's, could not say where.
-            match &self.last {
-                Some(endpoint) => error.at_endpoint(&endpoint.label),
-                None => error,
+        match result {
+            Ok(mut response) => {
+                self.bond.remember(response.headers_mut());
+                Ok(response)
             }
-        })
+            Err(error) => {
+                let error = error.after_attempts(self.number);
+                // A try that was cut short, by its own timeout or the call's, could not say where.
+                Err(match &self.last {
+                    Some(endpoint) => error.at_endpoint(&endpoint.label),
+                    None => error,
+                })
+            }
+        }
     }
 }
 
@@ -195,6 +235,10 @@ impl<'a> Tries<Body> for Attempts<'a> {
         let number = this.number;
         match result {
             Ok(response) => {
+                if let Some(own) = self.running.iter().find(|own| own.number == number) {
+                    self.cluster.take_report(&own.endpoint, response.headers());
+                    self.bond.served_by(&own.endpoint);
+                }
                 let status = response.status();
                 let outcome = Outcome::of_response(response);
                 self.settle(number, Some(outcome), || status.to_string());
@@ -215,7 +259,13 @@ impl<'a> Tries<Body> for Attempts<'a> {
     }
 
     /// Counted only when a hedge is due, so it may look at members one by one.
+    /// A session has one endpoint, so it has nobody else.
     fn can_hedge(&self) -> bool {
+        let balancer = &self.cluster.balancer;
+        let bound = self.bond.remembered.and_then(|key| balancer.named(key));
+        if bound.is_some() {
+            return false;
+        }
         let mut members = self.cluster.balancer.members().iter();
         members.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }

@@ -1,5 +1,7 @@
 //! Requests through the front door, over memory.
 
+mod answers;
+mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
@@ -7,9 +9,13 @@ mod edits;
 mod events;
 mod faults;
 mod hedging;
+mod hostile;
+#[cfg(feature = "inbound")]
+mod inbound;
 mod limits;
 mod mirroring;
 mod outlier;
+mod protocols;
 mod retries;
 mod routing;
 mod streaming;
