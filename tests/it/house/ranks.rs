@@ -18,6 +18,7 @@ const RANKS: &[&[&str]] = &[
     &["outbound"],
     &["inbound"],
     &["mesh"],
+    &["testing"],
 ];
 
 fn rank(module: &str) -> Option<usize> {
