@@ -1,6 +1,7 @@
 //! How a mesh is put together.
 
 use std::fmt;
+use std::net::IpAddr;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
 use crate::error::Error;
+use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
@@ -34,6 +36,7 @@ pub struct Builder {
     answer: Option<Answer>,
     connector: Arc<dyn Connect>,
     random: Random,
+    address: Option<IpAddr>,
 }
 
 enum Source {
@@ -52,6 +55,7 @@ impl Builder {
             answer: None,
             connector: Arc::new(TcpConnector),
             random: Random::from_entropy(),
+            address: None,
         }
     }
 
@@ -95,6 +99,16 @@ impl Builder {
         self
     }
 
+    /// Says which address this process has, for consistent hashes of it (Istio's `useSourceIp`).
+    ///
+    /// All requests of a process go to one endpoint then, as those of a pod do behind a sidecar.
+    /// Without an address a number that is drawn at the start stands for it: an address that the
+    /// process guessed would be wrong behind every second network, and says nothing more.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
     /// the mesh itself. Wins over [`connector`](Self::connector). See
     /// [`Connections::answering`](crate::transport::Connections::answering).
@@ -124,6 +138,10 @@ impl Builder {
                 active_faults: ActiveFaults::default(),
                 answer: self.answer,
                 connector: self.connector,
+                source: match self.address {
+                    Some(address) => HashKey::of(address.to_string()),
+                    None => HashKey(self.random.draw()),
+                },
                 random: self.random,
             },
             passthrough: Passthrough::new(self.unknown),

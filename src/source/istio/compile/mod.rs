@@ -39,8 +39,10 @@
 //! ```
 
 mod action;
+mod affinity;
 mod host;
 mod lint;
+mod locality;
 mod matches;
 mod members;
 mod policy;
@@ -60,6 +62,7 @@ use super::registry::{Port, Registry, Service, View, origin};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
+use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
 use virtual_service::Claims;
@@ -232,17 +235,14 @@ impl Part<'_, '_> {
             None => declared.clone(),
         };
         let ejection = self.scope.options.ejection;
-        let cluster = blocks.cluster(name.clone(), self.port.protocol, ejection, cluster_origin);
+        let outlook = Outlook::new(self.scope.client, blocks);
+        let mut cluster =
+            blocks.cluster(name.clone(), self.port.protocol, ejection, cluster_origin);
+        cluster.spread.localities = outlook.weights();
         if let Some((object, _)) = written {
             lint::policy(object, &cluster, blocks, members.len(), warnings);
         }
-        resources.insert_endpoints(members::endpoints(
-            name,
-            members,
-            self.scope.client.locality(),
-            blocks,
-            declared,
-        ));
+        resources.insert_endpoints(members::endpoints(name, members, outlook, declared));
         resources.insert_cluster(cluster);
     }
 }
