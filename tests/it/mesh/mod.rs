@@ -6,7 +6,9 @@ mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
 mod edits;
+mod events;
 mod faults;
+mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
 mod inbound;
