@@ -12,7 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["model"],
     &["workload"],
     &["layer"],
-    &["transport"],
+    &["event", "transport"],
     &["snapshot"],
     &["source"],
     &["outbound"],
