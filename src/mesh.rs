@@ -46,7 +46,6 @@ pub(crate) struct Shared {
 
 impl Mesh {
     /// Begins to build a mesh.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }

@@ -230,10 +230,11 @@ fn cluster(
     endpoints: Option<&Arc<model::Endpoints>>,
     environment: &Environment,
 ) -> Arc<Cluster> {
-    if let Some(old) = old {
-        if old.model == *model && old.endpoints.as_ref() == endpoints {
-            return old.clone();
-        }
+    if let Some(old) = old
+        && old.model == *model
+        && old.endpoints.as_ref() == endpoints
+    {
+        return old.clone();
     }
     let running = match old {
         Some(old) => {

@@ -24,7 +24,8 @@ use super::world::{
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
 /// The ways in which one endpoint of three can be bad.
-const BAD: [(&str, fn(&World)); 6] = [
+type MakeBad = fn(&World);
+const BAD: [(&str, MakeBad); 6] = [
     ("refuses connections", |world| world.remove(2)),
     ("does not accept", |world| world.silent(2)),
     ("resets", |world| world.broken(2)),
