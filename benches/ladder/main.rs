@@ -13,12 +13,14 @@
 mod allocation;
 mod arguments;
 mod bare;
+mod bars;
 mod call;
 mod callgrind;
 mod gates;
 mod layers;
 mod measure;
 mod mesh;
+mod pick;
 mod rung;
 mod scenario;
 mod table;
@@ -55,7 +57,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Task::Laps(name, calls) => laps(name, *calls)?,
         Task::List => names.iter().for_each(|name| println!("{name}")),
         Task::Publish => table::publish(&costs(&rungs, &arguments)?)?,
-        Task::Show => println!("{}", table::table(&costs(&rungs, &arguments)?)),
+        Task::Show => show(&costs(&rungs, &arguments)?),
         Task::Trace => rungs.iter().for_each(trace),
     }
     Ok(ExitCode::SUCCESS)
@@ -71,10 +73,14 @@ fn costs(rungs: &[Rung], arguments: &Arguments) -> Result<Vec<Cost>, String> {
     Ok(costs)
 }
 
+fn show(costs: &[Cost]) {
+    println!("{}\n{}", table::table(costs), bars::table(costs));
+}
+
 fn gate(rungs: &[Rung], arguments: &Arguments) -> Result<ExitCode, String> {
     let gates = Gates::read()?;
     let costs = costs(rungs, arguments)?;
-    println!("{}", table::table(&costs));
+    show(&costs);
     let broken = gates.broken(&costs);
     for line in &broken {
         println!("{line}");

@@ -4,6 +4,7 @@ use crate::bare::{self, Http1, Http2, NoOp};
 use crate::call::{Caller, Form, Tower, caller};
 use crate::layers;
 use crate::mesh;
+use crate::pick::Picking;
 use crate::scenario::{ENDPOINTS, Step};
 use crate::transport::Direct;
 use crate::wire::{self, Speaks};
@@ -32,6 +33,7 @@ pub(crate) fn family(name: &str) -> &str {
 /// All rungs. The first of each family is its floor: what the others are compared with.
 pub(crate) fn all() -> Vec<Rung> {
     let mut all = no_op();
+    all.extend(pick());
     all.extend(layers());
     all.extend(http1());
     all.extend(http2());
@@ -75,6 +77,20 @@ fn no_op() -> Vec<Rung> {
                 Tower(mesh::client(Step::Retry).await)
             })
         }),
+    ]
+}
+
+/// The choice among endpoints, and nothing else.
+fn pick() -> Vec<Rung> {
+    let among = |name, endpoints| {
+        rung(name, move || {
+            caller(Form::Path, async || Picking::new(endpoints))
+        })
+    };
+    vec![
+        rung("pick/endpoint", || caller(Form::Path, async || Tower(NoOp))),
+        among("pick/10", ENDPOINTS),
+        among("pick/10,000", 10_000),
     ]
 }
 

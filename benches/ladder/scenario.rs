@@ -129,6 +129,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
             path_rewrite: None,
             authority_rewrite: None,
             affinity: Affinity::default(),
+            mirrors: Vec::new(),
         })),
         headers: HeaderChanges::default(),
         fault: None,

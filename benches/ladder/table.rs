@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::process::Command;
 
+use crate::bars;
 use crate::measure::Cost;
 use crate::rung::family;
 
@@ -75,8 +76,8 @@ pub(crate) fn publish(costs: &[Cost]) -> Result<(), String> {
     let marks = || format!("{DOCUMENT} has no {BEGIN:?} before {END:?}");
     let (before, rest) = text.split_once(BEGIN).ok_or_else(marks)?;
     let (_, after) = rest.split_once(END).ok_or_else(marks)?;
-    let (machine, table) = (machine(), table(costs));
-    let text = format!("{before}{BEGIN}\n{machine}\n{table}\n{END}{after}");
+    let (machine, table, bars) = (machine(), table(costs), bars::table(costs));
+    let text = format!("{before}{BEGIN}\n{machine}\n{table}\n{bars}\n{END}{after}");
     std::fs::write(DOCUMENT, text).map_err(|error| format!("{DOCUMENT}: {error}"))
 }
 

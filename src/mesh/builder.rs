@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
-use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
+use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
@@ -148,6 +148,7 @@ impl Builder {
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            mirrors: Mirrors::default(),
             upkeep: Mutex::default(),
         });
         let tasks = Tasks::default();

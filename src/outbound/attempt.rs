@@ -39,6 +39,8 @@ pub(super) struct Attempts<'a> {
     current: Option<Arc<Endpoint>>,
     /// When it began, if the balancer wants to know how long it took.
     began: Option<Instant>,
+    /// The endpoint of the try that ended last, if that try got as far.
+    last: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -73,6 +75,7 @@ impl<'a> Attempts<'a> {
             number: 0,
             current: None,
             began: None,
+            last: None,
             tried: SmallVec::new(),
         })
     }
@@ -83,10 +86,7 @@ impl<'a> Attempts<'a> {
 
     fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
-        let permit: Permit = running.limits.request().map_err(|overloaded| {
-            count(&running.counters.overflows, 1);
-            Error::from(overloaded)
-        })?;
+        let permit: Permit = running.limits.request()?;
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
@@ -149,8 +149,9 @@ impl<'a> Attempts<'a> {
             report.tried(&endpoint.label, text());
         }
         if self.avoid_previous {
-            self.tried.push(endpoint);
+            self.tried.push(endpoint.clone());
         }
+        self.last = Some(endpoint);
     }
 
     /// Counts how the request ended and completes its error.
@@ -159,7 +160,6 @@ impl<'a> Attempts<'a> {
         result: Result<Response<Body>, Error>,
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        let cut_short = self.current.clone();
         if let Err(error) = &result {
             // The deadline cut the try short: nobody else tells its endpoint.
             self.settle(Outcome::of_error(error), || error.to_string());
@@ -182,7 +182,8 @@ impl<'a> Attempts<'a> {
             }
             Err(error) => {
                 let error = error.after_attempts(self.number);
-                Err(match &cut_short {
+                // A try that was cut short, by its own timeout or the call's, could not say where.
+                Err(match &self.last {
                     Some(endpoint) => error.at_endpoint(&endpoint.label),
                     None => error,
                 })
@@ -198,6 +199,7 @@ impl Tries<Body> for Attempts<'_> {
         this: Try,
     ) -> impl Future<Output = Result<Response<Body>, Failed>> {
         self.number = this.number;
+        self.last = None;
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
         self.tell_time(this, &mut request);
@@ -217,6 +219,8 @@ impl Tries<Body> for Attempts<'_> {
                 self.settle(Some(Outcome::of_response(response)), || status.to_string());
             }
             Err(Failed { error, .. }) => {
+                let overflow = u32::from(error.is_overloaded());
+                count(&self.cluster.running.counters.overflows, overflow);
                 self.settle(Outcome::of_error(error), || error.to_string());
             }
         }

@@ -158,6 +158,7 @@ fn route_to(host: &str, port: u16, environment: &Environment) -> Arc<Route> {
             path_rewrite: None,
             authority_rewrite: None,
             affinity: model::affinity::Affinity::default(),
+            mirrors: Vec::new(),
         })),
         headers: HeaderChanges::default(),
         fault: None,

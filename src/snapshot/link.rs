@@ -169,18 +169,24 @@ impl Linker<'_> {
     }
 
     fn route(&self, model: &Arc<model::route::Route>) -> Arc<Route> {
-        let (clusters, retry, announced) = match &model.action {
+        let named = |name: &Arc<str>| self.clusters.get(name).cloned();
+        let (clusters, mirrors, retry, announced) = match &model.action {
             Action::Forward(forward) => (
                 forward
                     .destinations
                     .all()
                     .iter()
-                    .map(|one| self.clusters.get(&one.cluster).cloned())
+                    .map(|one| named(&one.cluster))
+                    .collect(),
+                forward
+                    .mirrors
+                    .iter()
+                    .map(|one| named(&one.cluster))
                     .collect(),
                 forward.retry.as_ref().map(retry::Policy::new),
                 announced(forward),
             ),
-            Action::Direct(_) | Action::Redirect(_) => (Vec::new(), None, None),
+            Action::Direct(_) | Action::Redirect(_) => (Vec::new(), Vec::new(), None, None),
         };
         let fault = model
             .fault
@@ -189,6 +195,7 @@ impl Linker<'_> {
         Arc::new(Route {
             model: model.clone(),
             clusters,
+            mirrors,
             retry,
             fault,
             announced,
