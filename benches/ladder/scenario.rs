@@ -128,8 +128,8 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
             retry: (step >= Step::Retry).then(retry),
             path_rewrite: None,
             authority_rewrite: None,
-            affinity: Affinity::default(),
             mirrors: Vec::new(),
+            affinity: Affinity::default(),
         })),
         headers: HeaderChanges::default(),
         fault: None,
@@ -195,6 +195,7 @@ pub(crate) fn retry() -> RetryPolicy {
         per_try_timeout: Some(PER_TRY_TIMEOUT),
         backoff: Backoff::default(),
         avoid_previous: true,
+        hedge: None,
     }
 }
 

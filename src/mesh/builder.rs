@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
 use crate::error::Error;
+use crate::event::Announcer;
+#[cfg(feature = "yaml")]
+use crate::event::Event;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
@@ -142,6 +145,7 @@ impl Builder {
                     Some(address) => HashKey::of(address.to_string()),
                     None => HashKey(self.random.draw()),
                 },
+                events: Announcer::default(),
                 random: self.random,
             },
             passthrough: Passthrough::new(self.unknown),
@@ -192,6 +196,9 @@ async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates) {
                 tasks::apply(&core, &resources);
             }
             istio::Update::Rejected(faults) => {
+                core.environment.events.tell(|| Event::ConfigRejected {
+                    text: faults.to_string().into(),
+                });
                 tracing::error!(
                     "configuration rejected, the last good one stays in force\n{faults}"
                 );

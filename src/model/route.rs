@@ -121,10 +121,10 @@ pub struct Forward {
     pub path_rewrite: Option<PathRewrite>,
     /// The authority that is sent instead of the caller's.
     pub authority_rewrite: Option<Authority>,
-    /// Which requests go to the same endpoint.
-    pub affinity: Affinity,
     /// Who gets copies of the requests; the answers are thrown away.
     pub mirrors: Vec<Mirror>,
+    /// Which requests go to the same endpoint.
+    pub affinity: Affinity,
 }
 
 /// A cluster that gets copies of requests (Envoy's `RequestMirrorPolicy`, Istio's `mirrors`).

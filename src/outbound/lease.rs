@@ -16,6 +16,7 @@ use crate::layer::limit::Permit;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
 use crate::transport::Guard;
 
+use super::answer;
 use super::drain::Work;
 
 pin_project! {
@@ -39,11 +40,25 @@ pin_project! {
 pub(super) struct Cut {
     deadline: Deadline,
     idle: Option<Duration>,
+    reader: Reader,
+}
+
+/// Who reads the body, and so how its early end is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reader {
+    /// A gRPC client behind a channel: by trailers, since it shows any error of a body as UNKNOWN.
+    Grpc,
+    /// Anybody else: by the error.
+    Plain,
 }
 
 impl Cut {
-    pub(super) fn new(deadline: Deadline, idle: Option<Duration>) -> Self {
-        Self { deadline, idle }
+    pub(super) fn new(deadline: Deadline, idle: Option<Duration>, reader: Reader) -> Self {
+        Self {
+            deadline,
+            idle,
+            reader,
+        }
     }
 
     fn next(&self, moved: Instant) -> Option<Instant> {
@@ -104,6 +119,17 @@ impl Guard for Lease {
         let this = self.project();
         if let Some(cluster) = this.reporter {
             cluster.take_report(this.in_flight.endpoint(), trailers);
+        }
+    }
+
+    fn broken(self: Pin<&mut Self>, error: Error) -> Result<HeaderMap, Error> {
+        let endpoint = self.in_flight.endpoint();
+        let error = error
+            .at_cluster(&endpoint.cluster)
+            .at_endpoint(&endpoint.label);
+        match self.cut.reader {
+            Reader::Grpc => Ok(answer::grpc_trailers(&error)),
+            Reader::Plain => Err(error),
         }
     }
 

@@ -50,8 +50,8 @@ use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
 pub(crate) use drain::Drain;
-#[cfg(feature = "inbound")]
 pub(crate) use drain::Work;
+use lease::Reader;
 pub(crate) use mirror::Mirrors;
 pub use options::CallOptions;
 pub use passthrough::OutboundTraffic;
@@ -104,7 +104,7 @@ async fn send(
 ) -> Result<Response<Body>, Error> {
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
-    let call = Call::take(&mut request);
+    let call = Call::take(scope, &mut request);
     let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
         report.decided(
@@ -211,12 +211,13 @@ struct Call {
     asked: Asked,
     report: Option<CallReport>,
     dialect: Dialect,
+    reader: Reader,
     /// When the caller stops waiting, as far as it is known before a route is.
     caller: Deadline,
 }
 
 impl Call {
-    fn take(request: &mut Request<Body>) -> Self {
+    fn take(scope: Scope<'_>, request: &mut Request<Body>) -> Self {
         let began = Instant::now();
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
@@ -226,8 +227,13 @@ impl Call {
         let said = |after| Deadline::caller(began, after);
         let caller = options.timeout.map_or(Deadline::NONE, said);
         let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
+        let dialect = Dialect::of(headers);
         Self {
-            dialect: Dialect::of(headers),
+            dialect,
+            reader: match (scope, dialect) {
+                (Scope::Target(_), Dialect::Grpc) => Reader::Grpc,
+                (Scope::Target(_), Dialect::Http) | (Scope::Authority, _) => Reader::Plain,
+            },
             options,
             asked,
             report,

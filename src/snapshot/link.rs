@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
+use crate::event::Announcer;
 use crate::layer::balance::{Balancer, HashKey, Placement, Rules, Signals};
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
@@ -34,6 +35,7 @@ pub(crate) struct Environment {
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) events: Announcer,
     pub(crate) random: Random,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
@@ -261,6 +263,8 @@ fn cluster(
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
             counters: Counters::default(),
+            events: environment.events.clone(),
+            starved: AtomicBool::new(false),
         }),
     };
     let members = members(old, model, endpoints, &running, environment);
@@ -326,6 +330,8 @@ fn members(
         .iter()
         .map(|member| (&member.endpoint.address, member))
         .collect();
+    let new =
+        |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
     (0..)
         .zip(localities)
@@ -345,14 +351,9 @@ fn members(
                 Some(member) => Arc::new(Endpoint {
                     // Ejections outlive a change of settings; connections do not.
                     host: member.endpoint.host.clone(),
-                    ..new_endpoint(&model.address, &settings, running, environment)
+                    ..new(&model.address)
                 }),
-                None => Arc::new(new_endpoint(
-                    &model.address,
-                    &settings,
-                    running,
-                    environment,
-                )),
+                None => Arc::new(new(&model.address)),
             };
             if model.health == Health::Healthy
                 && known.is_some_and(|member| member.health != Health::Healthy)
@@ -370,12 +371,14 @@ fn members(
 }
 
 fn new_endpoint(
+    cluster: &Arc<str>,
     address: &Address,
     settings: &Arc<Settings>,
     running: &Arc<Running>,
     environment: &Environment,
 ) -> Endpoint {
     Endpoint {
+        cluster: cluster.clone(),
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),

@@ -392,4 +392,6 @@ async fn f13_a_client_uses_only_its_subset() {
         .host("catalog.example", vec![all_to("v1")]);
     let (mesh, _publisher) = world.mesh(plan.build()).await;
     assert_eq!(spread(&mesh, 200).await.len(), 5);
+    let dialled = ports.iter().filter(|port| world.dials(**port) > 0);
+    assert_eq!(dialled.count(), 5);
 }

@@ -1,15 +1,21 @@
 //! Requests through the front door, over memory.
 
-#[cfg(feature = "yaml")]
+mod answers;
 mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
 mod edits;
+mod events;
 mod faults;
+mod hedging;
+mod hostile;
+#[cfg(feature = "inbound")]
+mod inbound;
 mod limits;
 mod mirroring;
 mod outlier;
+mod protocols;
 mod retries;
 mod routing;
 mod tasks;

@@ -256,12 +256,6 @@ impl Plan {
         self
     }
 
-    /// Adds endpoints to a cluster that has none yet, as they are written.
-    pub(crate) fn endpoints(mut self, endpoints: Endpoints) -> Self {
-        self.resources.insert_endpoints(endpoints);
-        self
-    }
-
     pub(crate) fn build(mut self) -> Resources {
         self.resources.insert_routes(RouteConfiguration {
             name: "80".into(),
@@ -315,8 +309,8 @@ pub(crate) fn forward(destinations: Destinations) -> Forward {
         retry: None,
         path_rewrite: None,
         authority_rewrite: None,
-        affinity: Affinity::default(),
         mirrors: Vec::new(),
+        affinity: Affinity::default(),
     }
 }
 
@@ -383,6 +377,7 @@ pub(crate) fn retries(count: u32, per_try: Option<Duration>) -> RetryPolicy {
         per_try_timeout: per_try,
         backoff: Backoff::default(),
         avoid_previous: true,
+        hedge: None,
     }
 }
 

@@ -40,6 +40,7 @@
 
 mod action;
 mod affinity;
+mod delegate;
 mod host;
 mod lint;
 mod locality;
@@ -62,6 +63,7 @@ use super::registry::{Port, Registry, Service, View, origin};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
+use delegate::Delegation;
 use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
@@ -102,6 +104,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         options,
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(&objects, client, &view, &mut faults),
+        delegation: Delegation::new(&objects, client, &mut faults),
         view,
         faults,
     };
@@ -126,6 +129,7 @@ struct Scope<'a> {
     /// The DestinationRule of each host that has one.
     effective: BTreeMap<Arc<str>, Effective<'a>>,
     claims: Claims<'a>,
+    delegation: Delegation<'a>,
     faults: Faults,
 }
 
