@@ -39,6 +39,7 @@
 //! ```
 
 mod action;
+mod gateway_api;
 mod host;
 mod lint;
 mod matches;
@@ -60,6 +61,7 @@ use super::registry::{Port, Registry, Service, View, origin};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
+use gateway_api::Attached;
 use policy::Blocks;
 use rules::{Effective, Rules};
 use virtual_service::Claims;
@@ -99,6 +101,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         options,
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(&objects, client, &view, &mut faults),
+        attached: Attached::new(&objects, client, &view, &mut faults),
         view,
         faults,
     };
@@ -123,6 +126,8 @@ struct Scope<'a> {
     /// The DestinationRule of each host that has one.
     effective: BTreeMap<Arc<str>, Effective<'a>>,
     claims: Claims<'a>,
+    /// The Gateway API's routes.
+    attached: Attached<'a>,
     faults: Faults,
 }
 
