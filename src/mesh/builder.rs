@@ -3,7 +3,7 @@
 use std::fmt;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -17,7 +17,7 @@ use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
-use crate::transport::{Connect, TcpConnector};
+use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
 use super::tasks::{self, Tasks};
@@ -31,6 +31,7 @@ pub struct Builder {
     source: Source,
     workload: Workload,
     unknown: OutboundTraffic,
+    answer: Option<Answer>,
     connector: Arc<dyn Connect>,
     random: Random,
 }
@@ -48,6 +49,7 @@ impl Builder {
             source: Source::Nothing,
             workload: Workload::new("default", "default"),
             unknown: OutboundTraffic::default(),
+            answer: None,
             connector: Arc::new(TcpConnector),
             random: Random::from_entropy(),
         }
@@ -93,6 +95,15 @@ impl Builder {
         self
     }
 
+    /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
+    /// the mesh itself. Wins over [`connector`](Self::connector). See
+    /// [`Connections::answering`](crate::transport::Connections::answering).
+    #[cfg(feature = "test-util")]
+    pub fn answering(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -111,6 +122,7 @@ impl Builder {
             live: Live::new(),
             environment: Environment {
                 active_faults: ActiveFaults::default(),
+                answer: self.answer,
                 connector: self.connector,
                 random: self.random,
             },
@@ -118,6 +130,7 @@ impl Builder {
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            upkeep: Mutex::default(),
         });
         let tasks = Tasks::default();
         match self.source {

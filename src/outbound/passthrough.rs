@@ -90,7 +90,13 @@ impl Passthrough {
     /// Lets go of all connections.
     pub(crate) fn close(&self) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.drain().for_each(|(_, known)| known.retire());
+        for cluster in hosts
+            .drain()
+            .flat_map(|(_, known)| known.route.clusters.clone())
+            .flatten()
+        {
+            cluster.close();
+        }
     }
 }
 

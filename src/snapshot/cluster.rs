@@ -128,10 +128,17 @@ impl Cluster {
         now.checked_add(interval)
     }
 
-    /// Lets go of all connections: requests under way finish, no new one is taken.
+    /// Keeps no connection longer than a request needs it.
     pub(crate) fn retire(&self) {
         for member in self.balancer.members() {
             member.endpoint.connections.retire();
+        }
+    }
+
+    /// Ends all connections with the requests that are under way; no new one is taken.
+    pub(crate) fn close(&self) {
+        for member in self.balancer.members() {
+            member.endpoint.connections.close();
         }
     }
 

@@ -16,7 +16,7 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
-use crate::transport::{Connect, Connections, Settings};
+use crate::transport::{Answer, Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::gate::ClusterGate;
@@ -28,6 +28,8 @@ use super::{Route, Snapshot, VirtualHost};
 pub(crate) struct Environment {
     /// Counted for the whole mesh, as gRPC A33 has it, so that edits do not forget any.
     pub(crate) active_faults: ActiveFaults,
+    /// Answers in place of all endpoints, in benchmarks and tests.
+    pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) random: Random,
 }
@@ -93,7 +95,8 @@ pub(crate) fn link(
 
 /// Retires the connections of all endpoints that `after` does not use any more.
 ///
-/// Requests that are on their way finish: the connections close behind them.
+/// Requests that are on their way to them finish, also those that have not been sent yet: a
+/// cluster in use lives until its last request leaves. The connections close behind them.
 pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
     for (name, old) in &before.clusters {
         let new = after.clusters.get(name);
@@ -361,12 +364,15 @@ fn new_endpoint(
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
-        connections: Connections::new(
-            address.clone(),
-            settings.clone(),
-            environment.connector.clone(),
-            Arc::new(ClusterGate(running.limits.clone())),
-        ),
+        connections: match &environment.answer {
+            Some(answer) => Connections::answering(answer.clone()),
+            None => Connections::new(
+                address.clone(),
+                settings.clone(),
+                environment.connector.clone(),
+                Arc::new(ClusterGate(running.limits.clone())),
+            ),
+        },
         active: AtomicU32::new(0),
         requests: AtomicU64::new(0),
         failures: AtomicU64::new(0),

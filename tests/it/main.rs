@@ -4,6 +4,7 @@
 mod cli;
 #[cfg(feature = "yaml")]
 mod compile;
+mod house;
 #[cfg(feature = "yaml")]
 mod istio;
 mod layer;

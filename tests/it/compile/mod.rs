@@ -2,6 +2,7 @@
 
 mod article;
 mod destination_rules;
+mod kubernetes;
 mod lints;
 mod live;
 mod order;

@@ -1,5 +1,14 @@
 //! Requests through the front door, over memory.
 
+mod cancel;
+#[cfg(feature = "yaml")]
+mod disk;
+mod edits;
+mod faults;
+mod limits;
+mod outlier;
+mod retries;
 mod routing;
 mod tasks;
+mod timeouts;
 pub(crate) mod world;

@@ -92,6 +92,7 @@ impl Args {
             } else {
                 Share::NONE
             }),
+            fail_every: None,
             delay: self.delay,
             reset: self.reset_rate,
             down: false,
