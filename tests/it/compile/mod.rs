@@ -2,6 +2,7 @@
 
 mod article;
 mod destination_rules;
+mod gateway_api;
 mod kubernetes;
 mod lints;
 mod live;

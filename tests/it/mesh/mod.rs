@@ -5,6 +5,8 @@ mod cancel;
 mod disk;
 mod edits;
 mod faults;
+#[cfg(feature = "yaml")]
+mod gamma;
 mod limits;
 mod outlier;
 mod retries;
