@@ -150,6 +150,8 @@ mod readme {}
 
 mod body;
 mod error;
+#[cfg(feature = "outbound")]
+mod event;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;
@@ -164,12 +166,16 @@ mod random;
 #[cfg(feature = "outbound")]
 mod snapshot;
 pub mod source;
+#[cfg(feature = "test-util")]
+pub mod testing;
 #[cfg(feature = "outbound")]
 pub mod transport;
 mod workload;
 
 pub use body::Body;
 pub use error::{BoxError, Error, Flag, Limit};
+#[cfg(feature = "outbound")]
+pub use event::{Event, Events, Lagged};
 #[cfg(feature = "outbound")]
 pub use mesh::{Builder, Mesh};
 #[cfg(feature = "outbound")]

@@ -1,6 +1,7 @@
 //! How a mesh is put together.
 
 use std::fmt;
+use std::net::IpAddr;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -9,9 +10,13 @@ use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
 use crate::error::Error;
+use crate::event::Announcer;
+#[cfg(feature = "yaml")]
+use crate::event::Event;
+use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::Resources;
-use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
+use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
@@ -34,6 +39,7 @@ pub struct Builder {
     answer: Option<Answer>,
     connector: Arc<dyn Connect>,
     random: Random,
+    address: Option<IpAddr>,
 }
 
 enum Source {
@@ -52,6 +58,7 @@ impl Builder {
             answer: None,
             connector: Arc::new(TcpConnector),
             random: Random::from_entropy(),
+            address: None,
         }
     }
 
@@ -95,6 +102,16 @@ impl Builder {
         self
     }
 
+    /// Says which address this process has, for consistent hashes of it (Istio's `useSourceIp`).
+    ///
+    /// All requests of a process go to one endpoint then, as those of a pod do behind a sidecar.
+    /// Without an address a number that is drawn at the start stands for it: an address that the
+    /// process guessed would be wrong behind every second network, and says nothing more.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
     /// the mesh itself. Wins over [`connector`](Self::connector). See
     /// [`Connections::answering`](crate::transport::Connections::answering).
@@ -124,12 +141,18 @@ impl Builder {
                 active_faults: ActiveFaults::default(),
                 answer: self.answer,
                 connector: self.connector,
+                source: match self.address {
+                    Some(address) => HashKey::of(address.to_string()),
+                    None => HashKey(self.random.draw()),
+                },
+                events: Announcer::default(),
                 random: self.random,
             },
             passthrough: Passthrough::new(self.unknown),
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            mirrors: Mirrors::default(),
             upkeep: Mutex::default(),
         });
         let tasks = Tasks::default();
@@ -173,6 +196,9 @@ async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates) {
                 tasks::apply(&core, &resources);
             }
             istio::Update::Rejected(faults) => {
+                core.environment.events.tell(|| Event::ConfigRejected {
+                    text: faults.to_string().into(),
+                });
                 tracing::error!(
                     "configuration rejected, the last good one stays in force\n{faults}"
                 );

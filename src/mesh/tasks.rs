@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::event::Event;
 use crate::model::Resources;
 use crate::outbound::Core;
 use crate::snapshot;
@@ -41,6 +42,9 @@ pub(super) fn apply(core: &Core, resources: &Resources) -> u64 {
     let generation = next.generation;
     let after = core.live.store(next);
     snapshot::retire(&before, &after);
+    let events = &core.environment.events;
+    events.tell(|| Event::ConfigApplied { generation });
+    snapshot::announce(&before, &after, events);
     tracing::debug!(
         generation,
         clusters = after.clusters().count(),

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::layer::balance::{Balancer, Candidate};
+use crate::event::{self, Announcer};
+use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Event, Host, Swept};
@@ -36,6 +39,9 @@ pub(crate) struct Running {
     /// When the detector swept last. Locked by the one task that sweeps.
     pub(crate) swept: Mutex<Option<Instant>>,
     pub(crate) counters: Counters,
+    pub(crate) events: Announcer,
+    /// Whether the last retry that was wanted was denied.
+    pub(crate) starved: AtomicBool,
 }
 
 /// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
@@ -44,15 +50,19 @@ pub(crate) struct Member {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) weight: NonZeroU32,
     pub(crate) health: Health,
+    pub(crate) placement: Placement,
 }
 
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// The name of its cluster.
+    pub(crate) cluster: Arc<str>,
     pub(crate) address: Address,
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
     pub(crate) host: Arc<Host>,
+    pub(crate) signals: Signals,
     pub(crate) connections: Arc<Connections>,
     pub(crate) active: AtomicU32,
     pub(crate) requests: AtomicU64,
@@ -67,7 +77,10 @@ pub(crate) struct Counters {
     pub(crate) attempts: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) retries_denied: AtomicU64,
+    pub(crate) hedges: AtomicU64,
     pub(crate) overflows: AtomicU64,
+    pub(crate) mirrored: AtomicU64,
+    pub(crate) mirrors_dropped: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) readmissions: AtomicU64,
 }
@@ -83,6 +96,18 @@ impl Candidate for Member {
 
     fn admitted(&self) -> bool {
         self.health == Health::Healthy && self.endpoint.host.admitted()
+    }
+
+    fn key(&self) -> &str {
+        &self.endpoint.label
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn signals(&self) -> Option<&Signals> {
+        Some(&self.endpoint.signals)
     }
 }
 
@@ -102,11 +127,50 @@ impl Cluster {
         }
     }
 
+    /// Takes what an endpoint reports of its load, in the head or the trailers of a response.
+    pub(crate) fn take_report(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        if self.balancer.watches_reports() {
+            self.balancer
+                .report(&endpoint.signals, headers, Instant::now());
+        }
+    }
+
+    /// Counts the retries of a call, and says so if one was denied for the first time.
+    pub(crate) fn retried(&self, retries: u32, denied: bool) {
+        if retries == 0 && !denied {
+            return;
+        }
+        let Running {
+            counters,
+            starved,
+            events,
+            ..
+        } = &*self.running;
+        let retries = u64::from(retries);
+        counters.retries.fetch_add(retries, Ordering::Relaxed);
+        if retries > 0 {
+            starved.store(false, Ordering::Relaxed);
+        }
+        if denied {
+            counters.retries_denied.fetch_add(1, Ordering::Relaxed);
+            if !starved.swap(true, Ordering::Relaxed) {
+                events.tell(|| event::Event::BudgetEmpty {
+                    cluster: self.name().clone(),
+                });
+            }
+        }
+    }
+
     /// Runs the detector's sweep if it is due; returns when the next one is, if it ever is.
     ///
     /// A new policy keeps the phase of the sweeps that went before (gRPC A50).
     pub(crate) fn sweep(&self, now: Instant, random: &Random) -> Option<Instant> {
-        let interval = self.running.detector.interval()?;
+        // What tokio's timer can tell apart: an interval of zero must not keep the sweeper spinning.
+        let interval = self
+            .running
+            .detector
+            .interval()?
+            .max(Duration::from_millis(1));
         let mut swept = lock(&self.running.swept);
         let due = swept.get_or_insert(now).checked_add(interval)?;
         if due > now {
@@ -142,27 +206,49 @@ impl Cluster {
         }
     }
 
-    fn tell(&self, event: &Event, endpoint: &str) {
+    fn tell(&self, event: &Event, endpoint: &Arc<str>) {
         let cluster = &*self.model.name;
+        let events = &self.running.events;
+        let names = || (self.model.name.clone(), endpoint.clone());
         match event {
             Event::Ejected { cause, time } => {
                 self.running
                     .counters
                     .ejections
                     .fetch_add(1, Ordering::Relaxed);
-                tracing::info!(cluster, endpoint, ?cause, ?time, "endpoint ejected");
+                events.tell(|| {
+                    let (cluster, endpoint) = names();
+                    let (cause, time) = (*cause, *time);
+                    event::Event::Ejected {
+                        cluster,
+                        endpoint,
+                        cause,
+                        time,
+                    }
+                });
+                tracing::info!(
+                    cluster,
+                    endpoint = &**endpoint,
+                    ?cause,
+                    ?time,
+                    "endpoint ejected"
+                );
             }
             Event::Readmitted => {
                 self.running
                     .counters
                     .readmissions
                     .fetch_add(1, Ordering::Relaxed);
-                tracing::info!(cluster, endpoint, "endpoint readmitted");
+                events.tell(|| {
+                    let (cluster, endpoint) = names();
+                    event::Event::Readmitted { cluster, endpoint }
+                });
+                tracing::info!(cluster, endpoint = &**endpoint, "endpoint readmitted");
             }
             Event::Spared { cause, reason } => {
                 tracing::debug!(
                     cluster,
-                    endpoint,
+                    endpoint = &**endpoint,
                     ?cause,
                     ?reason,
                     "failing endpoint spared"

@@ -9,6 +9,7 @@
 //! Rejected: a cluster map that is edited in place (a request could see the new route and the old
 //! cluster) and a lock around the whole (it would stand on the path of every request).
 
+mod changes;
 mod cluster;
 mod gate;
 mod link;
@@ -28,6 +29,7 @@ use crate::layer::retry;
 use crate::model;
 use crate::name::Target;
 
+pub(crate) use changes::announce;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
@@ -59,6 +61,8 @@ pub(crate) struct Route {
     pub(crate) model: Arc<model::route::Route>,
     /// One for each destination of a forwarding route, in order; `None`: it does not exist.
     pub(crate) clusters: Vec<Option<Arc<Cluster>>>,
+    /// One for each mirror of a forwarding route, in order; `None`: it does not exist.
+    pub(crate) mirrors: Vec<Option<Arc<Cluster>>>,
     /// Compiled, if the route retries.
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.

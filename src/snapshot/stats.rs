@@ -35,8 +35,15 @@ pub struct ClusterStats {
     pub retries: u64,
     /// Retries that the budget or a limit denied.
     pub retries_denied: u64,
+    /// Tries that were begun while an earlier one was under way; they count as retries too.
+    pub hedges: u64,
     /// Requests that a limit refused.
     pub overflows: u64,
+    /// Copies of other clusters' requests that were sent to it; they count as its requests too.
+    pub mirrored: u64,
+    /// Copies that were not sent: too many under way, a body over the bounds, or a limit of the
+    /// cluster.
+    pub mirrors_dropped: u64,
     /// Endpoints that were ejected.
     pub ejections: u64,
     /// Endpoints that came back.
@@ -105,7 +112,10 @@ impl Cluster {
             attempts: read(&counters.attempts),
             retries: read(&counters.retries),
             retries_denied: read(&counters.retries_denied),
+            hedges: read(&counters.hedges),
             overflows: read(&counters.overflows),
+            mirrored: read(&counters.mirrored),
+            mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
             active_requests: limits.active_requests(),

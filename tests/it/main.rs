@@ -10,5 +10,7 @@ mod istio;
 mod layer;
 #[cfg(feature = "outbound")]
 mod mesh;
+#[cfg(feature = "test-util")]
+mod testing;
 #[cfg(feature = "outbound")]
 mod transport;

@@ -14,7 +14,8 @@ use crate::config::{self, Client, Reading};
 /// Find all that is wrong with a folder of Istio and Kubernetes YAML, without starting anything.
 ///
 /// Every fault is shown with file, line, the lines around it, the field, what was found, what is
-/// allowed and what to do; all of them at once. Errors are what a mesh would refuse to start with
+/// allowed and what to do; all of them at once. The folder is looked at as one client would see it, or,
+/// without --workload and --label, from each of its namespaces. Errors are what a mesh would refuse to start with
 /// and what an edit must not contain; warnings are what it accepts and logs.
 ///
 /// Exit code: 0 without errors (there may be warnings), 1 with errors, 2 for wrong arguments.
@@ -31,7 +32,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     reading: Reading,
 
-    /// Without these the folder is looked at from each of its namespaces
     #[command(flatten)]
     client: Client,
 }

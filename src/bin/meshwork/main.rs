@@ -14,6 +14,7 @@ mod demo;
 mod duration;
 mod echo;
 mod schema;
+mod signal;
 
 use std::process::ExitCode;
 

@@ -619,3 +619,47 @@ fn grpc_route_matches_services_and_methods_as_paths() {
     assert!(taken(all, "/shop.v1.Catalog/Get", &[]).is_none());
     assert_ne!(all[0].matcher, RouteMatcher::everything());
 }
+
+#[test]
+fn mirrors_get_their_share_of_copies_and_one_that_is_not_there_gets_none() {
+    let mirror = |name: &str, share: &str| {
+        format!(
+            "{{type: RequestMirror, requestMirror: {{backendRef: {{name: {name}, port: 80}}{share}}}}}"
+        )
+    };
+    let filters = [
+        mirror("catalog", ""),
+        mirror("catalog", ", percent: 25"),
+        mirror("catalog", ", fraction: {numerator: 1, denominator: 1000}"),
+        mirror("catalog", ", percent: 0"),
+        mirror("nobody", ""),
+    ];
+    let rules = format!("{{filters: [{}], {TO_CATALOG}}}", filters.join(", "));
+    let compiled = compiled(&[&catalog(), &of_catalog(&rules)]);
+    let mirrors = forward(&of(&compiled)[0]).mirrors.iter();
+    let shares: Vec<u32> = mirrors
+        .map(|mirror| {
+            assert_eq!(*mirror.cluster, *format!("outbound|80||{CATALOG}"));
+            mirror.share.parts_per_million()
+        })
+        .collect();
+    assert_eq!(shares, [1_000_000, 250_000, 1_000]);
+    assert_warns(
+        &compiled,
+        "IST0101",
+        "rules[0].filters[4].requestMirror.backendRef: ResolvedRefs=False (BackendNotFound)",
+    );
+}
+
+#[test]
+fn hash_of_a_destination_rule_holds_for_a_route_too() {
+    let rule = super::destination_rule(
+        "catalog.my-app",
+        "  host: catalog\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
+    );
+    let compiled = compiled(&[&catalog(), &rule, &of_catalog(&format!("{{{TO_CATALOG}}}"))]);
+    let forward = forward(&of(&compiled)[0]);
+    assert_eq!(forward.affinity.hash.len(), 1);
+    let retry = forward.retry.as_ref().unwrap();
+    assert!(!retry.avoid_previous, "retries stay where the hash leads");
+}

@@ -1,6 +1,7 @@
 //! Istio's objects as one client sees them, by the public door: texts in, model out.
 
 mod article;
+mod delegates;
 mod destination_rules;
 mod gateway_api;
 mod kubernetes;

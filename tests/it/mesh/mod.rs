@@ -1,14 +1,23 @@
 //! Requests through the front door, over memory.
 
+mod answers;
+mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
 mod edits;
+mod events;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
+mod hedging;
+mod hostile;
+#[cfg(feature = "inbound")]
+mod inbound;
 mod limits;
+mod mirroring;
 mod outlier;
+mod protocols;
 mod retries;
 mod routing;
 mod tasks;

@@ -14,6 +14,7 @@ mod table;
 mod tally;
 
 use std::io::Write as _;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use crate::USAGE;
-use crate::config;
+use crate::{config, signal};
 use load::Load;
 use table::Progress;
 use tally::Tally;
@@ -55,9 +56,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let Ready { mesh, template } = ready;
+    let end = pin!(signal::end()?);
     let code = match template {
         Some(template) => {
-            let tally = carry_out(&mesh, &mesh.client(), args.load(), template).await;
+            let Ran { tally, .. } =
+                carry_out(&mesh, &mesh.client(), args.load(), template, end).await;
             let text = if args.json {
                 format!("{}\n", tally.json())
             } else {
@@ -66,7 +69,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             std::io::stdout().write_all(text.as_bytes())?;
             ExitCode::SUCCESS
         }
-        None => converse(&mesh, &args).await?,
+        None => converse(&mesh, &args, end).await?,
     };
     mesh.shutdown(END).await;
     Ok(code)
@@ -104,8 +107,21 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
     Ok(Ready { mesh, template })
 }
 
-/// Makes the calls of one load. Ctrl-C ends it early; what has happened until then is told.
-async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template) -> Tally {
+/// What came of one load.
+struct Ran {
+    tally: Tally,
+    /// Whether a signal ended it; it must not be awaited again then.
+    interrupted: bool,
+}
+
+/// Makes the calls of one load. `end` ends it early; what has happened until then is told.
+async fn carry_out(
+    mesh: &Mesh,
+    client: &Client,
+    load: Load,
+    template: Template,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Ran {
     let before = mesh.stats();
     let began = Instant::now();
     let total = Some(load.total()).filter(|total| *total < u64::MAX);
@@ -113,46 +129,66 @@ async fn carry_out(mesh: &Mesh, client: &Client, load: Load, template: Template)
     let mut tally = Tally::new();
     let mut answers = load.start(client, template);
     let mut ticks = tokio::time::interval(PROGRESS);
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
-    loop {
+    let interrupted = loop {
         tokio::select! {
             answer = answers.next() => match answer {
                 Some(answer) => tally.count(answer),
-                None => break,
+                None => break false,
             },
             _ = ticks.tick() => progress.show(&tally),
-            _ = &mut interrupted => break,
+            () = &mut end => break true,
         }
-    }
+    };
     drop(answers);
     progress.end();
     tally.close(mesh, &before, began.elapsed());
-    tally
+    Ran { tally, interrupted }
 }
 
 /// Answers each line of stdin with a result.
-async fn converse(mesh: &Mesh, args: &Args) -> anyhow::Result<ExitCode> {
+async fn converse(
+    mesh: &Mesh,
+    args: &Args,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> anyhow::Result<ExitCode> {
     let (flags, load) = (args.wanted(), args.load());
     let client = mesh.client();
     let mut input = BufReader::new(tokio::io::stdin());
     let mut code = ExitCode::SUCCESS;
     let mut number = 0_u64;
-    while let Some(line) = lines::next(&mut input).await? {
+    loop {
+        let line = tokio::select! {
+            line = lines::next(&mut input) => line?,
+            () = &mut end => leave(mesh).await,
+        };
+        let Some(line) = line else {
+            return Ok(code);
+        };
         number += 1;
         if line.trim().is_empty() {
             continue;
         }
-        let tally = match lines::parse(&line, &flags, load) {
-            Ok((template, load)) => carry_out(mesh, &client, load, template).await,
+        match lines::parse(&line, &flags, load) {
+            Ok((template, load)) => {
+                let ran = carry_out(mesh, &client, load, template, end.as_mut()).await;
+                print(&ran.tally.json())?;
+                if ran.interrupted {
+                    leave(mesh).await;
+                }
+            }
             Err(why) => {
                 code = ExitCode::from(USAGE);
-                Tally::refused(format!("line {number}: {why}"))
+                print(&Tally::refused(format!("line {number}: {why}")).json())?;
             }
-        };
-        print(&tally.json())?;
+        }
     }
-    Ok(code)
+}
+
+/// Ends the process when it is told to. Returning would wait for the next line of stdin, since a read of it
+/// that is under way cannot be cancelled.
+async fn leave(mesh: &Mesh) -> ! {
+    mesh.shutdown(END).await;
+    std::process::exit(130);
 }
 
 /// One line, at once: somebody waits for it.

@@ -14,6 +14,7 @@ mod traffic;
 
 use std::process::ExitCode;
 
+use crate::signal;
 use stage::Stage;
 
 /// Show live what a mesh does: backends in this process, the files of examples/article, and steady
@@ -38,6 +39,7 @@ pub(crate) struct Args {
 /// No free port, no temporary folder, or stdout cannot be written.
 #[tokio::main]
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let end = signal::end()?;
     let play = async {
         let mut stage = Stage::set(args.fast).await?;
         scenes::play(&mut stage).await?;
@@ -46,6 +48,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tokio::select! {
         played = play => played,
         // Dropping the play removes its folder.
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        () = end => Ok(ExitCode::from(130)),
     }
 }

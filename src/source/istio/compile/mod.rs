@@ -39,9 +39,12 @@
 //! ```
 
 mod action;
+mod affinity;
+mod delegate;
 mod gateway_api;
 mod host;
 mod lint;
+mod locality;
 mod matches;
 mod members;
 mod policy;
@@ -61,7 +64,9 @@ use super::registry::{Port, Registry, Service, View, origin};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
+use delegate::Delegation;
 use gateway_api::Attached;
+use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
 use virtual_service::Claims;
@@ -102,6 +107,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(&objects, client, &view, &mut faults),
         attached: Attached::new(&objects, client, &view, &mut faults),
+        delegation: Delegation::new(&objects, client, &mut faults),
         view,
         faults,
     };
@@ -128,6 +134,7 @@ struct Scope<'a> {
     claims: Claims<'a>,
     /// The Gateway API's routes.
     attached: Attached<'a>,
+    delegation: Delegation<'a>,
     faults: Faults,
 }
 
@@ -237,17 +244,14 @@ impl Part<'_, '_> {
             None => declared.clone(),
         };
         let ejection = self.scope.options.ejection;
-        let cluster = blocks.cluster(name.clone(), self.port.protocol, ejection, cluster_origin);
+        let outlook = Outlook::new(self.scope.client, blocks);
+        let mut cluster =
+            blocks.cluster(name.clone(), self.port.protocol, ejection, cluster_origin);
+        cluster.spread.localities = outlook.weights();
         if let Some((object, _)) = written {
             lint::policy(object, &cluster, blocks, members.len(), warnings);
         }
-        resources.insert_endpoints(members::endpoints(
-            name,
-            members,
-            self.scope.client.locality(),
-            blocks,
-            declared,
-        ));
+        resources.insert_endpoints(members::endpoints(name, members, outlook, declared));
         resources.insert_cluster(cluster);
     }
 }

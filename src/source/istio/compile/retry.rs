@@ -24,6 +24,7 @@ pub(super) fn default_policy() -> RetryPolicy {
         per_try_timeout: None,
         backoff: Backoff::default(),
         avoid_previous: true,
+        hedge: None,
     }
 }
 
@@ -68,6 +69,7 @@ pub(super) fn policy(written: Option<&Retries>) -> (Option<RetryPolicy>, Vec<Str
             .filter(|limit| !limit.is_zero()),
         backoff,
         avoid_previous: retry_ignore_previous_hosts.unwrap_or(true),
+        hedge: None,
     };
     (Some(policy), unknown)
 }

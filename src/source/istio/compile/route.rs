@@ -10,12 +10,16 @@ use super::action::{self, Unusable};
 use super::host::{expand, resource_name};
 use super::matches::{concerns, matcher};
 use super::virtual_service::Claim;
-use super::{Scope, lint, retry};
-use crate::model::Origin;
+use super::{Scope, affinity, lint, retry};
+use crate::model::affinity::Affinity;
 use crate::model::matcher::RouteMatcher;
-use crate::model::route::{Action, Destination, Destinations, Forward, HeaderChanges, Route};
+use crate::model::retry::RetryPolicy;
+use crate::model::route::{
+    Action, Destination, Destinations, Forward, HeaderChanges, Mirror, Route,
+};
+use crate::model::{Fraction, Origin};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
-use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination};
+use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination, Object};
 use crate::source::istio::registry::{Port, PortProtocol, Service, origin};
 use crate::source::istio::yaml::Located;
 
@@ -24,21 +28,29 @@ const DEFAULT: &str = "default";
 
 /// One rule and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct Rule<'r, 'a> {
-    pub(super) claim: &'r Claim<'a>,
+pub(super) struct Rule<'r> {
+    /// Who wrote it: the owner of the host, or its delegate.
+    pub(super) object: &'r Object,
     pub(super) index: usize,
-    pub(super) spec: &'a Located<HttpRoute>,
+    pub(super) spec: &'r Located<HttpRoute>,
     /// The service port that the client calls.
     pub(super) port: u16,
 }
 
 /// Every request to the service itself: no timeout, and Istio's default retries where HTTP is
 /// spoken. Bytes that are not HTTP to the mesh are never repeated.
-pub(super) fn default_route(service: &Service<'_>, port: &Port, origin: &Origin) -> Arc<Route> {
+pub(super) fn default_route(
+    scope: &Scope<'_>,
+    service: &Service<'_>,
+    port: &Port,
+    origin: &Origin,
+) -> Arc<Route> {
     let cluster = resource_name(port.number, "", &service.host);
+    let only = (&*service.host, port.number, "");
+    let affinity = affinity::affinity(scope, std::iter::once(only));
     let retry = match port.protocol {
         PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Unknown => {
-            Some(retry::default_policy())
+            Some(retry::default_policy()).map(|policy| pinned(policy, &affinity))
         }
         PortProtocol::Tcp | PortProtocol::Udp => None,
     };
@@ -52,11 +64,20 @@ pub(super) fn default_route(service: &Service<'_>, port: &Port, origin: &Origin)
             retry,
             path_rewrite: None,
             authority_rewrite: None,
+            mirrors: Vec::new(),
+            affinity,
         })),
         headers: HeaderChanges::default(),
         fault: None,
         origin: origin.clone(),
     })
+}
+
+/// The retries of a route to one destination that balances by hash: they stay where the hash leads,
+/// as istiod has it.
+pub(super) fn pinned(mut policy: RetryPolicy, affinity: &Affinity) -> RetryPolicy {
+    policy.avoid_previous &= affinity.hash.is_empty();
+    policy
 }
 
 /// The routes of a VirtualService for a client that calls this port; none if no rule is for it.
@@ -67,10 +88,12 @@ pub(super) fn routes(
     faults: &mut Faults,
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
-    for (index, spec) in claim.spec.http.iter().enumerate() {
+    let all = scope.delegation.rules(claim.object, claim.spec);
+    for written in all.iter() {
+        let spec = &*written.spec;
         let rule = Rule {
-            claim,
-            index,
+            object: written.object,
+            index: written.index,
             spec,
             port,
         };
@@ -102,7 +125,7 @@ pub(super) fn routes(
     routes
 }
 
-impl<'a> Rule<'_, 'a> {
+impl Rule<'_> {
     /// A fault of this rule, at its line unless a field has a better one.
     pub(super) fn fault(
         &self,
@@ -111,7 +134,7 @@ impl<'a> Rule<'_, 'a> {
         (line, column): (u32, u32),
         text: impl Into<String>,
     ) -> Fault {
-        let object = self.claim.object;
+        let object = self.object;
         let (line, column) = match (line, self.spec.line) {
             (0, 0) => (object.line, 1),
             (0, own) => (own, self.spec.column),
@@ -158,13 +181,13 @@ impl<'a> Rule<'_, 'a> {
             action,
             headers,
             fault,
-            origin: origin(self.claim.object).at_line(self.spec.line.max(1)),
+            origin: origin(self.object).at_line(self.spec.line.max(1)),
         })
     }
 
     /// The rule's name, or the place of a rule that has none, and the name of the block.
     fn name(&self, block: Option<&Located<HttpMatch>>) -> Arc<str> {
-        let meta = &self.claim.object.meta;
+        let meta = &self.object.meta;
         let rule = match self.spec.name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => name.to_owned(),
             None => format!("{}/{}/http[{}]", meta.namespace, meta.name, self.index),
@@ -223,6 +246,11 @@ impl<'a> Rule<'_, 'a> {
             let text = format!("unknown token {token:?}");
             return Err(Unusable::new("retries.retryOn", text));
         }
+        let affinity = self.affinity(scope);
+        let retry = match self.spec.route.as_slice() {
+            [_] => retry.map(|policy| pinned(policy, &affinity)),
+            _ => retry,
+        };
         let forward = Forward {
             destinations,
             timeout: self
@@ -237,8 +265,58 @@ impl<'a> Rule<'_, 'a> {
                 Some(block) => action::path_rewrite(block, matched)?,
             },
             authority_rewrite,
+            mirrors: self.mirrors(scope)?,
+            affinity,
         };
         Ok((Action::Forward(Box::new(forward)), headers))
+    }
+
+    /// Who gets copies, and of which share: all that is not said, none of them at 0 %.
+    fn mirrors(&self, scope: &Scope<'_>) -> Result<Vec<Mirror>, Unusable> {
+        let HttpRoute {
+            mirror,
+            mirror_percent,
+            mirror_percentage,
+            mirrors,
+            ..
+        } = &self.spec.value;
+        let percent = |percent: &kinds::Percent| percent.value;
+        let one = mirror.as_ref().map(|to| {
+            let percent = mirror_percentage.as_ref().map(percent);
+            (to, percent.or(mirror_percent.map(f64::from)))
+        });
+        let several = mirrors.iter().filter_map(|mirror| {
+            let to = mirror.destination.as_ref()?;
+            Some((to, mirror.percentage.as_ref().map(percent)))
+        });
+        let mut all = Vec::new();
+        for (to, percent) in one.into_iter().chain(several) {
+            let share = Fraction::from_percent(percent.unwrap_or(100.0))
+                .map_err(|error| Unusable::new("mirrors", error.to_string()))?;
+            if share != Fraction::ZERO {
+                all.push(Mirror {
+                    cluster: self.target(scope, to).cluster(),
+                    share,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// What keeps the rule's requests together.
+    fn affinity(&self, scope: &Scope<'_>) -> Affinity {
+        let written = self
+            .spec
+            .route
+            .iter()
+            .filter(|one| one.destination.is_some());
+        let targets: Vec<Target> = written
+            .filter_map(|one| Some(self.target(scope, one.destination.as_ref()?)))
+            .collect();
+        let parts = targets
+            .iter()
+            .map(|one| (&*one.host, one.port, one.subset.as_str()));
+        affinity::affinity(scope, parts)
     }
 
     /// The authority that the rule writes, in `rewrite` or as a header.
@@ -272,7 +350,7 @@ impl<'a> Rule<'_, 'a> {
     /// What a destination means to this client: the port is that which is written, else the only
     /// port of the service, else the one that the client calls.
     pub(super) fn target(&self, scope: &Scope<'_>, written: &kinds::Destination) -> Target {
-        let namespace = &self.claim.object.meta.namespace;
+        let namespace = &self.object.meta.namespace;
         let host = expand(&written.host, namespace, scope.client.cluster_domain());
         // A name that stands for a service has no clusters of its own.
         let service = scope.view.service(&host);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use http::HeaderName;
+
 use super::Checker;
 use super::names::duration;
 use crate::source::istio::fault::{Code, quoted};
@@ -93,6 +95,12 @@ fn consistent_hash(check: &mut Checker<'_>, hash: &ConsistentHash) {
         ),
         1 => {}
         _ => check.error("consistentHash takes one key only"),
+    }
+    if let Some(name) = &hash.http_header_name
+        && HeaderName::from_bytes(name.as_bytes()).is_err()
+    {
+        let text = format!("{} is not a header name", quoted(name));
+        check.error_at("httpHeaderName", text);
     }
     check.some("httpCookie", hash.http_cookie.as_ref(), |check, cookie| {
         if cookie.name.is_empty() {

@@ -20,16 +20,25 @@ pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService)
 }
 
 fn http_route(check: &mut Checker<'_>, route: &HttpRoute) {
-    check.refuse("delegate", route.delegate.is_some());
-    check.refuse("mirror", route.mirror.is_some());
-    check.refuse("mirrors", !route.mirrors.is_empty());
-    let alone = route.mirror.is_none() && route.mirrors.is_empty();
+    let answered = route.redirect.is_some() || route.direct_response.is_some();
+    for (field, given) in [
+        ("mirror", route.mirror.is_some()),
+        ("mirrors", !route.mirrors.is_empty()),
+    ] {
+        let reason = "requests that are answered here are not copied";
+        check.no_effect(field, given && answered, reason);
+    }
+    let alone = route.mirror.is_none();
     let shares = [
         ("mirrorPercent", route.mirror_percent.is_some()),
         ("mirrorPercentage", route.mirror_percentage.is_some()),
     ];
     for (field, given) in shares {
-        check.no_effect(field, given && alone, "there is no mirror");
+        check.no_effect(
+            field,
+            given && alone,
+            "it is the share of mirror, which is absent",
+        );
     }
     let reason = "CORS is for browsers, which do not call through it";
     check.no_effect("corsPolicy", route.cors_policy.is_some(), reason);
@@ -90,23 +99,25 @@ fn tls(check: &mut Checker<'_>, mode: Option<TlsMode>) {
 }
 
 fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
-    check.refuse("consistentHash", balancer.consistent_hash.is_some());
     if balancer.simple == Some(SimpleBalancer::Passthrough) {
         check.within("simple", |check| check.refuse_value("PASSTHROUGH", None));
     }
-    let locality = balancer.locality_lb_setting.as_ref();
-    let enabled = locality.is_some_and(|locality| locality.enabled != Some(false));
-    let hint = "write localityLbSetting: {enabled: false}, or leave it out";
-    check.refuse_hint("localityLbSetting", enabled, Some(hint));
     check.refuse(
         "zoneAwareLbSetting",
         balancer.zone_aware_lb_setting.is_some(),
     );
-    check.refuse("warmup", balancer.warmup.is_some());
-    check.refuse(
-        "warmupDurationSecs",
-        balancer.warmup_duration_secs.is_some(),
-    );
+    let hashed = balancer.consistent_hash.is_some();
+    let warmups = [
+        ("warmup", balancer.warmup.is_some()),
+        (
+            "warmupDurationSecs",
+            balancer.warmup_duration_secs.is_some(),
+        ),
+    ];
+    for (field, given) in warmups {
+        let reason = "a hash decides, which knows no shares that grow";
+        check.no_effect(field, given && hashed, reason);
+    }
 }
 
 pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {

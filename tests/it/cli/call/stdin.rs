@@ -127,3 +127,22 @@ async fn an_edit_is_in_force_and_ejections_outlive_it() {
         (&0.into(), &0.into())
     );
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupt_ends_it_while_it_waits_for_a_line() {
+    let one = echo(&[]).await;
+    let folder = service("http", &[one.address], "");
+    let mut call = Conversation::start(&folder, &["http://one/"]);
+    assert_eq!(call.say("{}").await["ok"], 1);
+    let id = call.child.id().expect("it runs").to_string();
+    let kill = tokio::process::Command::new("sh")
+        .args(["-c", "kill -INT \"$0\"", &id])
+        .status()
+        .await;
+    assert!(kill.expect("there is a shell").success());
+    // Stdin stays open: nothing but the interrupt ends it.
+    let status = tokio::time::timeout(PATIENCE, call.child.wait());
+    let status = status.await.expect("it ends").expect("waited for");
+    assert_eq!(status.code(), Some(130));
+}

@@ -69,7 +69,7 @@ impl<'a> Attached<'a> {
             if found.is_empty() || !supported(object, spec, faults) {
                 continue;
             }
-            for (host, port) in found {
+            for Spot { host, port } in found {
                 by_host.entry(host).or_default().push(Attachment {
                     object,
                     spec,
@@ -213,6 +213,12 @@ fn not_accepted(
     warning(object, Code::NotAccepted, place(written), text).field(format!("parentRefs[{index}]"))
 }
 
+/// What a route is attached to: a service, or one port of it.
+struct Spot {
+    host: Arc<str>,
+    port: Option<u16>,
+}
+
 /// Finds what routes are attached to.
 struct Parents<'s, 'a> {
     objects: &'s [&'a Object],
@@ -222,11 +228,7 @@ struct Parents<'s, 'a> {
 
 impl<'a> Parents<'_, 'a> {
     /// Hosts and ports; none if the parent does not concern this client.
-    fn find(
-        &self,
-        route: &Object,
-        parent: &ParentReference,
-    ) -> Result<Vec<(Arc<str>, Option<u16>)>, String> {
+    fn find(&self, route: &Object, parent: &ParentReference) -> Result<Vec<Spot>, String> {
         if parent.is_gateway() {
             return Ok(Vec::new());
         }
@@ -259,7 +261,10 @@ impl<'a> Parents<'_, 'a> {
                 let text = "no service that the client sees has the host";
                 return Err(format!("(NoMatchingParent): {text} {host}"));
             };
-            found.push((service.host.clone(), port(service, parent)?));
+            found.push(Spot {
+                host: service.host.clone(),
+                port: port(service, parent)?,
+            });
         }
         Ok(found)
     }

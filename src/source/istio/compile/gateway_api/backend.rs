@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use super::filter::Filters;
 use super::rule::Rule;
+use crate::model::Fraction;
+use crate::model::route::Mirror;
 use crate::source::istio::compile::Scope;
 use crate::source::istio::compile::host::{closest, resource_name};
-use crate::source::istio::fault::{Code, Faults};
-use crate::source::istio::kinds::gateway_api::{GROUP, ReferenceGrantSpec};
+use crate::source::istio::fault::{Code, Fault, Faults};
+use crate::source::istio::kinds::gateway_api::{
+    GROUP, HttpRequestMirrorFilter, ReferenceGrantSpec,
+};
 use crate::source::istio::kinds::{Kind, Object};
 use crate::source::istio::registry::warning;
 
@@ -28,12 +32,74 @@ pub(super) struct Backend<'a> {
     pub(super) place: (u32, u32),
 }
 
+/// A target of copies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copies<'a> {
+    pub(super) to: Backend<'a>,
+    pub(super) share: Fraction,
+    /// The place of its filter in the rule.
+    filter: usize,
+}
+
+impl<'a> Copies<'a> {
+    /// Reads a filter of the place `filter`; all requests, unless a share is written.
+    pub(super) fn new(
+        written: &'a HttpRequestMirrorFilter,
+        filter: usize,
+        place: (u32, u32),
+    ) -> Self {
+        let HttpRequestMirrorFilter {
+            backend_ref: to,
+            percent,
+            fraction,
+        } = written;
+        let (part, whole) = match (percent, fraction) {
+            (Some(percent), _) => (*percent, 100),
+            (None, Some(share)) => (share.numerator, share.denominator.unwrap_or(100)),
+            (None, None) => (1, 1),
+        };
+        let parts = (u64::from(part) * 1_000_000).checked_div(u64::from(whole));
+        let parts = parts.and_then(|parts| u32::try_from(parts).ok());
+        Self {
+            to: Backend {
+                group: to.group.as_deref(),
+                kind: to.kind.as_deref(),
+                name: &to.name,
+                namespace: to.namespace.as_deref(),
+                port: to.port,
+                weight: None,
+                filters: Filters::default(),
+                place,
+            },
+            // Reading refuses more than the whole, and a whole of nothing.
+            share: parts
+                .and_then(|parts| Fraction::from_parts_per_million(parts).ok())
+                .unwrap_or(Fraction::ONE),
+            filter,
+        }
+    }
+}
+
 /// A backend that can be reached.
 #[derive(Debug)]
 pub(super) struct Reachable<'r, 'a> {
     pub(super) backend: &'r Backend<'a>,
-    pub(super) cluster: Arc<str>,
+    pub(super) port: Port,
     pub(super) weight: u32,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Port {
+    pub(super) host: Arc<str>,
+    pub(super) number: u16,
+}
+
+impl Port {
+    /// The name of its cluster.
+    pub(super) fn cluster(&self) -> Arc<str> {
+        resource_name(self.number, "", &self.host)
+    }
 }
 
 /// The backends of a rule.
@@ -59,6 +125,17 @@ impl Unresolved {
             hint: None,
         }
     }
+
+    /// The condition of the route, with what it costs.
+    fn condition(self, route: &Object, at: (u32, u32), path: String, cost: &str) -> Fault {
+        let Self { reason, text, hint } = self;
+        let text = format!("ResolvedRefs=False ({reason}): {text}; {cost}");
+        let fault = warning(route, Code::UnresolvedRefs, at, text).field(path);
+        match hint {
+            Some(hint) => fault.hinted(hint),
+            None => fault,
+        }
+    }
 }
 
 impl Backend<'_> {
@@ -66,8 +143,8 @@ impl Backend<'_> {
         self.weight.unwrap_or(1)
     }
 
-    /// The cluster that the reference means.
-    fn cluster(&self, scope: &Scope<'_>, route: &Object) -> Result<Arc<str>, Unresolved> {
+    /// The port of a service that the reference means.
+    fn find(&self, scope: &Scope<'_>, route: &Object) -> Result<Port, Unresolved> {
         let own = &*route.meta.namespace;
         let host = match (self.group.unwrap_or(""), self.kind.unwrap_or("Service")) {
             ("", "Service") => {
@@ -121,7 +198,10 @@ impl Backend<'_> {
             };
             return Err(Unresolved::new("BackendNotFound", text));
         };
-        Ok(resource_name(port.number, "", &service.host))
+        Ok(Port {
+            host: service.host.clone(),
+            number: port.number,
+        })
     }
 }
 
@@ -135,16 +215,15 @@ pub(super) fn resolve<'r, 'a>(
     let total: u64 = backends.iter().map(|one| u64::from(one.weight())).sum();
     let mut resolved = Resolved::default();
     for (index, backend) in backends.iter().enumerate() {
-        match backend.cluster(scope, rule.object) {
-            Ok(cluster) => resolved.reachable.push(Reachable {
+        match backend.find(scope, rule.object) {
+            Ok(port) => resolved.reachable.push(Reachable {
                 backend,
-                cluster,
+                port,
                 weight: backend.weight(),
             }),
             Err(unresolved) => {
                 let weight = u64::from(backend.weight());
                 resolved.lost += weight;
-                let Unresolved { reason, text, hint } = unresolved;
                 let share = match (weight * 100).checked_div(total) {
                     None | Some(0) if weight == 0 => "no request goes there".to_owned(),
                     None | Some(0) => {
@@ -160,17 +239,37 @@ pub(super) fn resolve<'r, 'a>(
                         )
                     }
                 };
-                let text = format!("ResolvedRefs=False ({reason}): {text}; {share}");
-                let fault = warning(rule.object, Code::UnresolvedRefs, backend.place, text);
-                let fault = fault.field(rule.path(&format!("backendRefs[{index}]")));
-                faults.push(match hint {
-                    Some(hint) => fault.hinted(hint),
-                    None => fault,
-                });
+                let path = rule.path(&format!("backendRefs[{index}]"));
+                faults.push(unresolved.condition(rule.object, backend.place, path, &share));
             }
         }
     }
     resolved
+}
+
+/// Who gets copies of a rule's requests, and of which share; tells of targets that are not there.
+pub(super) fn mirrors(
+    scope: &Scope<'_>,
+    rule: &Rule<'_>,
+    written: &[Copies<'_>],
+    faults: &mut Faults,
+) -> Vec<Mirror> {
+    let mut mirrors = Vec::new();
+    for Copies { to, share, filter } in written {
+        match to.find(scope, rule.object) {
+            Ok(port) if *share != Fraction::ZERO => mirrors.push(Mirror {
+                cluster: port.cluster(),
+                share: *share,
+            }),
+            Ok(_) => {}
+            Err(unresolved) => {
+                let path = rule.path(&format!("filters[{filter}].requestMirror.backendRef"));
+                let cost = "no request is copied";
+                faults.push(unresolved.condition(rule.object, to.place, path, cost));
+            }
+        }
+    }
+    mirrors
 }
 
 /// All ReferenceGrants.

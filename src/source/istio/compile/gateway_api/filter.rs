@@ -27,7 +27,7 @@ pub(super) struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
-    /// Mirrors are refused by reading, and CORS is for browsers.
+    /// Mirrors are [`Copies`](super::backend::Copies), and CORS is for browsers.
     pub(super) fn http(written: &'a [Located<HttpRouteFilter>]) -> Self {
         let mut filters = Self::default();
         for filter in written {

@@ -114,6 +114,10 @@ impl<'a> Set<'_, 'a> {
 
     /// The routes of the port, the most specific first; nothing follows one that takes every
     /// request.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "the cache of a regex has no part in its hash and equality"
+    )]
     pub(super) fn routes(&self, scope: &Scope<'_>, faults: &mut Faults) -> Vec<Arc<Route>> {
         let mut branches = Vec::new();
         let mut known: HashMap<RouteMatcher, (&Object, usize)> = HashMap::new();
@@ -137,6 +141,10 @@ impl<'a> Set<'_, 'a> {
 }
 
 /// Two rules with the same match: the first takes all of its requests.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "the cache of a regex has no part in its hash and equality"
+)]
 fn repeated<'a>(
     known: &mut HashMap<RouteMatcher, (&'a Object, usize)>,
     matcher: &RouteMatcher,

@@ -7,17 +7,18 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::attach::Spec;
-use super::backend::{Backend, Reachable, Resolved, resolve};
+use super::backend::{Backend, Copies, Port, Reachable, Resolved, mirrors, resolve};
 use super::filter::{self, Filters};
 use super::matches;
 use crate::model::Fraction;
 use crate::model::matcher::RouteMatcher;
 use crate::model::retry::RetryPolicy;
 use crate::model::route::{
-    Action, Destination, Destinations, DirectResponse, Forward, HeaderChanges, Route,
+    Action, Destination, Destinations, DirectResponse, Forward, HeaderChanges, Mirror, Route,
 };
 use crate::source::istio::compile::action::{self, Unusable};
-use crate::source::istio::compile::{Scope, retry};
+use crate::source::istio::compile::route::pinned;
+use crate::source::istio::compile::{Scope, affinity, retry};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::gateway_api::{
     GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec, HttpRouteMatch, HttpRouteRetry, HttpRouteRule,
@@ -45,6 +46,7 @@ pub(super) struct Rule<'a> {
     matchers: Vec<RouteMatcher>,
     filters: Filters<'a>,
     backends: Vec<Backend<'a>>,
+    mirrors: Vec<Copies<'a>>,
     timeouts: Option<&'a HttpRouteTimeouts>,
     retry: Option<&'a HttpRouteRetry>,
 }
@@ -94,10 +96,15 @@ impl<'a> Rule<'a> {
                 filters: Filters::http(&to.filters),
                 place: (to.line, to.column),
             });
+            let copies = filters.iter().enumerate().filter_map(|(index, filter)| {
+                let mirror = filter.request_mirror.as_ref()?;
+                Some(Copies::new(mirror, index, (filter.line, filter.column)))
+            });
             let mut rule = Self {
                 name: name.as_ref().map(|name| name.as_str()),
                 filters: Filters::http(filters),
                 backends: backends.collect(),
+                mirrors: copies.collect(),
                 timeouts: timeouts.as_ref().map(|block| &block.value),
                 retry: retry.as_ref().map(|block| &block.value),
                 ..Self::bare(object, index, (written.line, written.column), status)
@@ -136,10 +143,15 @@ impl<'a> Rule<'a> {
                 filters: Filters::grpc(&to.filters),
                 place: (to.line, to.column),
             });
+            let copies = filters.iter().enumerate().filter_map(|(index, filter)| {
+                let mirror = filter.request_mirror.as_ref()?;
+                Some(Copies::new(mirror, index, (filter.line, filter.column)))
+            });
             let mut rule = Self {
                 name: name.as_ref().map(|name| name.as_str()),
                 filters: Filters::grpc(filters),
                 backends: backends.collect(),
+                mirrors: copies.collect(),
                 ..Self::bare(object, index, (written.line, written.column), status)
             };
             rule.ask(
@@ -162,6 +174,7 @@ impl<'a> Rule<'a> {
             matchers: Vec::new(),
             filters: Filters::default(),
             backends: Vec::new(),
+            mirrors: Vec::new(),
             timeouts: None,
             retry: None,
         }
@@ -225,6 +238,7 @@ impl<'a> Rule<'a> {
     /// Its routes, by match.
     pub(super) fn branches(&self, scope: &Scope<'_>, faults: &mut Faults) -> Vec<Branch> {
         let resolved = resolve(scope, self, &self.backends, faults);
+        let mirrors = mirrors(scope, self, &self.mirrors, faults);
         let answers = self.filters.redirect.is_some() || self.filters.extension;
         let reachable = resolved.reachable.iter().any(|one| one.weight > 0);
         if !answers && !reachable && resolved.lost == 0 {
@@ -237,7 +251,7 @@ impl<'a> Rule<'a> {
         }
         let mut branches = Vec::new();
         for matcher in &self.matchers {
-            match self.routes(matcher, &resolved) {
+            match self.routes(scope, matcher, (&resolved, &mirrors)) {
                 Ok(routes) => branches.push(Branch {
                     matcher: matcher.clone(),
                     routes,
@@ -250,8 +264,9 @@ impl<'a> Rule<'a> {
 
     fn routes(
         &self,
+        scope: &Scope<'_>,
         matcher: &RouteMatcher,
-        resolved: &Resolved<'_, 'a>,
+        (resolved, mirrors): (&Resolved<'_, 'a>, &[Mirror]),
     ) -> Result<Vec<Route>, Unusable> {
         let unresolved = |matcher: RouteMatcher| {
             let answer = DirectResponse {
@@ -269,9 +284,10 @@ impl<'a> Rule<'a> {
             let action = Action::Redirect(redirect);
             return Ok(vec![self.route(matcher.clone(), action, headers)]);
         }
-        let Some((forward, headers)) = self.forward(matcher, resolved, headers)? else {
+        let Some((mut forward, headers)) = self.forward(scope, matcher, resolved, headers)? else {
             return Ok(vec![unresolved(matcher.clone())]);
         };
+        forward.mirrors = mirrors.to_vec();
         let action = Action::Forward(Box::new(forward));
         let forwarded = self.route(matcher.clone(), action, headers);
         let Some(share) = lost_share(resolved) else {
@@ -298,6 +314,7 @@ impl<'a> Rule<'a> {
     /// How requests are sent on, and the headers that change; `None` if there is nobody.
     fn forward(
         &self,
+        scope: &Scope<'_>,
         matcher: &RouteMatcher,
         resolved: &Resolved<'_, 'a>,
         mut headers: HeaderChanges,
@@ -314,7 +331,13 @@ impl<'a> Rule<'a> {
         let Some(destinations) = Destinations::weighted(all) else {
             return Ok(None);
         };
-        let (timeout, retry) = self.terms();
+        let ports = resolved.reachable.iter().map(|one| &one.port);
+        let parts = ports.map(|Port { host, number }| (&**host, *number, ""));
+        let affinity = affinity::affinity(scope, parts);
+        let (timeout, mut retry) = self.terms();
+        if let [_] = destinations.all() {
+            retry = retry.map(|policy| pinned(policy, &affinity));
+        }
         let forward = Forward {
             destinations,
             timeout,
@@ -322,6 +345,8 @@ impl<'a> Rule<'a> {
             retry,
             path_rewrite: self.filters.path(matcher)?,
             authority_rewrite,
+            mirrors: Vec::new(),
+            affinity,
         };
         Ok(Some((forward, headers)))
     }
@@ -377,7 +402,7 @@ impl<'a> Rule<'a> {
 
 fn destination(to: &Reachable<'_, '_>) -> Result<Destination, Unusable> {
     Ok(Destination {
-        cluster: to.cluster.clone(),
+        cluster: to.port.cluster(),
         weight: to.weight,
         headers: to.backend.filters.headers()?,
         authority_rewrite: to.backend.filters.authority()?,
@@ -422,7 +447,10 @@ mod tests {
             let resolved = Resolved {
                 reachable: vec![Reachable {
                     backend: &backend,
-                    cluster: "a".into(),
+                    port: Port {
+                        host: "a".into(),
+                        number: 80,
+                    },
                     weight: kept,
                 }],
                 lost,

@@ -5,7 +5,7 @@ use crate::source::istio::fault::{Code, quoted};
 use crate::source::istio::kinds::gateway_api::{
     GrpcRouteFilter, GrpcRouteFilterType, HttpHeaderFilter, HttpPathModifier, HttpPathModifierType,
     HttpRequestMirrorFilter, HttpRequestRedirectFilter, HttpRouteFilter, HttpRouteFilterType,
-    HttpRouteMatch, HttpUrlRewriteFilter, PathMatchType,
+    HttpRouteMatch, HttpUrlRewriteFilter, MirrorFraction, PathMatchType,
 };
 use crate::source::istio::validate::Checker;
 use crate::source::istio::validate::names::{header_name, is_dns_subdomain, port};
@@ -133,6 +133,10 @@ fn together(check: &mut Checker<'_>, filters: &[Filter<'_>]) {
              but not both",
         );
     }
+    if count(Type::RequestRedirect) > 0 && count(Type::RequestMirror) > 0 {
+        let text = "RequestMirror has no effect: requests that are answered here are not copied";
+        check.warn(Code::NoEffect, text);
+    }
     for (single, name) in [
         (Type::RequestHeaderModifier, "RequestHeaderModifier"),
         (Type::ResponseHeaderModifier, "ResponseHeaderModifier"),
@@ -170,7 +174,6 @@ fn one(check: &mut Checker<'_>, filter: &Filter<'_>) {
         check.some(field, changes, |check, changes| headers(check, changes));
     }
     check.some("requestMirror", filter.mirror, mirror);
-    check.refuse("requestMirror", filter.mirror.is_some());
     check.some("requestRedirect", filter.redirect, redirect);
     check.some("urlRewrite", filter.rewrite, rewrite);
     let reason = "CORS is for browsers, which do not call through it";
@@ -225,6 +228,11 @@ fn mirror(check: &mut Checker<'_>, mirror: &HttpRequestMirrorFilter) {
     }
     if mirror.percent.is_some_and(|percent| percent > 100) {
         check.error_at("percent", "a share is at most 100 %");
+    }
+    let nothing = |share: &MirrorFraction| share.denominator == Some(0);
+    if mirror.fraction.as_ref().is_some_and(nothing) {
+        check.error_at("fraction", "denominator must be at least 1");
+        return;
     }
     let above = |part: u32, whole: Option<u32>| part > whole.unwrap_or(100);
     let fraction = mirror.fraction.as_ref();
@@ -369,6 +377,7 @@ pub(super) fn of_backend<'a>(check: &mut Checker<'_>, filters: impl Iterator<Ite
             check.within(index, |check| {
                 let hint = "write the filter on the rule";
                 for (field, given) in [
+                    ("requestMirror", filter.mirror.is_some()),
                     ("requestRedirect", filter.redirect.is_some()),
                     ("urlRewrite", filter.rewrite.is_some()),
                     ("extensionRef", filter.extension),

@@ -128,8 +128,19 @@ rule_tests! {
         "rules[0].filters[0].urlRewrite.path.replaceFullPath: \"a?b\" is no absolute path";
     a_changed_header_has_a_name: refuses(filter, "type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: ':path', value: a}]}") =>
         "rules[0].filters[0].requestHeaderModifier.set[0].name: \":path\" is no header name";
-    a_mirror: refuses(filter, "type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}") =>
-        "rules[0].filters[0].requestMirror: requestMirror is known, not yet supported";
+    a_mirror_has_one_share: refuses(filter, "type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, percent: 1, fraction: {numerator: 1}}") =>
+        "rules[0].filters[0].requestMirror: Only one of percent or fraction may be specified in \
+         HTTPRequestMirrorFilter";
+    a_mirror_copies_at_most_all: refuses(filter, "type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, fraction: {numerator: 3, denominator: 2}}") =>
+        "rules[0].filters[0].requestMirror.fraction: numerator must be less than or equal to \
+         denominator";
+    a_mirror_is_a_part_of_something: refuses(filter, "type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}, fraction: {numerator: 0, denominator: 0}}") =>
+        "rules[0].filters[0].requestMirror.fraction: denominator must be at least 1";
+    a_mirror_has_a_port: refuses(filter, "type: RequestMirror, requestMirror: {backendRef: {name: a}}") =>
+        "rules[0].filters[0].requestMirror.backendRef: Must have port for Service reference";
+    a_redirect_is_not_copied: warns(rule, "filters: [{type: RequestRedirect, requestRedirect: {hostname: a.b}}, {type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]") =>
+        "rules[0].filters: RequestMirror has no effect: requests that are answered here are not \
+         copied";
     cors_is_for_browsers: warns(filter, "type: CORS, cors: {allowOrigins: ['*']}") =>
         "rules[0].filters[0].cors: cors has no effect in this client: CORS is for browsers, which \
          do not call through it";

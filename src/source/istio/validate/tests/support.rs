@@ -53,12 +53,10 @@ rule_tests! {
     tls_routes: refuses(service,
         "tls: [{match: [{sniHosts: [catalog]}], route: [{destination: {host: a}}]}]")
         => "tls: tls is known, not yet supported";
-    delegates: refuses(service, "http: [{delegate: {name: a}}]")
-        => "http[0].delegate: delegate is known, not yet supported";
-    a_mirror: refuses(route, "mirror: {host: a}, mirrorPercentage: {value: 10}")
-        => "http[0].mirror: mirror is known, not yet supported";
-    mirrors: refuses(route, "mirrors: [{destination: {host: a}}]")
-        => "http[0].mirrors: mirrors is known, not yet supported";
+    a_mirror_of_a_redirect: warns(service,
+        "http: [{redirect: {uri: /a}, mirror: {host: a}}]")
+        => "http[0].mirror: mirror has no effect in this client: requests that are answered here \
+            are not copied";
     remote_localities: refuses(route, "retries: {attempts: 1, retryRemoteLocalities: true}")
         => "http[0].retries.retryRemoteLocalities: retryRemoteLocalities is known, not yet supported";
     cors: warns(route, "corsPolicy: {allowMethods: [GET]}")
@@ -68,31 +66,23 @@ rule_tests! {
         => "http[0].match[0].statPrefix: statPrefix has no effect in this client: metrics carry \
             the name of the route";
     a_share_without_a_mirror: warns(route, "mirrorPercentage: {value: 10}")
-        => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: there is no \
-            mirror";
-    consistent_hash: refuses(policy, "loadBalancer: {consistentHash: {useSourceIp: true}}")
-        => "trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet supported";
-    consistent_hash_of_a_subset: refuses(subset_policy,
-        "loadBalancer: {consistentHash: {useSourceIp: true}}")
-        => "subsets[0].trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet \
-            supported";
-    consistent_hash_of_a_port: refuses(port_policy,
-        "loadBalancer: {consistentHash: {useSourceIp: true}}")
-        => "trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash: consistentHash is \
-            known, not yet supported";
+        => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: it is the \
+            share of mirror, which is absent";
     passthrough: refuses(policy, "loadBalancer: {simple: PASSTHROUGH}")
         => "trafficPolicy.loadBalancer.simple: PASSTHROUGH is known, not yet supported";
-    localities: refuses(policy, "loadBalancer: {localityLbSetting: {}}")
-        => "trafficPolicy.loadBalancer.localityLbSetting: localityLbSetting is known, not yet \
-            supported";
     zones: refuses(policy, "loadBalancer: {zoneAwareLbSetting: {}}")
         => "trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, not yet \
             supported";
-    warmup: refuses(policy, "loadBalancer: {warmup: {duration: 1s}}")
-        => "trafficPolicy.loadBalancer.warmup: warmup is known, not yet supported";
-    warmup_seconds: refuses(policy, "loadBalancer: {warmupDurationSecs: 1s}")
-        => "trafficPolicy.loadBalancer.warmupDurationSecs: warmupDurationSecs is known, not yet \
-            supported";
+    zones_of_a_subset: refuses(subset_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, \
+            not yet supported";
+    zones_of_a_port: refuses(port_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
+            zoneAwareLbSetting is known, not yet supported";
+    warmup_of_a_hash: warns(policy,
+        "loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}")
+        => "trafficPolicy.loadBalancer.warmup: warmup has no effect in this client: a hash decides, \
+            which knows no shares that grow";
     tls_simple: refuses(policy, "tls: {mode: SIMPLE}")
         => "trafficPolicy.tls.mode: tls mode SIMPLE is known, not yet supported";
     tls_mutual: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
