@@ -110,7 +110,7 @@
 //! | `inbound` | yes | the layer for servers |
 //! | `yaml` | yes | Istio's YAML as a source: [`source::istio`](source) |
 //! | `rate-limit` | no | `layer::rate_limit` (governor) |
-//! | `test-util` | no | a stand-in for every endpoint (`Builder::answering`), tokio's paused clock |
+//! | `test-util` | no | `testing`: a world in memory for tests of meshed services |
 //! | `cli` | no | the `meshwork` binary |
 //!
 //! Without any of them the crate is [`layer`] and [`model`]: no hyper, no serde. Features add API and

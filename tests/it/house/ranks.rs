@@ -12,12 +12,13 @@ const RANKS: &[&[&str]] = &[
     &["model"],
     &["workload"],
     &["layer"],
-    &["transport"],
+    &["event", "transport"],
     &["snapshot"],
     &["source"],
     &["outbound"],
     &["inbound"],
     &["mesh"],
+    &["testing"],
 ];
 
 fn rank(module: &str) -> Option<usize> {

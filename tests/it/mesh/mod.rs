@@ -1,6 +1,8 @@
 //! Requests through the front door, over memory.
 
 mod answers;
+#[cfg(feature = "yaml")]
+mod article;
 mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
