@@ -22,6 +22,7 @@ mod outlier;
 mod protocols;
 mod retries;
 mod routing;
+mod streaming;
 mod tasks;
 mod timeouts;
 pub(crate) mod world;

@@ -19,6 +19,10 @@ use crate::body::Body;
 use crate::layer::timeout::Within;
 use crate::model::retry::Hedge;
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, within a future that is boxed"
+)]
 enum Step<B> {
     /// The next try is due.
     Due,
@@ -65,7 +69,10 @@ pub(super) async fn race<B, T: Tries<B>>(
             }
             Step::Ended(index, result) => {
                 let (this, _) = running.swap_remove(index);
-                let result = result.unwrap_or_else(|| Err(course.took_too_long()));
+                let result = match result {
+                    Some(result) => result,
+                    None => Err(course.took_too_long()),
+                };
                 tries.ended(this, &result);
                 if running.is_empty() || is_final(course, &result) {
                     cancel(tries, running.iter().map(|(loser, _)| *loser));
