@@ -78,6 +78,9 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::ServiceEntry(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
+        | Kind::GrpcRoute(_)
+        | Kind::HttpRoute(_)
+        | Kind::ReferenceGrant(_)
         | Kind::WorkloadEntry(_) => Arc::clone(&object.meta.namespace),
     };
     let mut names: BTreeSet<Arc<str>> = objects.iter().map(namespace).collect();

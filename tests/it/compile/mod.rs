@@ -3,6 +3,7 @@
 mod article;
 mod delegates;
 mod destination_rules;
+mod gateway_api;
 mod kubernetes;
 mod lints;
 mod live;

@@ -48,6 +48,9 @@ fn each_kind_that_is_read_has_a_schema() {
             "DaemonSet",
             "Namespace",
             "ServiceAccount",
+            "HTTPRoute",
+            "GRPCRoute",
+            "ReferenceGrant",
         ]
     );
     assert_eq!(

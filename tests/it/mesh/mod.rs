@@ -10,6 +10,8 @@ mod disk;
 mod edits;
 mod events;
 mod faults;
+#[cfg(feature = "yaml")]
+mod gamma;
 mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]

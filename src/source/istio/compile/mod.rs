@@ -41,6 +41,7 @@
 mod action;
 mod affinity;
 mod delegate;
+mod gateway_api;
 mod host;
 mod lint;
 mod locality;
@@ -64,6 +65,7 @@ use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
 use delegate::Delegation;
+use gateway_api::Attached;
 use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
@@ -104,6 +106,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         options,
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(&objects, client, &view, &mut faults),
+        attached: Attached::new(&objects, client, &view, &mut faults),
         delegation: Delegation::new(&objects, client, &mut faults),
         view,
         faults,
@@ -129,6 +132,8 @@ struct Scope<'a> {
     /// The DestinationRule of each host that has one.
     effective: BTreeMap<Arc<str>, Effective<'a>>,
     claims: Claims<'a>,
+    /// The Gateway API's routes.
+    attached: Attached<'a>,
     delegation: Delegation<'a>,
     faults: Faults,
 }

@@ -75,7 +75,7 @@ pub(super) fn default_route(
 
 /// The retries of a route to one destination that balances by hash: they stay where the hash leads,
 /// as istiod has it.
-fn pinned(mut policy: RetryPolicy, affinity: &Affinity) -> RetryPolicy {
+pub(super) fn pinned(mut policy: RetryPolicy, affinity: &Affinity) -> RetryPolicy {
     policy.avoid_previous &= affinity.hash.is_empty();
     policy
 }

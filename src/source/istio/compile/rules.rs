@@ -59,7 +59,10 @@ impl<'a> Rules<'a> {
                 Kind::DestinationRule(spec) => Some(Rule::new(object, spec, domain)),
                 Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
+                | Kind::GrpcRoute(_)
+                | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::ReferenceGrant(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)

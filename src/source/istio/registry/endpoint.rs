@@ -57,7 +57,10 @@ impl<'a> Slices<'a> {
                     all.legacy.entry(key).or_insert(endpoints);
                 }
                 Kind::DestinationRule(_)
+                | Kind::GrpcRoute(_)
+                | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::ReferenceGrant(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
