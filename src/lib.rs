@@ -4,6 +4,8 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
 mod body;
+#[cfg(feature = "outbound")]
+pub mod dns;
 mod error;
 #[cfg(feature = "inbound")]
 pub mod inbound;

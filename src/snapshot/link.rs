@@ -47,7 +47,8 @@ pub(crate) fn link(
     for (name, model) in &resources.clusters {
         let endpoints = match &model.discovery {
             Discovery::Endpoints(name) => resources.endpoints.get(name),
-            Discovery::Passthrough => None,
+            Discovery::Dns(dns) => resources.endpoints.get(&dns.endpoints),
+            Discovery::OnDemand { .. } | Discovery::Passthrough => None,
         };
         let old = before.clusters.get(name);
         clusters.insert(name.clone(), cluster(old, model, endpoints, environment));
