@@ -2,6 +2,14 @@
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![cfg_attr(
+    not(feature = "outbound"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "layers alone: what only a mesh's own path drives has no caller"
+    )
+)]
 
 mod body;
 #[cfg(feature = "outbound")]
@@ -29,10 +37,9 @@ pub use body::Body;
 pub use error::{BoxError, Error, Flag, Limit};
 #[cfg(feature = "outbound")]
 pub use mesh::{Builder, Mesh};
+pub use model::OutboundTraffic;
 #[cfg(feature = "outbound")]
-pub use outbound::{
-    Attempt, CallOptions, CallReport, Channel, Client, OutboundTraffic, ResponseFuture,
-};
+pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFuture};
 pub use random::Random;
 #[cfg(feature = "outbound")]
 pub use snapshot::{ClusterStats, EndpointStats, Stats};

@@ -42,9 +42,9 @@ impl Connect for Resolving {
             let targets = names.lookup(&question).await?;
             let addresses = race::interleave(candidates(&targets, port, turn));
             let dial = |address| inner.connect(&Address::Socket(address), &settings);
-            race::first(addresses, dial).await.map_err(|error| {
-                io::Error::new(error.kind(), format!("{question}: {error}"))
-            })
+            race::first(addresses, dial)
+                .await
+                .map_err(|error| io::Error::new(error.kind(), format!("{question}: {error}")))
         })
     }
 }

@@ -23,7 +23,9 @@ use crate::model::{Endpoints, Resources};
 /// The clusters whose members come from DNS, with their endpoints.
 fn watched(resources: &Resources) -> impl Iterator<Item = (&Dns, &Arc<Endpoints>)> {
     resources.clusters.values().filter_map(|cluster| {
-        let Discovery::Dns(dns) = &cluster.discovery else { return None };
+        let Discovery::Dns(dns) = &cluster.discovery else {
+            return None;
+        };
         match dns.lookup {
             Lookup::Each => Some((dns, resources.endpoints.get(&dns.endpoints)?)),
             Lookup::One => None,
@@ -71,10 +73,7 @@ pub(crate) fn expand(
     Arc::new(resources)
 }
 
-fn each(
-    endpoints: &Endpoints,
-    known: &impl Fn(&Question) -> Option<Arc<[Target]>>,
-) -> Endpoints {
+fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]>>) -> Endpoints {
     // Two names may lead to one address, which then is one endpoint.
     let mut seen = HashSet::new();
     let mut localities = Vec::with_capacity(endpoints.localities.len());
@@ -88,11 +87,15 @@ fn each(
                 }
             }
         }
-        localities.extend(by_rank.into_iter().map(|(rank, endpoints)| LocalityEndpoints {
-            priority: locality.priority.saturating_add(rank),
-            endpoints,
-            ..locality.clone()
-        }));
+        localities.extend(
+            by_rank
+                .into_iter()
+                .map(|(rank, endpoints)| LocalityEndpoints {
+                    priority: locality.priority.saturating_add(rank),
+                    endpoints,
+                    ..locality.clone()
+                }),
+        );
     }
     Endpoints {
         localities,
@@ -115,7 +118,9 @@ fn addresses(
     // A host with both families is one server twice, and would get a double share (Envoy's
     // V4_PREFERRED; slices are read by the same rule).
     let four = targets.iter().any(|target| target.address.is_ipv4());
-    let used = targets.iter().filter(|target| !four || target.address.is_ipv4());
+    let used = targets
+        .iter()
+        .filter(|target| !four || target.address.is_ipv4());
     let priorities: Vec<u16> = {
         let mut all: Vec<u16> = targets.iter().map(|target| target.priority).collect();
         all.sort_unstable();
@@ -145,7 +150,10 @@ mod tests {
 
     fn named(hosts: &[&str]) -> Endpoints {
         let endpoint = |host: &&str| Endpoint {
-            address: Address::Name { host: (*host).into(), port: 80 },
+            address: Address::Name {
+                host: (*host).into(),
+                port: 80,
+            },
             weight: NonZeroU32::MIN,
             health: Health::Healthy,
             labels: Arc::default(),
@@ -164,7 +172,10 @@ mod tests {
 
     fn shown(endpoints: &Endpoints) -> Vec<(u32, Vec<String>)> {
         let show = |one: &LocalityEndpoints| {
-            let all = one.endpoints.iter().map(|one| format!("{}*{}", one.address, one.weight));
+            let all = one
+                .endpoints
+                .iter()
+                .map(|one| format!("{}*{}", one.address, one.weight));
             (one.priority, all.collect())
         };
         endpoints.localities.iter().map(show).collect()
@@ -179,11 +190,18 @@ mod tests {
                 "six" => &["::2"],
                 _ => return None,
             };
-            let targets = addresses.iter().map(|text| Target::from(text.parse::<std::net::IpAddr>().unwrap()));
+            let targets = addresses
+                .iter()
+                .map(|text| Target::from(text.parse::<std::net::IpAddr>().unwrap()));
             Some(targets.collect())
         };
         let expanded = each(&named(&["a", "b", "six", "unknown"]), &known);
-        let expected = ["10.0.0.1:80*1", "10.0.0.2:80*1", "[::2]:80*1", "unknown:80*1"];
+        let expected = [
+            "10.0.0.1:80*1",
+            "10.0.0.2:80*1",
+            "[::2]:80*1",
+            "unknown:80*1",
+        ];
         assert_eq!(shown(&expanded), [(0, expected.map(String::from).to_vec())]);
     }
 
@@ -195,11 +213,19 @@ mod tests {
             port: Some(port),
             weight: NonZeroU32::new(weight).unwrap(),
         };
-        let targets: Arc<[Target]> =
-            Arc::new([target(1, 81, 10, 5), target(2, 82, 20, 1), target(3, 83, 10, 6)]);
-        let expanded = each(&named(&["_http._tcp.a"]), &|_: &Question| Some(targets.clone()));
+        let targets: Arc<[Target]> = Arc::new([
+            target(1, 81, 10, 5),
+            target(2, 82, 20, 1),
+            target(3, 83, 10, 6),
+        ]);
+        let expanded = each(&named(&["_http._tcp.a"]), &|_: &Question| {
+            Some(targets.clone())
+        });
         let expected = [
-            (0, vec!["10.0.0.1:81*5".to_owned(), "10.0.0.3:83*6".to_owned()]),
+            (
+                0,
+                vec!["10.0.0.1:81*5".to_owned(), "10.0.0.3:83*6".to_owned()],
+            ),
             (1, vec!["10.0.0.2:82*1".to_owned()]),
         ];
         assert_eq!(shown(&expanded), expected);

@@ -64,12 +64,17 @@ async fn addresses(resolver: &TokioResolver, name: &str) -> io::Result<Answer> {
 /// The addresses of each host that the SRV records name. A host without an address is left out; if
 /// none has one, that is the failure.
 async fn services(resolver: &TokioResolver, name: &str) -> io::Result<Answer> {
-    let found = resolver.lookup(name, RecordType::SRV).await.map_err(failed)?;
+    let found = resolver
+        .lookup(name, RecordType::SRV)
+        .await
+        .map_err(failed)?;
     let mut answer = Answer::default();
     let mut failure = None;
     let records = found.answers().iter();
     for record in records.take(MAX_SERVICE_HOSTS) {
-        let RData::SRV(service) = &record.data else { continue };
+        let RData::SRV(service) = &record.data else {
+            continue;
+        };
         shorten(&mut answer.ttl, seconds(record.ttl));
         match addresses(resolver, &service.target.to_utf8()).await {
             Ok(host) => {

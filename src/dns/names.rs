@@ -117,7 +117,9 @@ impl Names {
     }
 
     fn take(&self, end: Option<(Question, Result<Answer, String>)>) -> bool {
-        let Some((name, result)) = end else { return false };
+        let Some((name, result)) = end else {
+            return false;
+        };
         if let Err(error) = &result {
             tracing::warn!(%name, error, "name not resolved, the last good answer stays");
         }
@@ -178,7 +180,10 @@ mod tests {
                     "missing" => Err(io::Error::other("NXDOMAIN")),
                     _ => {
                         let address = std::net::IpAddr::from([10, 0, 0, 1]);
-                        Ok(Answer { targets: vec![address.into()], ttl: None })
+                        Ok(Answer {
+                            targets: vec![address.into()],
+                            ttl: None,
+                        })
                     }
                 }
             })
@@ -197,7 +202,11 @@ mod tests {
             ("silent", "no answer within 10 s"),
             ("missing", "missing cannot be resolved: NXDOMAIN"),
         ] {
-            let error = names.lookup(&Question::of(name)).await.unwrap_err().to_string();
+            let error = names
+                .lookup(&Question::of(name))
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(said), "{error}");
         }
         let before = asked.load(Ordering::SeqCst);

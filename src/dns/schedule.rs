@@ -95,13 +95,17 @@ impl Schedule {
     pub(super) fn due(&mut self, now: Instant) -> Vec<Question> {
         let mut due = Vec::new();
         while self.open < MAX_OPEN {
-            let Some((at, name)) = self.queue.first() else { break };
+            let Some((at, name)) = self.queue.first() else {
+                break;
+            };
             if *at > now {
                 break;
             }
             let (at, name) = (*at, name.clone());
             self.queue.remove(&(at, name.clone()));
-            let Some(entry) = self.names.get_mut(&name) else { continue };
+            let Some(entry) = self.names.get_mut(&name) else {
+                continue;
+            };
             if entry.used(now) {
                 entry.due = None;
                 self.open += 1;
@@ -128,7 +132,9 @@ impl Schedule {
         random: &Random,
     ) -> bool {
         self.open = self.open.saturating_sub(1);
-        let Some(entry) = self.names.get_mut(name) else { return false };
+        let Some(entry) = self.names.get_mut(name) else {
+            return false;
+        };
         let (pause, changed) = match result {
             Ok(answer) if !answer.targets.is_empty() => entry.succeed(answer),
             Ok(_) => (entry.fail(format!("{name} has no address")), false),
@@ -164,7 +170,9 @@ impl Schedule {
     fn forget(&mut self, now: Instant) {
         let queue = &mut self.queue;
         self.names.retain(|name, entry| {
-            let Some(due) = entry.due.filter(|_| !entry.used(now)) else { return true };
+            let Some(due) = entry.due.filter(|_| !entry.used(now)) else {
+                return true;
+            };
             queue.remove(&(due, name.clone()));
             false
         });
@@ -249,7 +257,9 @@ mod tests {
     }
 
     fn answer(last: &[u8], ttl: Option<u64>) -> Result<Answer, String> {
-        let targets = last.iter().map(|last| IpAddr::from([10, 0, 0, *last]).into());
+        let targets = last
+            .iter()
+            .map(|last| IpAddr::from([10, 0, 0, *last]).into());
         Ok(Answer {
             targets: targets.collect(),
             ttl: ttl.map(Duration::from_secs),
@@ -268,14 +278,20 @@ mod tests {
             let mut schedule = Schedule::default();
             let wanted = names.iter().map(|text| (name(text), DEFAULT_REFRESH));
             schedule.watch(&wanted.collect(), now);
-            Self { schedule, now, random: Random::seeded(3) }
+            Self {
+                schedule,
+                now,
+                random: Random::seeded(3),
+            }
         }
 
         /// Asks what is due and answers it; the pause until the next question.
         fn round(&mut self, result: Result<Answer, String>) -> (bool, Duration) {
             let due = self.schedule.due(self.now);
             assert_eq!(due.len(), 1);
-            let changed = self.schedule.answered(&due[0], result, self.now, &self.random);
+            let changed = self
+                .schedule
+                .answered(&due[0], result, self.now, &self.random);
             let next = self.schedule.next().unwrap();
             let pause = next - self.now;
             self.now = next;
@@ -294,7 +310,10 @@ mod tests {
         ] {
             let (_, pause) = world.round(answer(&[1], ttl));
             let expected = Duration::from_secs(expected);
-            assert!(pause >= expected && pause <= expected.mul_f64(1.1), "{ttl:?}: {pause:?}");
+            assert!(
+                pause >= expected && pause <= expected.mul_f64(1.1),
+                "{ttl:?}: {pause:?}"
+            );
         }
     }
 
@@ -304,11 +323,18 @@ mod tests {
         assert!(world.round(answer(&[2, 1, 2], None)).0);
         let good = world.schedule.answer(&name("a")).unwrap();
         assert_eq!(good.len(), 2);
-        for bad in [Err("NXDOMAIN".to_owned()), answer(&[], Some(60)), Err("timeout".into())] {
+        for bad in [
+            Err("NXDOMAIN".to_owned()),
+            answer(&[], Some(60)),
+            Err("timeout".into()),
+        ] {
             assert!(!world.round(bad).0);
             assert_eq!(world.schedule.answer(&name("a")), Some(good.clone()));
         }
-        assert!(!world.round(answer(&[1, 2], None)).0, "another order is no change");
+        assert!(
+            !world.round(answer(&[1, 2], None)).0,
+            "another order is no change"
+        );
         assert!(world.round(answer(&[3], None)).0);
     }
 
@@ -331,8 +357,14 @@ mod tests {
     fn i1_a_thousand_addresses_are_used_and_more_are_cut() {
         let mut world = World::watching(&["a"]);
         let targets = (0..3_000u32).map(|bits| IpAddr::from(bits.to_be_bytes()).into());
-        let (_, _) = world.round(Ok(Answer { targets: targets.collect(), ttl: None }));
-        assert_eq!(world.schedule.answer(&name("a")).unwrap().len(), MAX_ADDRESSES);
+        let (_, _) = world.round(Ok(Answer {
+            targets: targets.collect(),
+            ttl: None,
+        }));
+        assert_eq!(
+            world.schedule.answer(&name("a")).unwrap().len(),
+            MAX_ADDRESSES
+        );
     }
 
     #[test]
@@ -361,7 +393,9 @@ mod tests {
         assert_eq!(world.schedule.queue.len(), MAX_ON_DEMAND);
         let due = world.schedule.due(world.now);
         assert_eq!((due.len(), world.schedule.next()), (MAX_OPEN, None));
-        world.schedule.answered(&due[0], Err("no".into()), world.now, &world.random);
+        world
+            .schedule
+            .answered(&due[0], Err("no".into()), world.now, &world.random);
         assert_eq!(world.schedule.due(world.now).len(), 1);
     }
 
@@ -372,7 +406,9 @@ mod tests {
         world.schedule.watch(&BTreeMap::new(), world.now);
         for question in due {
             let changed =
-                world.schedule.answered(&question, answer(&[1], None), world.now, &world.random);
+                world
+                    .schedule
+                    .answered(&question, answer(&[1], None), world.now, &world.random);
             assert!(!changed);
         }
         world.now += MAX_TTL;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
+use crate::dns::{self, Resolve};
 use crate::error::Error;
 use crate::layer::fault::ActiveFaults;
-use crate::model::Resources;
-use crate::outbound::{Core, Drain, OutboundTraffic, Passthrough};
+use crate::model::OutboundTraffic;
+use crate::outbound::{Core, Drain, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
@@ -20,7 +21,7 @@ use crate::source::istio;
 use crate::transport::{Connect, TcpConnector};
 use crate::workload::Workload;
 
-use super::tasks::{self, Tasks};
+use super::tasks::{self, Applier, Tasks};
 use super::{Mesh, Shared};
 
 /// Builds a [`Mesh`].
@@ -30,8 +31,9 @@ use super::{Mesh, Shared};
 pub struct Builder {
     source: Source,
     workload: Workload,
-    unknown: OutboundTraffic,
-    connector: Arc<dyn Connect>,
+    unknown: Option<OutboundTraffic>,
+    connector: Option<Arc<dyn Connect>>,
+    resolver: Option<Arc<dyn Resolve>>,
     random: Random,
 }
 
@@ -47,8 +49,9 @@ impl Builder {
         Self {
             source: Source::Nothing,
             workload: Workload::new("default", "default"),
-            unknown: OutboundTraffic::default(),
-            connector: Arc::new(TcpConnector),
+            unknown: None,
+            connector: None,
+            resolver: None,
             random: Random::from_entropy(),
         }
     }
@@ -81,15 +84,26 @@ impl Builder {
         self
     }
 
-    /// Says what happens to requests for unknown hosts; the default is to pass them through.
+    /// Says what happens to requests for unknown hosts, whatever the configuration says of them
+    /// (`outboundTrafficPolicy`). If neither says anything they are passed through.
     pub fn outbound_traffic(mut self, policy: OutboundTraffic) -> Self {
-        self.unknown = policy;
+        self.unknown = Some(policy);
         self
     }
 
     /// Makes connections in another way than by TCP and Unix sockets: in memory, in a test.
+    ///
+    /// It is given names as they are ([`Address::Name`](crate::model::endpoint::Address::Name)) and
+    /// nothing is resolved, unless there is a [`resolver`](Self::resolver) too.
     pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.connector = Arc::new(connector);
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Asks for names in another way than by the system's name servers, see
+    /// [`dns`](crate::dns).
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Some(Arc::new(resolver));
         self
     }
 
@@ -107,35 +121,50 @@ impl Builder {
     /// All faults of the first configuration, each with file, line and field; or that it cannot be
     /// read.
     pub async fn start(self) -> Result<Mesh, Error> {
+        let resolver = match (&self.connector, self.resolver) {
+            (_, Some(resolver)) => Some(resolver),
+            (None, None) => Some(dns::default_resolver()),
+            (Some(_), None) => None,
+        };
+        let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
+        let names = Arc::new(dns::Names::new(self.random.clone()));
+        if resolver.is_some() {
+            connector = Arc::new(dns::Resolving::new(connector, names.clone()));
+        }
+        let environment = Environment {
+            active_faults: ActiveFaults::default(),
+            connector,
+            random: self.random,
+        };
         let core = Arc::new(Core {
             live: Live::new(),
-            environment: Environment {
-                active_faults: ActiveFaults::default(),
-                connector: self.connector,
-                random: self.random,
-            },
-            passthrough: Passthrough::new(self.unknown),
+            passthrough: Passthrough::new(self.unknown, &environment),
+            environment,
             drain: Arc::new(Drain::default()),
             buffers: Buffers::default(),
         });
         let (told, generation) = watch::channel(0);
+        let applier = Arc::new(Applier::new(core.clone(), names.clone(), told));
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
-                tasks::apply(&core, &Resources::default(), &told);
+                applier.apply(&Arc::default());
             }
             Source::Feed(feed) => {
-                tasks::apply(&core, &feed.initial, &told);
-                tasks.spawn(follow_feed(core.clone(), feed, told));
+                applier.apply(&feed.initial);
+                tasks.spawn(follow_feed(applier.clone(), feed));
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
                 let (resources, updates) = istio::Istio::start(path, self.workload, options)
                     .await
                     .map_err(|faults| Error::config(faults.to_string()))?;
-                tasks::apply(&core, &resources, &told);
-                tasks.spawn(follow_yaml(core.clone(), updates, told));
+                applier.apply(&resources);
+                tasks.spawn(follow_yaml(applier.clone(), updates));
             }
+        }
+        if let Some(resolver) = resolver {
+            tasks.spawn(async move { names.run(&*resolver, || applier.renew()).await });
         }
         tasks.spawn(tasks::sweep(core.clone(), generation.clone()));
         Ok(Mesh {
@@ -148,20 +177,20 @@ impl Builder {
     }
 }
 
-async fn follow_feed(core: Arc<Core>, mut feed: Feed, told: watch::Sender<u64>) {
+async fn follow_feed(applier: Arc<Applier>, mut feed: Feed) {
     while let Some(set) = feed.sets.recv().await {
-        let generation = tasks::apply(&core, &set.resources, &told);
+        let generation = applier.apply(&set.resources);
         // Whoever published may have gone; the set is in force all the same.
         let _ = set.applied.send(generation);
     }
 }
 
 #[cfg(feature = "yaml")]
-async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates, told: watch::Sender<u64>) {
+async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                tasks::apply(&core, &resources, &told);
+                applier.apply(&resources);
             }
             istio::Update::Rejected(faults) => {
                 tracing::error!(

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::dns;
 use crate::model::Resources;
 use crate::outbound::Core;
 use crate::snapshot;
@@ -32,20 +33,57 @@ impl Tasks {
     }
 }
 
-/// Links a set of resources and puts it in force.
-pub(super) fn apply(core: &Core, resources: &Resources, told: &watch::Sender<u64>) -> u64 {
-    let before = core.live.load_full();
-    let next = snapshot::link(&before, resources, &core.environment);
-    let generation = next.generation;
-    let after = core.live.store(next);
-    snapshot::retire(&before, &after);
-    tracing::debug!(
-        generation,
-        clusters = after.clusters().count(),
-        "configuration in force"
-    );
-    told.send_replace(generation);
-    generation
+/// Puts configurations in force, one after the other: the source's, and the same one again when a
+/// name has other addresses.
+pub(super) struct Applier {
+    core: Arc<Core>,
+    names: Arc<dns::Names>,
+    told: watch::Sender<u64>,
+    /// The configuration as it came, with names in it. Locked while one is put in force: never on
+    /// the way of a request.
+    last: Mutex<Arc<Resources>>,
+}
+
+impl Applier {
+    pub(super) fn new(core: Arc<Core>, names: Arc<dns::Names>, told: watch::Sender<u64>) -> Self {
+        Self {
+            core,
+            names,
+            told,
+            last: Mutex::default(),
+        }
+    }
+
+    /// Puts a set of resources in force; returns its generation.
+    pub(super) fn apply(&self, resources: &Arc<Resources>) -> u64 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone_from(resources);
+        self.names.watch(&dns::questions(resources));
+        self.link(resources)
+    }
+
+    /// Puts the last set in force again, with the addresses that its names have by this time.
+    pub(super) fn renew(&self) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        self.link(&last);
+    }
+
+    fn link(&self, resources: &Arc<Resources>) -> u64 {
+        let core = &*self.core;
+        let resources = dns::expand(resources, |name| self.names.answer(name));
+        let before = core.live.load_full();
+        let next = snapshot::link(&before, &resources, &core.environment);
+        let generation = next.generation;
+        let after = core.live.store(next);
+        snapshot::retire(&before, &after);
+        tracing::debug!(
+            generation,
+            clusters = after.clusters().count(),
+            "configuration in force"
+        );
+        self.told.send_replace(generation);
+        generation
+    }
 }
 
 /// Runs the outlier detectors' sweeps when they are due.

@@ -48,7 +48,7 @@ impl<'a> Attempts<'a> {
         forward: &Forward,
         deadline: Deadline,
     ) -> Result<Self, Error> {
-        let cluster = chosen.cluster()?.clone();
+        let cluster = chosen.cluster(core)?;
         count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,

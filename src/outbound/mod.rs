@@ -45,9 +45,10 @@ pub(crate) use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
-pub(crate) use drain::{Drain, Work};
+pub(crate) use drain::Drain;
+#[cfg(feature = "inbound")]
+pub(crate) use drain::Work;
 pub use options::CallOptions;
-pub use passthrough::OutboundTraffic;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
 use route::{Chosen, Scope};

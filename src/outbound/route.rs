@@ -34,6 +34,8 @@ pub(crate) struct Chosen {
     destination: usize,
     /// What is sent as the authority, unless the route rewrites it.
     authority: Authority,
+    /// The port that the caller means.
+    port: u16,
 }
 
 /// Loads the configuration once, finds the route and rolls the dice.
@@ -53,11 +55,8 @@ pub(crate) fn choose(
         None => match scope {
             Scope::Target(Target::Listener { .. }) => None,
             Scope::Authority | Scope::Target(Target::Host { .. }) => {
-                let port = authority.port_u16().unwrap_or(default_port(request.uri()));
-                Some(
-                    core.passthrough
-                        .route(&authority, port, &core.environment)?,
-                )
+                let configured = snapshot.outbound_traffic;
+                Some(core.passthrough.route(&authority, configured)?)
             }
         },
     };
@@ -74,6 +73,7 @@ pub(crate) fn choose(
         generation: snapshot.generation,
         route,
         destination,
+        port: authority.port_u16().unwrap_or(default_port(request.uri())),
         authority,
     })
 }
@@ -157,11 +157,12 @@ impl Chosen {
     }
 
     /// The cluster that the dice chose.
-    pub(crate) fn cluster(&self) -> Result<&Arc<Cluster>, Error> {
+    pub(crate) fn cluster(&self, core: &Core) -> Result<Arc<Cluster>, Error> {
         self.route
             .clusters
             .get(self.destination)
             .and_then(Option::as_ref)
+            .map(|cluster| cluster.toward(&self.authority, self.port, &core.environment))
             .ok_or_else(|| Error::new(Kind::NoCluster))
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::on_demand::OnDemand;
 use crate::layer::balance::{Balancer, Candidate};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
@@ -26,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) quota: Quota,
     /// Lives on in the next snapshot's cluster of this name.
     pub(crate) running: Arc<Running>,
+    /// The hosts that were asked for, if they are this cluster's endpoints.
+    pub(super) on_demand: Option<OnDemand>,
 }
 
 /// What an edit of the cluster does not restart.
@@ -132,6 +135,9 @@ impl Cluster {
     pub(crate) fn retire(&self) {
         for member in self.balancer.members() {
             member.endpoint.connections.retire();
+        }
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.retire();
         }
     }
 

@@ -20,6 +20,7 @@ use crate::transport::{Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::gate::ClusterGate;
+use super::on_demand::OnDemand;
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
 
@@ -89,6 +90,7 @@ pub(crate) fn link(
         ports,
         hosts,
         clusters,
+        outbound_traffic: resources.outbound_traffic,
     }
 }
 
@@ -111,6 +113,9 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
             if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
                 member.endpoint.connections.retire();
             }
+        }
+        if let Some(on_demand) = &old.on_demand {
+            on_demand.retire();
         }
     }
 }
@@ -206,15 +211,9 @@ fn announced(forward: &model::route::Forward) -> Option<Announcement> {
 pub(crate) fn stand_alone(
     route: model::route::Route,
     model: model::Cluster,
-    endpoints: model::Endpoints,
     environment: &Environment,
 ) -> Arc<Route> {
-    let cluster = cluster(
-        None,
-        &Arc::new(model),
-        Some(&Arc::new(endpoints)),
-        environment,
-    );
+    let cluster = cluster(None, &Arc::new(model), None, environment);
     let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
     let linker = Linker {
         environment,
@@ -224,16 +223,17 @@ pub(crate) fn stand_alone(
     linker.route(&Arc::new(route))
 }
 
-fn cluster(
+pub(super) fn cluster(
     old: Option<&Arc<Cluster>>,
     model: &Arc<model::Cluster>,
     endpoints: Option<&Arc<model::Endpoints>>,
     environment: &Environment,
 ) -> Arc<Cluster> {
-    if let Some(old) = old {
-        if old.model == *model && old.endpoints.as_ref() == endpoints {
-            return old.clone();
-        }
+    if let Some(old) = old
+        && old.model == *model
+        && old.endpoints.as_ref() == endpoints
+    {
+        return old.clone();
     }
     let running = match old {
         Some(old) => {
@@ -275,6 +275,7 @@ fn cluster(
             None => Quota::new(model.limits.retries),
         },
         running,
+        on_demand: OnDemand::of(&model.discovery),
     })
 }
 

@@ -12,6 +12,7 @@
 mod cluster;
 mod gate;
 mod link;
+mod on_demand;
 mod stats;
 mod table;
 
@@ -45,6 +46,8 @@ pub(crate) struct Snapshot {
     /// The ports of each host, for targets that name none.
     hosts: HashMap<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// What happens to hosts that are not in here, if the configuration says.
+    pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -76,6 +79,7 @@ impl Snapshot {
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
+            outbound_traffic: None,
         }
     }
 

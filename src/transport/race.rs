@@ -85,7 +85,12 @@ mod tests {
 
     #[test]
     fn families_take_turns_and_ipv6_begins() {
-        let mixed = interleave(addresses(&["1.1.1.1:1", "2.2.2.2:1", "[::1]:1", "3.3.3.3:1"]));
+        let mixed = interleave(addresses(&[
+            "1.1.1.1:1",
+            "2.2.2.2:1",
+            "[::1]:1",
+            "3.3.3.3:1",
+        ]));
         let expected = addresses(&["[::1]:1", "1.1.1.1:1", "2.2.2.2:1", "3.3.3.3:1"]);
         assert_eq!(mixed, expected);
         assert!(interleave(Vec::new()).is_empty());
@@ -99,7 +104,9 @@ mod tests {
         let connection = first(
             addresses(&["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3", "4.4.4.4:4"]),
             move |address| {
-                log.lock().unwrap().push((address.port(), begun.elapsed().as_millis()));
+                log.lock()
+                    .unwrap()
+                    .push((address.port(), begun.elapsed().as_millis()));
                 async move {
                     match address.port() {
                         1 => std::future::pending().await,
@@ -116,7 +123,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_failure_is_told_when_all_fail() {
         let refuse = |_| async { Err(io::ErrorKind::ConnectionRefused.into()) };
-        let error = first(addresses(&["1.1.1.1:1", "2.2.2.2:2"]), refuse).await.unwrap_err();
+        let error = first(addresses(&["1.1.1.1:1", "2.2.2.2:2"]), refuse)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let error = first(Vec::new(), refuse).await.unwrap_err();
         assert_eq!(error.to_string(), "no address");

@@ -5,15 +5,15 @@
 //! before it, since the halves of Istio's configuration (a route and the subset that it names) stand
 //! in different objects.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver};
 
 use super::Options;
 use super::compile::{Compiled, compile};
-use super::fault::{Faults, Severity};
+use super::fault::Faults;
 use super::folder::Texts;
 use super::watch::{Directory, watch};
 use crate::model::Resources;
@@ -48,6 +48,8 @@ const STARTING_PAUSE: Duration = Duration::from_millis(50);
 pub struct Istio;
 
 /// What became of an edit.
+///
+/// It is exhaustive: a listener that handles one and not the other does half of its work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
     /// It is good: this is in force from here on.
@@ -67,8 +69,8 @@ pub struct Updates {
 impl Istio {
     /// Reads and compiles a directory (or a single file) and begins to watch it.
     ///
-    /// Warnings are logged at `warn`, those of later edits too, with the target
-    /// `meshwork::source::istio`. The watching task ends when the [`Updates`] are dropped. It must
+    /// Warnings are logged at `warn` with the target `meshwork::source::istio`, those of later edits
+    /// as far as they are new. The watching task ends when the [`Updates`] are dropped. It must
     /// be called in a Tokio runtime; files are read on its blocking threads.
     ///
     /// # Errors
@@ -80,13 +82,17 @@ impl Istio {
         options: Options,
     ) -> Result<(Arc<Resources>, Updates), Faults> {
         let path = directory.as_ref().to_owned();
-        let (texts, resources) = first(&path, &client, options).await?;
+        let loader = Arc::new(Loader {
+            client,
+            options,
+            told: Mutex::default(),
+        });
+        let (texts, resources) = loader.first(&path).await?;
         let (sender, receiver) = mpsc::channel(1);
-        let client = Arc::new(client);
         let make = move |texts| {
-            let client = Arc::clone(&client);
+            let loader = Arc::clone(&loader);
             async move {
-                match blocking(move || load(&texts, &client, &options)).await {
+                match blocking(move || loader.load(&texts)).await {
                     Ok(resources) => Update::Resources(resources),
                     Err(faults) => Update::Rejected(faults),
                 }
@@ -109,48 +115,80 @@ impl Updates {
     }
 }
 
-/// The first set, which must be good.
-async fn first(
-    path: &PathBuf,
-    client: &Workload,
+/// Makes resources of texts, for one client.
+struct Loader {
+    client: Workload,
     options: Options,
-) -> Result<(Texts, Arc<Resources>), Faults> {
-    let mut looks = 0;
-    loop {
-        let (path, client) = (path.clone(), client.clone());
-        let (texts, loaded) = blocking(move || {
-            let texts = Texts::read(&path);
-            let loaded = load(&texts, &client, &options);
-            (texts, loaded)
-        })
-        .await;
-        looks += 1;
-        match loaded {
-            Ok(resources) => return Ok((texts, resources)),
-            Err(faults) if looks >= STARTING_LOOKS => return Err(faults),
-            Err(_) => tokio::time::sleep(STARTING_PAUSE).await,
+    /// The faults of the last good set, so that an edit repeats none of its warnings.
+    told: Mutex<Faults>,
+}
+
+impl Loader {
+    /// The first set, which must be good.
+    async fn first(self: &Arc<Self>, path: &Path) -> Result<(Texts, Arc<Resources>), Faults> {
+        let mut looks = 0;
+        loop {
+            let (path, loader) = (path.to_owned(), Arc::clone(self));
+            let (texts, loaded) = blocking(move || {
+                let texts = Texts::read(&path);
+                let loaded = loader.load(&texts);
+                (texts, loaded)
+            })
+            .await;
+            looks += 1;
+            match loaded {
+                Ok(resources) => return Ok((texts, resources)),
+                Err(faults) if looks >= STARTING_LOOKS => return Err(faults),
+                Err(_) => tokio::time::sleep(STARTING_PAUSE).await,
+            }
         }
+    }
+
+    /// Reads and compiles a set; `Err` holds an error and whatever else was found.
+    fn load(&self, texts: &Texts) -> Result<Arc<Resources>, Faults> {
+        let Compiled { resources, faults } = compile_texts(texts, &self.client, &self.options);
+        if faults.has_errors() {
+            return Err(faults);
+        }
+        // Held for a comparison and some log lines, by one thread at a time.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for fault in faults.iter().filter(|fault| !told.contains(fault)) {
+            tracing::warn!(target: "meshwork::source::istio", "{fault}");
+        }
+        *told = faults;
+        Ok(Arc::new(resources))
     }
 }
 
-/// Compiles a set; the faults contain an error.
-fn load(texts: &Texts, client: &Workload, options: &Options) -> Result<Arc<Resources>, Faults> {
+/// Reads a directory (or a single file) once and compiles it for one client: what
+/// [`Istio::start`] does without the watching.
+///
+/// The faults are those of reading and of compiling, with the lines that they speak of; nothing is
+/// logged. With an error among them the resources are those of the objects that are good. It
+/// blocks; call it from `tokio::task::spawn_blocking` in async code.
+///
+/// ```
+/// use meshwork::Workload;
+/// use meshwork::source::istio::{Options, compile_dir};
+///
+/// let client = Workload::new("my-app", "order-sa");
+/// let compiled = compile_dir("no/such/directory", &client, &Options::default());
+/// assert!(compiled.faults.has_errors());
+/// ```
+pub fn compile_dir(path: impl AsRef<Path>, client: &Workload, options: &Options) -> Compiled {
+    compile_texts(&Texts::read(path.as_ref()), client, options)
+}
+
+fn compile_texts(texts: &Texts, client: &Workload, options: &Options) -> Compiled {
     let read = texts.objects(options);
     let mut faults = read.faults;
-    let Compiled {
-        resources,
-        faults: mut found,
-    } = compile(&read.objects, client, options);
-    found.show(&read.sources);
-    faults.extend(found);
-    if faults.has_errors() {
-        return Err(faults);
+    let mut compiled = compile(&read.objects, client, options);
+    compiled.faults.show(&read.sources);
+    faults.extend(compiled.faults);
+    Compiled {
+        resources: compiled.resources,
+        faults,
     }
-    for fault in faults.iter() {
-        debug_assert_eq!(fault.severity(), Severity::Warning);
-        tracing::warn!(target: "meshwork::source::istio", "{fault}");
-    }
-    Ok(Arc::new(resources))
 }
 
 /// Runs what takes its time on a thread of its own; a panic there is one here.

@@ -49,7 +49,7 @@ mod yaml;
 pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 pub use folder::read_dir;
-pub use live::{Istio, Update, Updates};
+pub use live::{Istio, Update, Updates, compile_dir};
 pub use read::{Read, read};
 pub use schema::schema;
 pub use yaml::Located;

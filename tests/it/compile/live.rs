@@ -39,7 +39,7 @@ async fn next_generation(updates: &mut Updates) -> String {
     }
 }
 
-async fn start(path: &Path) -> (String, Updates) {
+async fn begin(path: &Path) -> (String, Updates) {
     let started = Istio::start(path, order(), Options::default()).await;
     let (resources, updates) = started.unwrap_or_else(|faults| panic!("{faults}"));
     (generation_of(&resources), updates)
@@ -63,7 +63,7 @@ fn replace(path: &Path, text: &str) {
 async fn edit_delete_and_new_file_are_in_force_soon() {
     let directory = directory();
     let rules = directory.path().join("rules.yaml");
-    let (first, mut updates) = start(directory.path()).await;
+    let (first, mut updates) = begin(directory.path()).await;
     assert_eq!(first, "g0");
 
     let begin = Instant::now();
@@ -91,7 +91,7 @@ async fn edit_delete_and_new_file_are_in_force_soon() {
 async fn bad_edit_is_rejected_with_its_place_and_the_next_good_one_is_taken() {
     let directory = directory();
     let rules = directory.path().join("rules.yaml");
-    let (_, mut updates) = start(directory.path()).await;
+    let (_, mut updates) = begin(directory.path()).await;
     fs::write(&rules, generation(1).replace("route:", "rout:")).expect("a file");
     let Update::Rejected(faults) = next(&mut updates).await else {
         panic!("a misspelt field is an error");
@@ -109,7 +109,7 @@ async fn start_with_faults_fails_with_all_of_them() {
     fs::write(directory.path().join("bad.yaml"), "a: [").expect("a file");
     fs::write(directory.path().join("rules.yaml"), "kind: Service\n").expect("a file");
     let started = Istio::start(directory.path(), order(), Options::default()).await;
-    let faults = started.err().expect("two files are bad");
+    let faults = started.expect_err("two files are bad");
     assert!(faults.errors() >= 2, "{faults}");
     let missing = Istio::start(directory.path().join("no"), order(), Options::default()).await;
     assert!(missing.is_err());
@@ -120,7 +120,7 @@ async fn directory_that_is_replaced_is_still_watched() {
     let parent = tempfile::tempdir().expect("a temporary directory");
     let mesh = parent.path().join("mesh");
     fs::rename(directory().keep(), &mesh).expect("renamed");
-    let (_, mut updates) = start(&mesh).await;
+    let (_, mut updates) = begin(&mesh).await;
     for number in 1..=3 {
         let fresh = directory();
         fs::write(fresh.path().join("rules.yaml"), generation(number)).expect("a file");
@@ -171,7 +171,7 @@ async fn fifty_swaps_of_a_config_map_are_all_seen_whole() {
     for name in ["catalog.yaml", "rules.yaml"] {
         symlink(format!("..data/{name}"), mount.path().join(name)).expect("a link");
     }
-    let (first, mut updates) = start(mount.path()).await;
+    let (first, mut updates) = begin(mount.path()).await;
     assert_eq!(first, "g0");
     for number in 1..=50 {
         publish(number);

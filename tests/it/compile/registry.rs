@@ -215,6 +215,13 @@ fn external_name_is_another_name_of_the_service_behind_it() {
     assert_eq!(owner(port, "shelf"), owner(port, "catalog"));
     assert_eq!(resources.clusters.len(), 1);
 
+    let ruled = virtual_service(
+        "shelf.my-app",
+        "  hosts: [shelf]\n  http: [{route: [{destination: {host: shelf}}]}]",
+    );
+    let ruled = compiled(&[&catalog(), &alias(CATALOG), &ruled]);
+    assert_warns(&ruled, "M023", "is another name of catalog.my-app.svc");
+
     let lost = compiled(&[&catalog(), &alias("db.example.com")]);
     assert_warns(&lost, "M022", "is no service of the mesh");
     let circle = compiled(&[&alias("shelf.my-app.svc.cluster.local")]);

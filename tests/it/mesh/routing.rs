@@ -3,10 +3,10 @@
 use http::{HeaderName, Request};
 use meshwork::model::cluster::Protocol;
 use meshwork::model::matcher::{HeaderKey, HeaderMatcher, HeaderTest, RouteMatcher, StringMatcher};
-use meshwork::model::route::Destinations;
+use meshwork::model::route::{Destination, Destinations, HeaderChanges};
 use meshwork::{Body, CallReport, Mesh, OutboundTraffic};
 
-use super::world::{Plan, World, all_to, call, cluster, forward, get, route, weighted};
+use super::world::{Plan, World, all_to, call, cluster, forward, get, route, text, weighted};
 
 fn header(name: &'static str, value: &str) -> RouteMatcher {
     RouteMatcher {
@@ -175,4 +175,35 @@ async fn a_call_runs_in_a_task_of_its_own() {
             .await
     });
     assert_eq!(response.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn authority_of_a_weighted_destination_is_sent_unless_the_route_has_one() {
+    let world = World::default();
+    world.serve(1, |request: Request<hyper::body::Incoming>| async move {
+        let host = request.headers().get(http::header::HOST);
+        text(host.map_or(String::new(), |host| host.to_str().unwrap().to_owned()))
+    });
+    for (of_route, expected) in [
+        (None, "own.example"),
+        (Some("route.example"), "route.example"),
+    ] {
+        let destination = Destination {
+            cluster: "v1".into(),
+            weight: 1,
+            headers: HeaderChanges::default(),
+            authority_rewrite: Some("own.example".parse().unwrap()),
+        };
+        let mut forward = forward(Destinations::weighted(vec![destination]).unwrap());
+        forward.authority_rewrite = of_route.map(|text| text.parse().unwrap());
+        let plan = Plan::default()
+            .cluster(cluster("v1", Protocol::Http1), &[1])
+            .host(
+                "catalog",
+                vec![route("all", RouteMatcher::everything(), forward)],
+            );
+        let (mesh, _publisher) = world.mesh(plan.build()).await;
+        let (_, body) = call(&mesh, get("http://catalog/")).await.unwrap();
+        assert_eq!(body, expected);
+    }
 }

@@ -1,6 +1,8 @@
 //! What an HTTP rule does with a request, apart from choosing a destination: headers, rewrites,
 //! redirects, answers of its own, injected faults.
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -232,7 +234,7 @@ pub(super) fn direct_response(block: &kinds::DirectResponse) -> Result<DirectRes
         None => Bytes::new(),
         Some(kinds::ResponseBody { string, bytes }) => match (string, bytes) {
             (Some(text), _) => Bytes::from(text.clone()),
-            (None, Some(text)) => super::base64::decode(text)
+            (None, Some(text)) => from_base64(text)
                 .map(Bytes::from)
                 .ok_or_else(|| Unusable::new("directResponse.body.bytes", "is not base64"))?,
             (None, None) => Bytes::new(),
@@ -340,6 +342,15 @@ fn grpc_code(text: &str) -> Option<u32> {
         .position(|name| *name == text)
         .or_else(|| text.parse().ok().filter(|code| *code < NAMES.len()))?;
     u32::try_from(number).ok()
+}
+
+/// Base64 as proto3-JSON reads it: both alphabets, with or without padding.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    [alphabet::STANDARD, alphabet::URL_SAFE]
+        .iter()
+        .find_map(|alphabet| GeneralPurpose::new(alphabet, LENIENT).decode(text).ok())
 }
 
 #[cfg(test)]

@@ -39,7 +39,11 @@ pub(super) fn resource_name(port: u16, subset: &str, host: &str) -> Arc<str> {
     format!("outbound|{port}|{subset}|{host}").into()
 }
 
-/// The most similar of some names, if one is similar enough to be meant.
+/// Names that are compared at most, since it is only for a hint.
+const COMPARED: usize = 2_000;
+
+/// The most similar of some names, if one is similar enough to be meant: `catalog.my-app` means
+/// `catalog.my-app.svc.cluster.local`, and `catalgo` means `catalog`.
 pub(super) fn closest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -47,17 +51,19 @@ pub(super) fn closest<'a>(
     let limit = (wanted.len() / 4).clamp(1, 4);
     names
         .into_iter()
-        .map(|name| {
-            // `catalog.my-app` means `catalog.my-app.svc.cluster.local`.
-            let prefix = name
+        .take(COMPARED)
+        .filter_map(|name| {
+            let completed = name
                 .strip_prefix(wanted)
                 .is_some_and(|rest| rest.starts_with('.'));
-            let distance = if prefix {
+            let distance = if completed {
                 0
+            } else if name.len().abs_diff(wanted.len()) > limit {
+                return None;
             } else {
                 strsim::damerau_levenshtein(wanted, name)
             };
-            (distance, name)
+            Some((distance, name))
         })
         .filter(|(distance, _)| *distance <= limit)
         .min()

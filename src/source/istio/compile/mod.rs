@@ -39,7 +39,6 @@
 //! ```
 
 mod action;
-mod base64;
 mod host;
 mod lint;
 mod matches;

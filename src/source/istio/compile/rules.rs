@@ -5,12 +5,13 @@
 //! rules of one host are merged where their audience is the same. Nothing is merged across places.
 //! Every rule here follows `PushContext.destinationRule` and `mergeDestinationRule`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::host::{covers, expand, specificity};
 use crate::source::istio::fault::{Code, Faults};
 use crate::source::istio::kinds::{DestinationRule, Kind, Object, Subset, TrafficPolicy};
-use crate::source::istio::registry::{Visibility, origin, place, selects, warning};
+use crate::source::istio::registry::{View, Visibility, origin, place, selects, warning};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
@@ -21,6 +22,10 @@ pub(super) const ROOT_NAMESPACE: &str = "istio-system";
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
     all: Vec<Rule<'a>>,
+    /// Indices of the rules of a host by its name.
+    by_host: BTreeMap<Arc<str>, Vec<usize>>,
+    /// Indices of the rules whose host has a star.
+    patterns: Vec<usize>,
 }
 
 /// One DestinationRule as it was written.
@@ -41,7 +46,7 @@ pub(super) struct Effective<'a> {
     pub(super) policy_object: &'a Object,
     /// The subsets and who wrote them; names are unique.
     pub(super) subsets: Vec<(&'a Object, &'a Located<Subset>)>,
-    selector: Option<&'a std::collections::BTreeMap<String, String>>,
+    selector: Option<&'a BTreeMap<String, String>>,
     visibility: Visibility,
 }
 
@@ -66,7 +71,32 @@ impl<'a> Rules<'a> {
             .collect();
         // Stable: rules with a selector first, then by age.
         all.sort_by_key(|rule| rule.selector().is_none());
-        Self { all }
+        let mut by_host: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+        let mut patterns = Vec::new();
+        for (index, rule) in all.iter().enumerate() {
+            if rule.host.starts_with('*') {
+                patterns.push(index);
+            } else {
+                by_host.entry(rule.host.clone()).or_default().push(index);
+            }
+        }
+        Self {
+            all,
+            by_host,
+            patterns,
+        }
+    }
+
+    /// The rules that speak of a host, in the order of all.
+    fn covering(&self, host: &str) -> Vec<&Rule<'a>> {
+        let named = self.by_host.get(host).into_iter().flatten();
+        let patterns = self.patterns.iter();
+        let mut indices: Vec<usize> = named
+            .chain(patterns.filter(|index| covers(&self.all[**index].host, host)))
+            .copied()
+            .collect();
+        indices.sort_unstable();
+        indices.into_iter().map(|index| &self.all[index]).collect()
     }
 
     /// The rule that a client uses for a host that is declared in the namespace `home`.
@@ -77,42 +107,31 @@ impl<'a> Rules<'a> {
         client: &Workload,
         faults: &mut Faults,
     ) -> Option<Effective<'a>> {
-        let places = self.places(home, client.namespace());
-        let merged = places
+        let covering = self.covering(host);
+        let merged = places(&covering, home, client.namespace())
             .into_iter()
-            .map(|rules| most_specific(rules, host))
+            .map(most_specific)
             .find(|rules| !rules.is_empty())
             .map(|rules| merge(&rules, faults))?;
         choose(merged, client)
-    }
-
-    /// The rules of the three places, in the order in which they are asked.
-    fn places(&self, home: &str, client: &str) -> [Vec<&Rule<'a>>; 3] {
-        let of = |namespace: &str, keep: &dyn Fn(&Rule<'a>) -> bool| -> Vec<&Rule<'a>> {
-            self.all
-                .iter()
-                .filter(|rule| &*rule.object.meta.namespace == namespace && keep(rule))
-                .collect()
-        };
-        let exported = |rule: &Rule<'a>| rule.visibility.includes(client);
-        // A client in the root namespace takes the public rules there last, not first.
-        let local = of(client, &|rule| {
-            rule.visibility.includes(client)
-                && (client != ROOT_NAMESPACE || rule.visibility.is_private(client))
-        });
-        [local, of(home, &exported), of(ROOT_NAMESPACE, &exported)]
     }
 
     /// Rules that the client could use and whose host no service of the view has.
     pub(super) fn without_service(
         &self,
         client: &str,
-        hosts: &[&str],
+        view: &View<'_>,
     ) -> impl Iterator<Item = (&'a Object, &'a Located<String>, &str)> {
         self.all
             .iter()
             .filter(move |rule| rule.visibility.includes(client))
-            .filter(move |rule| !hosts.iter().any(|host| covers(&rule.host, host)))
+            .filter(move |rule| {
+                if rule.host.starts_with('*') {
+                    !view.services().any(|one| covers(&rule.host, &one.host))
+                } else {
+                    view.service(&rule.host).is_none()
+                }
+            })
             .map(|rule| (rule.object, &rule.spec.host, &*rule.host))
     }
 }
@@ -134,7 +153,7 @@ impl<'a> Rule<'a> {
         }
     }
 
-    fn selector(&self) -> Option<&'a std::collections::BTreeMap<String, String>> {
+    fn selector(&self) -> Option<&'a BTreeMap<String, String>> {
         self.spec
             .workload_selector
             .as_ref()
@@ -154,19 +173,30 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Those of one place that speak of the host most specifically.
-fn most_specific<'r, 'a>(rules: Vec<&'r Rule<'a>>, host: &str) -> Vec<&'r Rule<'a>> {
-    let covering: Vec<_> = rules
-        .into_iter()
-        .filter(|rule| covers(&rule.host, host))
-        .collect();
-    let Some(best) = covering.iter().map(|rule| specificity(&rule.host)).max() else {
-        return Vec::new();
+/// The rules of the three places, in the order in which they are asked.
+fn places<'r, 'a>(rules: &[&'r Rule<'a>], home: &str, client: &str) -> [Vec<&'r Rule<'a>>; 3] {
+    let of = |namespace: &str, keep: &dyn Fn(&Rule<'a>) -> bool| -> Vec<&'r Rule<'a>> {
+        rules
+            .iter()
+            .copied()
+            .filter(|rule| &*rule.object.meta.namespace == namespace && keep(rule))
+            .collect()
     };
-    let of_best = covering.into_iter();
-    of_best
-        .filter(|rule| specificity(&rule.host) == best)
-        .collect()
+    let exported = |rule: &Rule<'a>| rule.visibility.includes(client);
+    // A client in the root namespace takes the public rules there last, not first.
+    let local = of(client, &|rule| {
+        rule.visibility.includes(client)
+            && (client != ROOT_NAMESPACE || rule.visibility.is_private(client))
+    });
+    [local, of(home, &exported), of(ROOT_NAMESPACE, &exported)]
+}
+
+/// Those of one place whose host is the most specific one.
+fn most_specific<'r, 'a>(rules: Vec<&'r Rule<'a>>) -> Vec<&'r Rule<'a>> {
+    let best = rules.iter().map(|rule| specificity(&rule.host)).max();
+    let mut rules = rules;
+    rules.retain(|rule| Some(specificity(&rule.host)) == best);
+    rules
 }
 
 /// Merges the rules of one host: subsets are put together and the oldest policy counts, where the

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::host::{covers, expand, specificity};
 use super::matches::includes_mesh;
-use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{Kind, Object, VirtualService};
 use crate::source::istio::registry::{View, Visibility, origin, place, warning};
 use crate::workload::Workload;
@@ -39,6 +39,8 @@ enum Rank {
 #[derive(Debug)]
 pub(super) struct Claims<'a> {
     by_host: BTreeMap<Arc<str>, Claim<'a>>,
+    /// Hosts with a star, the most specific first: only these need to be compared with others.
+    patterns: Vec<Arc<str>>,
     without_service: Vec<Arc<str>>,
 }
 
@@ -69,43 +71,38 @@ impl<'a> Claims<'a> {
                     }
                     // A rule of the own namespace that stands before a public one is meant to.
                     Some(first) if first.rank != rank || std::ptr::eq(first.object, object) => {}
-                    Some(first) => faults.push(
-                        warning(
-                            object,
-                            Code::HostClaimed,
-                            place(written),
-                            format!(
-                                "has no effect for the host {host}: {} claims it too and is {}",
-                                origin(first.object),
-                                precedence(first.object, object)
-                            ),
-                        )
-                        .field(format!("hosts[{index}]"))
-                        .hinted("move all rules of a host into one VirtualService"),
-                    ),
+                    Some(first) => {
+                        let fault = claimed_twice(first, &claim, place(written));
+                        faults.push(fault.field(format!("hosts[{index}]")));
+                    }
                 }
             }
         }
-        let without_service = by_host
+        let (mut patterns, names): (Vec<Arc<str>>, Vec<Arc<str>>) = by_host
             .keys()
-            .filter(|host| !view.services().any(|service| covers(host, &service.host)))
-            .filter(|host| view.service(host).is_none())
             .cloned()
-            .collect();
+            .partition(|host| host.starts_with('*'));
+        patterns.sort_by_key(|pattern| std::cmp::Reverse(specificity(pattern)));
+        let names = names
+            .into_iter()
+            .filter(|host| view.service(host).is_none());
+        let unused = patterns.iter().filter(|pattern| {
+            !view
+                .services()
+                .any(|service| covers(pattern, &service.host))
+        });
         Self {
+            without_service: unused.cloned().chain(names).collect(),
+            patterns,
             by_host,
-            without_service,
         }
     }
 
     /// Who owns a host.
     pub(super) fn of(&self, host: &str) -> Option<&Claim<'a>> {
         self.by_host.get(host).or_else(|| {
-            let patterns = self
-                .by_host
-                .values()
-                .filter(|claim| covers(&claim.host, host));
-            patterns.max_by_key(|claim| specificity(&claim.host))
+            let pattern = self.patterns.iter().find(|pattern| covers(pattern, host))?;
+            self.by_host.get(pattern)
         })
     }
 
@@ -115,6 +112,18 @@ impl<'a> Claims<'a> {
             .iter()
             .filter_map(|host| self.by_host.get(host))
     }
+}
+
+/// IST0109: the host has an owner of the same rank already.
+fn claimed_twice(first: &Claim<'_>, second: &Claim<'_>, at: (u32, u32)) -> Fault {
+    let text = format!(
+        "has no effect for the host {}: {} claims it too and is {}",
+        second.host,
+        origin(first.object),
+        precedence(first.object, second.object)
+    );
+    warning(second.object, Code::HostClaimed, at, text)
+        .hinted("move all rules of a host into one VirtualService")
 }
 
 /// Why the first of two objects comes first.

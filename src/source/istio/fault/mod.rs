@@ -329,6 +329,11 @@ impl Faults {
         self.list.iter()
     }
 
+    /// Whether a fault is listed.
+    pub(crate) fn contains(&self, fault: &Fault) -> bool {
+        self.list.contains(fault)
+    }
+
     /// How many faults are listed.
     #[must_use]
     pub fn len(&self) -> usize {

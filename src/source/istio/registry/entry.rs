@@ -78,9 +78,7 @@ fn members(
         all.extend(
             workloads
                 .entries(namespace, &selector.labels)
-                .filter_map(|(_, entry, labels)| {
-                    entry_member(entry, &labels, number(&entry.ports))
-                }),
+                .filter_map(|(entry, labels)| entry_member(entry, labels, number(&entry.ports))),
         );
         let pods = workloads.pods(namespace, &selector.labels);
         all.extend(pods.map(|(address, health, known)| Member {

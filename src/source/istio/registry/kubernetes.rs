@@ -9,8 +9,9 @@ use super::endpoint::Slices;
 use super::workload::{Workloads, locality, shared};
 use super::{Home, Member, Port, PortProtocol, Service, Visibility, place, settle, warning};
 use crate::model::endpoint::Health;
-use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{self, Object, ServicePort, TargetPort};
+use crate::source::istio::yaml::Located;
 
 /// The annotation that is the `exportTo` of a Kubernetes service.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
@@ -77,7 +78,7 @@ fn ports(
     let mut ports: Vec<Port> = Vec::new();
     let mut nothing_known = true;
     for written in &spec.ports {
-        let name = written.name.as_ref().map_or("", |name| name.value.as_str());
+        let name = port_name(written);
         let protocol = PortProtocol::of_service_port(
             written.port,
             name,
@@ -96,19 +97,7 @@ fn ports(
         members.extend(entry_members(object, spec, written, workloads));
         nothing_known &= !found.any_slice && members.is_empty();
         if found.any_slice && !found.port_names.contains(name) && members.is_empty() {
-            faults.push(
-                warning(
-                    object,
-                    Code::NoEndpoints,
-                    place(written),
-                    format!(
-                        "no EndpointSlice of this service has a port named \"{name}\"; they have {}",
-                        quoted(&found.port_names)
-                    ),
-                )
-                .field(format!("ports[name={name}]"))
-                .hinted("endpoints belong to the service port of the same name"),
-            );
+            faults.push(no_such_port(object, written, &found.port_names));
         }
         ports.push(Port {
             number: written.port,
@@ -119,17 +108,31 @@ fn ports(
         });
     }
     if nothing_known && !ports.is_empty() {
-        faults.push(
-            warning(
-                object,
-                Code::NoEndpoints,
-                (0, 0),
-                "no endpoints known; DNS discovery not yet supported",
-            )
-            .hinted("add the service's EndpointSlices to the files (kubectl get endpointslices -o yaml)"),
-        );
+        let text = "no endpoints known; DNS discovery not yet supported";
+        let hint = "add the service's EndpointSlices to the files \
+                    (kubectl get endpointslices -o yaml)";
+        faults.push(warning(object, Code::NoEndpoints, (0, 0), text).hinted(hint));
     }
     ports
+}
+
+fn port_name(port: &ServicePort) -> &str {
+    port.name.as_ref().map_or("", |name| name.value.as_str())
+}
+
+fn no_such_port(
+    object: &Object,
+    written: &Located<ServicePort>,
+    found: &BTreeSet<String>,
+) -> Fault {
+    let name = port_name(written);
+    let text = format!(
+        "no EndpointSlice of this service has a port named {name:?}; they have {}",
+        quoted(found)
+    );
+    warning(object, Code::NoEndpoints, place(written), text)
+        .field(format!("ports[name={name}]"))
+        .hinted("endpoints belong to the service port of the same name")
 }
 
 fn quoted(names: &BTreeSet<String>) -> String {
@@ -149,16 +152,15 @@ fn entry_members<'a>(
     port: &'a ServicePort,
     workloads: &'a Workloads<'_>,
 ) -> impl Iterator<Item = Member> {
-    let port_name = port.name.as_ref().map_or("", |name| name.value.as_str());
     let target = match &port.target_port {
         Some(TargetPort::Number(number)) => Some(*number),
         Some(TargetPort::Name(_)) | None => None,
     };
     workloads
         .entries(&object.meta.namespace, &spec.selector)
-        .filter_map(move |(_, entry, labels)| {
-            let number = port_of(&entry.ports, port_name, target, port.port);
-            entry_member(entry, &labels, number)
+        .filter_map(move |(entry, labels)| {
+            let number = port_of(&entry.ports, port_name(port), target, port.port);
+            entry_member(entry, labels, number)
         })
 }
 

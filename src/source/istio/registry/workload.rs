@@ -16,7 +16,15 @@ pub(super) struct Workloads<'a> {
     /// `None` where two pods have one address (host network), so that neither can be told.
     by_address: BTreeMap<IpAddr, Option<&'a Object>>,
     templates: Vec<(&'a Object, &'a Workload)>,
-    entries: Vec<(&'a Object, &'a WorkloadEntry)>,
+    entries: Vec<Entry<'a>>,
+}
+
+/// A `WorkloadEntry` with all of its labels.
+#[derive(Debug)]
+struct Entry<'a> {
+    namespace: &'a str,
+    spec: &'a WorkloadEntry,
+    labels: BTreeMap<String, String>,
 }
 
 /// What is known of the workload behind an endpoint.
@@ -33,7 +41,15 @@ impl<'a> Workloads<'a> {
             match &object.kind {
                 Kind::Pod(pod) => all.add_pod(object, pod),
                 Kind::Workload(template) => all.templates.push((object, template)),
-                Kind::WorkloadEntry(entry) => all.entries.push((object, entry)),
+                Kind::WorkloadEntry(entry) => {
+                    let mut labels = entry.labels.clone();
+                    labels.extend(object.meta.labels.clone());
+                    all.entries.push(Entry {
+                        namespace: &object.meta.namespace,
+                        spec: entry,
+                        labels,
+                    });
+                }
                 Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
@@ -106,16 +122,15 @@ impl<'a> Workloads<'a> {
         &self,
         namespace: &str,
         selector: &BTreeMap<String, String>,
-    ) -> impl Iterator<Item = (&'a Object, &'a WorkloadEntry, BTreeMap<String, String>)> {
+    ) -> impl Iterator<Item = (&'a WorkloadEntry, &BTreeMap<String, String>)> {
         self.entries
             .iter()
-            .filter(move |(object, _)| &*object.meta.namespace == namespace)
-            .map(|&(object, entry)| {
-                let mut labels = entry.labels.clone();
-                labels.extend(object.meta.labels.clone());
-                (object, entry, labels)
+            .filter(move |entry| {
+                entry.namespace == namespace
+                    && !selector.is_empty()
+                    && selects(selector, &entry.labels)
             })
-            .filter(|(_, _, labels)| !selector.is_empty() && selects(selector, labels))
+            .map(|entry| (entry.spec, &entry.labels))
     }
 
     /// Pods of a namespace with these labels, that have an address and have not ended.
