@@ -1,4 +1,5 @@
 //! Requests through the front door, over memory.
 
+mod dns;
 mod routing;
 pub(crate) mod world;
