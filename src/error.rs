@@ -79,6 +79,17 @@ pub(crate) enum Kind {
     PerTryTimeout { after: Duration },
     /// No byte moved for the idle timeout.
     Idle { after: Duration },
+    /// A local rate limit has no token; the next is there after `wait`.
+    #[cfg_attr(
+        not(feature = "rate-limit"),
+        allow(
+            dead_code,
+            reason = "only `layer::rate_limit` makes it; whoever matches need not care"
+        )
+    )]
+    RateLimited { wait: Duration },
+    /// So many recent requests failed that this one was rejected on this side.
+    Throttled,
     /// The service below a layer failed with an error that is not one of ours; it is the cause.
     Inner,
     /// An injected fault.
@@ -135,6 +146,8 @@ pub enum Flag {
     NoCluster,
     /// `NR`: no route.
     NoRoute,
+    /// `RL`: a local rate limit.
+    RateLimited,
     /// `SI`: idle for too long.
     StreamIdle,
     /// `UC`: the connection to the endpoint ended.
@@ -167,6 +180,7 @@ impl Flag {
             Self::LocalReset => "LR",
             Self::NoCluster => "NC",
             Self::NoRoute => "NR",
+            Self::RateLimited => "RL",
             Self::StreamIdle => "SI",
             Self::UpstreamConnectionTermination => "UC",
             Self::UpstreamConnectionFailure => "UF",
@@ -267,10 +281,17 @@ impl Error {
         matches!(self.inner.kind, Kind::Connect | Kind::ConnectTimeout { .. })
     }
 
-    /// Whether a limit of the cluster was reached; the request was not sent.
+    /// Whether a limit of the cluster was reached, or client-side admission control rejected the
+    /// request; it was not sent.
     #[must_use]
     pub fn is_overloaded(&self) -> bool {
-        matches!(self.inner.kind, Kind::Overflow { .. })
+        matches!(self.inner.kind, Kind::Overflow { .. } | Kind::Throttled)
+    }
+
+    /// Whether a local rate limit was exhausted; the request was not sent.
+    #[must_use]
+    pub fn is_rate_limited(&self) -> bool {
+        matches!(self.inner.kind, Kind::RateLimited { .. })
     }
 
     /// Which limit was reached, if that is what happened.
@@ -337,6 +358,8 @@ impl Error {
             | Kind::ConnectTimeout { .. }
             | Kind::Refused
             | Kind::Overflow { .. }
+            | Kind::RateLimited { .. }
+            | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
             | Kind::Request { .. }
@@ -378,7 +401,9 @@ impl Error {
             Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
             Kind::Refused => Some(Flag::UpstreamRemoteReset),
-            Kind::Overflow { .. } => Some(Flag::UpstreamOverflow),
+            // Envoy has no letters for its admission control; what it means is an overflow.
+            Kind::Overflow { .. } | Kind::Throttled => Some(Flag::UpstreamOverflow),
+            Kind::RateLimited { .. } => Some(Flag::RateLimited),
             Kind::Timeout { .. } | Kind::PerTryTimeout { .. } => Some(Flag::UpstreamRequestTimeout),
             Kind::Idle { .. } => Some(Flag::StreamIdle),
             Kind::Fault { .. } => Some(Flag::FaultInjected),
@@ -396,6 +421,7 @@ impl Error {
             Kind::Timeout { .. } | Kind::PerTryTimeout { .. } | Kind::Idle { .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
+            Kind::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Fault { status, .. } => status,
             Kind::Request { .. } => StatusCode::BAD_REQUEST,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -408,6 +434,7 @@ impl Error {
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
+            | Kind::Throttled
             | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -436,6 +463,8 @@ impl Error {
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
+            | Kind::RateLimited { .. }
+            | Kind::Throttled
             | Kind::Draining => 14,
         }
     }
@@ -491,7 +520,11 @@ impl fmt::Display for Error {
                     Limit::Requests => ("requests", "connectionPool.http.http2MaxRequests"),
                     Limit::Retries => ("retries", "connectionPool.http.maxRetries"),
                 };
-                write!(f, "overflow: the limit of {noun} is reached ({field})")?;
+                write!(f, "overflow: the limit of {noun} is reached")?;
+                // A limit that nobody wrote down says what it is as the cause.
+                if self.inner.cause.is_none() {
+                    write!(f, " ({field})")?;
+                }
             }
             Kind::Timeout {
                 after,
@@ -515,6 +548,14 @@ impl fmt::Display for Error {
                 write!(f, "no response within the per-try timeout of {after:?}")?;
             }
             Kind::Idle { after } => write!(f, "no byte moved for {after:?}")?,
+            Kind::RateLimited { wait } => write!(
+                f,
+                "the local rate limit is exhausted; the next request may pass in {wait:?}"
+            )?,
+            Kind::Throttled => f.write_str(
+                "not sent: so many recent requests failed that admission control rejects a share \
+                 of them on this side",
+            )?,
             Kind::Inner => f.write_str("the inner service failed")?,
             Kind::Fault { status, grpc: None } => write!(f, "injected fault: HTTP {status}")?,
             Kind::Fault {
@@ -598,6 +639,35 @@ mod tests {
         let foreign = Error::from_inner("gone");
         assert_eq!(foreign.to_string(), "the inner service failed");
         assert_eq!(foreign.source().unwrap().to_string(), "gone");
+    }
+
+    #[test]
+    fn what_this_side_rejects_was_not_sent_and_says_why() {
+        let wait = Duration::from_millis(250);
+        for (kind, status, flag, text) in [
+            (
+                Kind::RateLimited { wait },
+                429,
+                "RL",
+                "the local rate limit is exhausted; the next request may pass in 250ms",
+            ),
+            (
+                Kind::Throttled,
+                503,
+                "UO",
+                "not sent: so many recent requests failed that admission control rejects a share \
+                 of them on this side",
+            ),
+        ] {
+            let error = Error::new(kind);
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.status().as_u16(), status);
+            assert_eq!(error.flag().unwrap().code(), flag);
+            assert_eq!(error.grpc_status(), 14);
+            assert!(error.is_unprocessed() && !error.is_timeout() && error.limit().is_none());
+            assert_eq!(error.is_rate_limited(), flag == "RL");
+            assert_eq!(error.is_overloaded(), flag == "UO");
+        }
     }
 
     #[test]

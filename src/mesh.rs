@@ -7,8 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::error::Error;
 use crate::name::Target;
 use crate::outbound::{Channel, Client, Core};
@@ -40,7 +38,6 @@ pub struct Mesh {
 /// What a mesh, its channels and its clients hold together.
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
-    generation: watch::Receiver<u64>,
     tasks: Tasks,
 }
 
@@ -77,11 +74,12 @@ impl Mesh {
 
     /// Waits until a configuration later than `generation` is in force and returns its number.
     ///
-    /// Cancel-safe. Returns `generation` itself if the mesh's source has ended.
+    /// Cancel-safe. Waits for ever if no configuration follows.
     pub async fn changed(&self, generation: u64) -> u64 {
-        let mut current = self.shared.generation.clone();
+        let mut current = self.shared.core.generation.subscribe();
         match current.wait_for(|now| *now > generation).await {
             Ok(now) => *now,
+            // Cannot happen: this mesh holds the sender.
             Err(_) => generation,
         }
     }

@@ -15,12 +15,17 @@
 //!
 //! Nothing in here reads configuration files, names clusters, or needs prost or serde.
 
+pub mod admission;
 pub mod balance;
 pub mod classify;
+pub mod concurrency;
 pub mod deadline;
 pub mod fault;
+pub mod health;
 pub mod held;
 pub mod limit;
 pub mod outlier;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
 pub mod retry;
 pub mod timeout;

@@ -141,10 +141,10 @@ impl Builder {
             passthrough: Passthrough::new(self.unknown, &environment),
             environment,
             drain: Arc::new(Drain::default()),
+            generation: watch::Sender::new(0),
             buffers: Buffers::default(),
         });
-        let (told, generation) = watch::channel(0);
-        let applier = Arc::new(Applier::new(core.clone(), names.clone(), told));
+        let applier = Arc::new(Applier::new(core.clone(), names.clone()));
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
@@ -166,13 +166,9 @@ impl Builder {
         if let Some(resolver) = resolver {
             tasks.spawn(async move { names.run(&*resolver, || applier.renew()).await });
         }
-        tasks.spawn(tasks::sweep(core.clone(), generation.clone()));
+        tasks.spawn(tasks::sweep(core.clone()));
         Ok(Mesh {
-            shared: Arc::new(Shared {
-                core,
-                generation,
-                tasks,
-            }),
+            shared: Arc::new(Shared { core, tasks }),
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::dns;
@@ -38,18 +37,16 @@ impl Tasks {
 pub(super) struct Applier {
     core: Arc<Core>,
     names: Arc<dns::Names>,
-    told: watch::Sender<u64>,
     /// The configuration as it came, with names in it. Locked while one is put in force: never on
     /// the way of a request.
     last: Mutex<Arc<Resources>>,
 }
 
 impl Applier {
-    pub(super) fn new(core: Arc<Core>, names: Arc<dns::Names>, told: watch::Sender<u64>) -> Self {
+    pub(super) fn new(core: Arc<Core>, names: Arc<dns::Names>) -> Self {
         Self {
             core,
             names,
-            told,
             last: Mutex::default(),
         }
     }
@@ -81,7 +78,7 @@ impl Applier {
             clusters = after.clusters().count(),
             "configuration in force"
         );
-        self.told.send_replace(generation);
+        core.generation.send_replace(generation);
         generation
     }
 }
@@ -89,7 +86,8 @@ impl Applier {
 /// Runs the outlier detectors' sweeps when they are due.
 ///
 /// One task for all clusters: a mesh of ten thousand clusters sleeps once, not ten thousand times.
-pub(super) async fn sweep(core: Arc<Core>, mut changed: watch::Receiver<u64>) {
+pub(super) async fn sweep(core: Arc<Core>) {
+    let mut changed = core.generation.subscribe();
     loop {
         let now = tokio::time::Instant::now();
         let snapshot = core.live.load_full();
@@ -106,7 +104,8 @@ pub(super) async fn sweep(core: Arc<Core>, mut changed: watch::Receiver<u64>) {
         };
         tokio::select! {
             () = due => {}
-            alive = changed.changed() => if alive.is_err() { return },
+            // Cannot fail: `core` holds the sender.
+            _ = changed.changed() => {}
         }
     }
 }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::body::Body;
@@ -60,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) passthrough: Passthrough,
     pub(crate) drain: Arc<Drain>,
     pub(crate) buffers: Buffers,
+    /// The configuration in force, told to whoever waits for the next.
+    pub(crate) generation: watch::Sender<u64>,
 }
 
 impl Core {

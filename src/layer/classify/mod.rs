@@ -89,6 +89,8 @@ impl Outcome {
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Overflow { .. }
+            | Kind::RateLimited { .. }
+            | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
             | Kind::Request { .. }

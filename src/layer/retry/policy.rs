@@ -202,6 +202,8 @@ impl Policy {
             | Kind::Idle { .. }
             | Kind::Timeout { .. }
             | Kind::Overflow { .. }
+            | Kind::RateLimited { .. }
+            | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::NoRoute { .. }
             | Kind::Blocked { .. }
@@ -346,6 +348,8 @@ mod tests {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         for kind in [
             Kind::Overflow { limit },
+            Kind::RateLimited { wait: after },
+            Kind::Throttled,
             Kind::Timeout {
                 after,
                 whose: Whose::Route,

@@ -2,4 +2,5 @@
 
 mod dns;
 mod routing;
+mod tasks;
 pub(crate) mod world;
