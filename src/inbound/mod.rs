@@ -72,10 +72,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if self.drain.is_draining() {
+        let Ok(work) = self.drain.admit() else {
             return ResponseFuture::refused(&request);
-        }
-        let work = self.drain.enter();
+        };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
         ResponseFuture::serving(self.inner.call(request), deadline, work)

@@ -3,7 +3,7 @@
 use std::fmt;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -143,6 +143,7 @@ impl Builder {
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            upkeep: Mutex::default(),
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));
         let tasks = Tasks::default();

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::dns;
 use crate::model::Resources;
@@ -68,6 +69,8 @@ impl Applier {
     fn link(&self, resources: &Arc<Resources>) -> u64 {
         let core = &*self.core;
         let resources = dns::expand(resources, |name| self.names.answer(name));
+        // A sweep between linking and storing would readmit an endpoint in the old balancer only.
+        let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let before = core.live.load_full();
         let next = snapshot::link(&before, &resources, &core.environment);
         let generation = next.generation;
@@ -83,19 +86,24 @@ impl Applier {
     }
 }
 
+/// Sweeps the clusters in force that are due; returns when the next one is.
+fn sweep_once(core: &Core, now: Instant) -> Option<Instant> {
+    let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+    let snapshot = core.live.load();
+    let clusters = snapshot.clusters();
+    clusters
+        .filter_map(|cluster| cluster.sweep(now, &core.environment.random))
+        .min()
+}
+
 /// Runs the outlier detectors' sweeps when they are due.
 ///
 /// One task for all clusters: a mesh of ten thousand clusters sleeps once, not ten thousand times.
 pub(super) async fn sweep(core: Arc<Core>) {
     let mut changed = core.generation.subscribe();
     loop {
-        let now = tokio::time::Instant::now();
-        let snapshot = core.live.load_full();
-        let next = snapshot
-            .clusters()
-            .filter_map(|cluster| cluster.sweep(now, &core.environment.random))
-            .min();
-        drop(snapshot);
+        let now = Instant::now();
+        let next = sweep_once(&core, now);
         let due = async {
             match next {
                 Some(next) => tokio::time::sleep_until(next).await,

@@ -54,12 +54,12 @@ impl<'a> Attempts<'a> {
             core,
             cluster,
             report: call.report.clone(),
-            // Valid only while the route's own timeout is what ends the call.
+            // Valid only while the route alone says how long the call and its tries may take.
             announced: chosen
                 .route
                 .announced
                 .as_ref()
-                .filter(|_| call.caller == Deadline::NONE),
+                .filter(|_| call.leaves_time_to_the_route()),
             cut: Cut::new(deadline, forward.idle_timeout),
             avoid_previous: forward
                 .retry
@@ -84,7 +84,7 @@ impl<'a> Attempts<'a> {
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
         self.current = Some(endpoint.clone());
-        let work: Work = self.core.drain.enter();
+        let work = Work::uncounted(&self.core.drain);
         Ok(Lease::new(InFlight::new(endpoint), permit, work, self.cut))
     }
 

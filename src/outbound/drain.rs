@@ -9,8 +9,8 @@ use crate::error::{Error, Kind};
 
 /// Counts the work of a mesh and lets its end be awaited.
 ///
-/// A piece of work is one try of an outbound request, from the pick to the end of the response
-/// body, or one inbound request.
+/// A piece of work is an outbound call until it has its answer (its pauses between tries and
+/// injected delays included), the body of a response, or an inbound request.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     active: AtomicUsize,
@@ -19,34 +19,26 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    /// Refuses new work once draining has begun.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.is_draining() {
+    /// Counts a piece of work until it is dropped; refuses it once draining has begun.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Work, Error> {
+        // Counted before looking, as `begin` comes before counting: either this sees that the end
+        // has begun, or the one who ends sees this.
+        let mut work = Work::uncounted(self);
+        work.count();
+        if self.draining.load(Ordering::SeqCst) {
             return Err(Error::new(Kind::Draining));
         }
-        Ok(())
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Counts a piece of work until it is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> Work {
-        self.active.fetch_add(1, Ordering::AcqRel);
-        Work {
-            drain: self.clone(),
-        }
+        Ok(work)
     }
 
     /// How much is under way.
     pub(crate) fn active(&self) -> usize {
-        self.active.load(Ordering::Acquire)
+        self.active.load(Ordering::SeqCst)
     }
 
     /// Refuses new work from now on.
     pub(crate) fn begin(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.store(true, Ordering::SeqCst);
     }
 
     /// Waits until nothing is under way. Cancel-safe.
@@ -61,16 +53,38 @@ impl Drain {
     }
 }
 
-/// A piece of work that is under way.
+/// A piece of work that is under way, or soon will be.
 #[derive(Debug)]
 pub(crate) struct Work {
     drain: Arc<Drain>,
+    counted: bool,
+}
+
+impl Work {
+    /// Work that somebody else counts for now.
+    pub(crate) fn uncounted(drain: &Arc<Drain>) -> Self {
+        Self {
+            drain: drain.clone(),
+            counted: false,
+        }
+    }
+
+    /// Counts it from now on.
+    pub(crate) fn count(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            self.drain.active.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         // Only the last one wakes anybody, and only if somebody may wait.
-        if self.drain.active.fetch_sub(1, Ordering::AcqRel) == 1 && self.drain.is_draining() {
+        if self.counted
+            && self.drain.active.fetch_sub(1, Ordering::SeqCst) == 1
+            && self.drain.draining.load(Ordering::SeqCst)
+        {
             self.drain.idle.notify_waiters();
         }
     }
@@ -83,9 +97,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn finished_waits_for_the_last_piece_of_work() {
         let drain = Arc::new(Drain::default());
-        let (one, other) = (drain.enter(), drain.enter());
+        let (one, other) = (drain.admit().unwrap(), drain.admit().unwrap());
         drain.begin();
-        assert!(drain.check().unwrap_err().is_draining());
+        assert!(drain.admit().unwrap_err().is_draining());
+        assert_eq!(drain.active(), 2);
         let mut finished = tokio_test::task::spawn(drain.finished());
         assert!(finished.poll().is_pending());
         drop(one);

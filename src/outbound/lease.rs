@@ -78,6 +78,11 @@ impl Lease {
 }
 
 impl Guard for Lease {
+    /// From here on the body is what is under way; up to here it was the call.
+    fn answered(&mut self) {
+        self.work.count();
+    }
+
     fn moved(self: Pin<&mut Self>) {
         let this = self.project();
         if this.cut.idle.is_some() {

@@ -25,7 +25,7 @@ mod report;
 mod rewrite;
 mod route;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
@@ -63,13 +63,16 @@ pub(crate) struct Core {
     pub(crate) buffers: Buffers,
     /// The configuration in force, told to whoever waits for the next.
     pub(crate) generation: watch::Sender<u64>,
+    /// Held while a configuration is put in force and while outlier detectors sweep, so that
+    /// neither works on what the other replaces. Never on the path of a request.
+    pub(crate) upkeep: Mutex<()>,
 }
 
 impl Core {
     /// Lets go of all connections.
     pub(crate) fn close(&self) {
         for cluster in self.live.load().clusters() {
-            cluster.retire();
+            cluster.close();
         }
         self.passthrough.close();
     }
@@ -85,7 +88,8 @@ async fn send(
     scope: Scope<'_>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
-    core.drain.check()?;
+    // Held until the call has its answer, also between tries; then the response's body is counted.
+    let _work = core.drain.admit()?;
     let call = Call::take(&mut request);
     let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
@@ -216,6 +220,20 @@ impl Call {
     /// The end of the call on a route with this timeout, which begins when the request is sent on.
     fn deadline(&self, route: Option<Duration>) -> Deadline {
         self.caller.min(self.asked.deadline(Instant::now(), route))
+    }
+
+    /// Whether nothing that came with the call has changed the timeouts of its route.
+    fn leaves_time_to_the_route(&self) -> bool {
+        let Asked {
+            patience,
+            timeout,
+            per_try,
+        } = self.asked;
+        self.caller == Deadline::NONE
+            && self.options.retry
+            && patience.is_none()
+            && timeout.is_none()
+            && per_try.is_none()
     }
 
     fn raise(&self, flag: Flag) {

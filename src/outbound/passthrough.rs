@@ -49,7 +49,7 @@ impl Passthrough {
     /// Lets go of all connections.
     pub(crate) fn close(&self) {
         for cluster in self.route.clusters.iter().flatten() {
-            cluster.retire();
+            cluster.close();
         }
     }
 }

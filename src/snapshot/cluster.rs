@@ -131,13 +131,23 @@ impl Cluster {
         now.checked_add(interval)
     }
 
-    /// Lets go of all connections: requests under way finish, no new one is taken.
+    /// Keeps no connection longer than a request needs it.
     pub(crate) fn retire(&self) {
         for member in self.balancer.members() {
             member.endpoint.connections.retire();
         }
         if let Some(on_demand) = &self.on_demand {
             on_demand.retire();
+        }
+    }
+
+    /// Ends all connections with the requests that are under way; no new one is taken.
+    pub(crate) fn close(&self) {
+        for member in self.balancer.members() {
+            member.endpoint.connections.close();
+        }
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.close();
         }
     }
 

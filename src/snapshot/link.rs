@@ -96,7 +96,8 @@ pub(crate) fn link(
 
 /// Retires the connections of all endpoints that `after` does not use any more.
 ///
-/// Requests that are on their way finish: the connections close behind them.
+/// Requests that are on their way to them finish, also those that have not been sent yet: a
+/// cluster in use lives until its last request leaves. The connections close behind them.
 pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
     for (name, old) in &before.clusters {
         let new = after.clusters.get(name);

@@ -56,10 +56,17 @@ impl OnDemand {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of all connections.
+    /// Keeps no connection longer than a request needs it.
     pub(super) fn retire(&self) {
         for (_, known) in self.hosts().drain() {
             known.cluster.retire();
+        }
+    }
+
+    /// Ends all connections with the requests that are under way.
+    pub(super) fn close(&self) {
+        for (_, known) in self.hosts().drain() {
+            known.cluster.close();
         }
     }
 }

@@ -26,7 +26,7 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Io>> + Send>>;
 /// Boxed futures are no cost that matters: one per connection.
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
     /// Opens a stream to `address`. The future is dropped when [`Settings::connect_timeout`] has
-    /// passed or the endpoint is retired; it has to clean up after itself then.
+    /// passed or the endpoint is closed; it has to clean up after itself then.
     ///
     /// # Errors
     ///

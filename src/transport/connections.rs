@@ -25,7 +25,7 @@ const RESENDS: usize = 3;
 /// The connections to one endpoint.
 ///
 /// Shared by `Arc` among all requests. When the last `Arc` is dropped, it is
-/// [retired](Self::retire).
+/// [closed](Self::close).
 pub struct Connections {
     target: Target,
 }
@@ -113,7 +113,7 @@ impl Connections {
     /// [`Unanswered`] with an error that
     /// [is overloaded](Error::is_overloaded): a limit of the gate is reached;
     /// [is connect](Error::is_connect): no connection could be made;
-    /// [is draining](Error::is_draining): retired;
+    /// [is draining](Error::is_draining): closed;
     /// [is reset](Error::is_reset): the connection broke or the peer refused the stream;
     /// [is body](Error::is_body): the request's body failed.
     /// A request without authority and `Host`, or with method CONNECT, cannot be sent.
@@ -136,13 +136,25 @@ impl Connections {
         }
     }
 
-    /// Takes no more requests. Idle connections close at once, busy ones when their last response
-    /// has ended; requests that wait for a connection come back unsent, with an error that
-    /// [is draining](Error::is_draining). Doing so again changes nothing.
+    /// Keeps no connection any longer than a request needs it: what an endpoint becomes when an edit
+    /// takes it out of its cluster. Idle connections close at once, busy ones when their last
+    /// response has ended. Requests that wait for one, or that still come from somebody who chose
+    /// this endpoint before the edit, are served, by connections of their own. Doing so again
+    /// changes nothing.
     pub fn retire(&self) {
         match &self.target {
             Target::Answer(_) => {}
             Target::Remote(remote) => remote.retire(),
+        }
+    }
+
+    /// Takes no more requests. Idle connections close at once, busy ones when their last response
+    /// has ended; requests that wait for a connection come back unsent, with an error that
+    /// [is draining](Error::is_draining). Doing so again changes nothing.
+    pub fn close(&self) {
+        match &self.target {
+            Target::Answer(_) => {}
+            Target::Remote(remote) => remote.close(),
         }
     }
 
@@ -205,7 +217,7 @@ async fn send<G: Guard>(
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.retire();
+        self.close();
     }
 }
 

@@ -28,7 +28,7 @@ const FAR: Duration = Duration::from_secs(86_400);
 const RESOLUTION: Duration = Duration::from_millis(1);
 
 /// Starts the task of a connection. It holds `permit` until the connection is gone, and the
-/// endpoint only weakly: it ends when the endpoint is retired or dropped.
+/// endpoint only weakly: it ends when the endpoint is closed or dropped.
 pub(super) fn spawn(
     runtime: &Handle,
     remote: &Arc<Remote>,

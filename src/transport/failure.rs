@@ -65,7 +65,7 @@ fn causes<'a>(
 pub(super) enum Failure {
     Dial(Arc<DialFailure>),
     Overflow(Limit),
-    Retired,
+    Closed,
 }
 
 /// Why a connection could not be made.
@@ -90,7 +90,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::Dial(failure) => failure.error(),
             Failure::Overflow(limit) => Self::new(Kind::Overflow { limit }),
-            Failure::Retired => Self::new(Kind::Draining),
+            Failure::Closed => Self::new(Kind::Draining),
         }
     }
 }
@@ -175,6 +175,6 @@ mod tests {
             assert!(error.is_connect(), "{row}");
             assert_eq!(error.source().unwrap().to_string(), text, "{row}");
         }
-        assert!(!is_exhausted(&Failure::Retired.into()));
+        assert!(!is_exhausted(&Failure::Closed.into()));
     }
 }

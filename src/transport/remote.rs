@@ -63,7 +63,7 @@ struct Link {
 
 #[derive(Debug, Default)]
 struct State {
-    retired: bool,
+    tenancy: Tenancy,
     /// The id of the next connection or waiter.
     next: u64,
     /// All connections that exist, from dial to end, by id.
@@ -72,6 +72,18 @@ struct State {
     idle: Vec<Idle>,
     one: Queue,
     two: Queue,
+}
+
+/// How long connections are kept.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Tenancy {
+    /// For requests to come.
+    #[default]
+    Kept,
+    /// For the requests that are here.
+    Retired,
+    /// Not at all: whoever comes is turned away.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -169,8 +181,8 @@ impl Remote {
         let permit;
         let (ticket, mut granted) = {
             let mut state = self.state();
-            if state.retired {
-                return Err(Failure::Retired);
+            if state.tenancy == Tenancy::Closed {
+                return Err(Failure::Closed);
             }
             if http == Http::One
                 && state.one.waiters.is_empty()
@@ -195,7 +207,7 @@ impl Remote {
         let outcome = loop {
             tokio::select! {
                 biased;
-                outcome = &mut granted => break outcome.unwrap_or(Err(Failure::Retired)),
+                outcome = &mut granted => break outcome.unwrap_or(Err(Failure::Closed)),
                 () = &mut released => {
                     released = self.gate.released();
                     self.advance(http);
@@ -254,7 +266,7 @@ impl Remote {
         http: Http,
     ) -> Option<(Waiters, Failure)> {
         loop {
-            if state.retired {
+            if state.tenancy == Tenancy::Closed {
                 return None;
             }
             let queue = state.queue(http);
@@ -267,7 +279,7 @@ impl Remote {
             }
             let Ok(runtime) = Handle::try_current() else {
                 // The runtime is being torn down: nothing will ever be dialled.
-                return Some((self.take_waiters(state, http), Failure::Retired));
+                return Some((self.take_waiters(state, http), Failure::Closed));
             };
             let claim = match state.open.is_empty() {
                 true => Claim::First,
@@ -324,6 +336,7 @@ impl Remote {
             }
         };
         self.advance(http);
+        self.let_go_if_retired();
     }
 
     fn dial_ended(&self, state: &mut State, slot: &Slot) {
@@ -389,13 +402,14 @@ impl Remote {
             let slot = slot.clone();
             state.idle.push(Idle { slot, sender });
             self.serve(&mut state, Http::One, &mut unwanted);
-            if state.idle.len() > MAX_IDLE {
+            if state.tenancy == Tenancy::Kept && state.idle.len() > MAX_IDLE {
                 // The one that was idle for longest; without its sender it closes.
                 state.idle.remove(0).slot.close();
             }
         }
         drop(state);
         drop(unwanted);
+        self.let_go_if_retired();
     }
 
     /// The connection that was used last, preferring one that is known to be ready.
@@ -410,21 +424,53 @@ impl Remote {
         }
     }
 
-    /// Takes no more requests; connections close with their last response.
-    pub(super) fn retire(&self) {
+    /// Keeps no connection any longer than a request needs it. Requests that wait, or that still
+    /// come from somebody who holds the endpoint, are served by connections of their own.
+    pub(super) fn retire(self: &Arc<Self>) {
         let mut state = self.state();
-        state.retired = true;
+        if state.tenancy == Tenancy::Kept {
+            state.tenancy = Tenancy::Retired;
+        }
+        drop(state);
+        self.let_go_if_retired();
+        // Whoever waited for a place on a connection that has just been let go needs another.
+        self.advance(Http::One);
+        self.advance(Http::Two);
+    }
+
+    fn let_go_if_retired(&self) {
+        let mut state = self.state();
+        if state.tenancy == Tenancy::Kept {
+            return;
+        }
+        for open in state.open.values().filter(|open| !open.dialling) {
+            open.slot.close();
+        }
+        let idle = self.let_go(&mut state);
+        drop(state);
+        drop(idle);
+    }
+
+    /// Takes no more requests; connections close with their last response.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.tenancy = Tenancy::Closed;
         let one = self.take_waiters(&mut state, Http::One);
         let two = self.take_waiters(&mut state, Http::Two);
         for open in state.open.values() {
             open.slot.close();
         }
-        let idle = std::mem::take(&mut state.idle);
-        self.links.store(Arc::new(Vec::new()));
+        let idle = self.let_go(&mut state);
         drop(state);
         drop(idle);
-        fail(one, &Failure::Retired);
-        fail(two, &Failure::Retired);
+        fail(one, &Failure::Closed);
+        fail(two, &Failure::Closed);
+    }
+
+    /// Forgets all senders. The idle ones are to be dropped without the lock.
+    fn let_go(&self, state: &mut State) -> Vec<Idle> {
+        self.links.store(Arc::new(Vec::new()));
+        std::mem::take(&mut state.idle)
     }
 
     pub(super) fn stats(&self) -> Stats {

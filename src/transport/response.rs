@@ -45,6 +45,9 @@ pub trait Guard: Send + 'static {
         let _ = end;
     }
 
+    /// The head of a response is here and a body follows.
+    fn answered(&mut self) {}
+
     /// A frame of the body was handed on.
     fn moved(self: Pin<&mut Self>) {}
 
@@ -97,7 +100,11 @@ impl<G: Guard> Held<G> {
 }
 
 /// Ties `lease` and `guard` to the body of `response`: one allocation, none if the body is empty.
-pub(super) fn guarded<B, G>(response: Response<B>, lease: Option<Lease>, guard: G) -> Response<Body>
+pub(super) fn guarded<B, G>(
+    response: Response<B>,
+    lease: Option<Lease>,
+    mut guard: G,
+) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -105,6 +112,9 @@ where
 {
     response.map(|body| {
         let over = body.is_end_stream();
+        if !over {
+            guard.answered();
+        }
         let held = Held {
             guard: Some(guard),
             lease,

@@ -1,17 +1,19 @@
 //! Backends in memory, and configurations that lead to them.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -21,26 +23,73 @@ use meshwork::model::endpoint::{
 };
 use meshwork::model::limit::Limits;
 use meshwork::model::matcher::RouteMatcher;
+use meshwork::model::retry::{Backoff, RetryOn, RetryPolicy};
 use meshwork::model::route::{
     Action, Destination, Destinations, Domain, Forward, HeaderChanges, Route, RouteConfiguration,
     VirtualHost,
 };
 use meshwork::model::{Origin, Percent, Resources};
+use meshwork::source::Publisher;
 use meshwork::transport::{Connect, Connecting, Io, Settings};
-use meshwork::{Body, Mesh, Random};
+use meshwork::{Body, BoxError, ClusterStats, Mesh, Random};
+use tokio::sync::mpsc;
+
+/// Breaks the connection (HTTP/1.1) or resets the stream for this reason (HTTP/2).
+#[derive(Debug, thiserror::Error)]
+#[error("this backend breaks")]
+pub(crate) struct Break(#[source] h2::Error);
+
+impl Break {
+    /// In the middle of things.
+    pub(crate) fn reset() -> Self {
+        Self(h2::Reason::INTERNAL_ERROR.into())
+    }
+
+    /// The stream was not looked at (HTTP/2 only).
+    pub(crate) fn refused() -> Self {
+        Self(h2::Reason::REFUSED_STREAM.into())
+    }
+}
+
+/// A body whose frames a test sends; it breaks with an error.
+pub(crate) struct Fed(mpsc::Receiver<Result<Frame<Bytes>, BoxError>>);
+
+impl Fed {
+    pub(crate) fn body() -> (mpsc::Sender<Result<Frame<Bytes>, BoxError>>, Body) {
+        let (sender, frames) = mpsc::channel(4);
+        (sender, Body::new(Self(frames)))
+    }
+}
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(cx)
+    }
+}
 
 /// What a backend does with a request.
-pub(crate) type Handler = Arc<
-    dyn Fn(Request<Incoming>) -> futures_core::future::BoxFuture<'static, Response<Full<Bytes>>>
-        + Send
-        + Sync,
->;
+type Handler = Arc<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
+type Answering = BoxFuture<'static, Result<Response<Body>, Break>>;
+
+/// What is at a port.
+#[derive(Clone)]
+enum Place {
+    Serving(Handler),
+    /// Connecting to it never ends.
+    Silent,
+}
 
 /// Backends by port; other ports refuse connections.
 #[derive(Clone, Default)]
 pub(crate) struct World {
-    backends: Arc<Mutex<HashMap<u16, Handler>>>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    places: Arc<Mutex<HashMap<u16, Place>>>,
+    dials: Arc<Mutex<HashMap<u16, usize>>>,
 }
 
 impl fmt::Debug for World {
@@ -50,14 +99,27 @@ impl fmt::Debug for World {
 }
 
 impl World {
+    /// Serves a port with a function of the request that may fail.
+    pub(crate) fn serve_or_break<F, A>(&self, port: u16, answer: F)
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Response<Body>, Break>> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |request| Box::pin(answer(request)));
+        let place = Place::Serving(handler);
+        self.places.lock().unwrap().insert(port, place);
+    }
+
     /// Serves a port with a function of the request.
     pub(crate) fn serve<F, A>(&self, port: u16, answer: F)
     where
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
-        A: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |request| Box::pin(answer(request)));
-        self.backends.lock().unwrap().insert(port, handler);
+        self.serve_or_break(port, move |request| {
+            let answer = answer(request);
+            async move { Ok(answer.await) }
+        });
     }
 
     /// Serves a port with its number as the body.
@@ -67,20 +129,44 @@ impl World {
 
     /// Serves a port with a status.
     pub(crate) fn status(&self, port: u16, status: u16) {
+        self.serve(port, move |_| async move { answer(status) });
+    }
+
+    /// Serves a port with its number, after a while.
+    pub(crate) fn slow(&self, port: u16, pause: Duration) {
         self.serve(port, move |_| async move {
-            let mut response = text("");
-            *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            response
+            tokio::time::sleep(pause).await;
+            text(port.to_string())
         });
+    }
+
+    /// Takes requests at a port and never answers.
+    pub(crate) fn hung(&self, port: u16) {
+        self.serve(port, |_| std::future::pending());
+    }
+
+    /// Breaks each request at a port before the answer.
+    pub(crate) fn broken(&self, port: u16) {
+        self.serve_or_break(port, |_| async { Err(Break::reset()) });
+    }
+
+    /// Lets connecting to a port hang from now on.
+    pub(crate) fn silent(&self, port: u16) {
+        self.places.lock().unwrap().insert(port, Place::Silent);
     }
 
     /// Lets connections to a port be refused from now on.
     pub(crate) fn remove(&self, port: u16) {
-        self.backends.lock().unwrap().remove(&port);
+        self.places.lock().unwrap().remove(&port);
+    }
+
+    /// How often a port was dialled, refused ones included.
+    pub(crate) fn dials(&self, port: u16) -> usize {
+        self.dials.lock().unwrap().get(&port).copied().unwrap_or(0)
     }
 
     /// A mesh over this world, seeded.
-    pub(crate) async fn mesh(&self, resources: Resources) -> (Mesh, meshwork::source::Publisher) {
+    pub(crate) async fn mesh(&self, resources: Resources) -> (Mesh, Publisher) {
         let (publisher, feed) = meshwork::source::feed(resources);
         let mesh = Mesh::builder()
             .feed(feed)
@@ -100,17 +186,18 @@ impl Connect for World {
             Address::Name { port, .. } => *port,
             other => panic!("{other} is not in this world"),
         };
-        let Some(handler) = self.backends.lock().unwrap().get(&port).cloned() else {
-            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-            return Box::pin(async move { Err(refused) });
+        *self.dials.lock().unwrap().entry(port).or_default() += 1;
+        let handler = match self.places.lock().unwrap().get(&port) {
+            Some(Place::Serving(handler)) => handler.clone(),
+            Some(Place::Silent) => return Box::pin(std::future::pending()),
+            None => {
+                let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+                return Box::pin(async move { Err(refused) });
+            }
         };
-        self.connections.fetch_add(1, Ordering::SeqCst);
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                let answer = handler(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
+            let service = hyper::service::service_fn(move |request| handler(request));
             // Ends when the mesh lets go of the connection; its error is the mesh's to report.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(theirs), service)
@@ -120,8 +207,14 @@ impl Connect for World {
     }
 }
 
-pub(crate) fn text(text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    Response::new(Full::new(text.into()))
+pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {
+    Response::new(Body::from(text.into()))
+}
+
+pub(crate) fn answer(status: u16) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
 }
 
 /// A configuration under construction.
@@ -148,6 +241,12 @@ impl Plan {
         self.resources
             .insert_endpoints(endpoints(&cluster.name, ports));
         self.resources.insert_cluster(cluster);
+        self
+    }
+
+    /// Adds endpoints to a cluster that has none yet, as they are written.
+    pub(crate) fn endpoints(mut self, endpoints: Endpoints) -> Self {
+        self.resources.insert_endpoints(endpoints);
         self
     }
 
@@ -238,6 +337,60 @@ pub(crate) fn weighted(weights: &[(&str, u32)]) -> Destinations {
 
 pub(crate) fn get(uri: &str) -> Request<Body> {
     Request::get(uri).body(Body::empty()).unwrap()
+}
+
+/// A route to one cluster whose terms the test changes.
+pub(crate) fn to(cluster: &str, change: impl FnOnce(&mut Forward)) -> Route {
+    let mut terms = forward(Destinations::single(cluster));
+    change(&mut terms);
+    route("all", RouteMatcher::everything(), terms)
+}
+
+/// A world of one cluster `c` behind host `catalog`, with these terms and endpoints.
+pub(crate) fn one(cluster: Cluster, ports: &[u16], change: impl FnOnce(&mut Forward)) -> Resources {
+    let route = to(&cluster.name.clone(), change);
+    Plan::default()
+        .cluster(cluster, ports)
+        .host("catalog", vec![route])
+        .build()
+}
+
+/// The retry policy of the article: three tries of two seconds.
+pub(crate) fn retries(count: u32, per_try: Option<Duration>) -> RetryPolicy {
+    RetryPolicy {
+        on: RetryOn {
+            server_error: true,
+            reset: true,
+            connect_failure: true,
+            ..RetryOn::default()
+        },
+        retries: count,
+        per_try_timeout: per_try,
+        backoff: Backoff::default(),
+        avoid_previous: true,
+    }
+}
+
+/// The counters of one cluster.
+pub(crate) fn counted(mesh: &Mesh, cluster: &str) -> ClusterStats {
+    let stats = mesh.stats();
+    let found = stats.clusters.into_iter().find(|one| &*one.name == cluster);
+    found.unwrap_or_else(|| panic!("no cluster {cluster}"))
+}
+
+/// Lets all that can run run, until nothing but timers are left; takes no time.
+pub(crate) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(crate) const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
 }
 
 /// The status and the body of a call.

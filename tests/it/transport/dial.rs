@@ -108,13 +108,13 @@ async fn a_peer_that_speaks_http1_only_is_named_as_a_cause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retiring_hands_back_who_waits_and_ends_the_dial() {
+async fn closing_hands_back_who_waits_and_ends_the_dial() {
     for protocol in BOTH {
         let connections = endpoint(settings(protocol), &World::new(|_| Dial::Hang));
         let call = start(&connections);
         settle().await;
         assert_eq!(connections.stats().pending, 1);
-        connections.retire();
+        connections.close();
         let unanswered = call.await.unwrap().unwrap_err();
         assert!(unanswered.error.is_draining() && unanswered.unsent.is_some());
         settle().await;
@@ -156,7 +156,33 @@ async fn retiring_closes_idle_connections_and_lets_busy_ones_finish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_handle_retires() {
+async fn retiring_serves_who_waits_and_who_still_comes_and_keeps_nothing() {
+    for protocol in BOTH {
+        let server = Server::slow(Duration::from_secs(5));
+        let world = match protocol {
+            Protocol::Http2 => server.world2(),
+            Protocol::Http1 | Protocol::SameAsRequest => server.world1(),
+        };
+        let connections = endpoint(settings(protocol), &world);
+        let waiting = start(&connections);
+        tokio::task::yield_now().await;
+        assert_eq!(connections.stats().pending, 1, "{protocol:?}");
+        connections.retire();
+        waiting.await.unwrap().unwrap();
+        settle().await;
+        let stats = connections.stats();
+        assert_eq!((stats.connections, stats.tasks), (0, 0), "{protocol:?}");
+        let (one, other) = (start(&connections), start(&connections));
+        one.await.unwrap().unwrap();
+        other.await.unwrap().unwrap();
+        settle().await;
+        let stats = connections.stats();
+        assert_eq!((stats.connections, stats.tasks), (0, 0), "{protocol:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_closes() {
     let (world, mut dials) = handed();
     let connections = endpoint(settings(Protocol::Http1), &world);
     let call = start(&connections);
