@@ -35,6 +35,7 @@
 //! ```
 
 mod compile;
+mod defaults;
 mod fault;
 mod folder;
 pub mod kinds;

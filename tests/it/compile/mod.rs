@@ -2,10 +2,12 @@
 
 mod article;
 mod destination_rules;
+mod discovery;
 mod lints;
 mod live;
 mod order;
 mod registry;
+mod scope;
 mod virtual_services;
 
 use std::fmt::Write as _;

@@ -261,6 +261,77 @@ async fn a_host_found_on_demand_is_resolved_once_and_counted_with_its_cluster() 
     );
 }
 
+#[cfg(feature = "yaml")]
+#[tokio::test]
+async fn yaml_with_names_and_wildcards_reaches_who_dns_says() {
+    let (world, servers) = (World::default(), Servers::default());
+    [1, 2, 3].map(|port| world.named(port));
+    servers.say("db.example", &[1]);
+    servers.say("eu.cdn.example", &[2]);
+    servers.say("shelf.my-app.svc.cluster.local", &[3]);
+    let directory = tempfile::tempdir().unwrap();
+    let entry = |name: &str, host: &str, resolution: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: {name}, namespace: my-app}}\nspec: {{hosts: ['{host}'], \
+             ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: {resolution}}}\n---\n"
+        )
+    };
+    let text = entry("db", "db.example", "DNS")
+        + &entry("cdn", "*.cdn.example", "DYNAMIC_DNS")
+        + "apiVersion: v1\nkind: Service\nmetadata: {name: shelf, namespace: my-app}\n\
+           spec: {ports: [{name: http, port: 80}]}\n";
+    std::fs::write(directory.path().join("mesh.yaml"), text).unwrap();
+    let mesh = Mesh::builder()
+        .yaml(directory.path())
+        .workload(meshwork::Workload::new("my-app", "order"))
+        .connector(ByAddress(world.clone()))
+        .resolver(servers.clone())
+        .outbound_traffic(OutboundTraffic::RegistryOnly);
+    let mesh = mesh.start().await.unwrap();
+    for (host, name) in [("db.example", "1"), ("eu.cdn.example", "2"), ("shelf", "3")] {
+        let uri = format!("http://{host}/");
+        assert_eq!(
+            call(&mesh, get(&uri)).await.unwrap(),
+            (200, name.to_owned())
+        );
+    }
+    let error = call(&mesh, get("http://elsewhere.example/"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("elsewhere.example"), "{error}");
+}
+
+#[cfg(all(feature = "yaml", unix))]
+#[tokio::test]
+async fn yaml_with_a_unix_socket_reaches_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("db.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let answer = |_| async { Ok::<_, std::convert::Infallible>(text("by socket")) };
+        let service = hyper::service::service_fn(answer);
+        let io = hyper_util::rt::TokioIo::new(stream);
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(io, service)
+            .await
+    });
+    let yaml = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: db, namespace: my-app}}\nspec: {{hosts: [db.example], \
+         ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: STATIC, \
+         endpoints: [{{address: 'unix://{}'}}]}}\n",
+        socket.display()
+    );
+    let file = directory.path().join("mesh.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    let mesh = Mesh::builder().yaml(&file).start().await.unwrap();
+    let answer = call(&mesh, get("http://db.example/")).await.unwrap();
+    assert_eq!(answer, (200, "by socket".to_owned()));
+    server.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_program_decides_about_unknown_hosts_before_the_configuration() {
     let (world, servers) = (World::default(), Servers::default());

@@ -34,11 +34,16 @@ pub(super) struct Rule<'r, 'a> {
 
 /// Every request to the service itself: no timeout, and Istio's default retries where HTTP is
 /// spoken. Bytes that are not HTTP to the mesh are never repeated.
-pub(super) fn default_route(service: &Service<'_>, port: &Port, origin: &Origin) -> Arc<Route> {
+pub(super) fn default_route(
+    scope: &Scope<'_>,
+    service: &Service<'_>,
+    port: &Port,
+    origin: &Origin,
+) -> Arc<Route> {
     let cluster = resource_name(port.number, "", &service.host);
     let retry = match port.protocol {
         PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Unknown => {
-            Some(retry::default_policy())
+            retry::default_policy(scope.defaults.retries())
         }
         PortProtocol::Tcp | PortProtocol::Udp => None,
     };
@@ -218,7 +223,10 @@ impl<'a> Rule<'_, 'a> {
                 })?
             }
         };
-        let (retry, unknown) = retry::policy(self.spec.retries.as_ref().map(|block| &block.value));
+        let (retry, unknown) = retry::policy(
+            self.spec.retries.as_ref().map(|block| &block.value),
+            scope.defaults.retries(),
+        );
         if let Some(token) = unknown.first() {
             let text = format!("unknown token {token:?}");
             return Err(Unusable::new("retries.retryOn", text));

@@ -84,7 +84,10 @@ fn of_service(
         Some((claim, routes)) if !routes.is_empty() => (routes, origin(claim.object)),
         Some(_) | None => {
             let origin = origin(service.object).at_line(port.line);
-            (vec![route::default_route(service, port, &origin)], origin)
+            (
+                vec![route::default_route(scope, service, port, &origin)],
+                origin,
+            )
         }
     };
     let mut names = names(&service.host, client.namespace(), client.cluster_domain());

@@ -57,11 +57,14 @@ impl<'a> Slices<'a> {
                     all.legacy.entry(key).or_insert(endpoints);
                 }
                 Kind::DestinationRule(_)
+                | Kind::MeshConfig(_)
                 | Kind::Namespace(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Sidecar(_)
+                | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)
                 | Kind::WorkloadEntry(_) => {}

@@ -53,10 +53,13 @@ impl<'a> Workloads<'a> {
                 Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
+                | Kind::MeshConfig(_)
                 | Kind::Namespace(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Sidecar(_)
+                | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_) => {}
             }
         }

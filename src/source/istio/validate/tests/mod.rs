@@ -2,6 +2,7 @@
 
 mod destination_rule;
 mod kubernetes;
+mod mesh;
 mod service_entry;
 mod support;
 mod virtual_service;
