@@ -60,7 +60,7 @@ async fn flaky_server() -> std::io::Result<SocketAddr> {
         while let Ok((stream, _)) = listener.accept().await {
             let service = hyper::service::service_fn(|_| async {
                 let mut response = Response::new(Empty::<bytes::Bytes>::new());
-                if SEEN.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                if SEEN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 }
                 Ok::<_, Infallible>(response)

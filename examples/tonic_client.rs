@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use meshwork::{Mesh, Workload};
+use meshwork::{Mesh, OutboundTraffic, Workload};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -16,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mesh = Mesh::builder()
         .yaml(folder.path())
         .workload(Workload::new("my-app", "order-sa"))
+        .outbound_traffic(OutboundTraffic::RegistryOnly)
         .start()
         .await?;
     let client = HealthClient::new(mesh.channel("health.my-app.svc.cluster.local")?);

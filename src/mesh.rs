@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::name::Target;
-use crate::outbound::{Channel, Client, Core};
+use crate::outbound::{Channel, Client, Core, Owner};
 use crate::snapshot::Stats;
 
 pub use builder::Builder;
@@ -36,9 +36,15 @@ pub struct Mesh {
 }
 
 /// What a mesh, its channels and its clients hold together.
-pub(crate) struct Shared {
-    pub(crate) core: Arc<Core>,
+struct Shared {
+    core: Arc<Core>,
     tasks: Tasks,
+}
+
+impl Owner for Shared {
+    fn core(&self) -> &Core {
+        &self.core
+    }
 }
 
 impl Mesh {

@@ -17,6 +17,7 @@ use sync_wrapper::SyncWrapper;
 use crate::error::{BoxError, Error, Kind as ErrorKind};
 
 pub(crate) mod replay;
+pub(crate) mod tee;
 
 /// A message body: nothing, a chunk, or a stream of frames.
 ///

@@ -12,13 +12,13 @@ use crate::dns::{self, Resolve};
 use crate::error::Error;
 use crate::layer::fault::ActiveFaults;
 use crate::model::OutboundTraffic;
-use crate::outbound::{Core, Drain, Passthrough};
+use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
-use crate::transport::{Connect, TcpConnector};
+use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
 use super::tasks::{self, Applier, Tasks};
@@ -32,6 +32,7 @@ pub struct Builder {
     source: Source,
     workload: Workload,
     unknown: Option<OutboundTraffic>,
+    answer: Option<Answer>,
     connector: Option<Arc<dyn Connect>>,
     resolver: Option<Arc<dyn Resolve>>,
     random: Random,
@@ -50,6 +51,7 @@ impl Builder {
             source: Source::Nothing,
             workload: Workload::new("default", "default"),
             unknown: None,
+            answer: None,
             connector: None,
             resolver: None,
             random: Random::from_entropy(),
@@ -107,6 +109,15 @@ impl Builder {
         self
     }
 
+    /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
+    /// the mesh itself. Wins over [`connector`](Self::connector). See
+    /// [`Connections::answering`](crate::transport::Connections::answering).
+    #[cfg(feature = "test-util")]
+    pub fn answering(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -121,11 +132,10 @@ impl Builder {
     /// All faults of the first configuration, each with file, line and field; or that it cannot be
     /// read.
     pub async fn start(self) -> Result<Mesh, Error> {
-        let resolver = match (&self.connector, self.resolver) {
-            (_, Some(resolver)) => Some(resolver),
-            (None, None) => Some(dns::default_resolver()),
-            (Some(_), None) => None,
-        };
+        // Nothing is resolved for who connects in another way, or not at all, unless they ask.
+        let by_sockets = self.connector.is_none() && self.answer.is_none();
+        let standard = || by_sockets.then(dns::default_resolver);
+        let resolver = self.resolver.or_else(standard);
         let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
         let names = Arc::new(dns::Names::new(self.random.clone()));
         if resolver.is_some() {
@@ -133,6 +143,7 @@ impl Builder {
         }
         let environment = Environment {
             active_faults: ActiveFaults::default(),
+            answer: self.answer,
             connector,
             random: self.random,
         };
@@ -143,6 +154,7 @@ impl Builder {
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
+            mirrors: Mirrors::default(),
             upkeep: Mutex::default(),
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::Fraction;
 use super::Origin;
 use super::fault::Fault;
 use super::matcher::{Regex, RouteMatcher};
@@ -119,6 +120,22 @@ pub struct Forward {
     pub path_rewrite: Option<PathRewrite>,
     /// The authority that is sent instead of the caller's.
     pub authority_rewrite: Option<Authority>,
+    /// Who gets copies of the requests; the answers are thrown away.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// A cluster that gets copies of requests (Envoy's `RequestMirrorPolicy`, Istio's `mirrors`).
+///
+/// A copy is sent once, as the first try would be, with the host unchanged. It neither delays nor
+/// fails the call: what cannot be copied within the mesh's bounds (256 copies under way; 64 KiB of
+/// a body that the copy's endpoint has not read yet, 16 MiB of all) is not, and is counted in
+/// [`ClusterStats::mirrors_dropped`](crate::ClusterStats).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Mirror {
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// The share of requests that is copied.
+    pub share: Fraction,
 }
 
 /// Where a request may go: never empty, and the weights' sum is never zero.

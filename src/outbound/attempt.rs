@@ -36,6 +36,8 @@ pub(super) struct Attempts<'a> {
     number: u32,
     /// The endpoint of the try that is under way.
     current: Option<Arc<Endpoint>>,
+    /// The endpoint of the try that ended last, if that try got as far.
+    last: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -67,6 +69,7 @@ impl<'a> Attempts<'a> {
                 .is_some_and(|retry| retry.avoid_previous),
             number: 0,
             current: None,
+            last: None,
             tried: SmallVec::new(),
         })
     }
@@ -77,10 +80,7 @@ impl<'a> Attempts<'a> {
 
     fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
-        let permit: Permit = running.limits.request().map_err(|overloaded| {
-            count(&running.counters.overflows, 1);
-            Error::from(overloaded)
-        })?;
+        let permit: Permit = running.limits.request()?;
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
         self.current = Some(endpoint.clone());
@@ -127,8 +127,9 @@ impl<'a> Attempts<'a> {
             report.tried(&endpoint.label, text());
         }
         if self.avoid_previous {
-            self.tried.push(endpoint);
+            self.tried.push(endpoint.clone());
         }
+        self.last = Some(endpoint);
     }
 
     /// Counts how the request ended and completes its error.
@@ -137,7 +138,6 @@ impl<'a> Attempts<'a> {
         result: Result<Response<Body>, Error>,
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        let cut_short = self.current.clone();
         if let Err(error) = &result {
             // The deadline cut the try short: nobody else tells its endpoint.
             self.settle(Outcome::of_error(error), || error.to_string());
@@ -155,7 +155,8 @@ impl<'a> Attempts<'a> {
         }
         result.map_err(|error| {
             let error = error.after_attempts(self.number);
-            match &cut_short {
+            // A try that was cut short, by its own timeout or the call's, could not say where.
+            match &self.last {
                 Some(endpoint) => error.at_endpoint(&endpoint.label),
                 None => error,
             }
@@ -170,6 +171,7 @@ impl Tries<Body> for Attempts<'_> {
         this: Try,
     ) -> impl Future<Output = Result<Response<Body>, Failed>> {
         self.number = this.number;
+        self.last = None;
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
         self.tell_time(this, &mut request);
@@ -184,6 +186,8 @@ impl Tries<Body> for Attempts<'_> {
                 self.settle(Some(Outcome::of_response(response)), || status.to_string());
             }
             Err(Failed { error, .. }) => {
+                let overflow = u32::from(error.is_overloaded());
+                count(&self.cluster.running.counters.overflows, overflow);
                 self.settle(Outcome::of_error(error), || error.to_string());
             }
         }

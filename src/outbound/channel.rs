@@ -13,9 +13,9 @@ use tower_service::Service;
 
 use crate::body::Body;
 use crate::error::{BoxError, Error};
-use crate::mesh::Shared;
 use crate::name::Target;
 
+use super::Owner;
 use super::answer::Dialect;
 use super::route::Scope;
 
@@ -42,14 +42,14 @@ use super::route::Scope;
 /// ```
 #[derive(Clone)]
 pub struct Channel {
-    shared: Arc<Shared>,
+    owner: Arc<dyn Owner>,
     target: Arc<Target>,
 }
 
 impl Channel {
-    pub(crate) fn new(shared: Arc<Shared>, target: Target) -> Self {
+    pub(crate) fn new(owner: Arc<dyn Owner>, target: Target) -> Self {
         Self {
-            shared,
+            owner,
             target: Arc::new(target),
         }
     }
@@ -69,12 +69,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (shared, target) = (self.shared.clone(), self.target.clone());
+        let (owner, target) = (self.owner.clone(), self.target.clone());
         let request = request.map(Body::new);
         ResponseFuture::new(async move {
             let dialect = Dialect::of(request.headers());
             let scope = Scope::Target(&target);
-            let result = super::send(&shared.core, scope, request).await;
+            let result = super::send(owner.core(), scope, request).await;
             Ok(result.unwrap_or_else(|error| dialect.failure(&error)))
         })
     }

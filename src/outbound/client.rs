@@ -11,10 +11,9 @@ use tower_service::Service;
 
 use crate::body::Body;
 use crate::error::{BoxError, Error};
-use crate::mesh::Shared;
 
-use super::ResponseFuture;
 use super::route::Scope;
+use super::{Owner, ResponseFuture};
 
 /// Sends requests to whatever host they name.
 ///
@@ -35,12 +34,12 @@ use super::route::Scope;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    owner: Arc<dyn Owner>,
 }
 
 impl Client {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(owner: Arc<dyn Owner>) -> Self {
+        Self { owner }
     }
 
     /// Sends one request.
@@ -54,10 +53,10 @@ impl Client {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let shared = self.shared.clone();
+        let owner = self.owner.clone();
         let request = request.map(Body::new);
         ResponseFuture::new(
-            async move { super::send(&shared.core, Scope::Authority, request).await },
+            async move { super::send(owner.core(), Scope::Authority, request).await },
         )
     }
 }

@@ -19,6 +19,7 @@ mod channel;
 mod client;
 mod drain;
 mod lease;
+mod mirror;
 mod options;
 mod passthrough;
 mod report;
@@ -49,6 +50,7 @@ pub use client::Client;
 pub(crate) use drain::Drain;
 #[cfg(feature = "inbound")]
 pub(crate) use drain::Work;
+pub(crate) use mirror::Mirrors;
 pub use options::CallOptions;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
@@ -61,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) passthrough: Passthrough,
     pub(crate) drain: Arc<Drain>,
     pub(crate) buffers: Buffers,
+    pub(crate) mirrors: Mirrors,
     /// The configuration in force, told to whoever waits for the next.
     pub(crate) generation: watch::Sender<u64>,
     /// Held while a configuration is put in force and while outlier detectors sweep, so that
@@ -68,9 +71,17 @@ pub(crate) struct Core {
     pub(crate) upkeep: Mutex<()>,
 }
 
+/// Who owns a core and the tasks around it. Channels and clients hold an owner and so keep the
+/// tasks alive, without knowing what else ranks above them.
+pub(crate) trait Owner: Send + Sync + 'static {
+    /// What requests need.
+    fn core(&self) -> &Core;
+}
+
 impl Core {
-    /// Lets go of all connections.
+    /// Ends copies of requests and lets go of all connections.
     pub(crate) fn close(&self) {
+        self.mirrors.end();
         for cluster in self.live.load().clusters() {
             cluster.close();
         }
@@ -161,6 +172,9 @@ async fn forward(
 ) -> Result<Response<Body>, Error> {
     let deadline = call.deadline(to.timeout);
     chosen.prepare(to, &mut request)?;
+    if !to.mirrors.is_empty() {
+        request = core.mirrors.copy(core, chosen, to, request);
+    }
     let mut attempts = Attempts::new(core, chosen, call, to, deadline)?;
     let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();

@@ -77,6 +77,7 @@ fn route(environment: &Environment) -> Arc<Route> {
             retry: None,
             path_rewrite: None,
             authority_rewrite: None,
+            mirrors: Vec::new(),
         })),
         headers: HeaderChanges::default(),
         fault: None,

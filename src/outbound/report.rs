@@ -36,6 +36,7 @@ struct Inner {
     generation: u64,
     attempts: Vec<Attempt>,
     flags: Vec<Flag>,
+    retries: u32,
     retries_denied: u32,
 }
 
@@ -80,6 +81,13 @@ impl CallReport {
         self.read(|inner| inner.flags.clone())
     }
 
+    /// How many tries the retry policy made beyond the first. [`attempts`](Self::attempts) may hold
+    /// more: a request that no peer has looked at is sent again without being a retry.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.read(|inner| inner.retries)
+    }
+
     /// How many retries the policy wanted and the budget or a limit denied.
     #[must_use]
     pub fn retries_denied(&self) -> u32 {
@@ -112,7 +120,10 @@ impl CallReport {
     }
 
     pub(crate) fn ended(&self, summary: &Summary) {
-        self.write(|inner| inner.retries_denied += u32::from(summary.denied));
+        self.write(|inner| {
+            inner.retries += summary.retries;
+            inner.retries_denied += u32::from(summary.denied);
+        });
         if let Some(flag) = summary.flag() {
             self.raise(flag);
         }

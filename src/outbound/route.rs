@@ -162,8 +162,13 @@ impl Chosen {
             .clusters
             .get(self.destination)
             .and_then(Option::as_ref)
-            .map(|cluster| cluster.toward(&self.authority, self.port, &core.environment))
+            .map(|cluster| self.toward(cluster, core))
             .ok_or_else(|| Error::new(Kind::NoCluster))
+    }
+
+    /// The cluster itself, or for one whose endpoint is the host that is asked for, that host's.
+    pub(crate) fn toward(&self, cluster: &Arc<Cluster>, core: &Core) -> Arc<Cluster> {
+        cluster.toward(&self.authority, self.port, &core.environment)
     }
 
     /// Makes the request what the endpoint shall see.

@@ -71,6 +71,8 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) retries_denied: AtomicU64,
     pub(crate) overflows: AtomicU64,
+    pub(crate) mirrored: AtomicU64,
+    pub(crate) mirrors_dropped: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) readmissions: AtomicU64,
 }

@@ -16,7 +16,7 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
-use crate::transport::{Connect, Connections, Settings};
+use crate::transport::{Answer, Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::gate::ClusterGate;
@@ -29,6 +29,8 @@ use super::{Route, Snapshot, VirtualHost};
 pub(crate) struct Environment {
     /// Counted for the whole mesh, as gRPC A33 has it, so that edits do not forget any.
     pub(crate) active_faults: ActiveFaults,
+    /// Answers in place of all endpoints, in benchmarks and tests.
+    pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) random: Random,
 }
@@ -168,18 +170,24 @@ impl Linker<'_> {
     }
 
     fn route(&self, model: &Arc<model::route::Route>) -> Arc<Route> {
-        let (clusters, retry, announced) = match &model.action {
+        let named = |name: &Arc<str>| self.clusters.get(name).cloned();
+        let (clusters, mirrors, retry, announced) = match &model.action {
             Action::Forward(forward) => (
                 forward
                     .destinations
                     .all()
                     .iter()
-                    .map(|one| self.clusters.get(&one.cluster).cloned())
+                    .map(|one| named(&one.cluster))
+                    .collect(),
+                forward
+                    .mirrors
+                    .iter()
+                    .map(|one| named(&one.cluster))
                     .collect(),
                 forward.retry.as_ref().map(retry::Policy::new),
                 announced(forward),
             ),
-            Action::Direct(_) | Action::Redirect(_) => (Vec::new(), None, None),
+            Action::Direct(_) | Action::Redirect(_) => (Vec::new(), Vec::new(), None, None),
         };
         let fault = model
             .fault
@@ -188,6 +196,7 @@ impl Linker<'_> {
         Arc::new(Route {
             model: model.clone(),
             clusters,
+            mirrors,
             retry,
             fault,
             announced,
@@ -363,12 +372,15 @@ fn new_endpoint(
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
-        connections: Connections::new(
-            address.clone(),
-            settings.clone(),
-            environment.connector.clone(),
-            Arc::new(ClusterGate(running.limits.clone())),
-        ),
+        connections: match &environment.answer {
+            Some(answer) => Connections::answering(answer.clone()),
+            None => Connections::new(
+                address.clone(),
+                settings.clone(),
+                environment.connector.clone(),
+                Arc::new(ClusterGate(running.limits.clone())),
+            ),
+        },
         active: AtomicU32::new(0),
         requests: AtomicU64::new(0),
         failures: AtomicU64::new(0),

@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) model: Arc<model::route::Route>,
     /// One for each destination of a forwarding route, in order; `None`: it does not exist.
     pub(crate) clusters: Vec<Option<Arc<Cluster>>>,
+    /// One for each mirror of a forwarding route, in order; `None`: it does not exist.
+    pub(crate) mirrors: Vec<Option<Arc<Cluster>>>,
     /// Compiled, if the route retries.
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.

@@ -37,6 +37,11 @@ pub struct ClusterStats {
     pub retries_denied: u64,
     /// Requests that a limit refused.
     pub overflows: u64,
+    /// Copies of other clusters' requests that were sent to it; they count as its requests too.
+    pub mirrored: u64,
+    /// Copies that were not sent: too many under way, a body over the bounds, or a limit of the
+    /// cluster.
+    pub mirrors_dropped: u64,
     /// Endpoints that were ejected.
     pub ejections: u64,
     /// Endpoints that came back.
@@ -106,6 +111,8 @@ impl Cluster {
             retries: read(&counters.retries),
             retries_denied: read(&counters.retries_denied),
             overflows: read(&counters.overflows),
+            mirrored: read(&counters.mirrored),
+            mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
             active_requests: limits.active_requests(),

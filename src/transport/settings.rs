@@ -55,6 +55,16 @@ fn is_grpc(content: &[u8]) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
+impl From<&crate::model::Cluster> for Settings {
+    fn from(cluster: &crate::model::Cluster) -> Self {
+        Self {
+            protocol: cluster.protocol,
+            connect_timeout: cluster.connect_timeout,
+            connection: cluster.connection.clone(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,16 +99,6 @@ mod tests {
             );
             assert_eq!(Http::of(Protocol::Http1, &request), Http::One, "{row}");
             assert_eq!(Http::of(Protocol::Http2, &request), Http::Two, "{row}");
-        }
-    }
-}
-
-impl From<&crate::model::Cluster> for Settings {
-    fn from(cluster: &crate::model::Cluster) -> Self {
-        Self {
-            protocol: cluster.protocol,
-            connect_timeout: cluster.connect_timeout,
-            connection: cluster.connection.clone(),
         }
     }
 }

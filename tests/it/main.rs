@@ -4,10 +4,13 @@
 mod cli;
 #[cfg(feature = "yaml")]
 mod compile;
+mod house;
 #[cfg(feature = "yaml")]
 mod istio;
 mod layer;
 #[cfg(feature = "outbound")]
 mod mesh;
+#[cfg(feature = "test-util")]
+mod testing;
 #[cfg(feature = "outbound")]
 mod transport;

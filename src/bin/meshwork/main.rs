@@ -7,8 +7,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod call;
+mod check;
+mod config;
+mod demo;
 mod duration;
 mod echo;
+mod schema;
+mod signal;
 
 use std::process::ExitCode;
 
@@ -24,15 +30,35 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Call(call::Args),
+    Check(check::Args),
+    Demo(demo::Args),
     Echo(echo::Args),
+    Schema(schema::Args),
 }
+
+/// The exit code for wrong arguments, which clap uses too.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
+        Command::Call(args) => call::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(args),
         Command::Echo(args) => echo::run(args),
+        Command::Schema(args) => schema::run(args),
     };
     ran.unwrap_or_else(|error| {
+        if left(&error) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("meshwork: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Whether nobody reads stdout any more (`meshwork schema | head`), which is no failure.
+fn left(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -10,7 +10,7 @@ pub(crate) struct Buffers {
 
 /// The bytes that all replays together keep.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(in crate::body) struct Pool {
     used: AtomicUsize,
     limit: usize,
 }
@@ -35,11 +35,11 @@ impl Buffers {
         }
     }
 
-    pub(super) fn per_request(&self) -> usize {
+    pub(in crate::body) fn per_request(&self) -> usize {
         self.per_request
     }
 
-    pub(super) fn pool(&self) -> Arc<Pool> {
+    pub(in crate::body) fn pool(&self) -> Arc<Pool> {
         self.pool.clone()
     }
 
@@ -58,14 +58,14 @@ impl Default for Buffers {
 
 impl Pool {
     /// Counts `bytes` more; `false`, and nothing is counted, if that exceeds the total.
-    pub(super) fn reserve(&self, bytes: usize) -> bool {
+    pub(in crate::body) fn reserve(&self, bytes: usize) -> bool {
         let grow = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
             .is_ok()
     }
 
-    pub(super) fn release(&self, bytes: usize) {
+    pub(in crate::body) fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

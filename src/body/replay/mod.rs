@@ -32,7 +32,7 @@ mod buffers;
 mod kept;
 
 pub(crate) use buffers::Buffers;
-use buffers::Pool;
+pub(in crate::body) use buffers::Pool;
 use kept::Kept;
 
 /// The most chunks that one request keeps. Each costs four words beside its bytes, which the limit

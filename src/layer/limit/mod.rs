@@ -456,7 +456,7 @@ mod tests {
             for caller in 0..8_u64 {
                 let limits = &limits;
                 scope.spawn(move || {
-                    let random = crate::Random::seeded(caller);
+                    let random = crate::random::Random::seeded(caller);
                     let mut held = Vec::new();
                     for _ in 0..5_000 {
                         match random.below(64) {

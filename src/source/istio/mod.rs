@@ -34,6 +34,7 @@
 //! assert_eq!(fault.hint(), Some("did you mean \"5xx\"?"));
 //! ```
 
+mod check;
 mod compile;
 mod defaults;
 mod fault;
@@ -47,6 +48,7 @@ mod validate;
 mod watch;
 mod yaml;
 
+pub use check::{Checked, check};
 pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 pub use folder::read_dir;

@@ -1,5 +1,8 @@
 //! The `meshwork` command, driven as a user drives it: the built binary, real sockets, real signals.
 
+mod call;
+mod check;
+mod demo;
 mod echo;
 mod process;
 mod proto;

@@ -3,6 +3,7 @@
 mod article;
 mod destination_rules;
 mod discovery;
+mod kubernetes;
 mod lints;
 mod live;
 mod order;

@@ -411,3 +411,52 @@ fn http_rules_have_no_effect_on_tcp_ports() {
     assert_eq!(forward(&routes[0]).retry, None);
     assert_warns(&compiled, "M023", "its ports are not HTTP");
 }
+
+#[test]
+fn mirrors_name_clusters_and_a_share_that_is_all_when_it_is_not_said() {
+    for (written, expected) in [
+        ("mirror: {host: catalog, subset: v2}", 1_000_000),
+        (
+            "mirror: {host: catalog, subset: v2}\n    mirrorPercentage: {value: 0.5}",
+            5_000,
+        ),
+        (
+            "mirror: {host: catalog, subset: v2}\n    mirrorPercent: 10",
+            100_000,
+        ),
+        (
+            "mirrors: [{destination: {host: catalog, subset: v2}, percentage: {value: 20}}]",
+            200_000,
+        ),
+        (
+            "mirrors: [{destination: {host: catalog, subset: v2}, percentage: {value: 0}}]",
+            0,
+        ),
+    ] {
+        let rules = virtual_service(
+            "catalog.my-app",
+            &format!(
+                "  hosts: [catalog]\n  http:\n  - route: [{{destination: {{host: catalog}}}}]\n    \
+                 {written}"
+            ),
+        );
+        let resources = resources(&[&catalog(), &rules]);
+        let mirrors = &forward(&routes(&resources, &format!("outbound|80||{CATALOG}"))[0]).mirrors;
+        let found = mirrors.iter().map(|mirror| {
+            assert_eq!(*mirror.cluster, *format!("outbound|80|v2|{CATALOG}"));
+            mirror.share.parts_per_million()
+        });
+        assert_eq!(found.sum::<u32>(), expected, "{written}");
+    }
+}
+
+#[test]
+fn a_mirror_that_nobody_serves_is_a_warning() {
+    let rules = virtual_service(
+        "catalog.my-app",
+        "  hosts: [catalog]\n  http:\n  - route: [{destination: {host: catalog}}]\n    \
+         mirror: {host: catalgo}",
+    );
+    let compiled = compiled(&[&catalog(), &rules]);
+    assert_warns(&compiled, "IST0101", "no request is copied");
+}

@@ -1,6 +1,7 @@
 //! No text makes the reader panic, hang or grow without bound.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use meshwork::source::istio::{Options, Read, read};
 use proptest::prelude::*;

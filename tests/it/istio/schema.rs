@@ -48,6 +48,8 @@ fn each_kind_that_is_read_has_a_schema() {
             "DaemonSet",
             "Namespace",
             "ServiceAccount",
+            "Sidecar",
+            "WorkloadGroup",
         ]
     );
     assert_eq!(

@@ -124,7 +124,7 @@ async fn later_than(mesh: &Mesh, generation: u64) {
 #[tokio::test(start_paused = true)]
 async fn every_address_of_a_name_is_an_endpoint_and_failures_keep_them() {
     let (world, servers) = (World::default(), Servers::default());
-    [1, 2, 3].map(|port| world.named(port));
+    (1..=3).for_each(|port| world.named(port));
     servers.say("db", &[1, 2]);
     let (mesh, _publisher) = mesh(&world, &servers, named(Lookup::Each, "db")).await;
     // The first call need not wait for the change: its connection resolves the name.
@@ -176,7 +176,7 @@ async fn i2_when_all_addresses_change_calls_under_way_finish_and_none_is_lost() 
 #[tokio::test(start_paused = true)]
 async fn connections_of_a_logical_host_go_to_its_addresses_in_turn() {
     let (world, servers) = (World::default(), Servers::default());
-    [1, 2, 3].map(|port| world.named(port));
+    (1..=3).for_each(|port| world.named(port));
     servers.say("db", &[1, 2, 3]);
     let mut resources = named(Lookup::One, "db");
     let mut one = Cluster::clone(&resources.clusters["c"]);
@@ -199,7 +199,7 @@ async fn connections_of_a_logical_host_go_to_its_addresses_in_turn() {
 #[tokio::test(start_paused = true)]
 async fn a_service_name_is_looked_up_as_srv_with_ports_and_priorities() {
     let (world, servers) = (World::default(), Servers::default());
-    [1, 2].map(|port| world.named(port));
+    (1..=2).for_each(|port| world.named(port));
     let target = |last, priority| Target {
         priority,
         port: Some(8_000 + u16::from(last)),
@@ -238,7 +238,7 @@ async fn a_name_that_never_resolved_is_named_in_the_error() {
 #[tokio::test(start_paused = true)]
 async fn a_host_found_on_demand_is_resolved_once_and_counted_with_its_cluster() {
     let (world, servers) = (World::default(), Servers::default());
-    [1, 2].map(|port| world.named(port));
+    (1..=2).for_each(|port| world.named(port));
     servers.say("a.example", &[1]);
     servers.say("b.example", &[2]);
     let cluster = Cluster {
@@ -265,7 +265,7 @@ async fn a_host_found_on_demand_is_resolved_once_and_counted_with_its_cluster() 
 #[tokio::test]
 async fn yaml_with_names_and_wildcards_reaches_who_dns_says() {
     let (world, servers) = (World::default(), Servers::default());
-    [1, 2, 3].map(|port| world.named(port));
+    (1..=3).for_each(|port| world.named(port));
     servers.say("db.example", &[1]);
     servers.say("eu.cdn.example", &[2]);
     servers.say("shelf.my-app.svc.cluster.local", &[3]);

@@ -160,6 +160,15 @@ impl World {
         self.places.lock().unwrap().remove(&port);
     }
 
+    /// What is at a port at this moment also decides on connections that were made before.
+    fn answer(&self, port: u16, request: Request<Incoming>) -> Answering {
+        match self.places.lock().unwrap().get(&port) {
+            Some(Place::Serving(handler)) => handler(request),
+            Some(Place::Silent) => Box::pin(std::future::pending()),
+            None => Box::pin(async { Err(Break::reset()) }),
+        }
+    }
+
     /// How often a port was dialled, refused ones included.
     pub(crate) fn dials(&self, port: u16) -> usize {
         self.dials.lock().unwrap().get(&port).copied().unwrap_or(0)
@@ -187,17 +196,18 @@ impl Connect for World {
             other => panic!("{other} is not in this world"),
         };
         *self.dials.lock().unwrap().entry(port).or_default() += 1;
-        let handler = match self.places.lock().unwrap().get(&port) {
-            Some(Place::Serving(handler)) => handler.clone(),
+        match self.places.lock().unwrap().get(&port) {
+            Some(Place::Serving(_)) => {}
             Some(Place::Silent) => return Box::pin(std::future::pending()),
             None => {
                 let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
                 return Box::pin(async move { Err(refused) });
             }
-        };
+        }
         let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let places = self.clone();
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| handler(request));
+            let service = hyper::service::service_fn(move |request| places.answer(port, request));
             // Ends when the mesh lets go of the connection; its error is the mesh's to report.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(theirs), service)
@@ -302,6 +312,7 @@ pub(crate) fn forward(destinations: Destinations) -> Forward {
         retry: None,
         path_rewrite: None,
         authority_rewrite: None,
+        mirrors: Vec::new(),
     }
 }
 

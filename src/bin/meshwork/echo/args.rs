@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tonic::Code;
 
 use super::{Behaviour, Conduct, Options, Share, serve};
-use crate::duration;
+use crate::{duration, signal};
 
 /// Serve answers that tell what arrived: HTTP/1.1, HTTP/2 (prior knowledge) and gRPC on one port.
 ///
@@ -92,6 +92,7 @@ impl Args {
             } else {
                 Share::NONE
             }),
+            fail_every: None,
             delay: self.delay,
             reset: self.reset_rate,
             down: false,
@@ -119,7 +120,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         )
     })?;
     // Before the line that tells a script that it may send signals.
-    let shutdown = shutdown_signal()?;
+    let shutdown = signal::end()?;
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
 
@@ -128,30 +129,4 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("meshwork echo: cut {cut} connections that did not end within the drain");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Ends with the first SIGTERM or SIGINT.
-#[cfg(unix)]
-fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Ends with the first Ctrl-C.
-#[cfg(not(unix))]
-fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    Ok(async {
-        // An error means that no Ctrl-C can arrive: then the process ends as the system ends it.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }

@@ -5,7 +5,9 @@
 //! it once, on arrival; only [`Conduct::down`] is watched, because it concerns connections.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -56,6 +58,8 @@ pub(crate) struct Conduct {
     pub(crate) grpc_status: Option<Code>,
     /// The share of requests that fails.
     pub(crate) fail: Share,
+    /// Every so manieth request fails too: failures that never come in a row.
+    pub(crate) fail_every: Option<NonZeroU32>,
     /// How long every request waits before anything else happens to it.
     pub(crate) delay: Duration,
     /// The share of requests that is reset; drawn before `fail`.
@@ -70,6 +74,7 @@ impl Default for Conduct {
             status: StatusCode::SERVICE_UNAVAILABLE,
             grpc_status: None,
             fail: Share::NONE,
+            fail_every: None,
             delay: Duration::ZERO,
             reset: Share::NONE,
             down: false,
@@ -93,6 +98,8 @@ pub(super) enum Fate {
 pub(crate) struct Behaviour {
     conduct: watch::Sender<Conduct>,
     dice: Random,
+    /// Counts requests, for [`Conduct::fail_every`].
+    turns: AtomicU32,
 }
 
 impl Behaviour {
@@ -101,16 +108,18 @@ impl Behaviour {
         Self {
             conduct: watch::Sender::new(conduct),
             dice,
+            turns: AtomicU32::new(0),
         }
     }
 
     /// Changes the conduct for requests that arrive from here on; `down` acts on open connections.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "for callers that run echoes in their process")
-    )]
     pub(crate) fn change(&self, edit: impl FnOnce(&mut Conduct)) {
         self.conduct.send_modify(edit);
+    }
+
+    /// The conduct in force.
+    pub(crate) fn conduct(&self) -> Conduct {
+        *self.conduct.borrow()
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Conduct> {
@@ -127,9 +136,13 @@ impl Behaviour {
             conduct.reset.hits(&self.dice),
             conduct.fail.hits(&self.dice),
         );
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let its_turn = conduct
+            .fail_every
+            .is_some_and(|every| turn.is_multiple_of(every.get()));
         let fate = if reset {
             Fate::Reset
-        } else if fail {
+        } else if fail || its_turn {
             let code = conduct
                 .grpc_status
                 .unwrap_or_else(|| grpc_of_http(conduct.status));
@@ -178,6 +191,18 @@ mod tests {
         assert_eq!(failed("1"), 2_000);
         // Three standard deviations of a binomial of 2,000 at 0.3 are 61.
         assert!(failed("0.3").abs_diff(600) <= 61, "{}", failed("0.3"));
+    }
+
+    #[test]
+    fn failing_in_turns_is_exact() {
+        let conduct = Conduct {
+            fail_every: NonZeroU32::new(4),
+            ..Conduct::default()
+        };
+        let failed = |fate: &Fate| matches!(fate, Fate::Fail(..));
+        for four in fates(conduct, 1).chunks(4) {
+            assert_eq!(four.iter().filter(|fate| failed(fate)).count(), 1);
+        }
     }
 
     #[test]

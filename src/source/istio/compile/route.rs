@@ -11,9 +11,11 @@ use super::host::{expand, resource_name};
 use super::matches::{concerns, matcher};
 use super::virtual_service::Claim;
 use super::{Scope, lint, retry};
-use crate::model::Origin;
 use crate::model::matcher::RouteMatcher;
-use crate::model::route::{Action, Destination, Destinations, Forward, HeaderChanges, Route};
+use crate::model::route::{
+    Action, Destination, Destinations, Forward, HeaderChanges, Mirror, Route,
+};
+use crate::model::{Fraction, Origin};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination};
 use crate::source::istio::registry::{Port, PortProtocol, Service, origin};
@@ -57,6 +59,7 @@ pub(super) fn default_route(
             retry,
             path_rewrite: None,
             authority_rewrite: None,
+            mirrors: Vec::new(),
         })),
         headers: HeaderChanges::default(),
         fault: None,
@@ -245,8 +248,41 @@ impl<'a> Rule<'_, 'a> {
                 Some(block) => action::path_rewrite(block, matched)?,
             },
             authority_rewrite,
+            mirrors: self.mirrors(scope)?,
         };
         Ok((Action::Forward(Box::new(forward)), headers))
+    }
+
+    /// Who gets copies, and of which share: all that is not said, none of them at 0 %.
+    fn mirrors(&self, scope: &Scope<'_>) -> Result<Vec<Mirror>, Unusable> {
+        let HttpRoute {
+            mirror,
+            mirror_percent,
+            mirror_percentage,
+            mirrors,
+            ..
+        } = &self.spec.value;
+        let percent = |percent: &kinds::Percent| percent.value;
+        let one = mirror.as_ref().map(|to| {
+            let percent = mirror_percentage.as_ref().map(percent);
+            (to, percent.or(mirror_percent.map(f64::from)))
+        });
+        let several = mirrors.iter().filter_map(|mirror| {
+            let to = mirror.destination.as_ref()?;
+            Some((to, mirror.percentage.as_ref().map(percent)))
+        });
+        let mut all = Vec::new();
+        for (to, percent) in one.into_iter().chain(several) {
+            let share = Fraction::from_percent(percent.unwrap_or(100.0))
+                .map_err(|error| Unusable::new("mirrors", error.to_string()))?;
+            if share != Fraction::ZERO {
+                all.push(Mirror {
+                    cluster: self.target(scope, to).cluster(),
+                    share,
+                });
+            }
+        }
+        Ok(all)
     }
 
     /// The authority that the rule writes, in `rewrite` or as a header.

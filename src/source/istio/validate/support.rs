@@ -20,15 +20,25 @@ pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService)
 
 fn http_route(check: &mut Checker<'_>, route: &HttpRoute) {
     check.refuse("delegate", route.delegate.is_some());
-    check.refuse("mirror", route.mirror.is_some());
-    check.refuse("mirrors", !route.mirrors.is_empty());
-    let alone = route.mirror.is_none() && route.mirrors.is_empty();
+    let answered = route.redirect.is_some() || route.direct_response.is_some();
+    for (field, given) in [
+        ("mirror", route.mirror.is_some()),
+        ("mirrors", !route.mirrors.is_empty()),
+    ] {
+        let reason = "requests that are answered here are not copied";
+        check.no_effect(field, given && answered, reason);
+    }
+    let alone = route.mirror.is_none();
     let shares = [
         ("mirrorPercent", route.mirror_percent.is_some()),
         ("mirrorPercentage", route.mirror_percentage.is_some()),
     ];
     for (field, given) in shares {
-        check.no_effect(field, given && alone, "there is no mirror");
+        check.no_effect(
+            field,
+            given && alone,
+            "it is the share of mirror, which is absent",
+        );
     }
     let reason = "CORS is for browsers, which do not call through it";
     check.no_effect("corsPolicy", route.cors_policy.is_some(), reason);

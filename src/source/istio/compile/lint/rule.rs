@@ -7,7 +7,7 @@ use super::super::action::has_substitution;
 use super::super::route::{Rule, Target};
 use super::{found, suggested};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
-use crate::source::istio::kinds::{GoDuration, Headers, HttpMatch, HttpRouteDestination, Retries};
+use crate::source::istio::kinds::{Destination, GoDuration, Headers, HttpMatch, Retries};
 use crate::source::istio::registry::{Service, place};
 use crate::source::istio::yaml::Located;
 
@@ -17,14 +17,33 @@ const IDEMPOTENT: [&str; 6] = ["DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE
 /// Lints of one HTTP rule.
 pub(in super::super) fn rule(scope: &Scope<'_>, rule: Rule<'_, '_>, faults: &mut Faults) {
     for (index, destination) in rule.spec.route.iter().enumerate() {
-        let destination = Way {
+        if let Some(written) = &destination.destination {
+            let way = Way {
+                scope,
+                rule,
+                path: format!("route[{index}].destination"),
+                written,
+                cost: share(rule, destination.weight),
+            };
+            found(way.check(), faults);
+        }
+        substitutions(rule, destination.headers.as_ref(), faults);
+    }
+    let several = rule.spec.mirrors.iter().enumerate();
+    let several = several.filter_map(|(index, mirror)| {
+        let path = format!("mirrors[{index}].destination");
+        Some((path, mirror.destination.as_ref()?))
+    });
+    let one = rule.spec.mirror.iter().map(|to| ("mirror".to_owned(), to));
+    for (path, written) in one.chain(several) {
+        let way = Way {
             scope,
             rule,
-            index,
-            written: destination,
+            path,
+            written,
+            cost: "; no request is copied".to_owned(),
         };
-        found(destination.check(), faults);
-        substitutions(rule, destination.written.headers.as_ref(), faults);
+        found(way.check(), faults);
     }
     substitutions(rule, rule.spec.headers.as_ref(), faults);
     if let Some(retries) = &rule.spec.retries {
@@ -38,14 +57,15 @@ pub(in super::super) fn rule(scope: &Scope<'_>, rule: Rule<'_, '_>, faults: &mut
 struct Way<'s, 'r, 'a> {
     scope: &'s Scope<'a>,
     rule: Rule<'r, 'a>,
-    index: usize,
-    written: &'s HttpRouteDestination,
+    path: String,
+    written: &'s Destination,
+    /// What happens if the destination does not exist.
+    cost: String,
 }
 
 impl Way<'_, '_, '_> {
     fn path(&self, field: &str) -> String {
-        let field = format!("route[{}].destination.{field}", self.index);
-        self.rule.path(&field)
+        self.rule.path(&format!("{}.{field}", self.path))
     }
 
     fn warn(&self, code: Code, at: (u32, u32), field: &str, text: String) -> Fault {
@@ -54,7 +74,7 @@ impl Way<'_, '_, '_> {
     }
 
     fn check(&self) -> Option<Fault> {
-        let written = self.written.destination.as_ref()?;
+        let written = self.written;
         let target = self.rule.target(self.scope, written);
         let Some(service) = self.scope.view.service(&target.host) else {
             return Some(self.unknown_host(&target, place(&written.host)));
@@ -82,7 +102,7 @@ impl Way<'_, '_, '_> {
             .services()
             .map(|service| &*service.host)
             .collect();
-        let text = format!("no service has the host {}{}", target.host, self.share());
+        let text = format!("no service has the host {}{}", target.host, self.cost);
         suggested(
             self.warn(Code::NotFound, at, "host", text),
             &target.host,
@@ -96,7 +116,7 @@ impl Way<'_, '_, '_> {
             "the host {} has no port {port}, only {}{}",
             service.host,
             numbers(service),
-            self.share()
+            self.cost
         );
         self.warn(Code::NotFound, at, "port.number", text)
     }
@@ -115,7 +135,7 @@ impl Way<'_, '_, '_> {
             [] => format!("no DestinationRule defines subsets of {}", target.host),
             some => format!("{} has {}", target.host, some.join(", ")),
         };
-        let text = format!("no subset {:?}: {known}{}", written.value, self.share());
+        let text = format!("no subset {:?}: {known}{}", written.value, self.cost);
         let fault = self.warn(Code::NotFound, place(written), "subset", text);
         Some(suggested(fault, written, &names))
     }
@@ -130,17 +150,17 @@ impl Way<'_, '_, '_> {
         self.warn(Code::PortRequired, at, "port", text)
             .hinted("write port: {number: ...}")
     }
+}
 
-    /// What it costs that the destination does not exist.
-    fn share(&self) -> String {
-        let all = &self.rule.spec.route;
-        let total: u64 = all.iter().map(|one| u64::from(one.weight)).sum();
-        if all.len() < 2 || total == 0 {
-            return "; these requests are answered with 503".to_owned();
-        }
-        let percent = u64::from(self.written.weight).saturating_mul(100) / total;
-        format!("; {percent} % of these requests are answered with 503")
+/// What it costs that a destination of this weight does not exist.
+fn share(rule: Rule<'_, '_>, weight: u32) -> String {
+    let all = &rule.spec.route;
+    let total: u64 = all.iter().map(|one| u64::from(one.weight)).sum();
+    if all.len() < 2 || total == 0 {
+        return "; these requests are answered with 503".to_owned();
     }
+    let percent = u64::from(weight).saturating_mul(100) / total;
+    format!("; {percent} % of these requests are answered with 503")
 }
 
 fn numbers(service: &Service<'_>) -> String {

@@ -55,10 +55,10 @@ rule_tests! {
         => "tls: tls is known, not yet supported";
     delegates: refuses(service, "http: [{delegate: {name: a}}]")
         => "http[0].delegate: delegate is known, not yet supported";
-    a_mirror: refuses(route, "mirror: {host: a}, mirrorPercentage: {value: 10}")
-        => "http[0].mirror: mirror is known, not yet supported";
-    mirrors: refuses(route, "mirrors: [{destination: {host: a}}]")
-        => "http[0].mirrors: mirrors is known, not yet supported";
+    a_mirror_of_a_redirect: warns(service,
+        "http: [{redirect: {uri: /a}, mirror: {host: a}}]")
+        => "http[0].mirror: mirror has no effect in this client: requests that are answered here \
+            are not copied";
     remote_localities: refuses(route, "retries: {attempts: 1, retryRemoteLocalities: true}")
         => "http[0].retries.retryRemoteLocalities: retryRemoteLocalities is known, not yet supported";
     cors: warns(route, "corsPolicy: {allowMethods: [GET]}")
@@ -68,8 +68,8 @@ rule_tests! {
         => "http[0].match[0].statPrefix: statPrefix has no effect in this client: metrics carry \
             the name of the route";
     a_share_without_a_mirror: warns(route, "mirrorPercentage: {value: 10}")
-        => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: there is no \
-            mirror";
+        => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: it is the \
+            share of mirror, which is absent";
     consistent_hash: refuses(policy, "loadBalancer: {consistentHash: {useSourceIp: true}}")
         => "trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet supported";
     consistent_hash_of_a_subset: refuses(subset_policy,

@@ -1,0 +1,108 @@
+//! The ladder: what a call costs, from bare hyper up to the whole mesh, one mechanism at a time.
+//!
+//! Each rung makes the same call (see [`call`]), one after the other on one thread, with its client,
+//! its connection and its server. The first rung of a family is the floor, and what a rung is above
+//! its floor is what its mechanism costs. Three measures tell different things: allocations and
+//! instructions are exact and [gate](gates) every change; time is what users feel, and is only ever
+//! compared with what ran beside it.
+//!
+//! docs/PERFORMANCE.md explains the rungs and shows the numbers. A benchmark harness (criterion,
+//! divan) was rejected: none of them counts allocations and instructions of asynchronous calls and
+//! interleaves the rungs, and what is left after that is a median.
+
+mod allocation;
+mod arguments;
+mod bare;
+mod bars;
+mod call;
+mod callgrind;
+mod gates;
+mod layers;
+mod measure;
+mod mesh;
+mod pick;
+mod rung;
+mod scenario;
+mod table;
+mod transport;
+mod wire;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Task, USAGE};
+use gates::Gates;
+use measure::Cost;
+use rung::Rung;
+
+#[global_allocator]
+static ALLOCATOR: allocation::Counting = allocation::Counting;
+
+fn main() -> ExitCode {
+    let outcome = Arguments::parse(std::env::args().skip(1)).and_then(run);
+    outcome.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        ExitCode::from(2)
+    })
+}
+
+/// Does what is asked; the error is a line for the user.
+fn run(arguments: Arguments) -> Result<ExitCode, String> {
+    let mut rungs = rung::all();
+    let names: Vec<_> = rungs.iter().map(|rung| rung.name.clone()).collect();
+    rungs.retain(|rung| arguments.wants(&rung.name));
+    match &arguments.task {
+        Task::Bless => Gates::bless(&costs(&rungs, &arguments)?, &names)?,
+        Task::Gate => return gate(&rungs, &arguments),
+        Task::Help => println!("{USAGE}"),
+        Task::Laps(name, calls) => laps(name, *calls)?,
+        Task::List => names.iter().for_each(|name| println!("{name}")),
+        Task::Publish => table::publish(&costs(&rungs, &arguments)?)?,
+        Task::Show => show(&costs(&rungs, &arguments)?),
+        Task::Trace => rungs.iter().for_each(trace),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn costs(rungs: &[Rung], arguments: &Arguments) -> Result<Vec<Cost>, String> {
+    let mut costs = measure::measure(rungs);
+    if !arguments.no_instructions && callgrind::available() {
+        for cost in &mut costs {
+            cost.instructions = Some(callgrind::instructions(&cost.name)?);
+        }
+    }
+    Ok(costs)
+}
+
+fn show(costs: &[Cost]) {
+    println!("{}\n{}", table::table(costs), bars::table(costs));
+}
+
+fn gate(rungs: &[Rung], arguments: &Arguments) -> Result<ExitCode, String> {
+    let gates = Gates::read()?;
+    let costs = costs(rungs, arguments)?;
+    show(&costs);
+    let broken = gates.broken(&costs);
+    for line in &broken {
+        println!("{line}");
+    }
+    match broken.as_slice() {
+        [] => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn laps(name: &str, calls: u32) -> Result<(), String> {
+    let rungs = rung::all();
+    let rung = rungs.iter().find(|rung| rung.name == name);
+    let rung = rung.ok_or_else(|| format!("no rung is called {name:?}; --list names them"))?;
+    (rung.prepare)().run(calls, &mut || {});
+    Ok(())
+}
+
+fn trace(rung: &Rung) {
+    let mut caller = (rung.prepare)();
+    println!("=== {}", rung.name);
+    for allocation in allocation::trace(|| caller.run(1, &mut || {})) {
+        println!("{} bytes\n{}", allocation.bytes, allocation.places());
+    }
+}

@@ -1,0 +1,78 @@
+//! The mesh, with as much of the bench config as a rung asks for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Request;
+use meshwork::model::Resources;
+use meshwork::model::cluster::Protocol;
+use meshwork::{Body, Builder, Channel, Client, Mesh, Random, source};
+
+use crate::call::HOST_NAME;
+use crate::scenario::{self, Step};
+use crate::wire::{self, Memory, Speaks};
+
+/// A channel over endpoints that answer at once.
+pub(crate) async fn answering(step: Step, endpoints: usize) -> Channel {
+    channel(
+        &start(
+            answered(Mesh::builder()),
+            addressless(step, Speaks::Http2, endpoints),
+        )
+        .await,
+    )
+}
+
+/// A client over endpoints that answer at once.
+pub(crate) async fn client(step: Step) -> Client {
+    let resources = addressless(step, Speaks::Http2, scenario::ENDPOINTS);
+    start(answered(Mesh::builder()), resources).await.client()
+}
+
+/// A channel over servers in memory.
+pub(crate) async fn in_memory(step: Step, speaks: Speaks) -> Channel {
+    let builder = Mesh::builder().connector(Memory(speaks));
+    channel(&start(builder, addressless(step, speaks, scenario::ENDPOINTS)).await)
+}
+
+/// A channel over servers on the loopback interface.
+pub(crate) async fn tcp(step: Step) -> Channel {
+    let mut addresses = Vec::new();
+    for _ in 0..scenario::ENDPOINTS {
+        addresses.push(wire::listen(Speaks::Http2).await);
+    }
+    let resources = scenario::resources(step, Protocol::Http2, addresses.into_iter());
+    channel(&start(Mesh::builder(), resources).await)
+}
+
+fn answered(builder: Builder) -> Builder {
+    builder.answering(Arc::new(|_: Request<Body>| wire::message().map(Body::from)))
+}
+
+/// Endpoints whose addresses only tell them apart.
+fn addressless(step: Step, speaks: Speaks, endpoints: usize) -> Resources {
+    let protocol = match speaks {
+        Speaks::Http1 => Protocol::Http1,
+        Speaks::Http2 => Protocol::Http2,
+    };
+    let addresses = (0..endpoints).map(|index| {
+        let [.., second, third, fourth] = (index as u32).to_be_bytes();
+        SocketAddr::from(([10, second, third, fourth], 80))
+    });
+    scenario::resources(step, protocol, addresses)
+}
+
+async fn start(builder: Builder, resources: Resources) -> Mesh {
+    // The publisher is dropped: a mesh outlives it.
+    let (_, feed) = source::feed(resources);
+    builder
+        .feed(feed)
+        .random(Random::seeded(scenario::SEED))
+        .start()
+        .await
+        .expect("the bench config is good")
+}
+
+fn channel(mesh: &Mesh) -> Channel {
+    mesh.channel(HOST_NAME).expect("it is a host")
+}

@@ -1,0 +1,145 @@
+//! Everything that is wrong with a folder, without starting anything.
+//!
+//! A mesh that starts reads a folder and compiles it for its own workload; this does the same and
+//! throws the model away. Somebody who checks files before they are deployed often does not know
+//! whose eyes they will be seen with, and some faults (a host that is claimed twice, a rule that a
+//! namespace does not see) show only to certain clients. So without a client the folder is looked at
+//! once from each of its own namespaces, which finds what any of its workloads would be told.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Options;
+use super::compile::compile;
+use super::fault::Faults;
+use super::folder::read_dir;
+use super::kinds::{Kind, Object};
+use crate::workload::Workload;
+
+/// From how many namespaces a folder is looked at; each costs one compilation.
+const NAMESPACES: usize = 100;
+
+/// What [`check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// How many objects were read: those without faults of their own.
+    pub objects: usize,
+    /// All faults, those that concern one object and those between objects.
+    pub faults: Faults,
+}
+
+/// Finds all that is wrong with a folder (or a file) of YAML, as [`Istio::start`](super::Istio) would
+/// find it for each of these clients.
+///
+/// Without clients it is looked at from every namespace that its objects are in (the first 100 by
+/// name), as a workload with the service account `default` and no labels. It blocks; call it from
+/// `tokio::task::spawn_blocking` in async code. Nothing is logged.
+///
+/// ```
+/// use meshwork::source::istio::{Options, check};
+///
+/// let checked = check("no/such/folder", &[], &Options::default());
+/// assert!(checked.faults.has_errors());
+/// ```
+#[must_use]
+pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) -> Checked {
+    let read = read_dir(path, options);
+    let mut faults = read.faults;
+    let everybody;
+    let clients = if clients.is_empty() {
+        everybody = namespaces(&read.objects);
+        &everybody
+    } else {
+        clients
+    };
+    for client in clients {
+        let mut found = compile(&read.objects, client, options).faults;
+        found.show(&read.sources);
+        faults.extend(found);
+    }
+    Checked {
+        objects: read.objects.len(),
+        faults,
+    }
+}
+
+/// One client for each namespace; without any there is still one, since faults may be global.
+fn namespaces(objects: &[Object]) -> Vec<Workload> {
+    let namespace = |object: &Object| match &object.kind {
+        Kind::Namespace(_) => Arc::clone(&object.meta.name),
+        Kind::DestinationRule(_)
+        | Kind::EndpointSlice(_)
+        | Kind::Endpoints(_)
+        | Kind::MeshConfig(_)
+        | Kind::Pod(_)
+        | Kind::Service(_)
+        | Kind::ServiceAccount(_)
+        | Kind::ServiceEntry(_)
+        | Kind::Sidecar(_)
+        | Kind::VirtualService(_)
+        | Kind::Workload(_)
+        | Kind::WorkloadEntry(_)
+        | Kind::WorkloadGroup(_) => Arc::clone(&object.meta.namespace),
+    };
+    // The mesh configuration belongs to no namespace.
+    let mut names: BTreeSet<Arc<str>> = objects
+        .iter()
+        .map(namespace)
+        .filter(|name| !name.is_empty())
+        .collect();
+    if names.is_empty() {
+        names.insert("default".into());
+    }
+    names
+        .into_iter()
+        .take(NAMESPACES)
+        .map(|name| Workload::new(name, "default"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::istio::{Code, Fault};
+
+    const TWO_CLAIMS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: shop}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: one, namespace: shop}
+spec:
+  hosts: [catalog]
+  exportTo: ['.']
+  http: [{route: [{destination: {host: catalog, subset: nine}}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: order, namespace: other}
+spec: {ports: [{name: http, port: 80}]}
+";
+
+    fn codes(clients: &[Workload]) -> Vec<Code> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("a.yaml"), TWO_CLAIMS).expect("a file");
+        let checked = check(folder.path(), clients, &Options::default());
+        assert_eq!(checked.objects, 3);
+        let mut faults = checked.faults.iter();
+        assert!(faults.all(|fault| fault.snippet().is_some()));
+        checked.faults.iter().map(Fault::code).collect()
+    }
+
+    #[test]
+    fn a_fault_that_only_one_namespace_sees_is_found_without_naming_it() {
+        assert!(codes(&[]).contains(&Code::NotFound));
+        let shop = Workload::new("shop", "shop-sa");
+        assert!(codes(&[shop]).contains(&Code::NotFound));
+        let other = Workload::new("other", "order-sa");
+        assert!(!codes(&[other]).contains(&Code::NotFound));
+    }
+}

@@ -1,0 +1,8 @@
+//! Rules of the house that no compiler knows: the ranks, the listed places, docs that are true.
+
+#[cfg(feature = "yaml")]
+mod docs;
+#[cfg(feature = "yaml")]
+mod markdown;
+mod ranks;
+mod tree;
