@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use http::{Request, Response};
 use meshwork::layer::balance::{Balancer, Candidate};
-use meshwork::model::Percent;
 use meshwork::model::cluster::Balancing;
 use meshwork::{Body, Random};
 
@@ -53,7 +52,7 @@ impl Picking {
         };
         let members = (0..endpoints).map(|_| member()).collect();
         Self {
-            balancer: Balancer::new(Balancing::LeastRequest, Percent::ZERO, members, &random),
+            balancer: Balancer::new(Balancing::LeastRequest, members, &random),
             random,
             inner: Tower(NoOp),
         }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use meshwork::model::affinity::Affinity;
+use meshwork::model::balancing::Spread;
 use meshwork::model::cluster::{Balancing, Connection, Discovery, Protocol};
 use meshwork::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
 use meshwork::model::limit::{Limits, RetryLimit};
@@ -127,6 +129,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
             path_rewrite: None,
             authority_rewrite: None,
             mirrors: Vec::new(),
+            affinity: Affinity::default(),
         })),
         headers: HeaderChanges::default(),
         fault: None,
@@ -148,6 +151,7 @@ fn cluster(name: &str, step: Step, protocol: Protocol) -> Cluster {
         name: name.into(),
         discovery: Discovery::Endpoints(name.into()),
         balancing: Balancing::LeastRequest,
+        spread: Spread::default(),
         panic_threshold: Percent::ZERO,
         connect_timeout: Duration::from_secs(10),
         protocol,

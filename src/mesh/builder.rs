@@ -1,6 +1,7 @@
 //! How a mesh is put together.
 
 use std::fmt;
+use std::net::IpAddr;
 #[cfg(feature = "yaml")]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use crate::body::replay::Buffers;
 use crate::dns::{self, Resolve};
 use crate::error::Error;
+use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::OutboundTraffic;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
@@ -36,6 +38,7 @@ pub struct Builder {
     connector: Option<Arc<dyn Connect>>,
     resolver: Option<Arc<dyn Resolve>>,
     random: Random,
+    address: Option<IpAddr>,
 }
 
 enum Source {
@@ -55,6 +58,7 @@ impl Builder {
             connector: None,
             resolver: None,
             random: Random::from_entropy(),
+            address: None,
         }
     }
 
@@ -109,6 +113,16 @@ impl Builder {
         self
     }
 
+    /// Says which address this process has, for consistent hashes of it (Istio's `useSourceIp`).
+    ///
+    /// All requests of a process go to one endpoint then, as those of a pod do behind a sidecar.
+    /// Without an address a number that is drawn at the start stands for it: an address that the
+    /// process guessed would be wrong behind every second network, and says nothing more.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
     /// the mesh itself. Wins over [`connector`](Self::connector). See
     /// [`Connections::answering`](crate::transport::Connections::answering).
@@ -145,6 +159,10 @@ impl Builder {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
             connector,
+            source: match self.address {
+                Some(address) => HashKey::of(address.to_string()),
+                None => HashKey(self.random.draw()),
+            },
             random: self.random,
         };
         let core = Arc::new(Core {

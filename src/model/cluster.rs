@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balancing::{Maglev, PeakEwma, RingHash, Spread, WeightedRoundRobin};
 use super::limit::Limits;
 use super::outlier::Outlier;
 use super::{Origin, Percent};
@@ -17,6 +18,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How one of them is picked.
     pub balancing: Balancing,
+    /// How requests are spread over priorities and localities before that.
+    pub spread: Spread,
     /// The share of healthy endpoints below which health is ignored; 0 turns panic off.
     pub panic_threshold: Percent,
     /// How long connecting may take. Istio's default is 10 s.
@@ -83,10 +86,18 @@ pub enum Balancing {
     /// The less busy of two drawn at random (Envoy's LEAST_REQUEST with two choices).
     #[default]
     LeastRequest,
+    /// The same for the same key, by a table.
+    Maglev(Maglev),
+    /// The less costly of two drawn at random, by latency and load.
+    PeakEwma(PeakEwma),
     /// Any, by weight.
     Random,
+    /// The same for the same key, by a ring.
+    RingHash(RingHash),
     /// One after the other, by weight.
     RoundRobin,
+    /// One after the other, by the weights that endpoints report.
+    WeightedRoundRobin(WeightedRoundRobin),
 }
 
 /// Which protocol is spoken to the endpoints.

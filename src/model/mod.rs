@@ -13,6 +13,8 @@
 //! Every resource knows its [`Origin`], which takes no part in equality: an edit that only moves
 //! a document down by a line changes nothing.
 
+pub mod affinity;
+pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Fraction;
 use super::Origin;
+use super::affinity::Affinity;
 use super::fault::Fault;
 use super::matcher::{Regex, RouteMatcher};
 use super::retry::RetryPolicy;
@@ -122,6 +123,8 @@ pub struct Forward {
     pub authority_rewrite: Option<Authority>,
     /// Who gets copies of the requests; the answers are thrown away.
     pub mirrors: Vec<Mirror>,
+    /// Which requests go to the same endpoint.
+    pub affinity: Affinity,
 }
 
 /// A cluster that gets copies of requests (Envoy's `RequestMirrorPolicy`, Istio's `mirrors`).

@@ -71,16 +71,27 @@ impl Dialect {
     }
 }
 
+/// The end of a gRPC response whose body broke off.
+pub(super) fn grpc_trailers(error: &Error) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    write_grpc(error.grpc_status(), &chain(error), &mut trailers);
+    trailers
+}
+
 /// A trailers-only gRPC response.
 fn grpc(status: u32, message: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    write_grpc(status, message, headers);
+    response
+}
+
+fn write_grpc(status: u32, message: &str, headers: &mut HeaderMap) {
     headers.insert(GRPC_STATUS, HeaderValue::from(status));
     if let Ok(value) = HeaderValue::try_from(percent_encoded(message)) {
         headers.insert(GRPC_MESSAGE, value);
     }
-    response
 }
 
 /// `grpc-message` is percent-encoded: everything but printable ASCII, and `%` itself.

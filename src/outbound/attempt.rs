@@ -20,7 +20,7 @@ use crate::snapshot::{Cluster, Endpoint, InFlight};
 use super::drain::Work;
 use super::lease::{Cut, Lease};
 use super::report::CallReport;
-use super::{Call, Chosen, Core};
+use super::{Bond, Call, Chosen, Core};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -31,6 +31,7 @@ pub(super) struct Attempts<'a> {
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
     cut: Cut,
+    bond: Bond<'a>,
     avoid_previous: bool,
     /// The number of the try that was begun last.
     number: u32,
@@ -38,6 +39,8 @@ pub(super) struct Attempts<'a> {
     current: Option<Arc<Endpoint>>,
     /// The endpoint of the try that ended last, if that try got as far.
     last: Option<Arc<Endpoint>>,
+    /// When it began, if the balancer wants to know how long it took.
+    began: Option<Instant>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -49,8 +52,9 @@ impl<'a> Attempts<'a> {
         call: &Call,
         forward: &Forward,
         deadline: Deadline,
+        bond: Bond<'a>,
     ) -> Result<Self, Error> {
-        let cluster = chosen.cluster(core)?;
+        let cluster = chosen.toward(chosen.cluster()?, core);
         count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,
@@ -62,7 +66,8 @@ impl<'a> Attempts<'a> {
                 .announced
                 .as_ref()
                 .filter(|_| call.leaves_time_to_the_route()),
-            cut: Cut::new(deadline, forward.idle_timeout),
+            cut: Cut::new(deadline, forward.idle_timeout, call.reader),
+            bond,
             avoid_previous: forward
                 .retry
                 .as_ref()
@@ -70,6 +75,7 @@ impl<'a> Attempts<'a> {
             number: 0,
             current: None,
             last: None,
+            began: None,
             tried: SmallVec::new(),
         })
     }
@@ -83,17 +89,26 @@ impl<'a> Attempts<'a> {
         let permit: Permit = running.limits.request()?;
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
+        let balancer = &self.cluster.balancer;
+        self.began = balancer.watches_latency().then(Instant::now);
+        let reporter = balancer.watches_reports().then(|| self.cluster.clone());
         self.current = Some(endpoint.clone());
         let work = Work::uncounted(&self.core.drain);
-        Ok(Lease::new(InFlight::new(endpoint), permit, work, self.cut))
+        let in_flight = InFlight::new(endpoint);
+        Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }
 
     fn pick(&self) -> Result<Arc<Endpoint>, Error> {
         let avoid =
             |endpoint: &Arc<Endpoint>| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
-        self.cluster
-            .balancer
-            .pick(self.core.random(), |member| avoid(&member.endpoint))
+        let balancer = &self.cluster.balancer;
+        // All tries of a session go to its endpoint, as long as that is admitted (gRPC A55).
+        let remembered = self.bond.remembered.and_then(|key| balancer.named(key));
+        let ask = self.bond.ask(&self.cluster);
+        remembered
+            .or_else(|| {
+                balancer.pick_for(ask, self.core.random(), |member| avoid(&member.endpoint))
+            })
             .map(|member| member.endpoint.clone())
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
     }
@@ -121,7 +136,14 @@ impl<'a> Attempts<'a> {
             return;
         };
         if let Some(outcome) = outcome {
-            self.cluster.record(&endpoint, outcome, Instant::now());
+            let now = Instant::now();
+            if let Some(began) = self.began {
+                let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
+                let took = now.saturating_duration_since(began);
+                let balancer = &self.cluster.balancer;
+                balancer.observe(&endpoint.signals, took, failed, now);
+            }
+            self.cluster.record(&endpoint, outcome, now);
         }
         if let Some(report) = &self.report {
             report.tried(&endpoint.label, text());
@@ -153,14 +175,20 @@ impl<'a> Attempts<'a> {
         if let Some(report) = &self.report {
             report.ended(summary);
         }
-        result.map_err(|error| {
-            let error = error.after_attempts(self.number);
-            // A try that was cut short, by its own timeout or the call's, could not say where.
-            match &self.last {
-                Some(endpoint) => error.at_endpoint(&endpoint.label),
-                None => error,
+        match result {
+            Ok(mut response) => {
+                self.bond.remember(response.headers_mut());
+                Ok(response)
             }
-        })
+            Err(error) => {
+                let error = error.after_attempts(self.number);
+                // A try that was cut short, by its own timeout or the call's, could not say where.
+                Err(match &self.last {
+                    Some(endpoint) => error.at_endpoint(&endpoint.label),
+                    None => error,
+                })
+            }
+        }
     }
 }
 
@@ -182,6 +210,11 @@ impl Tries<Body> for Attempts<'_> {
     fn ended(&mut self, result: &Result<Response<Body>, Failed>) {
         match result {
             Ok(response) => {
+                if let Some(endpoint) = &self.current {
+                    let headers = response.headers();
+                    self.cluster.take_report(endpoint, headers);
+                    self.bond.served_by(endpoint);
+                }
                 let status = response.status();
                 self.settle(Some(Outcome::of_response(response)), || status.to_string());
             }

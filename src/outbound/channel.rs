@@ -27,8 +27,9 @@ use super::route::Scope;
 ///
 /// Failures are responses, HTTP or gRPC as the request was, with the status that a sidecar would
 /// answer with: 404 for a missing route, 503 for a missing endpoint or a limit, 504 for a timeout;
-/// in gRPC UNAVAILABLE and DEADLINE_EXCEEDED. The error type is there for tower; only the body of a
-/// response ever ends with an [`Error`]. Dropping the future cancels the call and gives back all
+/// in gRPC UNAVAILABLE and DEADLINE_EXCEEDED. A gRPC response that breaks off in its body ends with
+/// trailers that say so. The error type is there for tower; only the body of a plain HTTP response
+/// ever ends with an [`Error`]. Dropping the future cancels the call and gives back all
 /// that it held.
 ///
 /// ```no_run

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderMap;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{Error, Kind};
 use crate::layer::deadline::Deadline;
 use crate::layer::limit::Permit;
-use crate::snapshot::{Endpoint, InFlight};
+use crate::snapshot::{Cluster, Endpoint, InFlight};
 use crate::transport::Guard;
 
+use super::answer;
 use super::drain::Work;
 
 pin_project! {
@@ -25,6 +27,8 @@ pin_project! {
         permit: Permit,
         work: Work,
         cut: Cut,
+        // Who wants to know what the endpoint reports in its trailers.
+        reporter: Option<Arc<Cluster>>,
         moved: Option<Instant>,
         #[pin]
         timer: Option<Sleep>,
@@ -36,11 +40,25 @@ pin_project! {
 pub(super) struct Cut {
     deadline: Deadline,
     idle: Option<Duration>,
+    reader: Reader,
+}
+
+/// Who reads the body, and so how its early end is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reader {
+    /// A gRPC client behind a channel: by trailers, since it shows any error of a body as UNKNOWN.
+    Grpc,
+    /// Anybody else: by the error.
+    Plain,
 }
 
 impl Cut {
-    pub(super) fn new(deadline: Deadline, idle: Option<Duration>) -> Self {
-        Self { deadline, idle }
+    pub(super) fn new(deadline: Deadline, idle: Option<Duration>, reader: Reader) -> Self {
+        Self {
+            deadline,
+            idle,
+            reader,
+        }
     }
 
     fn next(&self, moved: Instant) -> Option<Instant> {
@@ -61,12 +79,19 @@ impl Cut {
 }
 
 impl Lease {
-    pub(super) fn new(in_flight: InFlight, permit: Permit, work: Work, cut: Cut) -> Self {
+    pub(super) fn new(
+        in_flight: InFlight,
+        permit: Permit,
+        work: Work,
+        cut: Cut,
+        reporter: Option<Arc<Cluster>>,
+    ) -> Self {
         Self {
             in_flight,
             permit,
             work,
             cut,
+            reporter,
             moved: None,
             timer: None,
         }
@@ -87,6 +112,24 @@ impl Guard for Lease {
         let this = self.project();
         if this.cut.idle.is_some() {
             *this.moved = Some(Instant::now());
+        }
+    }
+
+    fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
+        let this = self.project();
+        if let Some(cluster) = this.reporter {
+            cluster.take_report(this.in_flight.endpoint(), trailers);
+        }
+    }
+
+    fn broken(self: Pin<&mut Self>, error: Error) -> Result<HeaderMap, Error> {
+        let endpoint = self.in_flight.endpoint();
+        let error = error
+            .at_cluster(&endpoint.cluster)
+            .at_endpoint(&endpoint.label);
+        match self.cut.reader {
+            Reader::Grpc => Ok(answer::grpc_trailers(&error)),
+            Reader::Plain => Err(error),
         }
     }
 

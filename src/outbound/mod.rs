@@ -13,6 +13,7 @@
 //! they are values that the loop reads instead of layers that were stacked before the request was
 //! known; the mechanisms behind them are those of [`layer`](crate::layer).
 
+mod affinity;
 mod answer;
 mod attempt;
 mod channel;
@@ -43,13 +44,14 @@ use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 
+use affinity::Bond;
 pub(crate) use answer::Dialect;
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
 pub(crate) use drain::Drain;
-#[cfg(feature = "inbound")]
 pub(crate) use drain::Work;
+use lease::Reader;
 pub(crate) use mirror::Mirrors;
 pub use options::CallOptions;
 pub(crate) use passthrough::Passthrough;
@@ -101,7 +103,7 @@ async fn send(
 ) -> Result<Response<Body>, Error> {
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
-    let call = Call::take(&mut request);
+    let call = Call::take(scope, &mut request);
     let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
         report.decided(
@@ -175,7 +177,8 @@ async fn forward(
     if !to.mirrors.is_empty() {
         request = core.mirrors.copy(core, chosen, to, request);
     }
-    let mut attempts = Attempts::new(core, chosen, call, to, deadline)?;
+    let bond = Bond::new(core, chosen, call, to, &request)?;
+    let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?;
     let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
     let terms = retry::Call {
@@ -207,12 +210,13 @@ struct Call {
     asked: Asked,
     report: Option<CallReport>,
     dialect: Dialect,
+    reader: Reader,
     /// When the caller stops waiting, as far as it is known before a route is.
     caller: Deadline,
 }
 
 impl Call {
-    fn take(request: &mut Request<Body>) -> Self {
+    fn take(scope: Scope<'_>, request: &mut Request<Body>) -> Self {
         let began = Instant::now();
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
@@ -222,8 +226,13 @@ impl Call {
         let said = |after| Deadline::caller(began, after);
         let caller = options.timeout.map_or(Deadline::NONE, said);
         let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
+        let dialect = Dialect::of(headers);
         Self {
-            dialect: Dialect::of(headers),
+            dialect,
+            reader: match (scope, dialect) {
+                (Scope::Target(_), Dialect::Grpc) => Reader::Grpc,
+                (Scope::Target(_), Dialect::Http) | (Scope::Authority, _) => Reader::Plain,
+            },
             options,
             asked,
             report,

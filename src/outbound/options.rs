@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::layer::balance::HashKey;
+
 /// Overrides of the route's policy for one call; put it into the request's extensions.
 ///
 /// ```
@@ -17,6 +19,7 @@ use std::time::Duration;
 pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: bool,
+    pub(crate) hash_key: Option<HashKey>,
 }
 
 impl CallOptions {
@@ -26,6 +29,7 @@ impl CallOptions {
         Self {
             timeout: None,
             retry: true,
+            hash_key: None,
         }
     }
 
@@ -43,6 +47,18 @@ impl CallOptions {
     #[must_use]
     pub const fn without_retries(mut self) -> Self {
         self.retry = false;
+        self
+    }
+
+    /// Sends this call where all calls with the same key go, if its cluster balances by hash; the
+    /// hash policies of its route are not looked at.
+    ///
+    /// ```
+    /// let options = meshwork::CallOptions::new().hash_key("user 7");
+    /// ```
+    #[must_use]
+    pub fn hash_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.hash_key = Some(HashKey::of(key));
         self
     }
 }

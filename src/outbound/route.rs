@@ -13,7 +13,7 @@ use crate::name::Target;
 use crate::random::Random;
 use crate::snapshot::{Cluster, Route, VirtualHost};
 
-use super::{Core, rewrite};
+use super::{Core, affinity, rewrite};
 
 /// What decides about the virtual host.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct Chosen {
     pub(crate) route: Arc<Route>,
     /// Which destination of a forwarding route the dice chose.
     destination: usize,
+    /// The endpoint that the request's session was with before.
+    pub(crate) remembered: Option<Box<str>>,
     /// What is sent as the authority, unless the route rewrites it.
     authority: Authority,
     /// The port that the caller means.
@@ -65,15 +67,19 @@ pub(crate) fn choose(
             authority: authority.as_str().into(),
         })
     })?;
-    let destination = match &route.model.action {
-        Action::Forward(forward) => roll(forward, core.random()),
-        Action::Direct(_) | Action::Redirect(_) => 0,
+    let (destination, remembered) = match &route.model.action {
+        Action::Forward(forward) => match affinity::remembered(forward, request) {
+            Some((destination, endpoint)) => (destination, Some(endpoint)),
+            None => (roll(forward, core.random()), None),
+        },
+        Action::Direct(_) | Action::Redirect(_) => (0, None),
     };
     Ok(Chosen {
         generation: snapshot.generation,
         route,
         destination,
         port: authority.port_u16().unwrap_or(default_port(request.uri())),
+        remembered,
         authority,
     })
 }
@@ -157,12 +163,11 @@ impl Chosen {
     }
 
     /// The cluster that the dice chose.
-    pub(crate) fn cluster(&self, core: &Core) -> Result<Arc<Cluster>, Error> {
+    pub(crate) fn cluster(&self) -> Result<&Arc<Cluster>, Error> {
         self.route
             .clusters
             .get(self.destination)
             .and_then(Option::as_ref)
-            .map(|cluster| self.toward(cluster, core))
             .ok_or_else(|| Error::new(Kind::NoCluster))
     }
 

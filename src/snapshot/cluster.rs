@@ -4,11 +4,13 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::on_demand::OnDemand;
-use crate::layer::balance::{Balancer, Candidate};
+use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Event, Host, Swept};
@@ -47,15 +49,19 @@ pub(crate) struct Member {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) weight: NonZeroU32,
     pub(crate) health: Health,
+    pub(crate) placement: Placement,
 }
 
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// The name of its cluster.
+    pub(crate) cluster: Arc<str>,
     pub(crate) address: Address,
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
     pub(crate) host: Arc<Host>,
+    pub(crate) signals: Signals,
     pub(crate) connections: Arc<Connections>,
     pub(crate) active: AtomicU32,
     pub(crate) requests: AtomicU64,
@@ -89,6 +95,18 @@ impl Candidate for Member {
     fn admitted(&self) -> bool {
         self.health == Health::Healthy && self.endpoint.host.admitted()
     }
+
+    fn key(&self) -> &str {
+        &self.endpoint.label
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn signals(&self) -> Option<&Signals> {
+        Some(&self.endpoint.signals)
+    }
 }
 
 impl Cluster {
@@ -107,11 +125,24 @@ impl Cluster {
         }
     }
 
+    /// Takes what an endpoint reports of its load, in the head or the trailers of a response.
+    pub(crate) fn take_report(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        if self.balancer.watches_reports() {
+            self.balancer
+                .report(&endpoint.signals, headers, Instant::now());
+        }
+    }
+
     /// Runs the detector's sweep if it is due; returns when the next one is, if it ever is.
     ///
     /// A new policy keeps the phase of the sweeps that went before (gRPC A50).
     pub(crate) fn sweep(&self, now: Instant, random: &Random) -> Option<Instant> {
-        let interval = self.running.detector.interval()?;
+        // What tokio's timer can tell apart: an interval of zero must not keep the sweeper spinning.
+        let interval = self
+            .running
+            .detector
+            .interval()?
+            .max(Duration::from_millis(1));
         let mut swept = lock(&self.running.swept);
         let due = swept.get_or_insert(now).checked_add(interval)?;
         if due > now {

@@ -1,17 +1,20 @@
 //! From a set of resources to a snapshot.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use crate::layer::balance::Balancer;
+use tokio::time::Instant;
+
+use crate::layer::balance::{Balancer, HashKey, Placement, Rules, Signals};
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Host};
 use crate::layer::retry::{self, Quota};
 use crate::model::cluster::Discovery;
-use crate::model::endpoint::{Address, Health, LocalityEndpoints};
+use crate::model::endpoint::{Address, Health};
 use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
@@ -33,6 +36,8 @@ pub(crate) struct Environment {
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) random: Random,
+    /// What stands for this client where requests are kept together by their source.
+    pub(crate) source: HashKey,
 }
 
 /// Links `resources`, keeping from `before` all that still holds.
@@ -266,15 +271,8 @@ pub(super) fn cluster(
         let _ = running.detector.set(model.outlier.clone(), hosts);
     }
     let balancer = match old {
-        Some(old) => old
-            .balancer
-            .succeed(model.balancing, model.panic_threshold, members),
-        None => Balancer::new(
-            model.balancing,
-            model.panic_threshold,
-            members,
-            &environment.random,
-        ),
+        Some(old) => old.balancer.succeed(rules(model), members),
+        None => Balancer::new(rules(model), members, &environment.random),
     };
     Arc::new(Cluster {
         model: model.clone(),
@@ -305,7 +303,15 @@ fn enroll(old: Option<&Arc<Cluster>>, members: &[Arc<Member>], detector: &Detect
     }
 }
 
-/// The members of the first priority that has endpoints, each with its running endpoint.
+fn rules(model: &model::Cluster) -> Rules {
+    Rules {
+        balancing: model.balancing,
+        spread: model.spread,
+        panic_threshold: model.panic_threshold,
+    }
+}
+
+/// The members of all priorities, each with its running endpoint.
 fn members(
     old: Option<&Arc<Cluster>>,
     model: &Arc<model::Cluster>,
@@ -321,57 +327,59 @@ fn members(
         .iter()
         .map(|member| (&member.endpoint.address, member))
         .collect();
-    let localities = endpoints.map(|endpoints| endpoints.localities.as_slice());
-    first_priority(localities.unwrap_or_default())
-        .flat_map(|locality| &locality.endpoints)
-        .filter(|endpoint| endpoint.health != Health::Draining)
-        .map(|model| {
-            let endpoint = match before.get(&model.address) {
+    let new =
+        |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
+    let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    (0..)
+        .zip(localities)
+        .flat_map(|(number, locality)| {
+            let placement = Placement {
+                priority: locality.priority,
+                locality: number,
+                weight: locality.weight.map_or(0, NonZeroU32::get),
+            };
+            locality.endpoints.iter().map(move |one| (placement, one))
+        })
+        .filter(|(_, endpoint)| endpoint.health != Health::Draining)
+        .map(|(placement, model)| {
+            let known = before.get(&model.address);
+            let endpoint = match known {
                 Some(member) if reusable => member.endpoint.clone(),
                 Some(member) => Arc::new(Endpoint {
                     // Ejections outlive a change of settings; connections do not.
                     host: member.endpoint.host.clone(),
-                    ..new_endpoint(&model.address, &settings, running, environment)
+                    ..new(&model.address)
                 }),
-                None => Arc::new(new_endpoint(
-                    &model.address,
-                    &settings,
-                    running,
-                    environment,
-                )),
+                None => Arc::new(new(&model.address)),
             };
+            if model.health == Health::Healthy
+                && known.is_some_and(|member| member.health != Health::Healthy)
+            {
+                endpoint.signals.restart(Instant::now());
+            }
             Arc::new(Member {
                 endpoint,
                 weight: model.weight,
                 health: model.health,
+                placement,
             })
         })
         .collect()
 }
 
-fn first_priority(
-    localities: &[LocalityEndpoints],
-) -> impl Iterator<Item = &LocalityEndpoints> + Clone {
-    let first = localities
-        .iter()
-        .filter(|locality| !locality.endpoints.is_empty())
-        .map(|locality| locality.priority)
-        .min();
-    localities
-        .iter()
-        .filter(move |locality| Some(locality.priority) == first)
-}
-
 fn new_endpoint(
+    cluster: &Arc<str>,
     address: &Address,
     settings: &Arc<Settings>,
     running: &Arc<Running>,
     environment: &Environment,
 ) -> Endpoint {
     Endpoint {
+        cluster: cluster.clone(),
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
+        signals: Signals::new(Instant::now()),
         connections: match &environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
             None => Connections::new(

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -51,6 +51,17 @@ pub trait Guard: Send + 'static {
     /// A frame of the body was handed on.
     fn moved(self: Pin<&mut Self>) {}
 
+    /// The trailers have arrived; [`ended`](Guard::ended) follows.
+    fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
+        let _ = trailers;
+    }
+
+    /// The body ends before its time. Says how its reader hears of that: by trailers, or by the
+    /// error, which is the default.
+    fn broken(self: Pin<&mut Self>, error: Error) -> Result<HeaderMap, Error> {
+        Err(error)
+    }
+
     /// Asked while the body waits for its next frame: an error cuts it off there. By default it is
     /// never cut off. The task is woken only for what this registers.
     fn poll_cut(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
@@ -68,6 +79,8 @@ pin_project! {
         body: B,
         #[pin]
         held: Held<G>,
+        // Ended before the body underneath has.
+        cut: bool,
     }
 }
 
@@ -99,6 +112,19 @@ impl<G: Guard> Held<G> {
     }
 }
 
+impl<G: Guard> Held<G> {
+    /// What the reader gets when the body ends before its time.
+    fn last_frame(mut self: Pin<&mut Self>, error: Error, end: End) -> Result<Frame<Bytes>, Error> {
+        let guard = self.as_mut().project().guard.as_pin_mut();
+        let last = match guard {
+            Some(guard) => guard.broken(error).map(Frame::trailers),
+            None => Err(error),
+        };
+        self.end(end);
+        last
+    }
+}
+
 /// Ties `lease` and `guard` to the body of `response`: one allocation, none if the body is empty.
 pub(super) fn guarded<B, G>(
     response: Response<B>,
@@ -123,7 +149,8 @@ where
             std::pin::pin!(held).as_mut().end(End::Complete);
             return Body::empty();
         }
-        Body::new(Guarded { body, held })
+        let cut = false;
+        Body::new(Guarded { body, held, cut })
     })
 }
 
@@ -141,34 +168,49 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut this = self.project();
+        if *this.cut {
+            return Poll::Ready(None);
+        }
         let Poll::Ready(frame) = Pin::new(&mut *this.body).poll_frame(cx) else {
             let held = this.held.as_mut().project();
             let cut = held.guard.as_pin_mut().map(|guard| guard.poll_cut(cx));
             return match cut {
                 Some(Poll::Ready(error)) => {
-                    this.held.end(End::Dropped);
-                    Poll::Ready(Some(Err(error)))
+                    *this.cut = true;
+                    Poll::Ready(Some(this.held.last_frame(error, End::Dropped)))
                 }
                 Some(Poll::Pending) | None => Poll::Pending,
             };
         };
+        let frame = match frame {
+            Some(Err(error)) => {
+                *this.cut = true;
+                let last = this.held.last_frame(broken(error), End::Broken);
+                return Poll::Ready(Some(last));
+            }
+            Some(Ok(frame)) => Some(frame),
+            None => None,
+        };
         match &frame {
-            Some(Ok(frame)) if frame.is_trailers() || this.body.is_end_stream() => {
+            Some(frame) if frame.is_trailers() || this.body.is_end_stream() => {
+                let guard = this.held.as_mut().project().guard;
+                if let (Some(trailers), Some(guard)) = (frame.trailers_ref(), guard.as_pin_mut()) {
+                    guard.trailers(trailers);
+                }
                 this.held.end(End::Complete);
             }
-            Some(Ok(_)) => {
+            Some(_) => {
                 if let Some(guard) = this.held.project().guard.as_pin_mut() {
                     guard.moved();
                 }
             }
-            Some(Err(_)) => this.held.end(End::Broken),
             None => this.held.end(End::Complete),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(broken)))
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.cut || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
@@ -21,6 +22,10 @@ use super::connect::Io;
 use super::request::Outgoing;
 use crate::model::cluster::Connection;
 
+/// The least time between PINGs, and for an answer to one: what tokio's timer can tell apart.
+const SHORTEST_PING: Duration = Duration::from_millis(1);
+/// The most of both.
+const LONGEST_PING: Duration = Duration::from_secs(86_400);
 /// How many bytes of one response may be under way (HTTP/2 flow control).
 const STREAM_WINDOW: u32 = 2 << 20;
 /// How many bytes of all responses of a connection may be under way.
@@ -72,9 +77,12 @@ pub(super) async fn http2(
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_reset_streams(RESET_STREAMS);
     if let Some(keepalive) = connection.http2_keepalive {
+        // hyper adds them to the clock, which panics where the sum is beyond what that can say; and
+        // an interval of zero would do nothing but ping.
+        let bounded = |time: Duration| time.clamp(SHORTEST_PING, LONGEST_PING);
         builder
-            .keep_alive_interval(keepalive.interval)
-            .keep_alive_timeout(keepalive.timeout)
+            .keep_alive_interval(bounded(keepalive.interval))
+            .keep_alive_timeout(bounded(keepalive.timeout))
             .keep_alive_while_idle(true);
     }
     let (sender, requests) = builder.handshake(TokioIo::new(io)).await?;

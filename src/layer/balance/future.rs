@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::Active;
@@ -34,6 +35,7 @@ struct Picked<S> {
     shared: Arc<Shared<S>>,
     member: Arc<Member<S>>,
     active: Active,
+    began: Instant,
 }
 
 pin_project! {
@@ -58,6 +60,7 @@ impl<S: Service<Q>, Q> ResponseFuture<S, Q> {
                 shared,
                 member,
                 active,
+                began: Instant::now(),
             }),
             state: State::Waiting {
                 service,
@@ -104,7 +107,11 @@ where
         };
         let picked = this.picked.take();
         let picked = picked.expect("all states but `Nobody` have one, until the future is ready");
-        picked.shared.record(&picked.member, Outcome::of(&result));
+        let headers = result.as_ref().ok().map(Response::headers);
+        let outcome = Outcome::of(&result);
+        picked
+            .shared
+            .record(&picked.member, outcome, picked.began, headers);
         Poll::Ready(result.map(|response| response.map(|body| HeldBody::new(body, picked.active))))
     }
 }

@@ -4,9 +4,8 @@ use std::num::NonZeroU32;
 
 use tower_layer::Layer;
 
-use super::Balance;
+use super::{Balance, Rules};
 use crate::model::Percent;
-use crate::model::cluster::Balancing;
 use crate::model::outlier::Outlier;
 use crate::random::Random;
 
@@ -25,19 +24,18 @@ use crate::random::Random;
 /// ```
 #[derive(Clone, Debug)]
 pub struct BalanceLayer {
-    pub(super) balancing: Balancing,
-    pub(super) panic_threshold: Percent,
+    pub(super) rules: Rules,
     pub(super) outlier: Option<Outlier>,
     pub(super) random: Random,
 }
 
 impl BalanceLayer {
-    /// A layer that picks in this way and ejects nobody.
+    /// A layer that picks in this way and ejects nobody. Services have equal places: there is one
+    /// priority.
     #[must_use]
-    pub fn new(balancing: Balancing) -> Self {
+    pub fn new(rules: impl Into<Rules>) -> Self {
         Self {
-            balancing,
-            panic_threshold: Percent::ZERO,
+            rules: rules.into(),
             outlier: None,
             random: Random::from_entropy(),
         }
@@ -54,7 +52,7 @@ impl BalanceLayer {
     /// when all are ejected, calls fail at once.
     #[must_use]
     pub fn panic_threshold(mut self, threshold: Percent) -> Self {
-        self.panic_threshold = threshold;
+        self.rules.panic_threshold = threshold;
         self
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{BalanceLayer, Balancer, Candidate, ResponseFuture};
+use super::{Ask, BalanceLayer, Balancer, Candidate, HashKey, ResponseFuture, Signals};
 use crate::error::{BoxError, Error};
 use crate::layer::classify::Outcome;
 use crate::layer::held::HeldBody;
@@ -48,6 +48,7 @@ pub(super) struct Member<S> {
     weight: NonZeroU32,
     active: Arc<AtomicU32>,
     host: Host,
+    signals: Signals,
 }
 
 /// One request that a service is working on; counts until it is dropped.
@@ -57,11 +58,11 @@ pub struct Active(Arc<AtomicU32>);
 impl<S> Balance<S> {
     pub(super) fn new(services: Vec<(S, NonZeroU32)>, options: BalanceLayer) -> Self {
         let BalanceLayer {
-            balancing,
-            panic_threshold,
+            rules,
             outlier,
             random,
         } = options;
+        let now = Instant::now();
         let members: Vec<_> = services
             .into_iter()
             .map(|(service, weight)| {
@@ -70,6 +71,7 @@ impl<S> Balance<S> {
                     weight,
                     active: Arc::default(),
                     host: Host::new(),
+                    signals: Signals::new(now),
                 })
             })
             .collect();
@@ -81,7 +83,7 @@ impl<S> Balance<S> {
         }
         Self {
             shared: Arc::new(Shared {
-                balancer: Balancer::new(balancing, panic_threshold, members, &random),
+                balancer: Balancer::new(rules, members, &random),
                 random,
                 sweeper,
             }),
@@ -118,7 +120,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.shared.pick() {
+        match self.shared.pick(request.extensions().get()) {
             Some(member) => {
                 let service = member.service.clone();
                 ResponseFuture::picked(self.shared.clone(), member, service, request)
@@ -129,23 +131,47 @@ where
 }
 
 impl<S> Shared<S> {
-    fn pick(&self) -> Option<Arc<Member<S>>> {
+    fn pick(&self, key: Option<&HashKey>) -> Option<Arc<Member<S>>> {
         if let Some(sweeper) = &self.sweeper {
             let hosts = self.balancer.members().iter().map(|member| &member.host);
             if sweeper.look(hosts, false, Instant::now()) {
                 self.balancer.refresh();
             }
         }
-        self.balancer.pick(&self.random, |_| false).cloned()
+        let ask = Ask {
+            key: key.map(|key| key.0),
+            // A list of services is short, and only a bounded hash asks.
+            in_flight: match self.balancer.hashes() {
+                true => self.balancer.members().iter().map(|one| one.active()).sum(),
+                false => 0,
+            },
+        };
+        self.balancer
+            .pick_for(ask, &self.random, |_| false)
+            .cloned()
     }
 
-    pub(super) fn record(&self, member: &Member<S>, outcome: Option<Outcome>) {
-        let (Some(sweeper), Some(outcome)) = (&self.sweeper, outcome) else {
+    pub(super) fn record(
+        &self,
+        member: &Member<S>,
+        outcome: Option<Outcome>,
+        began: Instant,
+        headers: Option<&HeaderMap>,
+    ) {
+        let now = Instant::now();
+        if let Some(headers) = headers {
+            self.balancer.report(&member.signals, headers, now);
+        }
+        let Some(outcome) = outcome else {
             return;
         };
-        let event = sweeper
-            .detector
-            .record(&member.host, outcome, Instant::now());
+        let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
+        let took = now.saturating_duration_since(began);
+        self.balancer.observe(&member.signals, took, failed, now);
+        let Some(sweeper) = &self.sweeper else {
+            return;
+        };
+        let event = sweeper.detector.record(&member.host, outcome, now);
         if let Some(Event::Ejected { .. }) = event {
             self.balancer.refresh();
         }
@@ -171,6 +197,10 @@ impl<S> Candidate for Member<S> {
 
     fn admitted(&self) -> bool {
         self.host.admitted()
+    }
+
+    fn signals(&self) -> Option<&Signals> {
+        Some(&self.signals)
     }
 }
 

@@ -5,18 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::model::Percent;
 use crate::model::cluster::Balancing;
 use crate::random::Random;
 
+mod growth;
+mod hash;
+mod latency;
+mod reports;
+mod spread;
+
 #[derive(Debug)]
 struct Peer {
     name: usize,
+    key: String,
     weight: NonZeroU32,
+    placement: Placement,
     active: AtomicU32,
     out: AtomicBool,
+    signals: Signals,
 }
 
 impl Candidate for Peer {
@@ -31,6 +41,18 @@ impl Candidate for Peer {
     fn admitted(&self) -> bool {
         !self.out.load(Ordering::Relaxed)
     }
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn signals(&self) -> Option<&Signals> {
+        Some(&self.signals)
+    }
 }
 
 impl Peer {
@@ -43,22 +65,39 @@ impl Peer {
     }
 }
 
+fn peer(name: usize, weight: u32, placement: Placement) -> Arc<Peer> {
+    Arc::new(Peer {
+        name,
+        key: format!("10.0.{}.{}:80", name / 256, name % 256),
+        weight: NonZeroU32::new(weight).unwrap(),
+        placement,
+        active: AtomicU32::new(0),
+        out: AtomicBool::new(false),
+        signals: Signals::new(Instant::now()),
+    })
+}
+
 fn peers(weights: &[u32]) -> Vec<Arc<Peer>> {
-    let peer = |(name, weight): (usize, &u32)| {
-        Arc::new(Peer {
-            name,
-            weight: NonZeroU32::new(*weight).unwrap(),
-            active: AtomicU32::new(0),
-            out: AtomicBool::new(false),
-        })
-    };
-    weights.iter().enumerate().map(peer).collect()
+    let equal = |(name, weight): (usize, &u32)| peer(name, *weight, Placement::default());
+    weights.iter().enumerate().map(equal).collect()
 }
 
 fn balancer(balancing: Balancing, weights: &[u32]) -> (Balancer<Peer>, Random) {
     let random = Random::seeded(42);
-    let balancer = Balancer::new(balancing, Percent::ZERO, peers(weights), &random);
+    let balancer = Balancer::new(balancing, peers(weights), &random);
     (balancer, random)
+}
+
+fn panicking(balancing: Balancing, panic_threshold: Percent) -> Rules {
+    Rules {
+        panic_threshold,
+        ..Rules::from(balancing)
+    }
+}
+
+/// Envoy's rule for one priority: too few are admitted, and they cannot serve everything.
+fn panics(admitted: usize, all: usize, threshold: Percent) -> bool {
+    admitted * 100 < threshold.value() as usize * all && admitted * 140 < 100 * all
 }
 
 fn names(balancer: &Balancer<Peer>, random: &Random, picks: usize) -> Vec<usize> {
@@ -129,12 +168,7 @@ fn round_robin_starts_anywhere_and_goes_round() {
     let mut starts = BTreeMap::new();
     for seed in 0..200 {
         let random = Random::seeded(seed);
-        let balancer = Balancer::new(
-            Balancing::RoundRobin,
-            Percent::ZERO,
-            peers(&[1; 5]),
-            &random,
-        );
+        let balancer = Balancer::new(Balancing::RoundRobin, peers(&[1; 5]), &random);
         let picks = names(&balancer, &random, 10);
         assert!(
             picks.windows(2).all(|pair| pair[1] == (pair[0] + 1) % 5),
@@ -152,11 +186,7 @@ fn round_robin_starts_anywhere_and_goes_round() {
 fn a_successor_goes_on_where_its_predecessor_was() {
     let (before, random) = balancer(Balancing::RoundRobin, &[1; 5]);
     let last = *names(&before, &random, 3).last().unwrap();
-    let after = before.succeed(
-        Balancing::RoundRobin,
-        Percent::ZERO,
-        before.members().to_vec(),
-    );
+    let after = before.succeed(Balancing::RoundRobin, before.members().to_vec());
     assert_eq!(names(&after, &random, 1), [(last + 1) % 5]);
     assert_eq!(
         names(&before, &random, 1),
@@ -227,11 +257,11 @@ fn f8_health_is_ignored_below_the_panic_threshold_and_only_there() {
                 let threshold = Percent::new(threshold).unwrap();
                 let members = peers(&[1; 10]);
                 members[..out].iter().for_each(|member| member.put(true));
-                let balancer = Balancer::new(balancing, threshold, members, &random);
+                let balancer = Balancer::new(panicking(balancing, threshold), members, &random);
                 let picked: std::collections::BTreeSet<_> = (0..400)
                     .filter_map(|_| Some(balancer.pick(&random, |_| false)?.name))
                     .collect();
-                let panic = (10 - out) * 10 < threshold.value() as usize;
+                let panic = panics(10 - out, 10, threshold);
                 let expected: std::collections::BTreeSet<_> = if panic {
                     (0..10).collect()
                 } else {
@@ -322,13 +352,13 @@ proptest! {
         let members = peers(&weights);
         let random = Random::seeded(seed);
         let threshold = Percent::new(threshold).unwrap();
-        let balancer = Balancer::new(balancing, threshold, members, &random);
+        let balancer = Balancer::new(panicking(balancing, threshold), members, &random);
         for (member, (_, out, _)) in balancer.members().iter().zip(&peers_of) {
             member.put(*out);
         }
         balancer.refresh();
         let admitted = peers_of.iter().filter(|peer| !peer.1).count();
-        let panic = admitted * 100 < threshold.value() as usize * peers_of.len();
+        let panic = panics(admitted, peers_of.len(), threshold);
         let may = |peer: &(u32, bool, bool)| panic || !peer.1;
         for _ in 0..20 {
             let picked = balancer.pick(&random, |peer| peers_of[peer.name].2);

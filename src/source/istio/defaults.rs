@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kinds::{GoDuration, Retries, TrafficPolicy};
+use super::kinds::{GoDuration, LocalitySetting, Retries, TrafficPolicy};
 use super::kinds::{
     H2UpgradePolicy, Kind, MeshConfig, Object, OutboundMode, OutboundTrafficPolicy,
 };
@@ -58,12 +58,9 @@ impl<'a> Defaults<'a> {
         self.config?.default_traffic_policy.as_ref()
     }
 
-    /// Whether near endpoints come first.
-    pub(super) fn fails_over(self) -> bool {
-        let setting = self
-            .config
-            .and_then(|config| config.locality_lb_setting.as_ref());
-        setting.is_none_or(|setting| setting.enabled != Some(false))
+    /// Which endpoints are near, and what share each locality gets.
+    pub(super) fn locality(self) -> Option<&'a Located<LocalitySetting>> {
+        self.config?.locality_lb_setting.as_ref()
     }
 
     /// Whether HTTP/1.1 ports are called by HTTP/2.

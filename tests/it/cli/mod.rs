@@ -15,6 +15,6 @@ mod proto;
     clippy::pedantic,
     reason = "generated"
 )]
-mod echo_proto {
+pub(crate) mod echo_proto {
     include!("../../../src/bin/meshwork/echo/meshwork.echo.v1.rs");
 }

@@ -245,6 +245,8 @@ fn near_endpoints_come_first_unless_the_mesh_says_no() {
         localities.iter().map(|one| one.priority).collect()
     };
     assert_eq!(priorities(""), [0, 1]);
+    let shares = "mesh: {localityLbSetting: {distribute: [{from: eu/a/*, to: {'us/*': 100}}]}}\n";
+    assert_eq!(priorities(shares), [0]);
     assert_eq!(
         priorities("mesh: {localityLbSetting: {enabled: false}}\n"),
         [0, 0]

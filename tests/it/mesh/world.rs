@@ -17,6 +17,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use meshwork::model::affinity::Affinity;
+use meshwork::model::balancing::Spread;
 use meshwork::model::cluster::{Balancing, Cluster, Connection, Discovery, Protocol};
 use meshwork::model::endpoint::{
     Address, Endpoint, Endpoints, Health, Locality, LocalityEndpoints,
@@ -254,12 +256,6 @@ impl Plan {
         self
     }
 
-    /// Adds endpoints to a cluster that has none yet, as they are written.
-    pub(crate) fn endpoints(mut self, endpoints: Endpoints) -> Self {
-        self.resources.insert_endpoints(endpoints);
-        self
-    }
-
     pub(crate) fn build(mut self) -> Resources {
         self.resources.insert_routes(RouteConfiguration {
             name: "80".into(),
@@ -294,6 +290,7 @@ pub(crate) fn cluster(name: &str, protocol: Protocol) -> Cluster {
         name: name.into(),
         discovery: Discovery::Endpoints(name.into()),
         balancing: Balancing::RoundRobin,
+        spread: Spread::default(),
         panic_threshold: Percent::ZERO,
         connect_timeout: Duration::from_secs(10),
         protocol,
@@ -313,6 +310,7 @@ pub(crate) fn forward(destinations: Destinations) -> Forward {
         path_rewrite: None,
         authority_rewrite: None,
         mirrors: Vec::new(),
+        affinity: Affinity::default(),
     }
 }
 

@@ -1,14 +1,10 @@
 //! The endpoints of one cluster, by locality and priority.
-//!
-//! Priorities exist only where Istio's failover is on: there is outlier detection, the client
-//! knows where it runs, and `localityLbSetting` was not turned off. Without outlier detection a
-//! failing near endpoint would never hand over to a far one, so Istio sends no priorities then.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::policy::Blocks;
+use super::locality::Outlook;
 use crate::model::Origin;
 use crate::model::endpoint::{Endpoint, Endpoints, Locality, LocalityEndpoints};
 use crate::source::istio::registry::Member;
@@ -17,29 +13,43 @@ use crate::source::istio::registry::Member;
 pub(super) fn endpoints(
     name: Arc<str>,
     members: &[&Member],
-    client: Option<&Locality>,
-    blocks: &Blocks<'_>,
+    outlook: Outlook<'_>,
     origin: Origin,
 ) -> Endpoints {
-    let mut by_locality: BTreeMap<&Locality, Vec<Endpoint>> = BTreeMap::new();
+    // By locality first, so that the order does not depend on who looks.
+    let mut groups: BTreeMap<(&Locality, u32), Vec<Endpoint>> = BTreeMap::new();
     for member in members {
-        let endpoints = by_locality.entry(&member.locality).or_default();
-        endpoints.push(Endpoint {
+        let key = (&member.locality, outlook.priority(member));
+        groups.entry(key).or_default().push(Endpoint {
             address: member.address.clone(),
             weight: member.weight,
             health: member.health,
             labels: member.labels.clone(),
         });
     }
-    let near = client.filter(|client| !client.region.is_empty() && fails_over(blocks));
-    let mut localities: Vec<LocalityEndpoints> = by_locality
+    let weights: Vec<_> = groups
+        .iter()
+        .map(|((locality, _), endpoints)| (*locality, sum(endpoints)))
+        .collect();
+    let own = |weights: &[(&Locality, u64)]| {
+        let weights = weights.iter();
+        weights
+            .map(|(_, sum)| u32::try_from(*sum).unwrap_or(u32::MAX))
+            .collect()
+    };
+    let shares: Vec<u32> = outlook.shares(&weights).unwrap_or_else(|| own(&weights));
+    let mut localities: Vec<LocalityEndpoints> = groups
         .into_iter()
-        .map(|(locality, endpoints)| LocalityEndpoints {
-            locality: locality.clone(),
-            priority: near.map_or(0, |client| distance(client, locality)),
-            weight: sum(&endpoints),
-            endpoints,
-        })
+        .zip(shares)
+        .filter(|(_, share)| *share > 0)
+        .map(
+            |(((locality, priority), endpoints), share)| LocalityEndpoints {
+                locality: locality.clone(),
+                priority,
+                weight: NonZeroU32::new(share),
+                endpoints,
+            },
+        )
         .collect();
     compact(&mut localities);
     Endpoints {
@@ -49,70 +59,32 @@ pub(super) fn endpoints(
     }
 }
 
-fn fails_over(blocks: &Blocks<'_>) -> bool {
-    let setting = blocks
-        .balancer
-        .and_then(|balancer| balancer.locality_lb_setting.as_ref());
-    blocks.outlier.is_some() && setting.is_none_or(|setting| setting.enabled != Some(false))
-}
-
-/// How far an endpoint is: 0 in the same sub-zone, 1 zone, 2 region, 3 elsewhere.
-fn distance(client: &Locality, endpoint: &Locality) -> u32 {
-    if client.region != endpoint.region {
-        3
-    } else if client.zone != endpoint.zone {
-        2
-    } else if client.sub_zone != endpoint.sub_zone {
-        1
-    } else {
-        0
-    }
-}
-
 /// Closes the gaps, since a priority that nobody has would fail over for ever.
 fn compact(localities: &mut [LocalityEndpoints]) {
     let mut used: Vec<u32> = localities.iter().map(|one| one.priority).collect();
     used.sort_unstable();
     used.dedup();
-    for (priority, distance) in (0..).zip(used) {
-        // Ascending, and never above the distance that it replaces, so none is replaced twice.
-        for locality in localities.iter_mut().filter(|one| one.priority == distance) {
-            locality.priority = priority;
-        }
+    for locality in localities {
+        // Each stands in the list that was made of them, and a list in memory is short enough.
+        let place = used.partition_point(|priority| *priority < locality.priority);
+        locality.priority = u32::try_from(place).unwrap_or(u32::MAX);
     }
 }
 
-fn sum(endpoints: &[Endpoint]) -> Option<NonZeroU32> {
+fn sum(endpoints: &[Endpoint]) -> u64 {
     let weights = endpoints.iter().map(|endpoint| endpoint.weight.get());
-    NonZeroU32::new(weights.fold(0, u32::saturating_add))
+    weights.map(u64::from).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(region: &str, zone: &str) -> Locality {
-        Locality {
-            region: region.into(),
-            zone: zone.into(),
-            sub_zone: "".into(),
-        }
-    }
-
-    #[test]
-    fn distance_counts_the_first_part_that_differs() {
-        let client = at("eu", "a");
-        let rows = [(at("eu", "a"), 0), (at("eu", "b"), 2), (at("us", "a"), 3)];
-        for (endpoint, expected) in rows {
-            assert_eq!(distance(&client, &endpoint), expected);
-        }
-    }
-
     #[test]
     fn priorities_have_no_gaps() {
         let mut localities: Vec<LocalityEndpoints> = [3, 2, 3]
             .map(|priority| LocalityEndpoints {
-                locality: at("eu", "a"),
+                locality: Locality::default(),
                 priority,
                 weight: None,
                 endpoints: Vec::new(),

@@ -39,8 +39,10 @@
 //! ```
 
 mod action;
+mod affinity;
 mod host;
 mod lint;
+mod locality;
 mod matches;
 mod members;
 mod policy;
@@ -60,10 +62,10 @@ use super::fault::Faults;
 use super::kinds::Object;
 use super::registry::{Port, Reach, Registry, Service, View, origin};
 use crate::model::cluster::{Discovery, Dns};
-use crate::model::endpoint::Locality;
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
+use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
 use sidecar::Imports;
@@ -281,25 +283,10 @@ impl Part<'_, '_> {
             resources.insert_cluster(cluster);
             return;
         }
-        resources.insert_endpoints(members::endpoints(
-            name,
-            members,
-            self.near(blocks),
-            blocks,
-            declared,
-        ));
+        let outlook = Outlook::new(self.scope.client, blocks, self.scope.defaults.locality());
+        cluster.spread.localities = outlook.weights();
+        resources.insert_endpoints(members::endpoints(name, members, outlook, declared));
         resources.insert_cluster(cluster);
-    }
-}
-
-impl Part<'_, '_> {
-    /// Where the client is, unless the mesh says that it does not matter.
-    fn near(&self, blocks: &Blocks<'_>) -> Option<&Locality> {
-        let said = blocks
-            .balancer
-            .is_some_and(|block| block.locality_lb_setting.is_some());
-        let near = self.scope.client.locality();
-        near.filter(|_| said || self.scope.defaults.fails_over())
     }
 }
 

@@ -8,6 +8,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::affinity;
+use crate::model::balancing::{Ratio, SlowStart, Spread};
 use crate::model::cluster::{
     Balancing, Cluster, Connection, Discovery, Keepalive, Protocol, TcpKeepalive,
 };
@@ -17,7 +19,7 @@ use crate::model::{Origin, Percent};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::kinds::{
     ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer, OutlierDetection,
-    PortTrafficPolicy, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy,
+    PortTrafficPolicy, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy, Warmup,
 };
 use crate::source::istio::registry::PortProtocol;
 use crate::source::istio::yaml::Located;
@@ -131,6 +133,10 @@ impl<'a> Blocks<'a> {
             },
             name,
             balancing: balancing(self.balancer),
+            spread: Spread {
+                slow_start: self.balancer.and_then(|block| slow_start(block)),
+                ..Spread::default()
+            },
             panic_threshold: panic_threshold(self.outlier),
             connect_timeout: tcp
                 .and_then(|tcp| positive(tcp.connect_timeout))
@@ -145,6 +151,9 @@ impl<'a> Blocks<'a> {
 }
 
 fn balancing(block: Option<&Located<LoadBalancer>>) -> Balancing {
+    if let Some(hash) = block.and_then(|block| block.consistent_hash.as_ref()) {
+        return affinity::balancing(hash);
+    }
     match block.and_then(|block| block.simple) {
         None
         | Some(
@@ -156,6 +165,26 @@ fn balancing(block: Option<&Located<LoadBalancer>>) -> Balancing {
         Some(SimpleBalancer::Random) => Balancing::Random,
         Some(SimpleBalancer::RoundRobin) => Balancing::RoundRobin,
     }
+}
+
+/// `warmup`, or its deprecated form.
+fn slow_start(block: &LoadBalancer) -> Option<SlowStart> {
+    let Some(warmup) = &block.warmup else {
+        return positive(block.warmup_duration_secs).map(SlowStart::over);
+    };
+    let Warmup {
+        duration,
+        minimum_percent,
+        aggression,
+    } = &warmup.value;
+    let standard = SlowStart::over(positive(*duration)?);
+    Some(SlowStart {
+        minimum: minimum_percent.map_or(standard.minimum, share),
+        aggression: aggression
+            .and_then(Ratio::new)
+            .unwrap_or(standard.aggression),
+        ..standard
+    })
 }
 
 /// Istio turns panic off where somebody ejects, unless `minHealthPercent` is said.

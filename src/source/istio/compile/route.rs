@@ -10,8 +10,10 @@ use super::action::{self, Unusable};
 use super::host::{expand, resource_name};
 use super::matches::{concerns, matcher};
 use super::virtual_service::Claim;
-use super::{Scope, lint, retry};
+use super::{Scope, affinity, lint, retry};
+use crate::model::affinity::Affinity;
 use crate::model::matcher::RouteMatcher;
+use crate::model::retry::RetryPolicy;
 use crate::model::route::{
     Action, Destination, Destinations, Forward, HeaderChanges, Mirror, Route,
 };
@@ -43,9 +45,11 @@ pub(super) fn default_route(
     origin: &Origin,
 ) -> Arc<Route> {
     let cluster = resource_name(port.number, "", &service.host);
+    let only = (&*service.host, port.number, "");
+    let affinity = affinity::affinity(scope, std::iter::once(only));
     let retry = match port.protocol {
         PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Unknown => {
-            retry::default_policy(scope.defaults.retries())
+            retry::default_policy(scope.defaults.retries()).map(|policy| pinned(policy, &affinity))
         }
         PortProtocol::Tcp | PortProtocol::Udp => None,
     };
@@ -60,11 +64,19 @@ pub(super) fn default_route(
             path_rewrite: None,
             authority_rewrite: None,
             mirrors: Vec::new(),
+            affinity,
         })),
         headers: HeaderChanges::default(),
         fault: None,
         origin: origin.clone(),
     })
+}
+
+/// The retries of a route to one destination that balances by hash: they stay where the hash leads,
+/// as istiod has it.
+fn pinned(mut policy: RetryPolicy, affinity: &Affinity) -> RetryPolicy {
+    policy.avoid_previous &= affinity.hash.is_empty();
+    policy
 }
 
 /// The routes of a VirtualService for a client that calls this port; none if no rule is for it.
@@ -234,6 +246,11 @@ impl<'a> Rule<'_, 'a> {
             let text = format!("unknown token {token:?}");
             return Err(Unusable::new("retries.retryOn", text));
         }
+        let affinity = self.affinity(scope);
+        let retry = match self.spec.route.as_slice() {
+            [_] => retry.map(|policy| pinned(policy, &affinity)),
+            _ => retry,
+        };
         let forward = Forward {
             destinations,
             timeout: self
@@ -249,6 +266,7 @@ impl<'a> Rule<'_, 'a> {
             },
             authority_rewrite,
             mirrors: self.mirrors(scope)?,
+            affinity,
         };
         Ok((Action::Forward(Box::new(forward)), headers))
     }
@@ -283,6 +301,22 @@ impl<'a> Rule<'_, 'a> {
             }
         }
         Ok(all)
+    }
+
+    /// What keeps the rule's requests together.
+    fn affinity(&self, scope: &Scope<'_>) -> Affinity {
+        let written = self
+            .spec
+            .route
+            .iter()
+            .filter(|one| one.destination.is_some());
+        let targets: Vec<Target> = written
+            .filter_map(|one| Some(self.target(scope, one.destination.as_ref()?)))
+            .collect();
+        let parts = targets
+            .iter()
+            .map(|one| (&*one.host, one.port, one.subset.as_str()));
+        affinity::affinity(scope, parts)
     }
 
     /// The authority that the rule writes, in `rewrite` or as a header.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use http::HeaderName;
+
 use super::Checker;
 use super::names::duration;
 use crate::source::istio::fault::{Code, quoted};
@@ -94,6 +96,12 @@ fn consistent_hash(check: &mut Checker<'_>, hash: &ConsistentHash) {
         1 => {}
         _ => check.error("consistentHash takes one key only"),
     }
+    if let Some(name) = &hash.http_header_name
+        && HeaderName::from_bytes(name.as_bytes()).is_err()
+    {
+        let text = format!("{} is not a header name", quoted(name));
+        check.error_at("httpHeaderName", text);
+    }
     check.some("httpCookie", hash.http_cookie.as_ref(), |check, cookie| {
         if cookie.name.is_empty() {
             check.error_at("name", "name required for HttpCookie");
@@ -135,7 +143,7 @@ fn is_prime(number: u64) -> bool {
             .all(|divisor| !number.is_multiple_of(divisor))
 }
 
-fn locality(check: &mut Checker<'_>, setting: &LocalitySetting, outlier: bool) {
+pub(super) fn locality(check: &mut Checker<'_>, setting: &LocalitySetting, outlier: bool) {
     let fails_over = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
     if !setting.distribute.is_empty() && fails_over {
         check.error("distribute excludes failover and failoverPriority");

@@ -1,7 +1,7 @@
 //! The rules of Sidecar, WorkloadGroup and the mesh configuration.
 
 use super::names::{duration, export_to_at, host_fault, is_dns_label, labels};
-use super::{Checker, destination_rule, http_action, support};
+use super::{Checker, destination_rule, http_action, load_balancer, support};
 use crate::source::istio::fault::{Code, quoted};
 use crate::source::istio::kinds::{EgressListener, MeshConfig, Sidecar, WorkloadGroup};
 
@@ -164,14 +164,8 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
         "localityLbSetting",
         locality_lb_setting.as_ref(),
         |check, setting| {
-            let reason = "known, not yet supported for the mesh as a whole";
-            check.no_effect("distribute", !setting.distribute.is_empty(), reason);
-            check.no_effect("failover", !setting.failover.is_empty(), reason);
-            check.no_effect(
-                "failoverPriority",
-                !setting.failover_priority.is_empty(),
-                reason,
-            );
+            // Whether a host has outlier detection is its own rule's to say.
+            load_balancer::locality(check, setting, true);
         },
     );
 }

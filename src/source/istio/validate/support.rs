@@ -99,23 +99,25 @@ fn tls(check: &mut Checker<'_>, mode: Option<TlsMode>) {
 }
 
 fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
-    check.refuse("consistentHash", balancer.consistent_hash.is_some());
     if balancer.simple == Some(SimpleBalancer::Passthrough) {
         check.within("simple", |check| check.refuse_value("PASSTHROUGH", None));
     }
-    let locality = balancer.locality_lb_setting.as_ref();
-    let enabled = locality.is_some_and(|locality| locality.enabled != Some(false));
-    let hint = "write localityLbSetting: {enabled: false}, or leave it out";
-    check.refuse_hint("localityLbSetting", enabled, Some(hint));
     check.refuse(
         "zoneAwareLbSetting",
         balancer.zone_aware_lb_setting.is_some(),
     );
-    check.refuse("warmup", balancer.warmup.is_some());
-    check.refuse(
-        "warmupDurationSecs",
-        balancer.warmup_duration_secs.is_some(),
-    );
+    let hashed = balancer.consistent_hash.is_some();
+    let warmups = [
+        ("warmup", balancer.warmup.is_some()),
+        (
+            "warmupDurationSecs",
+            balancer.warmup_duration_secs.is_some(),
+        ),
+    ];
+    for (field, given) in warmups {
+        let reason = "a hash decides, which knows no shares that grow";
+        check.no_effect(field, given && hashed, reason);
+    }
 }
 
 pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {

@@ -100,7 +100,7 @@ rule_tests! {
     consecutive_errors_are_deprecated: warns(outlier, "{consecutiveErrors: 5}")
         => "trafficPolicy.outlierDetection.consecutiveErrors: consecutiveErrors is deprecated: it \
             has no effect in Istio either; write consecutive5xxErrors";
-    a_balancer_is_simple_or_hashes: refuses_unsupported(balancer,
+    a_balancer_is_simple_or_hashes: refuses(balancer,
         "{simple: RANDOM, consistentHash: {useSourceIp: true}}")
         => "trafficPolicy.loadBalancer: simple and consistentHash exclude each other";
     a_balancer_is_known: refuses(balancer, "{simple: ROUNDROBIN}")
@@ -109,52 +109,54 @@ rule_tests! {
     least_conn_is_deprecated: warns(balancer, "{simple: LEAST_CONN}")
         => "trafficPolicy.loadBalancer.simple: simple is deprecated: write LEAST_REQUEST, which is \
             the same";
-    a_hash_has_a_key: refuses_unsupported(balancer, "{consistentHash: {}}")
+    a_hash_has_a_key: refuses(balancer, "{consistentHash: {}}")
         => "trafficPolicy.loadBalancer.consistentHash: consistentHash needs one of httpHeaderName, \
             httpCookie, useSourceIp and httpQueryParameterName";
-    a_hash_has_one_key: refuses_unsupported(balancer,
+    a_hash_has_one_key: refuses(balancer,
         "{consistentHash: {useSourceIp: true, httpHeaderName: a}}")
         => "trafficPolicy.loadBalancer.consistentHash: consistentHash takes one key only";
-    a_cookie_has_a_name: refuses_unsupported(balancer, "{consistentHash: {httpCookie: {ttl: 0s}}}")
+    a_cookie_has_a_name: refuses(balancer, "{consistentHash: {httpCookie: {ttl: 0s}}}")
         => "trafficPolicy.loadBalancer.consistentHash.httpCookie.name: name required for \
             HttpCookie";
-    a_maglev_table_is_prime: refuses_unsupported(balancer,
+    a_hash_header_is_one: refuses(balancer, "{consistentHash: {httpHeaderName: 'a b'}}")
+        => "trafficPolicy.loadBalancer.consistentHash.httpHeaderName: \"a b\" is not a header name";
+    a_maglev_table_is_prime: refuses(balancer,
         "{consistentHash: {useSourceIp: true, maglev: {tableSize: 65536}}}")
         => "trafficPolicy.loadBalancer.consistentHash.maglev.tableSize: 65536 is not a prime \
             number of at most 5000011";
-    a_ring_is_not_too_large: refuses_unsupported(balancer,
+    a_ring_is_not_too_large: refuses(balancer,
         "{consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 8388609}}}")
         => "trafficPolicy.loadBalancer.consistentHash: a ring has at most 8388608 entries";
-    a_hash_has_one_algorithm: refuses_unsupported(balancer,
+    a_hash_has_one_algorithm: refuses(balancer,
         "{consistentHash: {useSourceIp: true, ringHash: {}, maglev: {}}}")
         => "trafficPolicy.loadBalancer.consistentHash: ringHash and maglev exclude each other";
-    warmup_is_written_once: refuses_unsupported(balancer,
+    warmup_is_written_once: refuses(balancer,
         "{warmupDurationSecs: 1s, warmup: {duration: 1s}}")
         => "trafficPolicy.loadBalancer: warmupDurationSecs and warmup exclude each other";
-    warmup_has_a_duration: refuses_unsupported(balancer, "{warmup: {aggression: 1}}")
+    warmup_has_a_duration: refuses(balancer, "{warmup: {aggression: 1}}")
         => "trafficPolicy.loadBalancer.warmup.duration: duration is required";
-    warmup_aggression_is_at_least_one: refuses_unsupported(balancer,
+    warmup_aggression_is_at_least_one: refuses(balancer,
         "{warmup: {duration: 1s, aggression: 0.5}}")
         => "trafficPolicy.loadBalancer.warmup.aggression: aggression must be at least 1";
-    localities_distribute_or_fail_over: refuses_unsupported(balancer,
+    localities_distribute_or_fail_over: refuses(balancer,
         "{localityLbSetting: {distribute: [{from: a, to: {a: 100}}], failover: [{from: a, to: b}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting: distribute excludes failover and \
             failoverPriority";
-    locality_weights_sum_up_to_100: refuses_unsupported(balancer,
+    locality_weights_sum_up_to_100: refuses(balancer,
         "{localityLbSetting: {distribute: [{from: a, to: {a: 90}}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: the locality weights \
             sum up to 90, not 100";
-    locality_weights_are_not_zero: refuses_unsupported(balancer,
+    locality_weights_are_not_zero: refuses(balancer,
         "{localityLbSetting: {distribute: [{from: a, to: {a: 100, b: 0}}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: a locality weight must \
             be from 1 to 100";
-    locality_origins_are_unique: refuses_unsupported(balancer,
+    locality_origins_are_unique: refuses(balancer,
         "{localityLbSetting: {distribute: [{from: a, to: {a: 100}}, {from: a, to: {a: 100}}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting.distribute[1].from: \"a\" stands twice";
-    a_failover_region_is_one: refuses_unsupported(balancer,
+    a_failover_region_is_one: refuses(balancer,
         "{localityLbSetting: {failover: [{from: a, to: b/c}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting.failover[0].to: \"b/c\" is no region";
-    a_failover_goes_elsewhere: refuses_unsupported(balancer,
+    a_failover_goes_elsewhere: refuses(balancer,
         "{localityLbSetting: {failover: [{from: a, to: a}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting.failover[0]: from and to are the same \
             region";

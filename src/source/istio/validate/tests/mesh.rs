@@ -125,10 +125,10 @@ fn the_mesh_configuration_is_checked_where_it_stands() {
             Error,
         ),
         (
-            &["localityLbSetting: {failover: [{from: a, to: b}]}"],
+            &["localityLbSetting: {distribute: [{from: a, to: {b: 50}}]}"],
             6,
-            "localityLbSetting.failover: failover has no effect",
-            Warning,
+            "the locality weights sum up to 50, not 100",
+            Error,
         ),
     ] {
         for said in said(config) {

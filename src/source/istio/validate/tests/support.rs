@@ -70,29 +70,21 @@ rule_tests! {
     a_share_without_a_mirror: warns(route, "mirrorPercentage: {value: 10}")
         => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: it is the \
             share of mirror, which is absent";
-    consistent_hash: refuses(policy, "loadBalancer: {consistentHash: {useSourceIp: true}}")
-        => "trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet supported";
-    consistent_hash_of_a_subset: refuses(subset_policy,
-        "loadBalancer: {consistentHash: {useSourceIp: true}}")
-        => "subsets[0].trafficPolicy.loadBalancer.consistentHash: consistentHash is known, not yet \
-            supported";
-    consistent_hash_of_a_port: refuses(port_policy,
-        "loadBalancer: {consistentHash: {useSourceIp: true}}")
-        => "trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash: consistentHash is \
-            known, not yet supported";
     passthrough: refuses(policy, "loadBalancer: {simple: PASSTHROUGH}")
         => "trafficPolicy.loadBalancer.simple: PASSTHROUGH is known, not yet supported";
-    localities: refuses(policy, "loadBalancer: {localityLbSetting: {}}")
-        => "trafficPolicy.loadBalancer.localityLbSetting: localityLbSetting is known, not yet \
-            supported";
     zones: refuses(policy, "loadBalancer: {zoneAwareLbSetting: {}}")
         => "trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, not yet \
             supported";
-    warmup: refuses(policy, "loadBalancer: {warmup: {duration: 1s}}")
-        => "trafficPolicy.loadBalancer.warmup: warmup is known, not yet supported";
-    warmup_seconds: refuses(policy, "loadBalancer: {warmupDurationSecs: 1s}")
-        => "trafficPolicy.loadBalancer.warmupDurationSecs: warmupDurationSecs is known, not yet \
-            supported";
+    zones_of_a_subset: refuses(subset_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, \
+            not yet supported";
+    zones_of_a_port: refuses(port_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
+            zoneAwareLbSetting is known, not yet supported";
+    warmup_of_a_hash: warns(policy,
+        "loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}")
+        => "trafficPolicy.loadBalancer.warmup: warmup has no effect in this client: a hash decides, \
+            which knows no shares that grow";
     tls_simple: refuses(policy, "tls: {mode: SIMPLE}")
         => "trafficPolicy.tls.mode: tls mode SIMPLE is known, not yet supported";
     tls_mutual: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
