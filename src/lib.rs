@@ -110,7 +110,7 @@
 //! | `inbound` | yes | the layer for servers |
 //! | `yaml` | yes | Istio's YAML as a source: [`source::istio`](source) |
 //! | `rate-limit` | no | `layer::rate_limit` (governor) |
-//! | `test-util` | no | a stand-in for every endpoint (`Builder::answering`), tokio's paused clock |
+//! | `test-util` | no | `testing`: a world in memory for tests of meshed services |
 //! | `cli` | no | the `meshwork` binary |
 //!
 //! Without any of them the crate is [`layer`] and [`model`]: no hyper, no serde. Features add API and
@@ -152,6 +152,8 @@ mod body;
 #[cfg(feature = "outbound")]
 pub mod dns;
 mod error;
+#[cfg(feature = "outbound")]
+mod event;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;
@@ -174,6 +176,8 @@ mod workload;
 
 pub use body::Body;
 pub use error::{BoxError, Error, Flag, Limit};
+#[cfg(feature = "outbound")]
+pub use event::{Event, Events, Lagged};
 #[cfg(feature = "outbound")]
 pub use mesh::{Builder, Mesh};
 pub use model::OutboundTraffic;

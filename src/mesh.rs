@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::event::Events;
 use crate::name::Target;
 use crate::outbound::{Channel, Client, Core, Owner};
 use crate::snapshot::Stats;
@@ -95,6 +96,14 @@ impl Mesh {
     pub fn stats(&self) -> Stats {
         let core = &self.shared.core;
         core.live.load().stats(core.buffers.used())
+    }
+
+    /// What happens from now on: ejections, empty budgets, edits, endpoints that come and go.
+    ///
+    /// Any number may listen, each hears everything; see [`Events`] for those who are slow.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.shared.core.environment.events.listen()
     }
 
     /// Ends the mesh: refuses new calls, waits up to `deadline` for those under way (inbound ones

@@ -195,6 +195,7 @@ pub(crate) fn retry() -> RetryPolicy {
         per_try_timeout: Some(PER_TRY_TIMEOUT),
         backoff: Backoff::default(),
         avoid_previous: true,
+        hedge: None,
     }
 }
 

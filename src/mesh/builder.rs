@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use crate::body::replay::Buffers;
 use crate::dns::{self, Resolve};
 use crate::error::Error;
+use crate::event::Announcer;
+#[cfg(feature = "yaml")]
+use crate::event::Event;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::OutboundTraffic;
@@ -163,6 +166,7 @@ impl Builder {
                 Some(address) => HashKey::of(address.to_string()),
                 None => HashKey(self.random.draw()),
             },
+            events: Announcer::default(),
             random: self.random,
         };
         let core = Arc::new(Core {
@@ -220,6 +224,9 @@ async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
                 applier.apply(&resources);
             }
             istio::Update::Rejected(faults) => {
+                applier.events().tell(|| Event::ConfigRejected {
+                    text: faults.to_string().into(),
+                });
                 tracing::error!(
                     "configuration rejected, the last good one stays in force\n{faults}"
                 );

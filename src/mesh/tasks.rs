@@ -6,6 +6,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::dns;
+#[cfg(feature = "yaml")]
+use crate::event::Announcer;
+use crate::event::Event;
 use crate::model::Resources;
 use crate::outbound::Core;
 use crate::snapshot;
@@ -60,6 +63,12 @@ impl Applier {
         self.link(resources)
     }
 
+    /// To whom it is told what happens.
+    #[cfg(feature = "yaml")]
+    pub(super) fn events(&self) -> &Announcer {
+        &self.core.environment.events
+    }
+
     /// Puts the last set in force again, with the addresses that its names have by this time.
     pub(super) fn renew(&self) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,6 +85,9 @@ impl Applier {
         let generation = next.generation;
         let after = core.live.store(next);
         snapshot::retire(&before, &after);
+        let events = &core.environment.events;
+        events.tell(|| Event::ConfigApplied { generation });
+        snapshot::announce(&before, &after, events);
         tracing::debug!(
             generation,
             clusters = after.clusters().count(),

@@ -1,5 +1,6 @@
 //! Which failures of a request are tried again, how often, and with what pauses.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
@@ -18,6 +19,27 @@ pub struct RetryPolicy {
     /// Whether a retry goes to an endpoint that was not tried yet, if there is one (Envoy's
     /// `previous_hosts`).
     pub avoid_previous: bool,
+    /// Whether a slow try gets company; `None`: a retry follows a failure only. No YAML kind has a
+    /// field for it, so it is for configurations that a program makes.
+    pub hedge: Option<Hedge>,
+}
+
+/// Further tries of a request whose first one is slow (gRPC A6's hedging, Envoy's
+/// `hedge_policy`).
+///
+/// After `delay` without a final answer the request is also sent to another endpoint, if there is
+/// one; the first answer that the policy would not retry is taken and the other tries are
+/// cancelled. Each further try counts as a retry: for the policy's number, for the cluster's budget
+/// and limits. A request whose body is not yet uploaded, or cannot be sent again, is not hedged.
+///
+/// The callee must bear that a request is carried out twice: hedge what only reads.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Hedge {
+    /// How long a try may be without an answer before the next one begins; the 95th percentile of
+    /// the latency is a good start.
+    pub delay: Duration,
+    /// How many tries may be begun in this way.
+    pub extra: NonZeroU32,
 }
 
 /// Conditions under which a try is repeated.

@@ -132,7 +132,7 @@ pub struct Forward {
 /// A copy is sent once, as the first try would be, with the host unchanged. It neither delays nor
 /// fails the call: what cannot be copied within the mesh's bounds (256 copies under way; 64 KiB of
 /// a body that the copy's endpoint has not read yet, 16 MiB of all) is not, and is counted in
-/// [`ClusterStats::mirrors_dropped`](crate::ClusterStats).
+/// `ClusterStats::mirrors_dropped`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Mirror {
     /// The cluster's name.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::error::{Error, Kind};
+use crate::layer::balance::Candidate;
 use crate::layer::classify::Outcome;
 use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
@@ -35,14 +36,20 @@ pub(super) struct Attempts<'a> {
     avoid_previous: bool,
     /// The number of the try that was begun last.
     number: u32,
-    /// The endpoint of the try that is under way.
-    current: Option<Arc<Endpoint>>,
+    /// The tries that are under way: one, or several if the policy hedges.
+    running: SmallVec<[Running; 1]>,
     /// The endpoint of the try that ended last, if that try got as far.
     last: Option<Arc<Endpoint>>,
-    /// When it began, if the balancer wants to know how long it took.
-    began: Option<Instant>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
+}
+
+/// A try that is under way.
+struct Running {
+    number: u32,
+    endpoint: Arc<Endpoint>,
+    /// When it began, if the balancer wants to know how long it took.
+    began: Option<Instant>,
 }
 
 impl<'a> Attempts<'a> {
@@ -73,9 +80,8 @@ impl<'a> Attempts<'a> {
                 .as_ref()
                 .is_some_and(|retry| retry.avoid_previous),
             number: 0,
-            current: None,
+            running: SmallVec::new(),
             last: None,
-            began: None,
             tried: SmallVec::new(),
         })
     }
@@ -90,17 +96,23 @@ impl<'a> Attempts<'a> {
         let endpoint = self.pick()?;
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
-        self.began = balancer.watches_latency().then(Instant::now);
+        let began = balancer.watches_latency().then(Instant::now);
         let reporter = balancer.watches_reports().then(|| self.cluster.clone());
-        self.current = Some(endpoint.clone());
+        self.running.push(Running {
+            number: self.number,
+            endpoint: endpoint.clone(),
+            began,
+        });
         let work = Work::uncounted(&self.core.drain);
         let in_flight = InFlight::new(endpoint);
         Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }
 
     fn pick(&self) -> Result<Arc<Endpoint>, Error> {
-        let avoid =
-            |endpoint: &Arc<Endpoint>| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        let avoid = |endpoint: &Arc<Endpoint>| {
+            let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, endpoint);
+            self.tried.iter().any(tried) || self.is_busy(endpoint)
+        };
         let balancer = &self.cluster.balancer;
         // All tries of a session go to its endpoint, as long as that is admitted (gRPC A55).
         let remembered = self.bond.remembered.and_then(|key| balancer.named(key));
@@ -111,6 +123,13 @@ impl<'a> Attempts<'a> {
             })
             .map(|member| member.endpoint.clone())
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
+    }
+
+    /// Whether a try of this request is under way there.
+    fn is_busy(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.running
+            .iter()
+            .any(|busy| Arc::ptr_eq(&busy.endpoint, endpoint))
     }
 
     /// Tells the callee how long it has: the shorter of what one try may take and what is left.
@@ -130,14 +149,17 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Records how the try that is under way ended.
-    fn settle(&mut self, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
-        let Some(endpoint) = self.current.take() else {
+    /// Records how a try that is under way ended; one that was not admitted is not among them.
+    fn settle(&mut self, number: u32, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
+        let Some(index) = self.running.iter().position(|own| own.number == number) else {
             return;
         };
+        let Running {
+            endpoint, began, ..
+        } = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
             let now = Instant::now();
-            if let Some(began) = self.began {
+            if let Some(began) = began {
                 let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
                 let took = now.saturating_duration_since(began);
                 let balancer = &self.cluster.balancer;
@@ -161,12 +183,13 @@ impl<'a> Attempts<'a> {
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
         if let Err(error) = &result {
-            // The deadline cut the try short: nobody else tells its endpoint.
-            self.settle(Outcome::of_error(error), || error.to_string());
+            // The deadline cut these tries short: nobody else tells their endpoints.
+            while let Some(number) = self.running.first().map(|own| own.number) {
+                self.settle(number, Outcome::of_error(error), || error.to_string());
+            }
         }
         let counters = &self.cluster.running.counters;
-        count(&counters.retries, summary.retries);
-        count(&counters.retries_denied, u32::from(summary.denied));
+        self.cluster.retried(summary.retries, summary.denied);
         let failed = match &result {
             Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
             Err(_) => true,
@@ -192,14 +215,15 @@ impl<'a> Attempts<'a> {
     }
 }
 
-impl Tries<Body> for Attempts<'_> {
+impl<'a> Tries<Body> for Attempts<'a> {
     fn start(
         &mut self,
         mut request: Request<Body>,
         this: Try,
-    ) -> impl Future<Output = Result<Response<Body>, Failed>> {
+    ) -> impl Future<Output = Result<Response<Body>, Failed>> + use<'a> {
         self.number = this.number;
         self.last = None;
+        count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
         self.tell_time(this, &mut request);
@@ -207,23 +231,43 @@ impl Tries<Body> for Attempts<'_> {
         async move { carry_out(lease?, request).await }
     }
 
-    fn ended(&mut self, result: &Result<Response<Body>, Failed>) {
+    fn ended(&mut self, this: Try, result: &Result<Response<Body>, Failed>) {
+        let number = this.number;
         match result {
             Ok(response) => {
-                if let Some(endpoint) = &self.current {
-                    let headers = response.headers();
-                    self.cluster.take_report(endpoint, headers);
-                    self.bond.served_by(endpoint);
+                if let Some(own) = self.running.iter().find(|own| own.number == number) {
+                    self.cluster.take_report(&own.endpoint, response.headers());
+                    self.bond.served_by(&own.endpoint);
                 }
                 let status = response.status();
-                self.settle(Some(Outcome::of_response(response)), || status.to_string());
+                let outcome = Outcome::of_response(response);
+                self.settle(number, Some(outcome), || status.to_string());
             }
             Err(Failed { error, .. }) => {
                 let overflow = u32::from(error.is_overloaded());
                 count(&self.cluster.running.counters.overflows, overflow);
-                self.settle(Outcome::of_error(error), || error.to_string());
+                self.settle(number, Outcome::of_error(error), || error.to_string());
             }
         }
+    }
+
+    /// A loser says nothing about its endpoint.
+    fn cancelled(&mut self, this: Try) {
+        self.settle(this.number, None, || {
+            "cancelled, another try was faster".into()
+        });
+    }
+
+    /// Counted only when a hedge is due, so it may look at members one by one.
+    /// A session has one endpoint, so it has nobody else.
+    fn can_hedge(&self) -> bool {
+        let balancer = &self.cluster.balancer;
+        let bound = self.bond.remembered.and_then(|key| balancer.named(key));
+        if bound.is_some() {
+            return false;
+        }
+        let mut members = self.cluster.balancer.members().iter();
+        members.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
 }
 

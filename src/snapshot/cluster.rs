@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::on_demand::OnDemand;
+use crate::event::{self, Announcer};
 use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
@@ -41,6 +42,9 @@ pub(crate) struct Running {
     /// When the detector swept last. Locked by the one task that sweeps.
     pub(crate) swept: Mutex<Option<Instant>>,
     pub(crate) counters: Counters,
+    pub(crate) events: Announcer,
+    /// Whether the last retry that was wanted was denied.
+    pub(crate) starved: AtomicBool,
 }
 
 /// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
@@ -76,6 +80,7 @@ pub(crate) struct Counters {
     pub(crate) attempts: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) retries_denied: AtomicU64,
+    pub(crate) hedges: AtomicU64,
     pub(crate) overflows: AtomicU64,
     pub(crate) mirrored: AtomicU64,
     pub(crate) mirrors_dropped: AtomicU64,
@@ -133,6 +138,32 @@ impl Cluster {
         }
     }
 
+    /// Counts the retries of a call, and says so if one was denied for the first time.
+    pub(crate) fn retried(&self, retries: u32, denied: bool) {
+        if retries == 0 && !denied {
+            return;
+        }
+        let Running {
+            counters,
+            starved,
+            events,
+            ..
+        } = &*self.running;
+        let retries = u64::from(retries);
+        counters.retries.fetch_add(retries, Ordering::Relaxed);
+        if retries > 0 {
+            starved.store(false, Ordering::Relaxed);
+        }
+        if denied {
+            counters.retries_denied.fetch_add(1, Ordering::Relaxed);
+            if !starved.swap(true, Ordering::Relaxed) {
+                events.tell(|| event::Event::BudgetEmpty {
+                    cluster: self.name().clone(),
+                });
+            }
+        }
+    }
+
     /// Runs the detector's sweep if it is due; returns when the next one is, if it ever is.
     ///
     /// A new policy keeps the phase of the sweeps that went before (gRPC A50).
@@ -184,27 +215,49 @@ impl Cluster {
         }
     }
 
-    fn tell(&self, event: &Event, endpoint: &str) {
+    fn tell(&self, event: &Event, endpoint: &Arc<str>) {
         let cluster = &*self.model.name;
+        let events = &self.running.events;
+        let names = || (self.model.name.clone(), endpoint.clone());
         match event {
             Event::Ejected { cause, time } => {
                 self.running
                     .counters
                     .ejections
                     .fetch_add(1, Ordering::Relaxed);
-                tracing::info!(cluster, endpoint, ?cause, ?time, "endpoint ejected");
+                events.tell(|| {
+                    let (cluster, endpoint) = names();
+                    let (cause, time) = (*cause, *time);
+                    event::Event::Ejected {
+                        cluster,
+                        endpoint,
+                        cause,
+                        time,
+                    }
+                });
+                tracing::info!(
+                    cluster,
+                    endpoint = &**endpoint,
+                    ?cause,
+                    ?time,
+                    "endpoint ejected"
+                );
             }
             Event::Readmitted => {
                 self.running
                     .counters
                     .readmissions
                     .fetch_add(1, Ordering::Relaxed);
-                tracing::info!(cluster, endpoint, "endpoint readmitted");
+                events.tell(|| {
+                    let (cluster, endpoint) = names();
+                    event::Event::Readmitted { cluster, endpoint }
+                });
+                tracing::info!(cluster, endpoint = &**endpoint, "endpoint readmitted");
             }
             Event::Spared { cause, reason } => {
                 tracing::debug!(
                     cluster,
-                    endpoint,
+                    endpoint = &**endpoint,
                     ?cause,
                     ?reason,
                     "failing endpoint spared"

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
+use crate::event::Announcer;
 use crate::layer::balance::{Balancer, HashKey, Placement, Rules, Signals};
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
@@ -35,6 +36,7 @@ pub(crate) struct Environment {
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) events: Announcer,
     pub(crate) random: Random,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
@@ -261,6 +263,8 @@ pub(super) fn cluster(
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
             counters: Counters::default(),
+            events: environment.events.clone(),
+            starved: AtomicBool::new(false),
         }),
     };
     let members = members(old, model, endpoints, &running, environment);

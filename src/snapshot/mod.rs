@@ -9,6 +9,7 @@
 //! Rejected: a cluster map that is edited in place (a request could see the new route and the old
 //! cluster) and a lock around the whole (it would stand on the path of every request).
 
+mod changes;
 mod cluster;
 mod gate;
 mod link;
@@ -29,6 +30,7 @@ use crate::layer::retry;
 use crate::model;
 use crate::name::Target;
 
+pub(crate) use changes::announce;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};

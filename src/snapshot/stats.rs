@@ -35,6 +35,8 @@ pub struct ClusterStats {
     pub retries: u64,
     /// Retries that the budget or a limit denied.
     pub retries_denied: u64,
+    /// Tries that were begun while an earlier one was under way; they count as retries too.
+    pub hedges: u64,
     /// Requests that a limit refused.
     pub overflows: u64,
     /// Copies of other clusters' requests that were sent to it; they count as its requests too.
@@ -110,6 +112,7 @@ impl Cluster {
             attempts: read(&counters.attempts),
             retries: read(&counters.retries),
             retries_denied: read(&counters.retries_denied),
+            hedges: read(&counters.hedges),
             overflows: read(&counters.overflows),
             mirrored: read(&counters.mirrored),
             mirrors_dropped: read(&counters.mirrors_dropped),

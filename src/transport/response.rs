@@ -224,3 +224,43 @@ fn broken(error: impl Into<BoxError>) -> Error {
         Err(cause) => Error::new(Kind::Body).caused_by(cause),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// Writes down what it is told.
+    struct Told(std::sync::mpsc::Sender<String>);
+
+    impl Guard for Told {
+        fn ended(self: Pin<&mut Self>, end: End) {
+            self.0.send(format!("{end:?}")).unwrap();
+        }
+
+        fn moved(self: Pin<&mut Self>) {
+            self.0.send("moved".to_owned()).unwrap();
+        }
+
+        fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
+            let load = trailers["endpoint-load-metrics"].to_str().unwrap();
+            self.0.send(load.to_owned()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guard_sees_trailers_before_the_end() {
+        let (sender, told) = std::sync::mpsc::channel();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("endpoint-load-metrics", "TEXT eps=1".parse().unwrap());
+        let body = http_body_util::Full::new(Bytes::from_static(b"body"));
+        let body = body.with_trailers(std::future::ready(Some(Ok(trailers))));
+        let response = guarded(Response::new(Box::pin(body)), None, Told(sender));
+        response.into_body().collect().await.unwrap();
+        assert_eq!(
+            told.iter().collect::<Vec<_>>(),
+            ["moved", "TEXT eps=1", "Complete"]
+        );
+    }
+}

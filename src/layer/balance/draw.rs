@@ -112,7 +112,7 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
                 match &growth {
                     // Who is not taken hands its turn to one who is drawn, not to the next in the
                     // row, which would get the turns of all the young ones before it.
-                    Some(growth) if !self.accepts(pool, place, growth) => self.one(pool, &growth),
+                    Some(growth) if !self.accepts(pool, place, growth) => self.one(pool, growth),
                     Some(_) | None => place,
                 }
             }

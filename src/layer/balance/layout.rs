@@ -38,7 +38,7 @@ impl Layout {
         let mut order: Vec<u32> = (0..members.len() as u32).collect();
         let placement = |place: &u32| members[*place as usize].placement();
         let priority = |place: &u32| placement(place).priority;
-        if !order.is_sorted_by_key(|place| priority(place)) {
+        if !order.is_sorted_by_key(&priority) {
             order.sort_by_key(priority);
         }
         let priorities = order.chunk_by(|one, other| priority(one) == priority(other));

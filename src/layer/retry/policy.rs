@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 use super::pushback::{self, Pushback};
 use crate::error::{Error, Kind};
 use crate::layer::classify;
-use crate::model::retry::{Backoff, RetryOn, RetryPolicy};
+use crate::model::retry::{Backoff, Hedge, RetryOn, RetryPolicy};
 
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
@@ -58,6 +58,7 @@ pub struct Policy {
     per_try_timeout: Option<Duration>,
     backoff: Backoff,
     avoid_previous: bool,
+    hedge: Option<Hedge>,
     wall_clock: fn() -> SystemTime,
 }
 
@@ -71,6 +72,7 @@ impl Policy {
             per_try_timeout,
             backoff,
             avoid_previous,
+            hedge,
         } = policy;
         Self {
             // Numbers that gRPC does not know never match.
@@ -84,6 +86,7 @@ impl Policy {
             per_try_timeout: *per_try_timeout,
             backoff: *backoff,
             avoid_previous: *avoid_previous,
+            hedge: *hedge,
             wall_clock: SystemTime::now,
         }
     }
@@ -105,6 +108,7 @@ impl Policy {
             per_try_timeout: None,
             backoff: Backoff::default(),
             avoid_previous: true,
+            hedge: None,
         })
     }
 
@@ -133,6 +137,12 @@ impl Policy {
         self.avoid_previous
     }
 
+    /// Whether a slow try gets company.
+    #[must_use]
+    pub fn hedge(&self) -> Option<Hedge> {
+        self.hedge
+    }
+
     pub(super) fn backoff(&self) -> &Backoff {
         &self.backoff
     }
@@ -141,10 +151,14 @@ impl Policy {
     #[must_use]
     pub fn verdict<B>(&self, result: &Result<Response<B>, Error>) -> Verdict {
         match result {
-            Ok(response) => self.of_answer(response.status(), response.headers()),
+            Ok(response) => self.judge(response),
             Err(error) if self.repeats(error.kind()) => Verdict::Again,
             Err(_) => Verdict::Done,
         }
+    }
+
+    pub(super) fn judge<B>(&self, response: &Response<B>) -> Verdict {
+        self.of_answer(response.status(), response.headers())
     }
 
     fn of_answer(&self, status: StatusCode, headers: &HeaderMap) -> Verdict {
@@ -235,6 +249,7 @@ mod tests {
             per_try_timeout: None,
             backoff: Backoff::default(),
             avoid_previous: false,
+            hedge: None,
         })
     }
 

@@ -32,6 +32,12 @@ impl Source {
         self.replay.can_repeat() && !(answered && self.replay.upload() == Upload::Running)
     }
 
+    /// Whether the request can be made again while an earlier one is still under way: nothing of
+    /// it may be left to read, since only the newest reads.
+    pub(super) fn can_hedge(&self) -> bool {
+        self.replay.can_repeat() && self.replay.upload() == Upload::Complete
+    }
+
     /// The request once more.
     pub(super) fn again(&mut self) -> Option<Request<Body>> {
         let body = self.replay.attempt()?;

@@ -80,6 +80,9 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::Sidecar(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
+        | Kind::GrpcRoute(_)
+        | Kind::HttpRoute(_)
+        | Kind::ReferenceGrant(_)
         | Kind::WorkloadEntry(_)
         | Kind::WorkloadGroup(_) => Arc::clone(&object.meta.namespace),
     };

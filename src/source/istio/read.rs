@@ -310,6 +310,7 @@ impl<'a> Reader<'a> {
             | Reads::VirtualService
             | Reads::WorkloadEntry
             | Reads::WorkloadGroup => Dialect::Proto,
+            Reads::GrpcRoute | Reads::HttpRoute | Reads::ReferenceGrant => Dialect::Strict,
             Reads::EndpointSlice
             | Reads::Endpoints
             | Reads::Namespace
@@ -345,8 +346,11 @@ impl<'a> Reader<'a> {
             Reads::DestinationRule => body.decode().map(Kind::DestinationRule),
             Reads::EndpointSlice => body.decode().map(Kind::EndpointSlice),
             Reads::Endpoints => body.decode().map(Kind::Endpoints),
+            Reads::GrpcRoute => body.decode().map(Kind::GrpcRoute),
+            Reads::HttpRoute => body.decode().map(Kind::HttpRoute),
             Reads::Namespace => body.decode().map(Kind::Namespace),
             Reads::Pod => body.decode().map(Kind::Pod),
+            Reads::ReferenceGrant => body.decode().map(Kind::ReferenceGrant),
             Reads::Service => body.decode().map(Kind::Service),
             Reads::ServiceAccount => body.decode().map(Kind::ServiceAccount),
             Reads::ServiceEntry => body.decode().map(Kind::ServiceEntry),

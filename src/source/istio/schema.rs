@@ -7,6 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
+use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
     DestinationRule, EndpointSlice, Endpoints, Namespace, Pod, Service, ServiceAccount,
     ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
@@ -46,6 +47,9 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
     let mut under_spec = |body: Value| properties.insert("spec".into(), body);
     let top_level = match reads {
         Reads::DestinationRule => under_spec(body::<DestinationRule>(generator)),
+        Reads::GrpcRoute => under_spec(body::<GrpcRouteSpec>(generator)),
+        Reads::HttpRoute => under_spec(body::<HttpRouteSpec>(generator)),
+        Reads::ReferenceGrant => under_spec(body::<ReferenceGrantSpec>(generator)),
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),
         Reads::Sidecar => under_spec(body::<Sidecar>(generator)),

@@ -1,8 +1,10 @@
 //! Istio's objects as one client sees them, by the public door: texts in, model out.
 
 mod article;
+mod delegates;
 mod destination_rules;
 mod discovery;
+mod gateway_api;
 mod kubernetes;
 mod lints;
 mod live;

@@ -102,6 +102,22 @@ fn a_virtual_service_that_is_seen_brings_its_destinations() {
     assert_eq!(seen(&[&text, &rule]), "a c");
     let unseen = rule.replace("hosts: [a]", "hosts: [b]");
     assert_eq!(seen(&[&text, &unseen]), "a");
+    let root = super::virtual_service(
+        "a.my-app",
+        "  hosts: [a]\n  http: [{match: [{uri: {prefix: /}}], delegate: {name: child}}]",
+    );
+    let child = super::virtual_service(
+        "child.my-app",
+        "  http: [{route: [{destination: {host: b}}]}]",
+    );
+    assert_eq!(seen(&[&text, &root, &child]), "a b");
+    let attached = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+                    metadata: {name: a, namespace: my-app}\nspec:\n  \
+                    parentRefs: [{group: '', kind: Service, name: a, port: 80}]\n  \
+                    rules: [{backendRefs: [{name: b, port: 80}]}]\n";
+    assert_eq!(seen(&[&text, attached]), "a b");
+    let elsewhere = attached.replace("Service, name: a", "Service, name: b");
+    assert_eq!(seen(&[&text, &elsewhere]), "a");
 }
 
 #[test]

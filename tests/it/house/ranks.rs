@@ -12,13 +12,14 @@ const RANKS: &[&[&str]] = &[
     &["model"],
     &["workload"],
     &["layer"],
-    &["transport"],
+    &["event", "transport"],
     &["dns"],
     &["snapshot"],
     &["source"],
     &["outbound"],
     &["inbound"],
     &["mesh"],
+    &["testing"],
 ];
 
 fn rank(module: &str) -> Option<usize> {

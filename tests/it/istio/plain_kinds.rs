@@ -1,13 +1,25 @@
 //! The kinds stay plain: serde's buffering forms lose the places of values.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All source files of a folder and of those in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of kinds");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .collect()
+}
 
 #[test]
 fn no_kind_is_tagged_untagged_or_flattened() {
     let folder = format!("{}/src/source/istio/kinds", env!("CARGO_MANIFEST_DIR"));
     let mut attributes = 0;
-    for file in fs::read_dir(folder).expect("the folder of the kinds") {
-        let path = file.expect("an entry").path();
+    for path in sources(Path::new(&folder)) {
         let text = fs::read_to_string(&path).expect("a source file");
         for line in text
             .lines()

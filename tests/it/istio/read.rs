@@ -123,9 +123,6 @@ fn other_kinds_that_are_not_enforced_are_named_warnings() {
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin"),
         ("gateway.networking.k8s.io/v1", "Gateway"),
-        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-        ("gateway.networking.k8s.io/v1", "GRPCRoute"),
-        ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"),
         ("policy.linkerd.io/v1alpha1", "HTTPLocalRateLimitPolicy"),
         ("v1", "ConfigMap"),
     ] {

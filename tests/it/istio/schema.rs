@@ -50,6 +50,9 @@ fn each_kind_that_is_read_has_a_schema() {
             "ServiceAccount",
             "Sidecar",
             "WorkloadGroup",
+            "HTTPRoute",
+            "GRPCRoute",
+            "ReferenceGrant",
         ]
     );
     assert_eq!(

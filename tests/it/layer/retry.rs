@@ -25,6 +25,7 @@ fn policy(retries: u32, per_try_timeout: Option<Duration>) -> Policy {
         per_try_timeout,
         backoff: Backoff::default(),
         avoid_previous: false,
+        hedge: None,
     })
 }
 

@@ -15,6 +15,7 @@ use meshwork::model::balancing::{PeakEwma, WeightedRoundRobin};
 use meshwork::model::cluster::{Balancing, Protocol};
 use meshwork::model::endpoint::Locality;
 use meshwork::model::matcher::RouteMatcher;
+use meshwork::source::Publisher;
 use meshwork::source::istio::{Options, compile, read};
 use meshwork::{Body, CallOptions, Mesh, Workload};
 
@@ -31,10 +32,10 @@ fn istio(endpoints: &[(u16, &str)], policy: &str) -> Resources {
         .collect();
     let text = format!(
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
-         metadata: {{name: catalog, namespace: my-app}}\nspec:\n  hosts: [catalog]\n  \
+         metadata: {{name: catalog, namespace: my-app}}\nspec:\n  hosts: [catalog.example]\n  \
          ports: [{{number: 80, name: http, protocol: HTTP}}]\n  resolution: STATIC\n  \
          endpoints: [{}]\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
-         metadata: {{name: catalog, namespace: my-app}}\nspec:\n  host: catalog\n  \
+         metadata: {{name: catalog, namespace: my-app}}\nspec:\n  host: catalog.example\n  \
          trafficPolicy: {policy}\n",
         endpoints.join(", ")
     );
@@ -67,7 +68,7 @@ async fn ask(mesh: &Mesh, request: Request<Body>) -> String {
 async fn spread(mesh: &Mesh, count: u32) -> BTreeMap<String, u32> {
     let mut found = BTreeMap::new();
     for _ in 0..count {
-        let port = ask(mesh, get("http://catalog/")).await;
+        let port = ask(mesh, get("http://catalog.example/")).await;
         *found.entry(port).or_default() += 1;
     }
     found
@@ -144,7 +145,7 @@ fn hashed(key: &str) -> String {
     format!("{{loadBalancer: {{consistentHash: {{{key}}}}}}}")
 }
 
-async fn hashing(key: &str) -> (Mesh, impl Sized + use<>) {
+async fn hashing(key: &str) -> (Mesh, (World, Publisher)) {
     let world = named(1..=5);
     let resources = istio(&near(&[1, 2, 3, 4, 5]), &hashed(key));
     let (mesh, publisher) = world.mesh(resources).await;
@@ -152,7 +153,7 @@ async fn hashing(key: &str) -> (Mesh, impl Sized + use<>) {
 }
 
 fn with(name: &'static str, value: &str) -> Request<Body> {
-    let mut request = get("http://catalog/?user=fixed");
+    let mut request = get("http://catalog.example/?user=fixed");
     let value = HeaderValue::from_str(value).unwrap();
     request
         .headers_mut()
@@ -174,7 +175,7 @@ async fn one_key_has_one_endpoint_and_keys_spread() {
             let port = ask(&header, with("x-user", &user)).await;
             for _ in 0..3 {
                 assert_eq!(ask(&header, with("x-user", &user)).await, port);
-                let uri = format!("http://catalog/items?a=b&user={user}&user=x");
+                let uri = format!("http://catalog.example/items?a=b&user={user}&user=x");
                 assert_eq!(
                     ask(&query, get(&uri)).await,
                     port,
@@ -222,7 +223,11 @@ async fn a_missing_cookie_is_made_and_leads_back() {
     let (mesh, _keep) = hashing(key).await;
     let mut ports = BTreeSet::new();
     for _ in 0..30 {
-        let response = mesh.client().request(get("http://catalog/")).await.unwrap();
+        let response = mesh
+            .client()
+            .request(get("http://catalog.example/"))
+            .await
+            .unwrap();
         let made = response.headers()[SET_COOKIE].to_str().unwrap().to_owned();
         let port = response.into_body().collect().await.unwrap().to_bytes();
         assert!(
@@ -230,7 +235,7 @@ async fn a_missing_cookie_is_made_and_leads_back() {
             "{made}"
         );
         let (cookie, _) = made.split_once(';').unwrap();
-        let mut request = get("http://catalog/");
+        let mut request = get("http://catalog.example/");
         request
             .headers_mut()
             .insert(COOKIE, cookie.parse().unwrap());
@@ -258,14 +263,14 @@ async fn a_session_stays_with_its_endpoint_and_cluster() {
             .cluster(cluster("v1", Protocol::Http1), ports)
             .cluster(cluster("v2", Protocol::Http1), &[4, 5, 6])
             .host(
-                "catalog",
+                "catalog.example",
                 vec![route("all", RouteMatcher::everything(), all.clone())],
             )
             .build()
     };
     let (mesh, publisher) = world.mesh(plan(&[1, 2, 3])).await;
     let send = |path: &str, cookie: &str| {
-        let mut request = get(&format!("http://catalog{path}"));
+        let mut request = get(&format!("http://catalog.example{path}"));
         request
             .headers_mut()
             .insert(COOKIE, cookie.parse().unwrap());
@@ -341,7 +346,7 @@ async fn f4_peak_ewma_leaves_a_slow_endpoint() {
     model.balancing = Balancing::PeakEwma(PeakEwma::default());
     let plan = Plan::default()
         .cluster(model, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-        .host("catalog", vec![all_to("v1")]);
+        .host("catalog.example", vec![all_to("v1")]);
     let (mesh, _publisher) = world.mesh(plan.build()).await;
     spread(&mesh, 100).await;
     let found = spread(&mesh, 1_000).await;
@@ -367,7 +372,7 @@ async fn f14_reported_loads_become_weights() {
     model.balancing = Balancing::WeightedRoundRobin(WeightedRoundRobin::default());
     let plan = Plan::default()
         .cluster(model, &[1, 2])
-        .host("catalog", vec![all_to("v1")]);
+        .host("catalog.example", vec![all_to("v1")]);
     let (mesh, _publisher) = world.mesh(plan.build()).await;
     assert!(spread(&mesh, 100).await["1"].abs_diff(50) <= 1);
     tokio::time::sleep(Duration::from_secs(11)).await;
@@ -384,7 +389,7 @@ async fn f13_a_client_uses_only_its_subset() {
     let ports: Vec<u16> = (1..=40).collect();
     let plan = Plan::default()
         .cluster(model, &ports)
-        .host("catalog", vec![all_to("v1")]);
+        .host("catalog.example", vec![all_to("v1")]);
     let (mesh, _publisher) = world.mesh(plan.build()).await;
     assert_eq!(spread(&mesh, 200).await.len(), 5);
     let dialled = ports.iter().filter(|port| world.dials(**port) > 0);

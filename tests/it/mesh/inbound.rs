@@ -264,5 +264,5 @@ async fn all_tasks_end_with_a_shutdown_while_handles_live_on() {
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), base);
     assert!(publisher.publish(Plan::default().build()).await.is_err());
-    assert!(mesh.generation() == 1 && mesh.changed(1).await == 1);
+    assert_eq!(mesh.generation(), 1);
 }

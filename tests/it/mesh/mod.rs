@@ -1,13 +1,19 @@
 //! Requests through the front door, over memory.
 
 mod answers;
+#[cfg(feature = "yaml")]
+mod article;
 mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
 mod dns;
 mod edits;
+mod events;
 mod faults;
+#[cfg(feature = "yaml")]
+mod gamma;
+mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
 mod inbound;
@@ -17,6 +23,7 @@ mod outlier;
 mod protocols;
 mod retries;
 mod routing;
+mod streaming;
 mod tasks;
 mod timeouts;
 pub(crate) mod world;

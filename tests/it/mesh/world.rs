@@ -377,6 +377,7 @@ pub(crate) fn retries(count: u32, per_try: Option<Duration>) -> RetryPolicy {
         per_try_timeout: per_try,
         backoff: Backoff::default(),
         avoid_previous: true,
+        hedge: None,
     }
 }
 

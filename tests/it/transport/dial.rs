@@ -164,12 +164,12 @@ async fn retiring_serves_who_waits_and_who_still_comes_and_keeps_nothing() {
             Protocol::Http1 | Protocol::SameAsRequest => server.world1(),
         };
         let connections = endpoint(settings(protocol), &world);
-        // Polled by hand: the dial has begun and cannot have gone on.
-        let mut waiting = tokio_test::task::spawn(call(&connections));
+        let mut waiting = tokio_test::task::spawn(connections.send(get(), ()));
         assert!(waiting.poll().is_pending());
         assert_eq!(connections.stats().pending, 1, "{protocol:?}");
         connections.retire();
-        waiting.await.unwrap();
+        let response = waiting.await.unwrap();
+        drop(response);
         settle().await;
         let stats = connections.stats();
         assert_eq!((stats.connections, stats.tasks), (0, 0), "{protocol:?}");

@@ -1,5 +1,7 @@
 //! The one retry loop, which [`Retry`](super::Retry) and a mesh's outbound path both use.
 
+mod race;
+
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,6 +15,7 @@ use crate::error::{Error, Flag, Kind};
 use crate::layer::deadline::Deadline;
 use crate::layer::timeout::Within;
 use crate::random::Random;
+use race::race;
 
 /// No retry starts when less than this is left of the deadline after its pause: it could only add
 /// load.
@@ -50,6 +53,8 @@ pub(crate) struct Try {
     /// What the callee should be told: the earlier of the call's deadline and the per-try timeout.
     /// Not to be enforced; the loop and its caller do that.
     pub(crate) deadline: Deadline,
+    /// Whether an earlier one is still under way.
+    pub(crate) hedge: bool,
 }
 
 /// What makes the tries of a call.
@@ -59,11 +64,21 @@ pub(crate) trait Tries<B> {
         &mut self,
         request: Request<Body>,
         this: Try,
-    ) -> impl Future<Output = Result<Response<B>, Failed>>;
+    ) -> impl Future<Output = Result<Response<B>, Failed>> + use<Self, B>;
 
     /// Hears how one ended, also when its per-try timeout ended it. Not called for a try that is
     /// dropped together with the whole call.
-    fn ended(&mut self, result: &Result<Response<B>, Failed>);
+    fn ended(&mut self, this: Try, result: &Result<Response<B>, Failed>);
+
+    /// Hears that another try was faster than this one, which is dropped.
+    fn cancelled(&mut self, this: Try) {
+        let _ = this;
+    }
+
+    /// Whether there is somebody else to send the request to.
+    fn can_hedge(&self) -> bool {
+        true
+    }
 }
 
 /// Tries that are made by a closure, for callers who need not hear how they end.
@@ -78,11 +93,11 @@ where
         &mut self,
         request: Request<Body>,
         this: Try,
-    ) -> impl Future<Output = Result<Response<B>, Failed>> {
+    ) -> impl Future<Output = Result<Response<B>, Failed>> + use<B, F, A> {
         (self.0)(request, this)
     }
 
-    fn ended(&mut self, _: &Result<Response<B>, Failed>) {}
+    fn ended(&mut self, _: Try, _: &Result<Response<B>, Failed>) {}
 }
 
 /// How a try failed.
@@ -155,12 +170,20 @@ pub(crate) async fn run<B, T: Tries<B>>(
     call.quota.first_try();
     let (mut request, mut course) = Course::new(call, request);
     loop {
-        let (tried, until) = course.begin();
-        let result = match Within::new(tries.start(request, tried), until).await {
-            Some(result) => result,
-            None => Err(course.took_too_long()),
+        let hedge = course.call.policy.and_then(Policy::hedge);
+        let result = match hedge {
+            None => {
+                let (tried, until) = course.begin(false);
+                let result = match Within::new(tries.start(request, tried), until).await {
+                    Some(result) => result,
+                    None => Err(course.took_too_long()),
+                };
+                tries.ended(tried, &result);
+                result
+            }
+            // Boxed, so that calls without hedging do not carry its state.
+            Some(hedge) => Box::pin(race(&mut course, tries, request, hedge)).await,
         };
-        tries.ended(&result);
         match course.judge(result) {
             Next::Answer(result) => return (result, course.summary),
             Next::Again { with, pause } => {
@@ -216,15 +239,19 @@ impl<'a> Course<'a> {
     }
 
     /// The next try and, if it needs a timer of its own, when that ends.
-    fn begin(&self) -> (Try, Option<Instant>) {
+    fn begin(&self, hedge: bool) -> (Try, Option<Instant>) {
         let whole = self.call.deadline;
         let deadline = match self.call.per_try_timeout {
             Some(after) => whole.min(Deadline::route(Instant::now(), after)),
             None => whole,
         };
         let until = (deadline != whole).then(|| deadline.at()).flatten();
-        let number = self.summary.attempts;
-        (Try { number, deadline }, until)
+        let this = Try {
+            number: self.summary.attempts,
+            deadline,
+            hedge,
+        };
+        (this, until)
     }
 
     fn took_too_long(&self) -> Failed {
@@ -328,6 +355,22 @@ impl<'a> Course<'a> {
         self.summary.retries += 1;
         self.summary.attempts += 1;
         Some((request, pause))
+    }
+
+    /// The request for a try beside those under way, if number, body, time and quota allow one.
+    fn hedge(&mut self) -> Option<(Request<Body>, RetryPermit<'a>)> {
+        let in_time = |left: Duration| left >= LEAST_USEFUL;
+        if self.retries_left() == 0
+            || !self.source.as_ref()?.can_hedge()
+            || !self.call.deadline.remaining().is_none_or(in_time)
+        {
+            return None;
+        }
+        let permit = self.call.quota.retry((self.call.active_requests)())?;
+        let request = self.again(false)?;
+        self.summary.retries += 1;
+        self.summary.attempts += 1;
+        Some((request, permit))
     }
 
     fn retries_left(&self) -> u32 {

@@ -33,6 +33,7 @@ impl World {
             per_try_timeout: None,
             backoff: Backoff::default(),
             avoid_previous: false,
+            hedge: None,
         });
         Self {
             policy: Some(policy),
@@ -377,6 +378,7 @@ async fn g11_no_try_starts_without_a_useful_rest_of_the_deadline() {
             per_try_timeout: None,
             backoff: pauses,
             avoid_previous: false,
+            hedge: None,
         }));
         let start = Instant::now();
         let deadline = Deadline::caller(start, Duration::from_millis(100));

@@ -40,6 +40,8 @@
 
 mod action;
 mod affinity;
+mod delegate;
+mod gateway_api;
 mod host;
 mod lint;
 mod locality;
@@ -65,6 +67,8 @@ use crate::model::cluster::{Discovery, Dns};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
+use delegate::Delegation;
+use gateway_api::Attached;
 use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
@@ -114,6 +118,8 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         options,
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(&objects, client, &view, (defaults, &imports), &mut faults),
+        attached: Attached::new(&objects, client, &view, &mut faults),
+        delegation: Delegation::new(&objects, client, defaults, &mut faults),
         view,
         faults,
     };
@@ -142,6 +148,9 @@ struct Scope<'a> {
     /// The DestinationRule of each host that has one.
     effective: BTreeMap<Arc<str>, Effective<'a>>,
     claims: Claims<'a>,
+    /// The Gateway API's routes.
+    attached: Attached<'a>,
+    delegation: Delegation<'a>,
     faults: Faults,
 }
 

@@ -29,6 +29,7 @@ fn standard() -> RetryPolicy {
         per_try_timeout: None,
         backoff: Backoff::default(),
         avoid_previous: true,
+        hedge: None,
     }
 }
 
@@ -76,6 +77,7 @@ pub(super) fn policy(
             .filter(|limit| !limit.is_zero()),
         backoff,
         avoid_previous: retry_ignore_previous_hosts.unwrap_or(true),
+        hedge: None,
     };
     (Some(policy), unknown)
 }

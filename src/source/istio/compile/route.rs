@@ -19,7 +19,7 @@ use crate::model::route::{
 };
 use crate::model::{Fraction, Origin};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
-use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination};
+use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination, Object};
 use crate::source::istio::registry::{Port, PortProtocol, Service, origin};
 use crate::source::istio::yaml::Located;
 
@@ -28,10 +28,11 @@ const DEFAULT: &str = "default";
 
 /// One rule and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct Rule<'r, 'a> {
-    pub(super) claim: &'r Claim<'a>,
+pub(super) struct Rule<'r> {
+    /// Who wrote it: the owner of the host, or its delegate.
+    pub(super) object: &'r Object,
     pub(super) index: usize,
-    pub(super) spec: &'a Located<HttpRoute>,
+    pub(super) spec: &'r Located<HttpRoute>,
     /// The service port that the client calls.
     pub(super) port: u16,
 }
@@ -74,7 +75,7 @@ pub(super) fn default_route(
 
 /// The retries of a route to one destination that balances by hash: they stay where the hash leads,
 /// as istiod has it.
-fn pinned(mut policy: RetryPolicy, affinity: &Affinity) -> RetryPolicy {
+pub(super) fn pinned(mut policy: RetryPolicy, affinity: &Affinity) -> RetryPolicy {
     policy.avoid_previous &= affinity.hash.is_empty();
     policy
 }
@@ -87,10 +88,12 @@ pub(super) fn routes(
     faults: &mut Faults,
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
-    for (index, spec) in claim.spec.http.iter().enumerate() {
+    let all = scope.delegation.rules(claim.object, claim.spec);
+    for written in all.iter() {
+        let spec = &*written.spec;
         let rule = Rule {
-            claim,
-            index,
+            object: written.object,
+            index: written.index,
             spec,
             port,
         };
@@ -122,7 +125,7 @@ pub(super) fn routes(
     routes
 }
 
-impl<'a> Rule<'_, 'a> {
+impl Rule<'_> {
     /// A fault of this rule, at its line unless a field has a better one.
     pub(super) fn fault(
         &self,
@@ -131,7 +134,7 @@ impl<'a> Rule<'_, 'a> {
         (line, column): (u32, u32),
         text: impl Into<String>,
     ) -> Fault {
-        let object = self.claim.object;
+        let object = self.object;
         let (line, column) = match (line, self.spec.line) {
             (0, 0) => (object.line, 1),
             (0, own) => (own, self.spec.column),
@@ -178,13 +181,13 @@ impl<'a> Rule<'_, 'a> {
             action,
             headers,
             fault,
-            origin: origin(self.claim.object).at_line(self.spec.line.max(1)),
+            origin: origin(self.object).at_line(self.spec.line.max(1)),
         })
     }
 
     /// The rule's name, or the place of a rule that has none, and the name of the block.
     fn name(&self, block: Option<&Located<HttpMatch>>) -> Arc<str> {
-        let meta = &self.claim.object.meta;
+        let meta = &self.object.meta;
         let rule = match self.spec.name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => name.to_owned(),
             None => format!("{}/{}/http[{}]", meta.namespace, meta.name, self.index),
@@ -350,7 +353,7 @@ impl<'a> Rule<'_, 'a> {
     /// What a destination means to this client: the port is that which is written, else the only
     /// port of the service, else the one that the client calls.
     pub(super) fn target(&self, scope: &Scope<'_>, written: &kinds::Destination) -> Target {
-        let namespace = &self.claim.object.meta.namespace;
+        let namespace = &self.object.meta.namespace;
         let host = expand(&written.host, namespace, scope.client.cluster_domain());
         // A name that stands for a service has no clusters of its own.
         let service = scope.view.service(&host);

@@ -17,8 +17,10 @@ use super::matches::includes_mesh;
 use crate::model::OutboundTraffic;
 use crate::source::istio::defaults::{Defaults, traffic};
 use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::kinds::gateway_api::ParentReference;
 use crate::source::istio::kinds::{Kind, Object, Sidecar, VirtualService};
 use crate::source::istio::registry::{origin, selects, warning};
+use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
 /// What a client sees.
@@ -98,6 +100,7 @@ impl<'a> Imports<'a> {
         imports.iter().any(|import| import.takes(namespace, host))
     }
 
+    /// The services that routes which are seen lead to.
     fn led_to(
         &self,
         objects: &[&Object],
@@ -107,33 +110,106 @@ impl<'a> Imports<'a> {
         let domain = client.cluster_domain();
         let mut all = BTreeSet::new();
         for &object in objects {
-            let Kind::VirtualService(spec) = &object.kind else {
-                continue;
-            };
             let namespace = &*object.meta.namespace;
-            let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
-            let exported = defaults.virtual_service(exported, namespace);
-            if !exported.includes(client.namespace())
-                || !includes_mesh(&spec.gateways)
-                || !self.virtual_service(object, spec, domain)
-            {
-                continue;
-            }
-            for route in &spec.http {
-                let forwarded = route
-                    .route
-                    .iter()
-                    .filter_map(|one| one.destination.as_ref());
-                let mirrored = route
-                    .mirrors
-                    .iter()
-                    .filter_map(|one| one.destination.as_ref());
-                let all_of_it = forwarded.chain(mirrored).chain(&route.mirror);
-                all.extend(all_of_it.map(|one| expand(&one.host, namespace, domain)));
+            match &object.kind {
+                Kind::VirtualService(spec) => {
+                    let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
+                    let exported = defaults.virtual_service(exported, namespace);
+                    if exported.includes(client.namespace())
+                        && includes_mesh(&spec.gateways)
+                        && self.virtual_service(object, spec, domain)
+                    {
+                        lead(spec, namespace, objects, domain, &mut all);
+                    }
+                }
+                Kind::HttpRoute(spec) if self.any(&spec.parent_refs, namespace, domain) => {
+                    let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+                    let mirrors = spec.rules.iter().flat_map(|rule| &rule.filters);
+                    let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
+                    let named = backends.map(|to| (&to.name, &to.namespace));
+                    let mirrored =
+                        mirrors.map(|to| (&to.backend_ref.name, &to.backend_ref.namespace));
+                    all.extend(
+                        named
+                            .chain(mirrored)
+                            .map(|to| service(to, namespace, domain)),
+                    );
+                }
+                Kind::GrpcRoute(spec) if self.any(&spec.parent_refs, namespace, domain) => {
+                    let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+                    let mirrors = spec.rules.iter().flat_map(|rule| &rule.filters);
+                    let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
+                    let named = backends.map(|to| (&to.name, &to.namespace));
+                    let mirrored =
+                        mirrors.map(|to| (&to.backend_ref.name, &to.backend_ref.namespace));
+                    all.extend(
+                        named
+                            .chain(mirrored)
+                            .map(|to| service(to, namespace, domain)),
+                    );
+                }
+                _leads_nowhere => {}
             }
         }
         all
     }
+
+    /// Whether one of the services that a route is attached to is seen.
+    fn any(&self, parents: &[Located<ParentReference>], own: &str, domain: &str) -> bool {
+        parents.iter().any(|parent| {
+            let host = service((&parent.name, &parent.namespace), own, domain);
+            self.host(parent.namespace.as_deref().unwrap_or(own), &host)
+        })
+    }
+}
+
+/// Where the rules of a VirtualService and of its delegates lead.
+fn lead(
+    spec: &VirtualService,
+    namespace: &str,
+    objects: &[&Object],
+    domain: &str,
+    all: &mut BTreeSet<Arc<str>>,
+) {
+    for route in &spec.http {
+        let forwarded = route
+            .route
+            .iter()
+            .filter_map(|one| one.destination.as_ref());
+        let mirrored = route
+            .mirrors
+            .iter()
+            .filter_map(|one| one.destination.as_ref());
+        let destinations = forwarded.chain(mirrored).chain(&route.mirror);
+        all.extend(destinations.map(|one| expand(&one.host, namespace, domain)));
+        let Some(delegate) = &route.delegate else {
+            continue;
+        };
+        let elsewhere = delegate.namespace.as_ref().map(|name| name.value.as_str());
+        let at = elsewhere
+            .filter(|name| !name.is_empty())
+            .unwrap_or(namespace);
+        for object in objects {
+            let named = *object.meta.namespace == *at && *object.meta.name == *delegate.name.value;
+            match &object.kind {
+                // There is one level: a delegate has no delegates.
+                Kind::VirtualService(child) if named && child.hosts.is_empty() => {
+                    lead(child, at, &[], domain, all);
+                }
+                _other => {}
+            }
+        }
+    }
+}
+
+/// The host of a Kubernetes service that a route of the Gateway API names.
+fn service(
+    (name, namespace): (&Located<String>, &Option<String>),
+    own: &str,
+    domain: &str,
+) -> Arc<str> {
+    let namespace = namespace.as_deref().unwrap_or(own);
+    format!("{}.{namespace}.svc.{domain}", name.value).into()
 }
 
 impl Import {

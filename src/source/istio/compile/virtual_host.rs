@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Scope;
+use super::gateway_api::{self, Owner};
 use super::host::resource_name;
 use super::route;
 use super::virtual_service::Claim;
@@ -74,14 +75,18 @@ fn of_service(
     warnings: &mut Faults,
 ) -> Draft {
     let client = scope.client;
-    let claim = scope
-        .claims
-        .of(&service.host)
-        .filter(|_| port.protocol.routes_http());
-    let written = claim.map(|claim| (claim, route::routes(scope, claim, port.number, warnings)));
+    let http = port.protocol.routes_http().then_some(port.number);
+    let owner = http.and_then(|port| gateway_api::choose(scope, &service.host, port, warnings));
+    let written = owner.map(|owner| match owner {
+        Owner::VirtualService(claim) => {
+            let routes = route::routes(scope, claim, port.number, warnings);
+            (claim.object, routes)
+        }
+        Owner::Routes(set) => (set.object(), set.routes(scope, warnings)),
+    });
     let (routes, origin) = match written {
         // Rules of which none concerns this client and port are as good as none.
-        Some((claim, routes)) if !routes.is_empty() => (routes, origin(claim.object)),
+        Some((object, routes)) if !routes.is_empty() => (routes, origin(object)),
         Some(_) | None => {
             let origin = origin(service.object).at_line(port.line);
             (

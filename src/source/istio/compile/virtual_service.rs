@@ -26,12 +26,14 @@ pub(super) struct Claim<'a> {
     pub(super) object: &'a Object,
     /// Its rules.
     pub(super) spec: &'a VirtualService,
-    rank: Rank,
+    pub(super) rank: Rank,
+    /// Its place among all objects by age.
+    pub(super) age: usize,
 }
 
 /// In which order candidates are asked.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Rank {
+pub(super) enum Rank {
     Private,
     Named,
     Public,
@@ -57,9 +59,15 @@ impl<'a> Claims<'a> {
     ) -> Self {
         let mut candidates = candidates(objects, client, defaults, imports);
         // Stable, so that age decides within a rank.
-        candidates.sort_by_key(|(rank, _, _)| *rank);
+        candidates.sort_by_key(|candidate| candidate.rank);
         let mut by_host: BTreeMap<Arc<str>, Claim<'a>> = BTreeMap::new();
-        for (rank, object, spec) in candidates {
+        for candidate in candidates {
+            let Candidate {
+                rank,
+                age,
+                object,
+                spec,
+            } = candidate;
             for (index, written) in spec.hosts.iter().enumerate() {
                 let host = expand(written, &object.meta.namespace, client.cluster_domain());
                 let claim = Claim {
@@ -67,6 +75,7 @@ impl<'a> Claims<'a> {
                     object,
                     spec,
                     rank,
+                    age,
                 };
                 match by_host.get(&host) {
                     None => {
@@ -130,7 +139,7 @@ fn claimed_twice(first: &Claim<'_>, second: &Claim<'_>, at: (u32, u32)) -> Fault
 }
 
 /// Why the first of two objects comes first.
-fn precedence(first: &Object, second: &Object) -> &'static str {
+pub(super) fn precedence(first: &Object, second: &Object) -> &'static str {
     match (&first.meta.creation, &second.meta.creation) {
         (Some(a), Some(b)) if a != b => "older",
         (Some(_), None) => "the one with a creation time",
@@ -138,14 +147,22 @@ fn precedence(first: &Object, second: &Object) -> &'static str {
     }
 }
 
+/// A VirtualService that the client sees.
+struct Candidate<'a> {
+    rank: Rank,
+    age: usize,
+    object: &'a Object,
+    spec: &'a VirtualService,
+}
+
 fn candidates<'a>(
     objects: &[&'a Object],
     client: &Workload,
     defaults: Defaults<'_>,
     imports: &Imports<'_>,
-) -> Vec<(Rank, &'a Object, &'a VirtualService)> {
+) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
-    for &object in objects {
+    for (age, &object) in objects.iter().enumerate() {
         let Kind::VirtualService(spec) = &object.kind else {
             continue;
         };
@@ -163,7 +180,12 @@ fn candidates<'a>(
             Visibility::Namespaces(_) if namespace == client.namespace() => Rank::Private,
             Visibility::Namespaces(_) => Rank::Named,
         };
-        candidates.push((rank, object, &**spec));
+        candidates.push(Candidate {
+            rank,
+            age,
+            object,
+            spec,
+        });
     }
     candidates
 }

@@ -78,7 +78,7 @@ codes! {
     Unreachable = "M031", Some("IST0130"), "No request can reach the route.";
     Ineffective = "M032", Some("IST0131"), "The match block repeats an earlier one.";
     NotFound = "M040", Some("IST0101"), "A host, subset or port that is referred to does not exist.";
-    HostClaimed = "M041", Some("IST0109"), "Several VirtualServices claim the same host; one wins.";
+    HostClaimed = "M041", Some("IST0109"), "Several VirtualServices or routes claim the same host; one wins.";
     PortRequired = "M042", Some("IST0112"), "The service has several ports, so the destination must name one.";
     SubsetEmpty = "M043", Some("IST0173"), "The labels of the subset select no endpoint.";
     HostUnknown = "M044", Some("IST0174"), "The host of the DestinationRule is in no registry.";
@@ -86,6 +86,9 @@ codes! {
     PortName = "M046", Some("IST0118"), "The name of the port does not say its protocol.";
     NoEndpoints = "M047", None, "Nothing is known of who serves the host.";
     Suspicious = "M050", None, "Valid, but probably not what was meant.";
+    NotAccepted = "M060", None, "The route's condition Accepted is False: it is attached to nothing.";
+    UnresolvedRefs = "M061", Some("IST0101"), "The route's condition ResolvedRefs is False: the share of a backend that it may not or cannot reach is answered with 500, or UNAVAILABLE for gRPC.";
+    PartiallyInvalid = "M062", None, "The route's condition PartiallyInvalid is True: a rule of it cannot be carried out, its requests are answered with 500, or UNAVAILABLE for gRPC.";
 }
 
 impl fmt::Display for Code {

@@ -12,6 +12,7 @@
 pub(crate) mod catalog;
 mod destination_rule;
 mod duration;
+pub mod gateway_api;
 mod http_action;
 mod kubernetes;
 mod load_balancer;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
     DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, Pod, Service, ServiceAccount,
     ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
@@ -67,10 +68,16 @@ pub enum Kind {
     Endpoints(Box<Endpoints>),
     /// The mesh configuration.
     MeshConfig(Box<MeshConfig>),
+    /// `gateway.networking.k8s.io` GRPCRoute.
+    GrpcRoute(Box<GrpcRouteSpec>),
+    /// `gateway.networking.k8s.io` HTTPRoute.
+    HttpRoute(Box<HttpRouteSpec>),
     /// Kubernetes Namespace.
     Namespace(Box<Namespace>),
     /// Kubernetes Pod.
     Pod(Box<Pod>),
+    /// `gateway.networking.k8s.io` ReferenceGrant.
+    ReferenceGrant(Box<ReferenceGrantSpec>),
     /// Kubernetes Service.
     Service(Box<Service>),
     /// Kubernetes ServiceAccount.
@@ -98,8 +105,11 @@ impl Kind {
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Endpoints(_) => "Endpoints",
             Self::MeshConfig(_) => "MeshConfig",
+            Self::GrpcRoute(_) => "GRPCRoute",
+            Self::HttpRoute(_) => "HTTPRoute",
             Self::Namespace(_) => "Namespace",
             Self::Pod(_) => "Pod",
+            Self::ReferenceGrant(_) => "ReferenceGrant",
             Self::Service(_) => "Service",
             Self::ServiceAccount(_) => "ServiceAccount",
             Self::ServiceEntry(_) => "ServiceEntry",

@@ -58,7 +58,10 @@ impl<'a> Slices<'a> {
                 }
                 Kind::DestinationRule(_)
                 | Kind::MeshConfig(_)
+                | Kind::GrpcRoute(_)
+                | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::ReferenceGrant(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)

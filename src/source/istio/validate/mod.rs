@@ -10,6 +10,7 @@
 
 mod checker;
 mod destination_rule;
+mod gateway_api;
 mod http_action;
 mod http_match;
 mod kubernetes;
@@ -42,7 +43,10 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
         }
         Kind::Endpoints(endpoints) => kubernetes::endpoints(check, endpoints),
         Kind::MeshConfig(config) => mesh::mesh_config(check, config),
+        Kind::GrpcRoute(route) => gateway_api::grpc_route(check, route),
+        Kind::HttpRoute(route) => gateway_api::http_route(check, route),
         Kind::Pod(pod) => kubernetes::pod(check, pod),
+        Kind::ReferenceGrant(grant) => gateway_api::reference_grant(check, grant),
         Kind::Service(service) => {
             kubernetes::service(check, service);
             support::service(check, service);

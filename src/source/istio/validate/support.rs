@@ -19,7 +19,6 @@ pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService)
 }
 
 fn http_route(check: &mut Checker<'_>, route: &HttpRoute) {
-    check.refuse("delegate", route.delegate.is_some());
     let answered = route.redirect.is_some() || route.direct_response.is_some();
     for (field, given) in [
         ("mirror", route.mirror.is_some()),

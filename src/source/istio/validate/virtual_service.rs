@@ -22,7 +22,11 @@ pub(super) fn rules(check: &mut Checker<'_>, service: &VirtualService) {
     if service.http.is_empty() && service.tcp.is_empty() && service.tls.is_empty() {
         check.error("http, tcp or tls must be provided in virtual service");
     }
-    check.each("http", &service.http, |check, route| http(check, route));
+    let child = is_delegate(service);
+    check.each("http", &service.http, |check, route| {
+        http(check, route);
+        delegation(check, route, child);
+    });
     check.each("tls", &service.tls, |check, route| {
         tls(check, route, &service.hosts);
     });
@@ -39,12 +43,7 @@ fn bound_to_mesh(gateways: &[Located<String>]) -> bool {
 
 fn hosts(check: &mut Checker<'_>, service: &VirtualService) {
     if service.hosts.is_empty() {
-        check.within("hosts", |check| {
-            check.error_hint(
-                "virtual service must have at least one host",
-                "a VirtualService without hosts is a delegate, which is known, not yet supported",
-            );
-        });
+        delegate(check, service);
     }
     let mesh = bound_to_mesh(&service.gateways);
     if !mesh {
@@ -70,6 +69,68 @@ fn hosts(check: &mut Checker<'_>, service: &VirtualService) {
                 }
             });
             earlier.push(host);
+        }
+    });
+}
+
+/// Without hosts and with rules it can only be meant as a delegate.
+fn is_delegate(service: &VirtualService) -> bool {
+    service.hosts.is_empty() && !service.http.is_empty()
+}
+
+fn delegate(check: &mut Checker<'_>, service: &VirtualService) {
+    if !is_delegate(service) {
+        check.within("hosts", |check| {
+            check.error_hint(
+                "virtual service must have at least one host",
+                "only a delegate has none, and a delegate has http rules",
+            );
+        });
+        return;
+    }
+    for (field, given) in [
+        ("gateways", !service.gateways.is_empty()),
+        ("tls", !service.tls.is_empty()),
+        ("tcp", !service.tcp.is_empty()),
+    ] {
+        if given {
+            let text = format!("a delegate (a virtual service without hosts) must have no {field}");
+            check.error_at(field, text);
+        }
+    }
+    if service.export_to.iter().any(|entry| &**entry == "~") {
+        check.error_at("exportTo", "a delegate that nobody sees has no effect");
+    }
+}
+
+/// There is one level of delegation, and expressions cannot be compared when rules are merged.
+fn delegation(check: &mut Checker<'_>, route: &HttpRoute, child: bool) {
+    if child && route.delegate.is_some() {
+        check.error_at("delegate", "a delegate cannot delegate");
+    }
+    if !child && route.delegate.is_none() {
+        return;
+    }
+    check.each("match", &route.matches, |check, block| {
+        let texts = [
+            ("uri", &block.uri),
+            ("scheme", &block.scheme),
+            ("method", &block.method),
+            ("authority", &block.authority),
+        ];
+        for (field, text) in texts {
+            if text.as_ref().is_some_and(|text| text.regex.is_some()) {
+                check.error_at(field, "a regex cannot be delegated: write exact or prefix");
+            }
+        }
+        for (field, texts) in [
+            ("headers", &block.headers),
+            ("withoutHeaders", &block.without_headers),
+            ("queryParams", &block.query_params),
+        ] {
+            if texts.values().any(|text| text.regex.is_some()) {
+                check.error_at(field, "a regex cannot be delegated: write exact or prefix");
+            }
         }
     });
 }

@@ -99,7 +99,7 @@ fn known_field(
     dialect: Dialect,
 ) -> Option<&'static str> {
     let key = match dialect {
-        Dialect::Kubernetes => Cow::Borrowed(key),
+        Dialect::Kubernetes | Dialect::Strict => Cow::Borrowed(key),
         Dialect::Proto => lower_camel(key),
     };
     fields.iter().copied().find(|field| *field == key)

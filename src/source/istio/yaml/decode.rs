@@ -6,7 +6,7 @@
 //!
 //! Istio's kinds follow the rules of proto3-JSON: fields in lowerCamel or snake_case, enums by name
 //! or number, integers also as texts, null as absence. Kubernetes' kinds are read in part, so their
-//! unknown fields are not ours to judge.
+//! unknown fields are not ours to judge; the Gateway API's are read whole, so theirs are.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -30,6 +30,8 @@ pub(crate) enum Dialect {
     Kubernetes,
     /// proto3-JSON: two spellings of names, unknown fields are faults.
     Proto,
+    /// Kubernetes JSON: exact names, unknown fields are faults.
+    Strict,
 }
 
 /// A fault with its place inside of the document.

@@ -15,7 +15,7 @@ use crate::source::istio::yaml::Located;
 const IDEMPOTENT: [&str; 6] = ["DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"];
 
 /// Lints of one HTTP rule.
-pub(in super::super) fn rule(scope: &Scope<'_>, rule: Rule<'_, '_>, faults: &mut Faults) {
+pub(in super::super) fn rule(scope: &Scope<'_>, rule: Rule<'_>, faults: &mut Faults) {
     for (index, destination) in rule.spec.route.iter().enumerate() {
         if let Some(written) = &destination.destination {
             let way = Way {
@@ -56,7 +56,7 @@ pub(in super::super) fn rule(scope: &Scope<'_>, rule: Rule<'_, '_>, faults: &mut
 /// One destination of a rule.
 struct Way<'s, 'r, 'a> {
     scope: &'s Scope<'a>,
-    rule: Rule<'r, 'a>,
+    rule: Rule<'r>,
     path: String,
     written: &'s Destination,
     /// What happens if the destination does not exist.
@@ -153,7 +153,7 @@ impl Way<'_, '_, '_> {
 }
 
 /// What it costs that a destination of this weight does not exist.
-fn share(rule: Rule<'_, '_>, weight: u32) -> String {
+fn share(rule: Rule<'_>, weight: u32) -> String {
     let all = &rule.spec.route;
     let total: u64 = all.iter().map(|one| u64::from(one.weight)).sum();
     if all.len() < 2 || total == 0 {
@@ -169,7 +169,7 @@ fn numbers(service: &Service<'_>) -> String {
 }
 
 /// Envoy's `%REQ(...)%` is sent as it stands.
-fn substitutions(rule: Rule<'_, '_>, headers: Option<&Headers>, faults: &mut Faults) {
+fn substitutions(rule: Rule<'_>, headers: Option<&Headers>, faults: &mut Faults) {
     let Some(Headers { request, response }) = headers else {
         return;
     };
@@ -191,7 +191,7 @@ fn substitutions(rule: Rule<'_, '_>, headers: Option<&Headers>, faults: &mut Fau
 }
 
 /// Tries that the timeout of the whole call cuts short or never lets begin.
-fn tries_beyond_timeout(rule: Rule<'_, '_>, retries: &Located<Retries>) -> Option<Fault> {
+fn tries_beyond_timeout(rule: Rule<'_>, retries: &Located<Retries>) -> Option<Fault> {
     let total = set(rule.spec.timeout)?;
     let each = set(retries.per_try_timeout)?;
     let tries = retries.attempts.saturating_add(1);
@@ -223,7 +223,7 @@ pub(super) fn set(duration: Option<GoDuration>) -> Option<Duration> {
 }
 
 /// Tokens that `5xx` contains.
-fn covered_token(rule: Rule<'_, '_>, retries: &Retries) -> Option<Fault> {
+fn covered_token(rule: Rule<'_>, retries: &Retries) -> Option<Fault> {
     const COVERED: [&str; 5] = [
         "connect-failure",
         "refused-stream",
@@ -249,7 +249,7 @@ fn covered_token(rule: Rule<'_, '_>, retries: &Retries) -> Option<Fault> {
 }
 
 /// Answers that make a request be repeated although it may have had an effect.
-fn repeats_any_method(rule: Rule<'_, '_>, retries: &Retries) -> Option<Fault> {
+fn repeats_any_method(rule: Rule<'_>, retries: &Retries) -> Option<Fault> {
     let on = retries.retry_on.as_ref()?;
     let risky = |token: &str| {
         matches!(token, "5xx" | "gateway-error" | "reset") || token.parse::<u16>().is_ok()

@@ -1,6 +1,7 @@
 //! One test per rule, each with the text that users see.
 
 mod destination_rule;
+mod gateway_api;
 mod kubernetes;
 mod mesh;
 mod service_entry;
@@ -15,6 +16,7 @@ fn object(kind: &str, spec: &str) -> String {
         "Service" | "Pod" | "Endpoints" | "Namespace" => "v1",
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Deployment" => "apps/v1",
+        "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
         _ => "networking.istio.io/v1",
     };
     let body = match kind {

@@ -53,8 +53,6 @@ rule_tests! {
     tls_routes: refuses(service,
         "tls: [{match: [{sniHosts: [catalog]}], route: [{destination: {host: a}}]}]")
         => "tls: tls is known, not yet supported";
-    delegates: refuses(service, "http: [{delegate: {name: a}}]")
-        => "http[0].delegate: delegate is known, not yet supported";
     a_mirror_of_a_redirect: warns(service,
         "http: [{redirect: {uri: /a}, mirror: {host: a}}]")
         => "http[0].mirror: mirror has no effect in this client: requests that are answered here \

@@ -37,8 +37,22 @@ fn to(text: &str) -> Shape {
 }
 
 rule_tests! {
-    hosts_are_required: refuses(beside, "gateways: [mesh]")
-        => "hosts: virtual service must have at least one host";
+    a_delegate_has_no_gateways: refuses(beside, "gateways: [mesh]")
+        => "gateways: a delegate (a virtual service without hosts) must have no gateways";
+    a_delegate_is_seen: refuses(beside, "exportTo: ['~']")
+        => "exportTo: a delegate that nobody sees has no effect";
+    a_delegate_does_not_delegate: refuses(spec, "{http: [{delegate: {name: a}}]}")
+        => "http[0].delegate: a delegate cannot delegate";
+    a_delegating_match_has_no_regex: refuses(http,
+        "{delegate: {name: a}, match: [{uri: {regex: a}}]}")
+        => "http[0].match[0].uri: a regex cannot be delegated: write exact or prefix";
+    a_delegated_header_has_no_regex: refuses(spec,
+        "{http: [{route: [{destination: {host: a}}], match: [{headers: {a: {regex: b}}}]}]}")
+        => "http[0].match[0].headers: a regex cannot be delegated: write exact or prefix";
+    a_delegate_has_a_name: refuses(http, "{delegate: {}}")
+        => "http[0].delegate.name: a delegate needs a name";
+    a_delegate_is_no_destination: refuses(route, "delegate: {name: a}")
+        => "http[0]: route and delegate exclude each other";
     a_host_is_a_name: refuses(beside, "hosts: ['a b']")
         => "hosts[0]: \"a b\" is no host: expected a DNS name, *.suffix or an IP address";
     star_is_no_host_of_the_mesh: refuses(beside, "hosts: ['*']")
