@@ -48,11 +48,11 @@ fn each_kind_that_is_read_has_a_schema() {
             "DaemonSet",
             "Namespace",
             "ServiceAccount",
-            "Sidecar",
-            "WorkloadGroup",
             "HTTPRoute",
             "GRPCRoute",
             "ReferenceGrant",
+            "Sidecar",
+            "WorkloadGroup",
         ]
     );
     assert_eq!(
