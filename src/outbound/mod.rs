@@ -192,15 +192,16 @@ async fn forward(
         random: core.random(),
         buffers: &core.buffers,
     };
-    let tries = retry::run(terms, request, &mut attempts);
-    let (result, summary) = match deadline.at() {
-        None => tries.await,
-        // One timer for everything; the tries need none of their own where this one is earlier.
-        Some(at) => match tokio::time::timeout_at(at, tries).await {
-            Ok(ended) => ended,
-            Err(_) => (Err(deadline.error()), attempts.summary()),
-        },
+    let ended = {
+        // Pinned here, so that the timer moves a pointer and not all the tries.
+        let tries = std::pin::pin!(retry::run(terms, request, &mut attempts));
+        match deadline.at() {
+            None => Some(tries.await),
+            // One timer for everything; the tries need none of their own where this one is earlier.
+            Some(at) => tokio::time::timeout_at(at, tries).await.ok(),
+        }
     };
+    let (result, summary) = ended.unwrap_or_else(|| (Err(deadline.error()), attempts.summary()));
     attempts.finish(result, &summary)
 }
 

@@ -164,6 +164,24 @@ impl Drop for Counted {
     }
 }
 
+pin_project_lite::pin_project! {
+    /// A future and its count. An `async` block would hold the future twice: as what it captured
+    /// and as what it awaits.
+    struct CountedTask<F> {
+        #[pin]
+        future: F,
+        _counted: Counted,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for CountedTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        self.project().future.poll(cx)
+    }
+}
+
 /// Where hyper puts its futures: the first is the one that moves frames and goes to the driver,
 /// the others belong to one stream each, end with it, and are spawned.
 #[derive(Clone)]
@@ -200,10 +218,9 @@ impl Tasks {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, future: F) {
         if self.first.seen.swap(true, Ordering::Relaxed) {
-            let counted = Counted::new(self.count.clone());
-            tokio::spawn(async move {
-                future.await;
-                drop(counted);
+            tokio::spawn(CountedTask {
+                future,
+                _counted: Counted::new(self.count.clone()),
             });
         } else {
             let mut first = self

@@ -110,8 +110,10 @@ impl Outcome {
 
 /// The gRPC status in the headers, which makes them "trailers-only"; 2 UNKNOWN if it is there but
 /// no number, as in gRPC.
+const GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
+
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    let value = headers.get("grpc-status")?;
+    let value = headers.get(GRPC_STATUS)?;
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
     Some(number.unwrap_or(2))
 }

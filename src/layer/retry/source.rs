@@ -16,10 +16,17 @@ impl Source {
     pub(super) fn new(request: Request<Body>, buffers: &Buffers) -> (Request<Body>, Option<Self>) {
         let (parts, body) = request.into_parts();
         match Replay::tee(body, buffers) {
-            (first, Some(replay)) => (
-                Request::from_parts(parts.clone(), first),
-                Some(Self { parts, replay }),
-            ),
+            (first, Some(replay)) => {
+                let copy = parts.clone();
+                (
+                    // The copy is kept, the original goes: it has room for the headers of a try.
+                    Request::from_parts(parts, first),
+                    Some(Self {
+                        parts: copy,
+                        replay,
+                    }),
+                )
+            }
             (only, None) => (Request::from_parts(parts, only), None),
         }
     }

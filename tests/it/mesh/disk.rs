@@ -37,7 +37,7 @@ async fn backend(name: &'static str) -> u16 {
 fn yaml(generation: u64, ports: &[u16; 3]) -> String {
     let step = usize::try_from(generation).unwrap();
     let (one, other) = (ports[step % 3], ports[(step + 1) % 3]);
-    let protocol = if generation / 10 % 2 == 0 {
+    let protocol = if (generation / 10).is_multiple_of(2) {
         "http"
     } else {
         "http2"
@@ -72,7 +72,7 @@ spec:
 /// In one step, as editors and kubelets do, or in place, as shells do.
 fn write(folder: &Path, generation: u64, text: &str) {
     let file = folder.join("catalog.yaml");
-    if generation % 2 == 0 {
+    if generation.is_multiple_of(2) {
         std::fs::write(&file, text).unwrap();
     } else {
         let aside = folder.join(".catalog.yaml.new");

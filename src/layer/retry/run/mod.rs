@@ -2,6 +2,7 @@
 
 mod race;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -174,7 +175,12 @@ pub(crate) async fn run<B, T: Tries<B>>(
         let result = match hedge {
             None => {
                 let (tried, until) = course.begin(false);
-                let result = match Within::new(tries.start(request, tried), until).await {
+                // Pinned here, so that the timer moves a pointer and not the whole try.
+                let ended = {
+                    let this = pin!(tries.start(request, tried));
+                    Within::new(this, until).await
+                };
+                let result = match ended {
                     Some(result) => result,
                     None => Err(course.took_too_long()),
                 };
