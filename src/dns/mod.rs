@@ -3,7 +3,7 @@
 //! A mesh meets names in three places: clusters whose members are all the addresses of a name
 //! (Envoy's `STRICT_DNS`), clusters that are one name however many addresses it has
 //! (`LOGICAL_DNS`), and hosts that are known only when a request asks for them. All three go
-//! through one table, [`Names`], owned by one task of the mesh: a name is asked for once, however
+//! through one table, owned by one task of the mesh: a name is asked for once, however
 //! many clusters and connections use it, and ten thousand names are one timer.
 //!
 //! # Rules

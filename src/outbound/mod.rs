@@ -50,6 +50,7 @@ use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
 pub(crate) use drain::Drain;
+#[cfg(feature = "inbound")]
 pub(crate) use drain::Work;
 use lease::Reader;
 pub(crate) use mirror::Mirrors;
