@@ -149,6 +149,8 @@
 mod readme {}
 
 mod body;
+#[cfg(feature = "outbound")]
+pub mod dns;
 mod error;
 #[cfg(feature = "outbound")]
 mod event;
@@ -178,10 +180,9 @@ pub use error::{BoxError, Error, Flag, Limit};
 pub use event::{Event, Events, Lagged};
 #[cfg(feature = "outbound")]
 pub use mesh::{Builder, Mesh};
+pub use model::OutboundTraffic;
 #[cfg(feature = "outbound")]
-pub use outbound::{
-    Attempt, CallOptions, CallReport, Channel, Client, OutboundTraffic, ResponseFuture,
-};
+pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFuture};
 pub use random::Random;
 #[cfg(feature = "outbound")]
 pub use snapshot::{ClusterStats, EndpointStats, Stats};

@@ -72,7 +72,8 @@ impl Mesh {
         Client::new(self.shared.clone())
     }
 
-    /// The configuration in force: 1 is the one that the mesh started with, each edit adds 1.
+    /// The configuration in force: 1 is the one that the mesh started with, each edit adds 1, and so does
+    /// each change of the addresses that DNS gives for the names in it.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.core.live.load().generation

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use crate::body::replay::Buffers;
+use crate::dns::{self, Resolve};
 use crate::error::Error;
 use crate::event::Announcer;
 #[cfg(feature = "yaml")]
 use crate::event::Event;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
-use crate::model::Resources;
-use crate::outbound::{Core, Drain, Mirrors, OutboundTraffic, Passthrough};
+use crate::model::OutboundTraffic;
+use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
 use crate::source::Feed;
@@ -25,7 +26,7 @@ use crate::source::istio;
 use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
-use super::tasks::{self, Tasks};
+use super::tasks::{self, Applier, Tasks};
 use super::{Mesh, Shared};
 
 /// Builds a [`Mesh`].
@@ -35,9 +36,10 @@ use super::{Mesh, Shared};
 pub struct Builder {
     source: Source,
     workload: Workload,
-    unknown: OutboundTraffic,
+    unknown: Option<OutboundTraffic>,
     answer: Option<Answer>,
-    connector: Arc<dyn Connect>,
+    connector: Option<Arc<dyn Connect>>,
+    resolver: Option<Arc<dyn Resolve>>,
     random: Random,
     address: Option<IpAddr>,
 }
@@ -54,9 +56,10 @@ impl Builder {
         Self {
             source: Source::Nothing,
             workload: Workload::new("default", "default"),
-            unknown: OutboundTraffic::default(),
+            unknown: None,
             answer: None,
-            connector: Arc::new(TcpConnector),
+            connector: None,
+            resolver: None,
             random: Random::from_entropy(),
             address: None,
         }
@@ -90,15 +93,26 @@ impl Builder {
         self
     }
 
-    /// Says what happens to requests for unknown hosts; the default is to pass them through.
+    /// Says what happens to requests for unknown hosts, whatever the configuration says of them
+    /// (`outboundTrafficPolicy`). If neither says anything they are passed through.
     pub fn outbound_traffic(mut self, policy: OutboundTraffic) -> Self {
-        self.unknown = policy;
+        self.unknown = Some(policy);
         self
     }
 
     /// Makes connections in another way than by TCP and Unix sockets: in memory, in a test.
+    ///
+    /// It is given names as they are ([`Address::Name`](crate::model::endpoint::Address::Name)) and
+    /// nothing is resolved, unless there is a [`resolver`](Self::resolver) too.
     pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.connector = Arc::new(connector);
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Asks for names in another way than by the system's name servers, see
+    /// [`dns`](crate::dns).
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Some(Arc::new(resolver));
         self
     }
 
@@ -135,43 +149,57 @@ impl Builder {
     /// All faults of the first configuration, each with file, line and field; or that it cannot be
     /// read.
     pub async fn start(self) -> Result<Mesh, Error> {
+        // Nothing is resolved for who connects in another way, or not at all, unless they ask.
+        let by_sockets = self.connector.is_none() && self.answer.is_none();
+        let standard = || by_sockets.then(dns::default_resolver);
+        let resolver = self.resolver.or_else(standard);
+        let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
+        let names = Arc::new(dns::Names::new(self.random.clone()));
+        if resolver.is_some() {
+            connector = Arc::new(dns::Resolving::new(connector, names.clone()));
+        }
+        let environment = Environment {
+            active_faults: ActiveFaults::default(),
+            answer: self.answer,
+            connector,
+            source: match self.address {
+                Some(address) => HashKey::of(address.to_string()),
+                None => HashKey(self.random.draw()),
+            },
+            events: Announcer::default(),
+            random: self.random,
+        };
         let core = Arc::new(Core {
             live: Live::new(),
-            environment: Environment {
-                active_faults: ActiveFaults::default(),
-                answer: self.answer,
-                connector: self.connector,
-                source: match self.address {
-                    Some(address) => HashKey::of(address.to_string()),
-                    None => HashKey(self.random.draw()),
-                },
-                events: Announcer::default(),
-                random: self.random,
-            },
-            passthrough: Passthrough::new(self.unknown),
+            passthrough: Passthrough::new(self.unknown, &environment),
+            environment,
             drain: Arc::new(Drain::default()),
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
             mirrors: Mirrors::default(),
             upkeep: Mutex::default(),
         });
+        let applier = Arc::new(Applier::new(core.clone(), names.clone()));
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
-                tasks::apply(&core, &Resources::default());
+                applier.apply(&Arc::default());
             }
             Source::Feed(feed) => {
-                tasks::apply(&core, &feed.initial);
-                tasks.spawn(follow_feed(core.clone(), feed));
+                applier.apply(&feed.initial);
+                tasks.spawn(follow_feed(applier.clone(), feed));
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
                 let (resources, updates) = istio::Istio::start(path, self.workload, options)
                     .await
                     .map_err(|faults| Error::config(faults.to_string()))?;
-                tasks::apply(&core, &resources);
-                tasks.spawn(follow_yaml(core.clone(), updates));
+                applier.apply(&resources);
+                tasks.spawn(follow_yaml(applier.clone(), updates));
             }
+        }
+        if let Some(resolver) = resolver {
+            tasks.spawn(async move { names.run(&*resolver, || applier.renew()).await });
         }
         tasks.spawn(tasks::sweep(core.clone()));
         Ok(Mesh {
@@ -180,23 +208,23 @@ impl Builder {
     }
 }
 
-async fn follow_feed(core: Arc<Core>, mut feed: Feed) {
+async fn follow_feed(applier: Arc<Applier>, mut feed: Feed) {
     while let Some(set) = feed.sets.recv().await {
-        let generation = tasks::apply(&core, &set.resources);
+        let generation = applier.apply(&set.resources);
         // Whoever published may have gone; the set is in force all the same.
         let _ = set.applied.send(generation);
     }
 }
 
 #[cfg(feature = "yaml")]
-async fn follow_yaml(core: Arc<Core>, mut updates: istio::Updates) {
+async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                tasks::apply(&core, &resources);
+                applier.apply(&resources);
             }
             istio::Update::Rejected(faults) => {
-                core.environment.events.tell(|| Event::ConfigRejected {
+                applier.events().tell(|| Event::ConfigRejected {
                     text: faults.to_string().into(),
                 });
                 tracing::error!(

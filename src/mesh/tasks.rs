@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::dns;
+#[cfg(feature = "yaml")]
+use crate::event::Announcer;
 use crate::event::Event;
 use crate::model::Resources;
 use crate::outbound::Core;
@@ -33,25 +36,66 @@ impl Tasks {
     }
 }
 
-/// Links a set of resources and puts it in force.
-pub(super) fn apply(core: &Core, resources: &Resources) -> u64 {
-    // A sweep between linking and storing would readmit an endpoint in the old balancer only.
-    let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = core.live.load_full();
-    let next = snapshot::link(&before, resources, &core.environment);
-    let generation = next.generation;
-    let after = core.live.store(next);
-    snapshot::retire(&before, &after);
-    let events = &core.environment.events;
-    events.tell(|| Event::ConfigApplied { generation });
-    snapshot::announce(&before, &after, events);
-    tracing::debug!(
-        generation,
-        clusters = after.clusters().count(),
-        "configuration in force"
-    );
-    core.generation.send_replace(generation);
-    generation
+/// Puts configurations in force, one after the other: the source's, and the same one again when a
+/// name has other addresses.
+pub(super) struct Applier {
+    core: Arc<Core>,
+    names: Arc<dns::Names>,
+    /// The configuration as it came, with names in it. Locked while one is put in force: never on
+    /// the way of a request.
+    last: Mutex<Arc<Resources>>,
+}
+
+impl Applier {
+    pub(super) fn new(core: Arc<Core>, names: Arc<dns::Names>) -> Self {
+        Self {
+            core,
+            names,
+            last: Mutex::default(),
+        }
+    }
+
+    /// Puts a set of resources in force; returns its generation.
+    pub(super) fn apply(&self, resources: &Arc<Resources>) -> u64 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone_from(resources);
+        self.names.watch(&dns::questions(resources));
+        self.link(resources)
+    }
+
+    /// To whom it is told what happens.
+    #[cfg(feature = "yaml")]
+    pub(super) fn events(&self) -> &Announcer {
+        &self.core.environment.events
+    }
+
+    /// Puts the last set in force again, with the addresses that its names have by this time.
+    pub(super) fn renew(&self) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        self.link(&last);
+    }
+
+    fn link(&self, resources: &Arc<Resources>) -> u64 {
+        let core = &*self.core;
+        let resources = dns::expand(resources, |name| self.names.answer(name));
+        // A sweep between linking and storing would readmit an endpoint in the old balancer only.
+        let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = core.live.load_full();
+        let next = snapshot::link(&before, &resources, &core.environment);
+        let generation = next.generation;
+        let after = core.live.store(next);
+        snapshot::retire(&before, &after);
+        let events = &core.environment.events;
+        events.tell(|| Event::ConfigApplied { generation });
+        snapshot::announce(&before, &after, events);
+        tracing::debug!(
+            generation,
+            clusters = after.clusters().count(),
+            "configuration in force"
+        );
+        core.generation.send_replace(generation);
+        generation
+    }
 }
 
 /// Sweeps the clusters in force that are due; returns when the next one is.

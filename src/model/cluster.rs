@@ -42,9 +42,41 @@ pub struct Cluster {
 pub enum Discovery {
     /// An [`Endpoints`](super::Endpoints) resource of this name.
     Endpoints(Arc<str>),
+    /// An [`Endpoints`](super::Endpoints) resource in which addresses may be names, which DNS
+    /// resolves (Envoy's `STRICT_DNS` and `LOGICAL_DNS`).
+    Dns(Dns),
+    /// The host of the request itself, at this port: the host is resolved when it is first asked
+    /// for (Istio's `resolution: NONE` and `DYNAMIC_DNS`).
+    OnDemand {
+        /// The port that is connected to.
+        port: u16,
+    },
     /// The authority of the request itself is where it goes (Envoy's `ORIGINAL_DST`, Istio's
     /// `PassthroughCluster`).
     Passthrough,
+}
+
+/// A cluster whose members' addresses may be names.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Dns {
+    /// The [`Endpoints`](super::Endpoints) resource. IP addresses and Unix sockets in it are used
+    /// as they are. A name of the form `_service._proto.name` is looked up as SRV, whose ports and
+    /// priorities then count.
+    pub endpoints: Arc<str>,
+    /// What the addresses of a name are.
+    pub lookup: Lookup,
+    /// How long an answer is used whose resolver tells no TTL, and the longest pause between two
+    /// questions while they fail; from 5 s to 1 h count. Istio's `dnsRefreshRate`, 60 s.
+    pub refresh: Duration,
+}
+
+/// What the addresses of a name are to the cluster.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Lookup {
+    /// Each is an endpoint (`STRICT_DNS`). Of a host with both families the IPv4 addresses count.
+    Each,
+    /// All together are one endpoint; each new connection goes to the next (`LOGICAL_DNS`).
+    One,
 }
 
 /// How an endpoint is picked.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Cluster, Endpoints, Listener, RouteConfiguration};
+use super::{Cluster, Endpoints, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
 ///
@@ -29,10 +29,12 @@ pub struct Resources {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// The endpoints that clusters name.
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
+    /// What happens to hosts that are not in here; `None`: nothing is said.
+    pub outbound_traffic: Option<OutboundTraffic>,
 }
 
 impl Resources {
-    /// Whether there is no resource of any kind.
+    /// Whether there is no resource of any kind, and nothing said of other hosts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
@@ -40,8 +42,13 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            outbound_traffic,
         } = self;
-        listeners.is_empty() && routes.is_empty() && clusters.is_empty() && endpoints.is_empty()
+        listeners.is_empty()
+            && routes.is_empty()
+            && clusters.is_empty()
+            && endpoints.is_empty()
+            && outbound_traffic.is_none()
     }
 
     /// Puts a listener in under its name, in place of the one that was there.

@@ -61,7 +61,7 @@ impl<'a> Attempts<'a> {
         deadline: Deadline,
         bond: Bond<'a>,
     ) -> Result<Self, Error> {
-        let cluster = chosen.cluster()?.clone();
+        let cluster = chosen.toward(chosen.cluster()?, core);
         count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,

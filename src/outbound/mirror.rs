@@ -65,12 +65,13 @@ impl Mirrors {
         request: Request<Body>,
     ) -> Request<Body> {
         let rolled = |share: u32| share > 0 && core.random().below(1_000_000) < share;
-        let clusters: Vec<&Arc<Cluster>> = to
+        let clusters: Vec<Arc<Cluster>> = to
             .mirrors
             .iter()
             .zip(&chosen.route.mirrors)
             .filter(|(mirror, _)| rolled(mirror.share.parts_per_million()))
             .filter_map(|(_, cluster)| cluster.as_ref())
+            .map(|cluster| chosen.toward(cluster, core))
             .collect();
         if clusters.is_empty() {
             return request;
@@ -88,7 +89,7 @@ impl Mirrors {
                 copy
             });
             let limit = to.timeout.unwrap_or(MAX_TIME);
-            let started = copy.is_some_and(|copy| self.start(cluster, core, copy, limit));
+            let started = copy.is_some_and(|copy| self.start(&cluster, core, copy, limit));
             let counters = &cluster.running.counters;
             match started {
                 true => count(&counters.mirrored),

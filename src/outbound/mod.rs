@@ -55,7 +55,6 @@ pub(crate) use drain::Work;
 use lease::Reader;
 pub(crate) use mirror::Mirrors;
 pub use options::CallOptions;
-pub use passthrough::OutboundTraffic;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
 use route::{Chosen, Scope};

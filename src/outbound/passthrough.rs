@@ -1,124 +1,60 @@
 //! Hosts that the mesh does not know.
 //!
 //! As with a sidecar under `outboundTrafficPolicy: ALLOW_ANY` they are reached by DNS, without
-//! policies, as cluster `PassthroughCluster`; under `REGISTRY_ONLY` they are refused. Each host and
-//! port gets a cluster of one endpoint, kept while it is used; the number of them is bounded.
+//! policies, as cluster `PassthroughCluster`; under `REGISTRY_ONLY` they are refused. The policy is
+//! the program's if it said one, else the configuration's (a `Sidecar`, the mesh's), else
+//! `ALLOW_ANY`. Each host and port is an endpoint of its own, kept while it is used.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::uri::Authority;
-use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
 use crate::model::matcher::RouteMatcher;
 use crate::model::route::{Action, Destinations, Forward, HeaderChanges};
-use crate::model::{self, Origin, Percent};
-use crate::snapshot::{Environment, Route, lower, stand_alone};
-
-/// What happens to requests for hosts that are not in the registry
-/// (`MeshConfig.outboundTrafficPolicy`).
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum OutboundTraffic {
-    /// They are sent to where DNS says, without policies (`ALLOW_ANY`).
-    #[default]
-    AllowAny,
-    /// They are refused with 502 (`REGISTRY_ONLY`).
-    RegistryOnly,
-}
+use crate::model::{self, Origin, OutboundTraffic, Percent};
+use crate::snapshot::{Environment, Route, stand_alone};
 
 const CLUSTER: &str = "PassthroughCluster";
 
-/// More hosts than these at once make the mesh forget the one that was not used for longest.
-const MAX_HOSTS: usize = 1_024;
-
 pub(crate) struct Passthrough {
-    policy: OutboundTraffic,
-    // A lock is fine here: these requests have left the mesh, and it is held for a lookup.
-    hosts: Mutex<HashMap<(Box<str>, u16), Known>>,
-}
-
-struct Known {
+    /// What the program said, which stands above any configuration.
+    policy: Option<OutboundTraffic>,
     route: Arc<Route>,
-    used: Instant,
 }
 
 impl Passthrough {
-    pub(crate) fn new(policy: OutboundTraffic) -> Self {
+    pub(crate) fn new(policy: Option<OutboundTraffic>, environment: &Environment) -> Self {
         Self {
             policy,
-            hosts: Mutex::default(),
+            route: route(environment),
         }
     }
 
-    /// The route to an unknown host.
+    /// The route to an unknown host, where the configuration says `configured`.
     pub(crate) fn route(
         &self,
         authority: &Authority,
-        port: u16,
-        environment: &Environment,
+        configured: Option<OutboundTraffic>,
     ) -> Result<Arc<Route>, Error> {
-        match self.policy {
-            OutboundTraffic::AllowAny => {}
+        match self.policy.or(configured).unwrap_or_default() {
+            OutboundTraffic::AllowAny => Ok(self.route.clone()),
             OutboundTraffic::RegistryOnly => {
                 let authority = authority.as_str().into();
-                return Err(Error::new(Kind::Blocked { authority }));
+                Err(Error::new(Kind::Blocked { authority }))
             }
         }
-        let key = (Box::from(&*lower(authority.host())), port);
-        let now = Instant::now();
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = hosts.get_mut(&key) {
-            known.used = now;
-            return Ok(known.route.clone());
-        }
-        if hosts.len() >= MAX_HOSTS {
-            forget_oldest(&mut hosts);
-        }
-        let route = route_to(&key.0, port, environment);
-        let known = Known {
-            route: route.clone(),
-            used: now,
-        };
-        hosts.insert(key, known);
-        Ok(route)
     }
 
     /// Lets go of all connections.
     pub(crate) fn close(&self) {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        for cluster in hosts
-            .drain()
-            .flat_map(|(_, known)| known.route.clusters.clone())
-            .flatten()
-        {
+        for cluster in self.route.clusters.iter().flatten() {
             cluster.close();
         }
     }
 }
 
-impl Known {
-    fn retire(&self) {
-        for cluster in self.route.clusters.iter().flatten() {
-            cluster.retire();
-        }
-    }
-}
-
-fn forget_oldest(hosts: &mut HashMap<(Box<str>, u16), Known>) {
-    let oldest = hosts
-        .iter()
-        .min_by_key(|(_, known)| known.used)
-        .map(|(key, _)| key.clone());
-    if let Some(forgotten) = oldest.and_then(|key| hosts.remove(&key)) {
-        forgotten.retire();
-    }
-}
-
-fn route_to(host: &str, port: u16, environment: &Environment) -> Arc<Route> {
+fn route(environment: &Environment) -> Arc<Route> {
     let cluster = model::Cluster {
         name: CLUSTER.into(),
         discovery: model::cluster::Discovery::Passthrough,
@@ -130,21 +66,6 @@ fn route_to(host: &str, port: u16, environment: &Environment) -> Arc<Route> {
         connection: model::cluster::Connection::default(),
         limits: model::limit::Limits::default(),
         outlier: None,
-        origin: Origin::built_in(),
-    };
-    let endpoints = model::Endpoints {
-        name: CLUSTER.into(),
-        localities: vec![LocalityEndpoints {
-            locality: Locality::default(),
-            priority: 0,
-            weight: None,
-            endpoints: vec![Endpoint {
-                address: address(host, port),
-                weight: NonZeroU32::MIN,
-                health: Health::Healthy,
-                labels: Arc::default(),
-            }],
-        }],
         origin: Origin::built_in(),
     };
     let route = model::route::Route {
@@ -164,18 +85,5 @@ fn route_to(host: &str, port: u16, environment: &Environment) -> Arc<Route> {
         fault: None,
         origin: Origin::built_in(),
     };
-    stand_alone(route, cluster, endpoints, environment)
-}
-
-fn address(host: &str, port: u16) -> Address {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    match bare.unwrap_or(host).parse() {
-        Ok(ip) => Address::Socket(std::net::SocketAddr::new(ip, port)),
-        Err(_) => Address::Name {
-            host: host.into(),
-            port,
-        },
-    }
+    stand_alone(route, cluster, environment)
 }

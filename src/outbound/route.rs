@@ -36,6 +36,8 @@ pub(crate) struct Chosen {
     pub(crate) remembered: Option<Box<str>>,
     /// What is sent as the authority, unless the route rewrites it.
     authority: Authority,
+    /// The port that the caller means.
+    port: u16,
 }
 
 /// Loads the configuration once, finds the route and rolls the dice.
@@ -55,11 +57,8 @@ pub(crate) fn choose(
         None => match scope {
             Scope::Target(Target::Listener { .. }) => None,
             Scope::Authority | Scope::Target(Target::Host { .. }) => {
-                let port = authority.port_u16().unwrap_or(default_port(request.uri()));
-                Some(
-                    core.passthrough
-                        .route(&authority, port, &core.environment)?,
-                )
+                let configured = snapshot.outbound_traffic;
+                Some(core.passthrough.route(&authority, configured)?)
             }
         },
     };
@@ -79,6 +78,7 @@ pub(crate) fn choose(
         generation: snapshot.generation,
         route,
         destination,
+        port: authority.port_u16().unwrap_or(default_port(request.uri())),
         remembered,
         authority,
     })
@@ -169,6 +169,11 @@ impl Chosen {
             .get(self.destination)
             .and_then(Option::as_ref)
             .ok_or_else(|| Error::new(Kind::NoCluster))
+    }
+
+    /// The cluster itself, or for one whose endpoint is the host that is asked for, that host's.
+    pub(crate) fn toward(&self, cluster: &Arc<Cluster>, core: &Core) -> Arc<Cluster> {
+        cluster.toward(&self.authority, self.port, &core.environment)
     }
 
     /// Makes the request what the endpoint shall see.

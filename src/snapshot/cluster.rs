@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::on_demand::OnDemand;
 use crate::event::{self, Announcer};
 use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
@@ -29,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) quota: Quota,
     /// Lives on in the next snapshot's cluster of this name.
     pub(crate) running: Arc<Running>,
+    /// The hosts that were asked for, if they are this cluster's endpoints.
+    pub(super) on_demand: Option<OnDemand>,
 }
 
 /// What an edit of the cluster does not restart.
@@ -197,12 +200,18 @@ impl Cluster {
         for member in self.balancer.members() {
             member.endpoint.connections.retire();
         }
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.retire();
+        }
     }
 
     /// Ends all connections with the requests that are under way; no new one is taken.
     pub(crate) fn close(&self) {
         for member in self.balancer.members() {
             member.endpoint.connections.close();
+        }
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.close();
         }
     }
 

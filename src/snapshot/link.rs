@@ -24,6 +24,7 @@ use crate::transport::{Answer, Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::gate::ClusterGate;
+use super::on_demand::OnDemand;
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
 
@@ -56,7 +57,8 @@ pub(crate) fn link(
     for (name, model) in &resources.clusters {
         let endpoints = match &model.discovery {
             Discovery::Endpoints(name) => resources.endpoints.get(name),
-            Discovery::Passthrough => None,
+            Discovery::Dns(dns) => resources.endpoints.get(&dns.endpoints),
+            Discovery::OnDemand { .. } | Discovery::Passthrough => None,
         };
         let old = before.clusters.get(name);
         clusters.insert(name.clone(), cluster(old, model, endpoints, environment));
@@ -97,6 +99,7 @@ pub(crate) fn link(
         ports,
         hosts,
         clusters,
+        outbound_traffic: resources.outbound_traffic,
     }
 }
 
@@ -120,6 +123,9 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
             if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
                 member.endpoint.connections.retire();
             }
+        }
+        if let Some(on_demand) = &old.on_demand {
+            on_demand.retire();
         }
     }
 }
@@ -222,15 +228,9 @@ fn announced(forward: &model::route::Forward) -> Option<Announcement> {
 pub(crate) fn stand_alone(
     route: model::route::Route,
     model: model::Cluster,
-    endpoints: model::Endpoints,
     environment: &Environment,
 ) -> Arc<Route> {
-    let cluster = cluster(
-        None,
-        &Arc::new(model),
-        Some(&Arc::new(endpoints)),
-        environment,
-    );
+    let cluster = cluster(None, &Arc::new(model), None, environment);
     let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
     let linker = Linker {
         environment,
@@ -240,7 +240,7 @@ pub(crate) fn stand_alone(
     linker.route(&Arc::new(route))
 }
 
-fn cluster(
+pub(super) fn cluster(
     old: Option<&Arc<Cluster>>,
     model: &Arc<model::Cluster>,
     endpoints: Option<&Arc<model::Endpoints>>,
@@ -287,6 +287,7 @@ fn cluster(
             None => Quota::new(model.limits.retries),
         },
         running,
+        on_demand: OnDemand::of(&model.discovery),
     })
 }
 

@@ -13,6 +13,7 @@ mod changes;
 mod cluster;
 mod gate;
 mod link;
+mod on_demand;
 mod stats;
 mod table;
 
@@ -47,6 +48,8 @@ pub(crate) struct Snapshot {
     /// The ports of each host, for targets that name none.
     hosts: HashMap<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// What happens to hosts that are not in here, if the configuration says.
+    pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -80,6 +83,7 @@ impl Snapshot {
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
+            outbound_traffic: None,
         }
     }
 

@@ -79,9 +79,11 @@ async fn serve(backend: Backend, stream: DuplexStream) {
     server.http2().timer(TokioTimer::new());
     let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::select! {
+        // A backend that is down answers nothing, also not what has arrived by then.
+        biased;
+        _ = up.wait_for(|up| !*up) => {}
         // How a connection failed is for the mesh to tell.
         _ = serving => {}
-        _ = up.wait_for(|up| !*up) => {}
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-use super::Settings;
+use super::{Settings, race};
 use crate::model::cluster::{Connection, TcpKeepalive};
 use crate::model::endpoint::Address;
 
@@ -123,19 +123,11 @@ async fn tcp(address: SocketAddr, tuning: Tuning) -> io::Result<Io> {
     Ok(Io::Tcp(stream))
 }
 
-/// The system's resolver, asked for each connection; the first address that takes the connection
-/// is used. All of it is within the connect timeout.
+/// The system's resolver, asked for each connection; its addresses are tried staggered. All of it
+/// is within the connect timeout.
 async fn by_name(host: &str, port: u16, tuning: Tuning) -> io::Result<Io> {
-    let mut failure = None;
-    for address in tokio::net::lookup_host((host, port)).await? {
-        match tcp(address, tuning).await {
-            Ok(io) => return Ok(io),
-            Err(error) => failure = Some(error),
-        }
-    }
-    Err(failure.unwrap_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"))
-    }))
+    let addresses = tokio::net::lookup_host((host, port)).await?.collect();
+    race::first(race::interleave(addresses), |address| tcp(address, tuning)).await
 }
 
 #[cfg(unix)]

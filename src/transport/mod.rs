@@ -74,6 +74,7 @@ mod driver;
 mod failure;
 mod gate;
 mod lease;
+pub(crate) mod race;
 mod remote;
 mod request;
 mod response;

@@ -72,18 +72,26 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         Kind::DestinationRule(_)
         | Kind::EndpointSlice(_)
         | Kind::Endpoints(_)
+        | Kind::MeshConfig(_)
         | Kind::Pod(_)
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
+        | Kind::Sidecar(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
         | Kind::GrpcRoute(_)
         | Kind::HttpRoute(_)
         | Kind::ReferenceGrant(_)
-        | Kind::WorkloadEntry(_) => Arc::clone(&object.meta.namespace),
+        | Kind::WorkloadEntry(_)
+        | Kind::WorkloadGroup(_) => Arc::clone(&object.meta.namespace),
     };
-    let mut names: BTreeSet<Arc<str>> = objects.iter().map(namespace).collect();
+    // The mesh configuration belongs to no namespace.
+    let mut names: BTreeSet<Arc<str>> = objects
+        .iter()
+        .map(namespace)
+        .filter(|name| !name.is_empty())
+        .collect();
     if names.is_empty() {
         names.insert("default".into());
     }

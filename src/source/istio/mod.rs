@@ -36,6 +36,7 @@
 
 mod check;
 mod compile;
+mod defaults;
 mod fault;
 mod folder;
 pub mod kinds;

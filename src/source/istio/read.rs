@@ -129,6 +129,10 @@ impl<'a> Reader<'a> {
         }
         let api_version = root.get("apiVersion").and_then(Node::text);
         let kind = root.get("kind").and_then(Node::text);
+        if let Some(mesh) = mesh_of(&root) {
+            self.mesh(mesh, place);
+            return;
+        }
         let (Some(api_version), Some(kind)) = (api_version, kind) else {
             let text = "expected an object with apiVersion and kind";
             let text = match root.value {
@@ -212,6 +216,19 @@ impl<'a> Reader<'a> {
                 None
             }
         };
+        self.add(entry.group, object, meta, place, kind, findings);
+    }
+
+    /// Tells what was found and keeps the object if nothing of it is an error.
+    fn add(
+        &mut self,
+        group: &str,
+        object: ObjectRef,
+        meta: Meta,
+        place: Place,
+        kind: Option<Kind>,
+        findings: Vec<Finding>,
+    ) {
         let mut good = true;
         for (severity, finding) in findings {
             good &= severity != Severity::Error;
@@ -226,7 +243,56 @@ impl<'a> Reader<'a> {
             line: place.line,
             kind,
         });
-        self.name(entry.group, object, place, valid);
+        self.name(group, object, place, valid);
+    }
+
+    /// The mesh configuration, which is no object of its own: a document, or text in a ConfigMap.
+    fn mesh(&mut self, mesh: &Node, place: Place) {
+        let mut node = mesh.clone();
+        if let Some(text) = mesh.text() {
+            let (mut documents, faults) = parse(&place.file, text);
+            for fault in faults.iter() {
+                let text = format!("in the text of mesh: {}", fault.message());
+                let fault = Fault::new(fault.severity(), fault.code(), text);
+                self.faults
+                    .push(fault.at(&place.file, mesh.line, mesh.column));
+            }
+            let Some(document) = documents.pop() else {
+                return;
+            };
+            node = document.root;
+            // Its first line is where the text begins.
+            node.shift(mesh.line.saturating_sub(1));
+        }
+        let object = ObjectRef {
+            kind: "MeshConfig".into(),
+            namespace: "".into(),
+            name: "mesh".into(),
+        };
+        let mut findings = Vec::new();
+        let mut body = Body {
+            node: &mut node,
+            dialect: Dialect::Proto,
+            // What istiod and its proxies are told besides does not concern this client.
+            strictness: Strictness::Warn,
+            findings: &mut findings,
+        };
+        let kind = body.decode().map(Kind::MeshConfig);
+        if let Some(kind) = &kind {
+            let mut check = Checker::new(&node);
+            rules(&mut check, kind, "");
+            findings.extend(check.into_findings());
+        }
+        for (_, finding) in &mut findings {
+            if finding.code == Code::UnknownField && finding.path.0.len() == 1 {
+                finding.text = format!("{} has no effect in this client", finding.path);
+            }
+        }
+        let meta = Meta {
+            name: object.name.clone(),
+            ..Meta::default()
+        };
+        self.add("", object, meta, place, kind, findings);
     }
 
     /// Decodes and checks what an object says; `None` when not even faults of rules can be told.
@@ -240,8 +306,10 @@ impl<'a> Reader<'a> {
         let dialect = match reads {
             Reads::DestinationRule
             | Reads::ServiceEntry
+            | Reads::Sidecar
             | Reads::VirtualService
-            | Reads::WorkloadEntry => Dialect::Proto,
+            | Reads::WorkloadEntry
+            | Reads::WorkloadGroup => Dialect::Proto,
             Reads::GrpcRoute | Reads::HttpRoute | Reads::ReferenceGrant => Dialect::Strict,
             Reads::EndpointSlice
             | Reads::Endpoints
@@ -286,6 +354,7 @@ impl<'a> Reader<'a> {
             Reads::Service => body.decode().map(Kind::Service),
             Reads::ServiceAccount => body.decode().map(Kind::ServiceAccount),
             Reads::ServiceEntry => body.decode().map(Kind::ServiceEntry),
+            Reads::Sidecar => body.decode().map(Kind::Sidecar),
             Reads::VirtualService => body.decode().map(Kind::VirtualService),
             Reads::Workload(controller) => body.decode().map(|workload: Box<Workload>| {
                 Kind::Workload(Box::new(Workload {
@@ -294,6 +363,7 @@ impl<'a> Reader<'a> {
                 }))
             }),
             Reads::WorkloadEntry => body.decode().map(Kind::WorkloadEntry),
+            Reads::WorkloadGroup => body.decode().map(Kind::WorkloadGroup),
         }?;
         let mut check = Checker::new(body.node);
         rules(&mut check, &kind, &meta.namespace);
@@ -387,6 +457,21 @@ impl<'a> Reader<'a> {
         self.objects.push(Some(object));
         Some(self.objects.len() - 1)
     }
+}
+
+/// The mesh configuration in a document: the key `mesh` of one that has no other key, or of the
+/// data of a ConfigMap that is named as istiod's (`istio`, or `istio-` and a revision).
+fn mesh_of(root: &Node) -> Option<&Node> {
+    if let [entry] = root.entries() {
+        return (entry.key == "mesh").then_some(&entry.value);
+    }
+    let text = |key: &str| root.get(key).and_then(Node::text);
+    if (text("apiVersion"), text("kind")) != (Some("v1"), Some("ConfigMap")) {
+        return None;
+    }
+    let name = root.get("metadata")?.get("name")?.text()?;
+    let istiod = name == "istio" || name.starts_with("istio-");
+    root.get("data")?.get("mesh").filter(|_| istiod)
 }
 
 /// A name as faults show it: one that is longer than any valid name is not repeated a thousand

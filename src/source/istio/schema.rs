@@ -10,7 +10,7 @@ use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
     DestinationRule, EndpointSlice, Endpoints, Namespace, Pod, Service, ServiceAccount,
-    ServiceEntry, VirtualService, Workload, WorkloadEntry,
+    ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 
 /// The JSON schema (draft 2020-12) of one document: one of the kinds that take effect, told apart
@@ -52,9 +52,11 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
         Reads::ReferenceGrant => under_spec(body::<ReferenceGrantSpec>(generator)),
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),
+        Reads::Sidecar => under_spec(body::<Sidecar>(generator)),
         Reads::VirtualService => under_spec(body::<VirtualService>(generator)),
         Reads::Workload(_) => under_spec(body::<Workload>(generator)),
         Reads::WorkloadEntry => under_spec(body::<WorkloadEntry>(generator)),
+        Reads::WorkloadGroup => under_spec(body::<WorkloadGroup>(generator)),
         Reads::EndpointSlice => Some(body::<EndpointSlice>(generator)),
         Reads::Endpoints => Some(body::<Endpoints>(generator)),
         Reads::Namespace => Some(body::<Namespace>(generator)),

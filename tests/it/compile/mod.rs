@@ -3,12 +3,14 @@
 mod article;
 mod delegates;
 mod destination_rules;
+mod discovery;
 mod gateway_api;
 mod kubernetes;
 mod lints;
 mod live;
 mod order;
 mod registry;
+mod scope;
 mod virtual_services;
 
 use std::fmt::Write as _;

@@ -186,20 +186,6 @@ subsets:
 }
 
 #[test]
-fn service_without_endpoints_is_empty_with_a_warning() {
-    let bare = "apiVersion: v1\nkind: Service\nmetadata: {name: catalog, namespace: my-app}\n\
-                spec: {ports: [{name: http, port: 80}]}\n";
-    let compiled = compiled(&[bare]);
-    assert!(addresses(&compiled.resources, &format!("outbound|80||{CATALOG}")).is_empty());
-    assert_warns(
-        &compiled,
-        "M047",
-        "no endpoints known; DNS discovery not yet supported",
-    );
-    assert_silent(&super::compiled(&[&catalog()]), "M047");
-}
-
-#[test]
 fn external_name_is_another_name_of_the_service_behind_it() {
     let alias = |target: &str| {
         format!(
@@ -222,8 +208,6 @@ fn external_name_is_another_name_of_the_service_behind_it() {
     let ruled = compiled(&[&catalog(), &alias(CATALOG), &ruled]);
     assert_warns(&ruled, "M023", "is another name of catalog.my-app.svc");
 
-    let lost = compiled(&[&catalog(), &alias("db.example.com")]);
-    assert_warns(&lost, "M022", "is no service of the mesh");
     let circle = compiled(&[&alias("shelf.my-app.svc.cluster.local")]);
     assert!(circle.resources.is_empty());
 }

@@ -13,6 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["workload"],
     &["layer"],
     &["event", "transport"],
+    &["dns"],
     &["snapshot"],
     &["source"],
     &["outbound"],

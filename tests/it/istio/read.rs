@@ -119,8 +119,6 @@ fn other_kinds_that_are_not_enforced_are_named_warnings() {
     for (api_version, kind) in [
         ("telemetry.istio.io/v1", "Telemetry"),
         ("networking.istio.io/v1", "Gateway"),
-        ("networking.istio.io/v1", "Sidecar"),
-        ("networking.istio.io/v1", "WorkloadGroup"),
         ("networking.istio.io/v1beta1", "ProxyConfig"),
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin"),

@@ -7,6 +7,7 @@ mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]
 mod disk;
+mod dns;
 mod edits;
 mod events;
 mod faults;

@@ -25,15 +25,15 @@ pub(super) fn affinity<'d>(
 ) -> Affinity {
     let mut hash: Vec<HashPolicy> = Vec::new();
     for (host, port, subset) in destinations {
-        let Some(rule) = scope.effective.get(host) else {
-            continue;
-        };
-        let subset = rule
-            .subsets
-            .iter()
-            .find(|(_, one)| one.name.value == subset);
+        let rule = scope.effective.get(host);
+        let subset = rule.and_then(|rule| rule.subset(subset));
         let subset = subset.and_then(|(_, one)| one.traffic_policy.as_ref());
-        let balancer = Blocks::of(rule.policy, subset, port).balancer;
+        let policies = [
+            scope.defaults.traffic_policy(),
+            rule.and_then(|rule| rule.policy),
+            subset,
+        ];
+        let balancer = Blocks::of(policies, port).balancer;
         let block = balancer.and_then(|block| block.consistent_hash.as_ref());
         let Some(source) = block.and_then(|block| source(block)) else {
             continue;

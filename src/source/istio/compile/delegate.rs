@@ -14,11 +14,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::host::expand;
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Faults};
 use crate::source::istio::kinds::{
     Delegate, HttpMatch, HttpRoute, Kind, Object, StringMatch, VirtualService,
 };
-use crate::source::istio::registry::{Visibility, origin, place, warning};
+use crate::source::istio::registry::{origin, place, warning};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
@@ -39,7 +40,12 @@ pub(super) struct Delegation<'a> {
 type Children<'a> = HashMap<(&'a str, &'a str), (&'a Object, &'a VirtualService)>;
 
 impl<'a> Delegation<'a> {
-    pub(super) fn new(objects: &[&'a Object], client: &Workload, faults: &mut Faults) -> Self {
+    pub(super) fn new(
+        objects: &[&'a Object],
+        client: &Workload,
+        defaults: Defaults<'_>,
+        faults: &mut Faults,
+    ) -> Self {
         let services = || {
             objects.iter().filter_map(|&object| match &object.kind {
                 Kind::VirtualService(spec) => Some((object, &**spec)),
@@ -60,6 +66,7 @@ impl<'a> Delegation<'a> {
                 let root = Root {
                     object,
                     domain: client.cluster_domain(),
+                    defaults,
                 };
                 (
                     std::ptr::from_ref(object),
@@ -96,6 +103,7 @@ impl<'a> Delegation<'a> {
 struct Root<'a, 'd> {
     object: &'a Object,
     domain: &'d str,
+    defaults: Defaults<'d>,
 }
 
 impl<'a> Root<'a, '_> {
@@ -138,7 +146,10 @@ impl<'a> Root<'a, '_> {
         let why = match found {
             Some((child, spec)) => {
                 let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
-                if Visibility::read(exported, &child.meta.namespace).includes(own) {
+                let seen = self
+                    .defaults
+                    .virtual_service(exported, &child.meta.namespace);
+                if seen.includes(own) {
                     return found;
                 }
                 format!("{} is not exported to namespace {own}", origin(child))

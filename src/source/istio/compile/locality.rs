@@ -7,6 +7,7 @@ use crate::model::balancing::LocalityWeights;
 use crate::model::endpoint::Locality;
 use crate::source::istio::kinds::{Distribute, LocalitySetting};
 use crate::source::istio::registry::Member;
+use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
 const REGION: &str = "topology.kubernetes.io/region";
@@ -26,10 +27,16 @@ pub(super) struct Outlook<'a> {
 
 impl<'a> Outlook<'a> {
     /// Nothing fails over without outlier detection: a failing near endpoint would never hand over
-    /// to a far one, so Istio makes no priorities then. `enabled: false` turns all of it off.
-    pub(super) fn new(client: &'a Workload, blocks: &Blocks<'a>) -> Self {
+    /// to a far one, so Istio makes no priorities then. `enabled: false` turns all of it off. The
+    /// mesh's setting counts where the host has none.
+    pub(super) fn new(
+        client: &'a Workload,
+        blocks: &Blocks<'a>,
+        mesh: Option<&'a Located<LocalitySetting>>,
+    ) -> Self {
         let balancer = blocks.balancer.map(|balancer| &balancer.value);
         let setting = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+        let setting = setting.or(mesh);
         let enabled = setting.is_none_or(|setting| setting.enabled != Some(false));
         Self {
             client,

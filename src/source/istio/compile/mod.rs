@@ -51,6 +51,7 @@ mod policy;
 mod retry;
 mod route;
 mod rules;
+mod sidecar;
 mod virtual_host;
 mod virtual_service;
 
@@ -58,9 +59,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Options;
+use super::defaults::Defaults;
 use super::fault::Faults;
 use super::kinds::Object;
-use super::registry::{Port, Registry, Service, View, origin};
+use super::registry::{Port, Reach, Registry, Service, View, origin};
+use crate::model::cluster::{Discovery, Dns};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
@@ -69,6 +72,7 @@ use gateway_api::Attached;
 use locality::Outlook;
 use policy::Blocks;
 use rules::{Effective, Rules};
+use sidecar::Imports;
 use virtual_service::Claims;
 
 pub use policy::Ejection;
@@ -98,22 +102,33 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
     let mut faults = Faults::default();
     let objects = by_age(objects);
     let domain = client.cluster_domain();
-    let registry = Registry::build(&objects, domain, &mut faults);
-    let view = View::new(registry, client.namespace(), &mut faults);
-    let rules = Rules::new(&objects, domain);
+    let defaults = Defaults::of(&objects);
+    let imports = Imports::of(&objects, client, defaults, &mut faults);
+    let registry = Registry::build(&objects, domain, defaults, &mut faults);
+    let view = View::new(
+        registry,
+        client.namespace(),
+        |namespace, host| imports.service(namespace, host),
+        &mut faults,
+    );
+    let rules = Rules::new(&objects, domain, defaults);
     let mut scope = Scope {
         client,
+        defaults,
         options,
         effective: effective(&view, &rules, client, &mut faults),
-        claims: Claims::new(&objects, client, &view, &mut faults),
+        claims: Claims::new(&objects, client, &view, (defaults, &imports), &mut faults),
         attached: Attached::new(&objects, client, &view, &mut faults),
-        delegation: Delegation::new(&objects, client, &mut faults),
+        delegation: Delegation::new(&objects, client, defaults, &mut faults),
         view,
         faults,
     };
     lint::services(&mut scope);
     lint::hosts(&mut scope, &rules);
-    let mut resources = Resources::default();
+    let mut resources = Resources {
+        outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
+        ..Resources::default()
+    };
     clusters(&mut scope, &mut resources);
     virtual_host::routes(&mut scope, &mut resources);
     listeners(&scope, &mut resources);
@@ -127,6 +142,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
 #[derive(Debug)]
 struct Scope<'a> {
     client: &'a Workload,
+    defaults: Defaults<'a>,
     options: &'a Options,
     view: View<'a>,
     /// The DestinationRule of each host that has one.
@@ -188,6 +204,7 @@ fn cluster(
     rule: Option<&Effective<'_>>,
     warnings: &mut Faults,
 ) {
+    let base = scope.defaults.traffic_policy();
     let host_policy = rule.and_then(|rule| rule.policy);
     let whole = Part {
         scope,
@@ -198,7 +215,7 @@ fn cluster(
     let written = rule
         .zip(host_policy)
         .map(|(rule, policy)| (rule.policy_object, policy.line));
-    let blocks = Blocks::of(host_policy, None, port.number);
+    let blocks = Blocks::of([base, host_policy, None], port.number);
     let members: Vec<_> = port.members.iter().collect();
     whole.emit(resources, &blocks, &members, written, warnings);
     let Some(rule) = rule else { return };
@@ -208,12 +225,17 @@ fn cluster(
             .copied()
             .filter(|member| super::registry::selects(&subset.labels, &member.labels))
             .collect();
-        lint::empty_subset(object, subset, service, port, members.len(), warnings);
+        if !matches!(port.reach, Reach::AsAsked(_)) {
+            lint::empty_subset(object, subset, service, port, members.len(), warnings);
+        }
         let part = Part {
             subset: &subset.name,
             ..whole
         };
-        let blocks = Blocks::of(host_policy, subset.traffic_policy.as_ref(), port.number);
+        let blocks = Blocks::of(
+            [base, host_policy, subset.traffic_policy.as_ref()],
+            port.number,
+        );
         let written = Some((*object, subset.line));
         part.emit(resources, &blocks, &members, written, warnings);
     }
@@ -244,13 +266,34 @@ impl Part<'_, '_> {
             None => declared.clone(),
         };
         let ejection = self.scope.options.ejection;
-        let outlook = Outlook::new(self.scope.client, blocks);
         let mut cluster =
             blocks.cluster(name.clone(), self.port.protocol, ejection, cluster_origin);
-        cluster.spread.localities = outlook.weights();
+        blocks.complete(&mut cluster, self.scope.defaults, self.port.protocol);
+        match self.port.reach {
+            Reach::Listed => {}
+            Reach::Named(lookup) => {
+                cluster.discovery = Discovery::Dns(Dns {
+                    endpoints: name.clone(),
+                    lookup,
+                    refresh: self.scope.defaults.dns_refresh(),
+                });
+            }
+            Reach::AsAsked(port) => cluster.discovery = Discovery::OnDemand { port },
+        }
         if let Some((object, _)) = written {
             lint::policy(object, &cluster, blocks, members.len(), warnings);
         }
+        if let Reach::AsAsked(_) = self.port.reach {
+            if let Some((object, _)) = written.filter(|_| cluster.outlier.is_some()) {
+                warnings.push(lint::nobody_to_eject(object, self.service));
+            }
+            // The host that somebody asked for has no substitute.
+            cluster.outlier = None;
+            resources.insert_cluster(cluster);
+            return;
+        }
+        let outlook = Outlook::new(self.scope.client, blocks, self.scope.defaults.locality());
+        cluster.spread.localities = outlook.weights();
         resources.insert_endpoints(members::endpoints(name, members, outlook, declared));
         resources.insert_cluster(cluster);
     }

@@ -16,6 +16,7 @@ use crate::model::cluster::{
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::outlier::{LocalOrigin, Outlier};
 use crate::model::{Origin, Percent};
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::kinds::{
     ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer, OutlierDetection,
     PortTrafficPolicy, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy, Warmup,
@@ -54,14 +55,10 @@ pub(super) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// The blocks of a port, without a subset or with the subset's policy.
-    pub(super) fn of(
-        host: Option<&'a Located<TrafficPolicy>>,
-        subset: Option<&'a Located<TrafficPolicy>>,
-        port: u16,
-    ) -> Self {
+    /// The blocks of a port: those of the mesh, the host and the subset, each over the one before.
+    pub(super) fn of(policies: [Option<&'a Located<TrafficPolicy>>; 3], port: u16) -> Self {
         let mut blocks = Self::default();
-        for policy in [host, subset].into_iter().flatten() {
+        for policy in policies.into_iter().flatten() {
             blocks = blocks.overridden(policy, port);
         }
         blocks
@@ -96,6 +93,21 @@ impl<'a> Blocks<'a> {
                     budget: blocks.budget,
                 }
             }
+        }
+    }
+
+    /// Puts in what the mesh says where the blocks say nothing.
+    pub(super) fn complete(&self, cluster: &mut Cluster, mesh: Defaults<'_>, port: PortProtocol) {
+        let http = self.pool.and_then(|pool| pool.http.as_ref());
+        let tcp = self.pool.and_then(|pool| pool.tcp.as_ref());
+        if tcp.and_then(|tcp| positive(tcp.connect_timeout)).is_none() {
+            cluster.connect_timeout = mesh.connect_timeout();
+        }
+        let upgrade = http.and_then(|http| http.h2_upgrade_policy);
+        let unsaid = matches!(upgrade, None | Some(H2UpgradePolicy::Default));
+        let client = http.is_some_and(|http| http.use_client_protocol == Some(true));
+        if mesh.upgrades() && unsaid && !client && port == PortProtocol::Http {
+            cluster.protocol = Protocol::Http2;
         }
     }
 

@@ -16,8 +16,13 @@ const DEFAULT_RETRIES: u32 = 2;
 /// Envoy's longest pause is this many times the first.
 const BACKOFF_FACTOR: u32 = 10;
 
-/// The policy of a route without `retries`, also of a host without a VirtualService.
-pub(super) fn default_policy() -> RetryPolicy {
+/// The policy of a host without a VirtualService; the mesh may say a `default`.
+pub(super) fn default_policy(default: Option<&Retries>) -> Option<RetryPolicy> {
+    policy(None, default).0
+}
+
+/// Istio's policy where nobody says one.
+fn standard() -> RetryPolicy {
     RetryPolicy {
         on: parse_on(DEFAULT_ON).0,
         retries: DEFAULT_RETRIES,
@@ -31,11 +36,14 @@ pub(super) fn default_policy() -> RetryPolicy {
 /// The policy of a route, and the tokens of `retryOn` that nobody knows (reading refuses those, so
 /// there are none in objects that were read).
 ///
-/// Absent: the default. `attempts: 0`, also as `{}`: no retries. `attempts` counts retries, not
+/// Absent: the `default` of the mesh, else Istio's. `attempts: 0`, also as `{}`: no retries. `attempts` counts retries, not
 /// tries.
-pub(super) fn policy(written: Option<&Retries>) -> (Option<RetryPolicy>, Vec<String>) {
-    let Some(written) = written else {
-        return (Some(default_policy()), Vec::new());
+pub(super) fn policy(
+    written: Option<&Retries>,
+    default: Option<&Retries>,
+) -> (Option<RetryPolicy>, Vec<String>) {
+    let Some(written) = written.or(default) else {
+        return (Some(standard()), Vec::new());
     };
     let Retries {
         attempts,
@@ -129,7 +137,7 @@ mod tests {
 
     #[test]
     fn absent_retries_are_two_without_status_codes() {
-        let policy = policy(None).0.unwrap();
+        let policy = policy(None, None).0.unwrap();
         assert_eq!(policy.retries, 2);
         assert!(policy.on.connect_failure && policy.on.refused_stream);
         assert_eq!(policy.on.grpc, [14, 1]);
@@ -140,9 +148,9 @@ mod tests {
 
     #[test]
     fn zero_attempts_are_no_policy_and_an_empty_retry_on_is_the_default() {
-        assert_eq!(policy(Some(&Retries::default())).0, None);
-        let three = policy(Some(&retries(3, None))).0.unwrap();
-        assert_eq!((three.retries, &three.on), (3, &default_policy().on));
+        assert_eq!(policy(Some(&Retries::default()), None).0, None);
+        let three = policy(Some(&retries(3, None)), None).0.unwrap();
+        assert_eq!((three.retries, &three.on), (3, &standard().on));
     }
 
     #[test]
@@ -172,7 +180,7 @@ mod tests {
             retry_ignore_previous_hosts: Some(false),
             ..retries(3, Some("5xx"))
         };
-        let policy = policy(Some(&written)).0.unwrap();
+        let policy = policy(Some(&written), None).0.unwrap();
         assert_eq!(policy.backoff.max, Duration::from_millis(100));
         assert_eq!(policy.per_try_timeout, Some(Duration::from_secs(2)));
         assert!(!policy.avoid_previous);

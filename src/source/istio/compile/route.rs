@@ -50,7 +50,7 @@ pub(super) fn default_route(
     let affinity = affinity::affinity(scope, std::iter::once(only));
     let retry = match port.protocol {
         PortProtocol::Http | PortProtocol::Http2 | PortProtocol::Unknown => {
-            Some(retry::default_policy()).map(|policy| pinned(policy, &affinity))
+            retry::default_policy(scope.defaults.retries()).map(|policy| pinned(policy, &affinity))
         }
         PortProtocol::Tcp | PortProtocol::Udp => None,
     };
@@ -241,7 +241,10 @@ impl Rule<'_> {
                 })?
             }
         };
-        let (retry, unknown) = retry::policy(self.spec.retries.as_ref().map(|block| &block.value));
+        let (retry, unknown) = retry::policy(
+            self.spec.retries.as_ref().map(|block| &block.value),
+            scope.defaults.retries(),
+        );
         if let Some(token) = unknown.first() {
             let text = format!("unknown token {token:?}");
             return Err(Unusable::new("retries.retryOn", text));

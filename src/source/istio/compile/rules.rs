@@ -9,14 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::host::{covers, expand, specificity};
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Faults};
 use crate::source::istio::kinds::{DestinationRule, Kind, Object, Subset, TrafficPolicy};
 use crate::source::istio::registry::{View, Visibility, origin, place, selects, warning};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
-
-/// Policy in this namespace is for the whole mesh (MeshConfig's `rootNamespace`).
-pub(super) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// All DestinationRules, by age.
 #[derive(Debug)]
@@ -26,6 +24,8 @@ pub(super) struct Rules<'a> {
     by_host: BTreeMap<Arc<str>, Vec<usize>>,
     /// Indices of the rules whose host has a star.
     patterns: Vec<usize>,
+    /// Policy in this namespace is for the whole mesh.
+    root: &'a str,
 }
 
 /// One DestinationRule as it was written.
@@ -52,13 +52,14 @@ pub(super) struct Effective<'a> {
 
 impl<'a> Rules<'a> {
     /// Reads the rules; `objects` are in the order of age.
-    pub(super) fn new(objects: &[&'a Object], domain: &str) -> Self {
+    pub(super) fn new(objects: &[&'a Object], domain: &str, defaults: Defaults<'a>) -> Self {
         let mut all: Vec<Rule<'a>> = objects
             .iter()
             .filter_map(|&object| match &object.kind {
-                Kind::DestinationRule(spec) => Some(Rule::new(object, spec, domain)),
+                Kind::DestinationRule(spec) => Some(Rule::new(object, spec, domain, defaults)),
                 Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
+                | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
@@ -67,6 +68,8 @@ impl<'a> Rules<'a> {
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Sidecar(_)
+                | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)
                 | Kind::WorkloadEntry(_) => None,
@@ -87,6 +90,7 @@ impl<'a> Rules<'a> {
             all,
             by_host,
             patterns,
+            root: defaults.root_namespace(),
         }
     }
 
@@ -111,7 +115,7 @@ impl<'a> Rules<'a> {
         faults: &mut Faults,
     ) -> Option<Effective<'a>> {
         let covering = self.covering(host);
-        let merged = places(&covering, home, client.namespace())
+        let merged = places(&covering, (home, self.root), client.namespace())
             .into_iter()
             .map(most_specific)
             .find(|rules| !rules.is_empty())
@@ -140,7 +144,12 @@ impl<'a> Rules<'a> {
 }
 
 impl<'a> Rule<'a> {
-    fn new(object: &'a Object, spec: &'a DestinationRule, domain: &str) -> Self {
+    fn new(
+        object: &'a Object,
+        spec: &'a DestinationRule,
+        domain: &str,
+        defaults: Defaults<'_>,
+    ) -> Self {
         let namespace = &object.meta.namespace;
         let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
         Self {
@@ -151,7 +160,7 @@ impl<'a> Rule<'a> {
             visibility: if spec.workload_selector.is_some() {
                 Visibility::private(namespace)
             } else {
-                Visibility::read(exported, namespace)
+                defaults.destination_rule(exported, namespace)
             },
         }
     }
@@ -177,7 +186,11 @@ impl<'a> Rule<'a> {
 }
 
 /// The rules of the three places, in the order in which they are asked.
-fn places<'r, 'a>(rules: &[&'r Rule<'a>], home: &str, client: &str) -> [Vec<&'r Rule<'a>>; 3] {
+fn places<'r, 'a>(
+    rules: &[&'r Rule<'a>],
+    (home, root): (&str, &str),
+    client: &str,
+) -> [Vec<&'r Rule<'a>>; 3] {
     let of = |namespace: &str, keep: &dyn Fn(&Rule<'a>) -> bool| -> Vec<&'r Rule<'a>> {
         rules
             .iter()
@@ -188,10 +201,9 @@ fn places<'r, 'a>(rules: &[&'r Rule<'a>], home: &str, client: &str) -> [Vec<&'r 
     let exported = |rule: &Rule<'a>| rule.visibility.includes(client);
     // A client in the root namespace takes the public rules there last, not first.
     let local = of(client, &|rule| {
-        rule.visibility.includes(client)
-            && (client != ROOT_NAMESPACE || rule.visibility.is_private(client))
+        rule.visibility.includes(client) && (client != root || rule.visibility.is_private(client))
     });
-    [local, of(home, &exported), of(ROOT_NAMESPACE, &exported)]
+    [local, of(home, &exported), of(root, &exported)]
 }
 
 /// Those of one place whose host is the most specific one.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use super::host::{covers, expand, specificity};
 use super::matches::includes_mesh;
+use super::sidecar::Imports;
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{Kind, Object, VirtualService};
 use crate::source::istio::registry::{View, Visibility, origin, place, warning};
@@ -52,9 +54,10 @@ impl<'a> Claims<'a> {
         objects: &[&'a Object],
         client: &Workload,
         view: &View<'a>,
+        (defaults, imports): (Defaults<'a>, &Imports<'a>),
         faults: &mut Faults,
     ) -> Self {
-        let mut candidates = candidates(objects, client);
+        let mut candidates = candidates(objects, client, defaults, imports);
         // Stable, so that age decides within a rank.
         candidates.sort_by_key(|candidate| candidate.rank);
         let mut by_host: BTreeMap<Arc<str>, Claim<'a>> = BTreeMap::new();
@@ -152,7 +155,12 @@ struct Candidate<'a> {
     spec: &'a VirtualService,
 }
 
-fn candidates<'a>(objects: &[&'a Object], client: &Workload) -> Vec<Candidate<'a>> {
+fn candidates<'a>(
+    objects: &[&'a Object],
+    client: &Workload,
+    defaults: Defaults<'_>,
+    imports: &Imports<'_>,
+) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
     for (age, &object) in objects.iter().enumerate() {
         let Kind::VirtualService(spec) = &object.kind else {
@@ -160,8 +168,11 @@ fn candidates<'a>(objects: &[&'a Object], client: &Workload) -> Vec<Candidate<'a
         };
         let namespace = &*object.meta.namespace;
         let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
-        let visibility = Visibility::read(exported, namespace);
-        if !includes_mesh(&spec.gateways) || !visibility.includes(client.namespace()) {
+        let visibility = defaults.virtual_service(exported, namespace);
+        if !includes_mesh(&spec.gateways)
+            || !visibility.includes(client.namespace())
+            || !imports.virtual_service(object, spec, client.cluster_domain())
+        {
             continue;
         }
         let rank = match visibility {

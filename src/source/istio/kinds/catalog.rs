@@ -29,9 +29,11 @@ pub(crate) enum Reads {
     Service,
     ServiceAccount,
     ServiceEntry,
+    Sidecar,
     VirtualService,
     Workload(Controller),
     WorkloadEntry,
+    WorkloadGroup,
 }
 
 /// One kind.
@@ -141,8 +143,13 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
         entry("RequestAuthentication", SECURITY, TWO, Unenforced),
         entry("Telemetry", TELEMETRY, &["v1", "v1alpha1"], Idle),
         entry("Gateway", NETWORKING, THREE, Idle),
-        entry("Sidecar", NETWORKING, THREE, Idle),
-        entry("WorkloadGroup", NETWORKING, THREE, Idle),
+        entry("Sidecar", NETWORKING, THREE, Read(Reads::Sidecar)),
+        entry(
+            "WorkloadGroup",
+            NETWORKING,
+            THREE,
+            Read(Reads::WorkloadGroup),
+        ),
         entry("ProxyConfig", NETWORKING, &["v1beta1"], Idle),
         entry("Gateway", GATEWAY_API, TWO, Idle),
         entry("HTTPLocalRateLimitPolicy", LINKERD, ALPHA, Idle),

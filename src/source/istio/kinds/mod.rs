@@ -16,6 +16,7 @@ pub mod gateway_api;
 mod http_action;
 mod kubernetes;
 mod load_balancer;
+mod mesh;
 mod object;
 mod service_entry;
 mod virtual_service;
@@ -43,6 +44,10 @@ pub use kubernetes::{
 pub use load_balancer::{
     ConsistentHash, CookieAttribute, Distribute, Failover, HashCookie, LoadBalancer,
     LocalitySetting, Maglev, RingHash, SimpleBalancer, Warmup, ZoneAwareSetting,
+};
+pub use mesh::{
+    Anything, EgressListener, GroupMetadata, MeshConfig, OutboundMode, OutboundTrafficPolicy,
+    Sidecar, WorkloadGroup,
 };
 pub use object::{Kind, Meta, Object};
 pub use service_entry::{

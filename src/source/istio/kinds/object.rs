@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    DestinationRule, EndpointSlice, Endpoints, Namespace, Pod, Service, ServiceAccount,
-    ServiceEntry, VirtualService, Workload, WorkloadEntry,
+    DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, Pod, Service, ServiceAccount,
+    ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -66,6 +66,8 @@ pub enum Kind {
     EndpointSlice(Box<EndpointSlice>),
     /// Kubernetes Endpoints.
     Endpoints(Box<Endpoints>),
+    /// The mesh configuration.
+    MeshConfig(Box<MeshConfig>),
     /// `gateway.networking.k8s.io` GRPCRoute.
     GrpcRoute(Box<GrpcRouteSpec>),
     /// `gateway.networking.k8s.io` HTTPRoute.
@@ -82,12 +84,16 @@ pub enum Kind {
     ServiceAccount(Box<ServiceAccount>),
     /// `networking.istio.io` ServiceEntry.
     ServiceEntry(Box<ServiceEntry>),
+    /// `networking.istio.io` Sidecar.
+    Sidecar(Box<Sidecar>),
     /// `networking.istio.io` VirtualService.
     VirtualService(Box<VirtualService>),
     /// `apps` Deployment, StatefulSet, ReplicaSet or DaemonSet.
     Workload(Box<Workload>),
     /// `networking.istio.io` WorkloadEntry.
     WorkloadEntry(Box<WorkloadEntry>),
+    /// `networking.istio.io` WorkloadGroup.
+    WorkloadGroup(Box<WorkloadGroup>),
 }
 
 impl Kind {
@@ -98,6 +104,7 @@ impl Kind {
             Self::DestinationRule(_) => "DestinationRule",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Endpoints(_) => "Endpoints",
+            Self::MeshConfig(_) => "MeshConfig",
             Self::GrpcRoute(_) => "GRPCRoute",
             Self::HttpRoute(_) => "HTTPRoute",
             Self::Namespace(_) => "Namespace",
@@ -106,9 +113,11 @@ impl Kind {
             Self::Service(_) => "Service",
             Self::ServiceAccount(_) => "ServiceAccount",
             Self::ServiceEntry(_) => "ServiceEntry",
+            Self::Sidecar(_) => "Sidecar",
             Self::VirtualService(_) => "VirtualService",
             Self::Workload(workload) => workload.controller.kind(),
             Self::WorkloadEntry(_) => "WorkloadEntry",
+            Self::WorkloadGroup(_) => "WorkloadGroup",
         }
     }
 }

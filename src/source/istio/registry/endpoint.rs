@@ -57,6 +57,7 @@ impl<'a> Slices<'a> {
                     all.legacy.entry(key).or_insert(endpoints);
                 }
                 Kind::DestinationRule(_)
+                | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
@@ -65,6 +66,8 @@ impl<'a> Slices<'a> {
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Sidecar(_)
+                | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)
                 | Kind::WorkloadEntry(_) => {}

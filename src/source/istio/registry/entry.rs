@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use super::kubernetes::{entry_member, port_of};
+use super::kubernetes::{entry_member, named_member, port_of};
 use super::workload::Workloads;
-use super::{Home, Member, Port, PortProtocol, Service, Visibility, place, settle, warning};
+use super::{Home, Member, Port, PortProtocol, Reach, Service, place, settle, warning};
+use crate::model::cluster::Lookup;
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Faults};
-use crate::source::istio::kinds::{Object, ServiceEntry, ServiceEntryPort};
+use crate::source::istio::kinds::{Object, Resolution, ServiceEntry, ServiceEntryPort};
 
 /// The services of an entry, one for each of its hosts, all with the same endpoints.
 ///
@@ -16,12 +19,13 @@ use crate::source::istio::kinds::{Object, ServiceEntry, ServiceEntryPort};
 pub(super) fn services<'a>(
     object: &'a Object,
     spec: &'a ServiceEntry,
+    defaults: Defaults<'_>,
     workloads: &Workloads<'a>,
     faults: &mut Faults,
 ) -> Vec<Service<'a>> {
     let namespace = &object.meta.namespace;
     let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
-    let visibility = Visibility::read(exported, namespace);
+    let visibility = defaults.service(exported, namespace);
     let mut ports: Vec<Port> = Vec::new();
     for written in &spec.ports {
         let protocol =
@@ -29,15 +33,18 @@ pub(super) fn services<'a>(
         if protocol == PortProtocol::Udp || ports.iter().any(|port| port.number == written.number) {
             continue;
         }
+        let members = settle(members(object, spec, written, workloads));
         ports.push(Port {
             number: written.number,
             name: written.name.as_str().into(),
             protocol,
-            members: settle(members(object, spec, written, workloads)),
+            reach: reach(spec.resolution, written, &members),
+            members,
             line: written.line,
         });
     }
-    if !ports.is_empty() && ports.iter().all(|port| port.members.is_empty()) {
+    let listed = |port: &Port| port.reach == Reach::Listed && port.members.is_empty();
+    if !ports.is_empty() && ports.iter().all(listed) {
         faults.push(warning(
             object,
             Code::NoEndpoints,
@@ -48,16 +55,50 @@ pub(super) fn services<'a>(
     let addresses = addresses(object, spec, faults);
     spec.hosts
         .iter()
-        .map(|host| Service {
-            host: host.trim_end_matches('.').to_ascii_lowercase().into(),
-            namespace: namespace.clone(),
-            home: Home::Entry,
-            ports: ports.clone(),
-            addresses: addresses.clone(),
-            visibility: visibility.clone(),
-            object,
+        .map(|host| {
+            let host: Arc<str> = host.trim_end_matches('.').to_ascii_lowercase().into();
+            Service {
+                ports: ports
+                    .iter()
+                    .map(|port| of_host(port, spec, &host))
+                    .collect(),
+                host,
+                namespace: namespace.clone(),
+                home: Home::Entry,
+                addresses: addresses.clone(),
+                visibility: visibility.clone(),
+                object,
+            }
         })
         .collect()
+}
+
+/// `NONE` is Envoy's cluster of original destinations and `DYNAMIC_DNS` its dynamic forward proxy.
+/// Nothing is captured here, so both go to the host that the request asks for.
+fn reach(resolution: Resolution, port: &ServiceEntryPort, members: &[Member]) -> Reach {
+    match resolution {
+        Resolution::Dns => Reach::Named(Lookup::Each),
+        Resolution::DnsRoundRobin => Reach::Named(Lookup::One),
+        Resolution::DynamicDns => Reach::AsAsked(port.target_port.unwrap_or(port.number)),
+        Resolution::None => Reach::AsAsked(port.number),
+        Resolution::Static => Reach::of(members),
+    }
+}
+
+/// The port of one host of the entry: under DNS without endpoints the host itself is the endpoint.
+fn of_host(port: &Port, spec: &ServiceEntry, host: &Arc<str>) -> Port {
+    let mut port = port.clone();
+    let written = spec
+        .ports
+        .iter()
+        .find(|written| written.number == port.number);
+    let selects = spec.workload_selector.is_some();
+    if matches!(port.reach, Reach::Named(_)) && port.members.is_empty() && !selects {
+        let target = written.and_then(|written| written.target_port);
+        let number = target.unwrap_or(port.number);
+        port.members.push(named_member(host.clone(), number));
+    }
+    port
 }
 
 fn members(
@@ -68,6 +109,10 @@ fn members(
 ) -> Vec<Member> {
     let number =
         |ports: &BTreeMap<String, u16>| port_of(ports, &port.name, port.target_port, port.number);
+    match spec.resolution {
+        Resolution::None | Resolution::DynamicDns => return Vec::new(),
+        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Static => {}
+    }
     let mut all: Vec<Member> = spec
         .endpoints
         .iter()

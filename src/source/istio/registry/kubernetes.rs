@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::endpoint::Slices;
 use super::workload::{Workloads, locality, shared};
-use super::{Home, Member, Port, PortProtocol, Service, Visibility, place, settle, warning};
-use crate::model::endpoint::Health;
+use super::{Home, Member, Port, PortProtocol, Reach, Service, place, settle, warning};
+use crate::model::cluster::Lookup;
+use crate::model::endpoint::{Address, Health};
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{self, Object, ServicePort, TargetPort};
 use crate::source::istio::yaml::Located;
@@ -21,21 +23,24 @@ pub(super) fn service<'a>(
     object: &'a Object,
     spec: &'a kinds::Service,
     domain: &str,
+    defaults: Defaults<'_>,
     slices: &Slices<'a>,
     workloads: &Workloads<'a>,
     faults: &mut Faults,
 ) -> Service<'a> {
     let namespace = &object.meta.namespace;
     let host = format!("{}.{namespace}.svc.{domain}", object.meta.name).to_ascii_lowercase();
-    let visibility = match object.meta.annotations.get(EXPORT_TO) {
-        Some(list) => Visibility::read(list.split(','), namespace),
-        None => Visibility::Everyone,
-    };
+    let exported = object.meta.annotations.get(EXPORT_TO);
+    let exported = exported.into_iter().flat_map(|list| list.split(','));
+    let visibility = defaults.service(exported, namespace);
     let (home, ports) = match alias_target(spec) {
-        Some(target) => (Home::Alias(target), Vec::new()),
+        Some(target) => {
+            let ports = alias_ports(spec, &target);
+            (Home::Alias(target), ports)
+        }
         None => (
             Home::Kubernetes,
-            ports(object, spec, slices, workloads, faults),
+            ports(object, spec, &host, slices, workloads, faults),
         ),
     };
     Service {
@@ -71,6 +76,7 @@ fn addresses(spec: &kinds::Service) -> Vec<IpAddr> {
 fn ports(
     object: &Object,
     spec: &kinds::Service,
+    host: &str,
     slices: &Slices<'_>,
     workloads: &Workloads<'_>,
     faults: &mut Faults,
@@ -79,15 +85,7 @@ fn ports(
     let mut nothing_known = true;
     for written in &spec.ports {
         let name = port_name(written);
-        let protocol = PortProtocol::of_service_port(
-            written.port,
-            name,
-            written
-                .app_protocol
-                .as_ref()
-                .map(|text| text.value.as_str()),
-            written.protocol.as_deref(),
-        );
+        let protocol = protocol(written);
         if protocol == PortProtocol::Udp || ports.iter().any(|port| port.number == written.port) {
             continue;
         }
@@ -103,17 +101,79 @@ fn ports(
             number: written.port,
             name: name.into(),
             protocol,
+            reach: Reach::of(&members),
             members: settle(members),
             line: written.line,
         });
     }
     if nothing_known && !ports.is_empty() {
-        let text = "no endpoints known; DNS discovery not yet supported";
+        let text = "no EndpointSlice and no WorkloadEntry of this service: its endpoints are what \
+                    DNS says";
         let hint = "add the service's EndpointSlices to the files \
-                    (kubectl get endpointslices -o yaml)";
+                    (kubectl get endpointslices -o yaml) to balance over its pods";
         faults.push(warning(object, Code::NoEndpoints, (0, 0), text).hinted(hint));
+        let host: Arc<str> = host.into();
+        for port in &mut ports {
+            port.reach = Reach::Named(Lookup::Each);
+            port.members = vec![named_member(host.clone(), dns_port(spec, port.number))];
+        }
     }
     ports
+}
+
+/// The port behind a service's DNS name. A headless service's name leads to its pods, so it is the
+/// pods' port; the pods' port by name is in their slices only, and taken to be the service's.
+fn dns_port(spec: &kinds::Service, number: u16) -> u16 {
+    let headless = spec
+        .cluster_ip
+        .as_ref()
+        .is_some_and(|address| address.as_str() == "None");
+    let written = spec.ports.iter().find(|port| port.port == number);
+    match written.and_then(|port| port.target_port.as_ref()) {
+        Some(TargetPort::Number(target)) if headless => *target,
+        Some(TargetPort::Name(_) | TargetPort::Number(_)) | None => number,
+    }
+}
+
+/// The ports of a service that is another name, should that name be outside of the mesh.
+fn alias_ports(spec: &kinds::Service, target: &Arc<str>) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    for written in &spec.ports {
+        let protocol = protocol(written);
+        if protocol == PortProtocol::Udp || ports.iter().any(|port| port.number == written.port) {
+            continue;
+        }
+        let number = match &written.target_port {
+            Some(TargetPort::Number(number)) => *number,
+            Some(TargetPort::Name(_)) | None => written.port,
+        };
+        ports.push(Port {
+            number: written.port,
+            name: port_name(written).into(),
+            protocol,
+            reach: Reach::Named(Lookup::Each),
+            members: vec![named_member(target.clone(), number)],
+            line: written.line,
+        });
+    }
+    ports
+}
+
+fn protocol(port: &ServicePort) -> PortProtocol {
+    let declared = port.app_protocol.as_ref().map(|text| text.value.as_str());
+    let transport = port.protocol.as_deref();
+    PortProtocol::of_service_port(port.port, port_name(port), declared, transport)
+}
+
+/// The endpoint that is a name, whose addresses DNS knows.
+pub(super) fn named_member(host: Arc<str>, port: u16) -> Member {
+    Member {
+        address: Address::Name { host, port },
+        weight: NonZeroU32::MIN,
+        health: Health::Healthy,
+        labels: super::Labels::default(),
+        locality: crate::model::endpoint::Locality::default(),
+    }
 }
 
 fn port_name(port: &ServicePort) -> &str {
@@ -175,15 +235,22 @@ pub(super) fn port_of(
     ports.get(name).copied().or(target).unwrap_or(number)
 }
 
-/// An endpoint from a `WorkloadEntry`; `None` for a DNS name, which reading has refused.
+/// An endpoint from a `WorkloadEntry`; `None` for one without an address, which only its network
+/// knows.
 pub(super) fn entry_member(
     entry: &kinds::WorkloadEntry,
     labels: &BTreeMap<String, String>,
     port: u16,
 ) -> Option<Member> {
-    let address = match entry.address.strip_prefix("unix://") {
-        Some(path) => crate::model::endpoint::Address::Unix(std::path::Path::new(path).into()),
-        None => SocketAddr::new(entry.address.parse().ok()?, port).into(),
+    let written = entry.address.as_str();
+    let address = match (written.strip_prefix("unix://"), written.parse()) {
+        (Some(path), _) => Address::Unix(std::path::Path::new(path).into()),
+        (None, Ok(ip)) => SocketAddr::new(ip, port).into(),
+        (None, Err(_)) if written.is_empty() => return None,
+        (None, Err(_)) => {
+            let host = written.trim_end_matches('.').to_ascii_lowercase().into();
+            Address::Name { host, port }
+        }
     };
     Some(Member {
         address,

@@ -26,10 +26,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::defaults::Defaults;
 use super::fault::{Code, Fault, Faults, Severity};
 use super::kinds::{Kind, Object};
 use super::yaml::Located;
 use crate::model::Origin;
+use crate::model::cluster::Lookup;
 use crate::model::endpoint::{Address, Health, Locality};
 
 pub(super) use protocol::PortProtocol;
@@ -78,10 +80,35 @@ pub(super) struct Port {
     pub(super) name: Arc<str>,
     /// What is spoken there.
     pub(super) protocol: PortProtocol,
+    /// How its members are found.
+    pub(super) reach: Reach,
     /// Who answers.
     pub(super) members: Vec<Member>,
     /// The line where it was written.
     pub(super) line: u32,
+}
+
+/// How the endpoints of a port are found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reach {
+    /// The host that the request asks for, at this port; there are no members.
+    AsAsked(u16),
+    /// The members, whose addresses are known.
+    Listed,
+    /// The members, among whose addresses are names.
+    Named(Lookup),
+}
+
+impl Reach {
+    /// How members that somebody listed are found.
+    fn of(members: &[Member]) -> Self {
+        let named = |member: &Member| matches!(member.address, Address::Name { .. });
+        if members.iter().any(named) {
+            Self::Named(Lookup::Each)
+        } else {
+            Self::Listed
+        }
+    }
 }
 
 /// One endpoint of a port.
@@ -107,27 +134,35 @@ pub(super) struct Registry<'a> {
 
 impl<'a> Registry<'a> {
     /// Reads the services; `objects` are in the order of age, `domain` is the cluster's.
-    pub(super) fn build(objects: &[&'a Object], domain: &str, faults: &mut Faults) -> Self {
+    pub(super) fn build(
+        objects: &[&'a Object],
+        domain: &str,
+        defaults: Defaults<'_>,
+        faults: &mut Faults,
+    ) -> Self {
         let workloads = workload::Workloads::new(objects);
         let slices = endpoint::Slices::new(objects);
         let mut services = Vec::new();
         for &object in objects {
             match &object.kind {
                 Kind::Service(spec) => services.push(kubernetes::service(
-                    object, spec, domain, &slices, &workloads, faults,
+                    object, spec, domain, defaults, &slices, &workloads, faults,
                 )),
                 Kind::ServiceEntry(spec) => {
-                    services.extend(entry::services(object, spec, &workloads, faults));
+                    services.extend(entry::services(object, spec, defaults, &workloads, faults));
                 }
                 Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
+                | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::Pod(_)
                 | Kind::ServiceAccount(_)
+                | Kind::Sidecar(_)
+                | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)
                 | Kind::WorkloadEntry(_) => {}

@@ -21,15 +21,29 @@ pub(in crate::source::istio) struct View<'a> {
     aliases: BTreeMap<Arc<str>, Vec<Service<'a>>>,
 }
 
+/// Where an alias leads.
+enum End {
+    /// To itself, or further than anybody follows.
+    Circle,
+    /// To a name that DNS may know.
+    Outside,
+    /// To a service of the mesh.
+    Service(Arc<str>),
+}
+
 impl<'a> View<'a> {
-    /// What a client of `namespace` sees.
+    /// What a client of `namespace` sees, of which the services `seen` (namespace and host) are
+    /// those that its `Sidecar` lets through.
     pub(in crate::source::istio) fn new(
         registry: Registry<'a>,
         namespace: &str,
+        seen: impl Fn(&str, &str) -> bool,
         faults: &mut Faults,
     ) -> Self {
         let mut visible = registry.services;
-        visible.retain(|service| service.visibility.includes(namespace));
+        visible.retain(|service| {
+            service.visibility.includes(namespace) && seen(&service.namespace, &service.host)
+        });
         // Stable, so that age decides between equals.
         visible.sort_by_key(|service| {
             let foreign = &*service.namespace != namespace;
@@ -55,43 +69,49 @@ impl<'a> View<'a> {
             .filter(|service| matches!(service.home, Home::Alias(_)))
             .map(|service| service.host.clone())
             .collect();
-        let targets: Vec<(Arc<str>, Option<Arc<str>>)> = aliases
+        let ends: Vec<(Arc<str>, End)> = aliases
             .into_iter()
             .map(|host| {
-                let target = self.target(&host);
-                (host, target)
+                let end = self.end(&host);
+                (host, end)
             })
             .collect();
-        for (host, target) in targets {
-            let Some(alias) = self.services.remove(&host) else {
+        for (host, end) in ends {
+            let Some(mut alias) = self.services.remove(&host) else {
                 continue;
             };
-            match target {
-                Some(target) => self.aliases.entry(target).or_default().push(alias),
-                None => faults.push(
-                    warning(
-                        alias.object,
-                        Code::NotSupported,
-                        (0, 0),
-                        "the name behind this ExternalName service is no service of the mesh; \
-                         DNS discovery not yet supported",
-                    )
-                    .field("externalName"),
-                ),
-            }
+            let problem = match end {
+                End::Service(target) => {
+                    self.aliases.entry(target).or_default().push(alias);
+                    continue;
+                }
+                End::Outside if !alias.ports.is_empty() => {
+                    alias.home = Home::Kubernetes;
+                    self.services.insert(host, alias);
+                    continue;
+                }
+                End::Outside => {
+                    "has no ports: requests for it are those for an unknown host; name the ports \
+                     that it serves"
+                }
+                End::Circle => "the names behind this ExternalName service lead to itself",
+            };
+            let fault = warning(alias.object, Code::NoEndpoints, (0, 0), problem);
+            faults.push(fault.field("externalName"));
         }
     }
 
-    /// The service at the end of a chain of aliases.
-    fn target(&self, alias: &Arc<str>) -> Option<Arc<str>> {
+    /// Where a chain of aliases ends.
+    fn end(&self, alias: &Arc<str>) -> End {
         let mut host = alias;
         for _ in 0..ALIAS_DEPTH {
-            match &self.services.get(host)?.home {
-                Home::Alias(next) => host = next,
-                Home::Kubernetes | Home::Entry => return Some(host.clone()),
+            match self.services.get(host).map(|service| &service.home) {
+                Some(Home::Alias(next)) => host = next,
+                Some(Home::Kubernetes | Home::Entry) => return End::Service(host.clone()),
+                None => return End::Outside,
             }
         }
-        None
+        End::Circle
     }
 
     /// All services by host.

@@ -53,6 +53,7 @@ impl<'a> Workloads<'a> {
                 Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
+                | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
@@ -60,6 +61,8 @@ impl<'a> Workloads<'a> {
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Sidecar(_)
+                | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_) => {}
             }
         }

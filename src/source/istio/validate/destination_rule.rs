@@ -53,7 +53,7 @@ pub(super) fn rules(check: &mut Checker<'_>, rule: &DestinationRule, namespace: 
     });
 }
 
-fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
+pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
     if *policy == TrafficPolicy::default() {
         check.error("traffic policy must have at least one field");
     }

@@ -91,7 +91,7 @@ pub(super) fn rules(check: &mut Checker<'_>, route: &HttpRoute) {
     delegate(check, route);
 }
 
-fn retries(check: &mut Checker<'_>, retries: &Retries) {
+pub(super) fn retries(check: &mut Checker<'_>, retries: &Retries) {
     let Retries {
         attempts,
         per_try_timeout,

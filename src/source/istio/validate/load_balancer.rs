@@ -143,7 +143,7 @@ fn is_prime(number: u64) -> bool {
             .all(|divisor| !number.is_multiple_of(divisor))
 }
 
-fn locality(check: &mut Checker<'_>, setting: &LocalitySetting, outlier: bool) {
+pub(super) fn locality(check: &mut Checker<'_>, setting: &LocalitySetting, outlier: bool) {
     let fails_over = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
     if !setting.distribute.is_empty() && fails_over {
         check.error("distribute excludes failover and failoverPriority");

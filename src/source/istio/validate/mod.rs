@@ -15,6 +15,7 @@ mod http_action;
 mod http_match;
 mod kubernetes;
 mod load_balancer;
+mod mesh;
 mod metadata;
 mod names;
 mod reachable;
@@ -41,6 +42,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
             support::endpoint_slice(check, slice);
         }
         Kind::Endpoints(endpoints) => kubernetes::endpoints(check, endpoints),
+        Kind::MeshConfig(config) => mesh::mesh_config(check, config),
         Kind::GrpcRoute(route) => gateway_api::grpc_route(check, route),
         Kind::HttpRoute(route) => gateway_api::http_route(check, route),
         Kind::Pod(pod) => kubernetes::pod(check, pod),
@@ -53,6 +55,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
             service_entry::rules(check, entry);
             support::service_entry(check, entry);
         }
+        Kind::Sidecar(sidecar) => mesh::sidecar(check, sidecar),
         Kind::VirtualService(service) => {
             virtual_service::rules(check, service);
             support::virtual_service(check, service);
@@ -62,6 +65,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
             service_entry::workload_entry(check, entry);
             support::workload_entry(check, entry);
         }
+        Kind::WorkloadGroup(group) => mesh::workload_group(check, group),
         // All that these say is their metadata.
         Kind::Namespace(_) | Kind::ServiceAccount(_) => {}
     }

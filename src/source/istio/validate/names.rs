@@ -63,8 +63,17 @@ pub(crate) fn is_address_or_network(text: &str) -> bool {
 
 /// Namespaces that see an object: `.`, `*`, `~` or names.
 pub(super) fn export_to(check: &mut Checker<'_>, namespaces: &[Located<String>]) {
+    export_to_at(check, "exportTo", namespaces);
+}
+
+/// The same in another field.
+pub(super) fn export_to_at(
+    check: &mut Checker<'_>,
+    field: &'static str,
+    namespaces: &[Located<String>],
+) {
     let mut seen = BTreeSet::new();
-    check.each("exportTo", namespaces, |check, namespace| {
+    check.each(field, namespaces, |check, namespace| {
         let namespace = namespace.as_str();
         if !matches!(namespace, "." | "*" | "~") && !is_dns_label(namespace) {
             let text = format!("{} is neither ., *, ~ nor a namespace", quoted(namespace));
@@ -74,7 +83,7 @@ pub(super) fn export_to(check: &mut Checker<'_>, namespaces: &[Located<String>])
         }
     });
     if seen.len() > 1 && (seen.contains("*") || seen.contains("~")) {
-        check.error_at("exportTo", "* and ~ must stand alone");
+        check.error_at(field, "* and ~ must stand alone");
     }
 }
 

@@ -119,6 +119,10 @@ fn endpoints(check: &mut Checker<'_>, entry: &ServiceEntry) {
                 "no endpoints should be provided for resolution NONE",
             );
         }
+        Resolution::DynamicDns if !entry.endpoints.is_empty() => {
+            let text = "no endpoints should be provided for resolution DYNAMIC_DNS";
+            check.error_at("endpoints", text);
+        }
         Resolution::Static if none => {
             let text = "endpoints or workloadSelector must be provided for resolution STATIC";
             check.error(text);

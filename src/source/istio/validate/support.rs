@@ -5,7 +5,6 @@
 //! cannot matter to this client. Whoever implements a field removes its line.
 
 use super::Checker;
-use super::service_entry::Address;
 use crate::source::istio::kinds::{
     DestinationRule, EndpointSlice, HttpRoute, LoadBalancer, Location, Resolution, Service,
     ServiceEntry, SimpleBalancer, TlsMode, TrafficPolicy, VirtualService, WorkloadEntry,
@@ -67,7 +66,7 @@ pub(super) fn destination_rule(check: &mut Checker<'_>, rule: &DestinationRule) 
     });
 }
 
-fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
+pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
     check.some("loadBalancer", policy.load_balancer.as_ref(), |c, b| {
         load_balancer(c, b)
     });
@@ -121,17 +120,6 @@ fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
 }
 
 pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {
-    let name = match entry.resolution {
-        Resolution::Static => None,
-        Resolution::Dns => Some("resolution DNS"),
-        Resolution::DnsRoundRobin => Some("resolution DNS_ROUND_ROBIN"),
-        Resolution::DynamicDns => Some("resolution DYNAMIC_DNS"),
-        Resolution::None => Some("resolution NONE (also when absent)"),
-    };
-    if let Some(name) = name {
-        let hint = "write resolution: STATIC with the addresses under endpoints";
-        check.within("resolution", |check| check.refuse_value(name, Some(hint)));
-    }
     let names = !entry.subject_alt_names.is_empty();
     check.no_effect(
         "subjectAltNames",
@@ -142,24 +130,19 @@ pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {
     match entry.location {
         Location::MeshExternal | Location::MeshInternal => {}
     }
+    let asked = matches!(entry.resolution, Resolution::None | Resolution::DynamicDns);
+    check.no_effect(
+        "workloadSelector",
+        asked && entry.workload_selector.is_some(),
+        "this resolution goes to the host that the request asks for",
+    );
     check.each("endpoints", &entry.endpoints, |check, endpoint| {
-        // A name under a resolution that is refused anyway needs no second fault.
-        workload(check, endpoint, false);
+        workload_entry(check, endpoint);
     });
 }
 
 pub(super) fn workload_entry(check: &mut Checker<'_>, entry: &WorkloadEntry) {
-    workload(check, entry, true);
-}
-
-fn workload(check: &mut Checker<'_>, entry: &WorkloadEntry, names: bool) {
     check.refuse("network", entry.network.is_some());
-    if names && matches!(Address::of(&entry.address), Address::Name) {
-        let hint = "write the IP address";
-        check.within("address", |check| {
-            check.refuse_value("an address that is a DNS name", Some(hint));
-        });
-    }
 }
 
 pub(super) fn service(check: &mut Checker<'_>, service: &Service) {

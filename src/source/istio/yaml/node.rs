@@ -107,6 +107,21 @@ pub(crate) fn float(text: &str) -> Option<f64> {
 
 impl Node {
     /// The value of a key of a mapping.
+    /// Moves the whole tree down by some lines: it was read from a part of a file.
+    pub(crate) fn shift(&mut self, lines: u32) {
+        self.line = self.line.saturating_add(lines);
+        match &mut self.value {
+            Value::Mapping(entries) => {
+                for entry in entries {
+                    entry.line = entry.line.saturating_add(lines);
+                    entry.value.shift(lines);
+                }
+            }
+            Value::Sequence(items) => items.iter_mut().for_each(|item| item.shift(lines)),
+            Value::Pruned | Value::Scalar(_) => {}
+        }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entries()
             .iter()

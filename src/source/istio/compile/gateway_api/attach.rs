@@ -170,15 +170,18 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         Kind::DestinationRule(_)
         | Kind::EndpointSlice(_)
         | Kind::Endpoints(_)
+        | Kind::MeshConfig(_)
         | Kind::Namespace(_)
         | Kind::Pod(_)
         | Kind::ReferenceGrant(_)
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
+        | Kind::Sidecar(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
-        | Kind::WorkloadEntry(_) => None,
+        | Kind::WorkloadEntry(_)
+        | Kind::WorkloadGroup(_) => None,
     }
 }
 

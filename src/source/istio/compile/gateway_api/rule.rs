@@ -19,6 +19,7 @@ use crate::model::route::{
 use crate::source::istio::compile::action::{self, Unusable};
 use crate::source::istio::compile::route::pinned;
 use crate::source::istio::compile::{Scope, affinity, retry};
+use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::gateway_api::{
     GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec, HttpRouteMatch, HttpRouteRetry, HttpRouteRule,
@@ -334,7 +335,7 @@ impl<'a> Rule<'a> {
         let ports = resolved.reachable.iter().map(|one| &one.port);
         let parts = ports.map(|Port { host, number }| (&**host, *number, ""));
         let affinity = affinity::affinity(scope, parts);
-        let (timeout, mut retry) = self.terms();
+        let (timeout, mut retry) = self.terms(scope.defaults);
         if let [_] = destinations.all() {
             retry = retry.map(|policy| pinned(policy, &affinity));
         }
@@ -351,10 +352,10 @@ impl<'a> Rule<'a> {
         Ok(Some((forward, headers)))
     }
 
-    /// The timeout of the call and its retries. Without a `retry` block Istio's default retries
+    /// The timeout of the call and its retries. Without a `retry` block the default retries
     /// are in force, so where both timeouts are written `backendRequest` limits each try then too;
     /// alone it limits the call, as in Istio.
-    fn terms(&self) -> (Option<Duration>, Option<RetryPolicy>) {
+    fn terms(&self, mesh: Defaults<'_>) -> (Option<Duration>, Option<RetryPolicy>) {
         let limit = |written: fn(&HttpRouteTimeouts) -> Option<Duration>| {
             let limit = self.timeouts.and_then(written);
             limit.filter(|limit| !limit.is_zero())
@@ -362,16 +363,15 @@ impl<'a> Rule<'a> {
         let request = limit(|timeouts| timeouts.request.map(Duration::from));
         let try_limit = limit(|timeouts| timeouts.backend_request.map(Duration::from));
         let Some(written) = self.retry else {
-            return match request {
-                None => (try_limit, Some(retry::default_policy())),
-                Some(_) => {
-                    let policy = RetryPolicy {
-                        per_try_timeout: try_limit,
-                        ..retry::default_policy()
-                    };
-                    (request, Some(policy))
-                }
+            let standard = retry::default_policy(mesh.retries());
+            let Some(request) = request else {
+                return (try_limit, standard);
             };
+            let policy = standard.map(|policy| RetryPolicy {
+                per_try_timeout: try_limit.or(policy.per_try_timeout),
+                ..policy
+            });
+            return (Some(request), policy);
         };
         let HttpRouteRetry {
             codes,
@@ -391,7 +391,7 @@ impl<'a> Rule<'a> {
             ..Retries::default()
         };
         // All tokens are our own, so none is unknown.
-        let (policy, _) = retry::policy(Some(&as_istio));
+        let (policy, _) = retry::policy(Some(&as_istio), None);
         match policy {
             Some(policy) => (request, Some(policy)),
             // One try: both limits are its own.

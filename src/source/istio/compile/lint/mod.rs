@@ -16,7 +16,7 @@ use crate::source::istio::kinds::Object;
 use crate::source::istio::registry::{Home, Port, PortProtocol, Service, place, warning};
 use crate::source::istio::yaml::Located;
 
-pub(super) use policy::{empty_subset, policy};
+pub(super) use policy::{empty_subset, nobody_to_eject, policy};
 pub(super) use rule::rule;
 
 /// Lints of the services that the client sees.

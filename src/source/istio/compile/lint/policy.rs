@@ -111,3 +111,13 @@ pub(in super::super) fn empty_subset(
     let fault = warning(object, Code::SubsetEmpty, place(&subset.name), text);
     faults.push(fault.field(format!("subsets[name={}]", subset.name.value)));
 }
+
+/// A policy of ejections for a service whose requests go to the host that they ask for.
+pub(in super::super) fn nobody_to_eject(object: &Object, service: &Service<'_>) -> Fault {
+    let text = format!(
+        "outlierDetection has no effect for the host {}: its requests go to the host that they ask \
+         for (resolution NONE or DYNAMIC_DNS), which has no substitute",
+        service.host
+    );
+    warning(object, Code::NoEffect, (0, 0), text).field("trafficPolicy.outlierDetection")
+}

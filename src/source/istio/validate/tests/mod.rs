@@ -3,6 +3,7 @@
 mod destination_rule;
 mod gateway_api;
 mod kubernetes;
+mod mesh;
 mod service_entry;
 mod support;
 mod virtual_service;

@@ -1,4 +1,4 @@
-use super::{accepts, refuses, rule_tests};
+use super::{accepts, refuses, rule_tests, warns};
 
 type Shape = (&'static str, String);
 
@@ -31,7 +31,7 @@ fn workload(text: &str) -> Shape {
     ("WorkloadEntry", text.to_owned())
 }
 
-/// A ServiceEntry whose resolution is not yet supported.
+/// A ServiceEntry with a port.
 fn other(text: &str) -> Shape {
     spec(&format!("ports: [{{number: 80, name: http}}], {text}"))
 }
@@ -71,24 +71,31 @@ rule_tests! {
     an_endpoint_port_has_a_name_of_the_service: refuses(endpoint,
         "{address: 10.0.0.1, ports: {https: 443}}")
         => "endpoints[0].ports.https: the service has no port named \"https\"";
-    none_has_no_endpoints: refuses_unsupported(other,
+    none_has_no_endpoints: refuses(other,
         "hosts: [a.b], resolution: NONE, endpoints: [{address: 10.0.0.1}]")
         => "endpoints: no endpoints should be provided for resolution NONE";
-    a_wildcard_is_not_resolved: refuses_unsupported(other, "hosts: ['*.b'], resolution: DNS")
+    a_wildcard_is_not_resolved: refuses(other, "hosts: ['*.b'], resolution: DNS")
         => "hosts[0]: a wildcard host cannot be resolved: name endpoints";
-    round_robin_has_one_endpoint: refuses_unsupported(other,
+    round_robin_has_one_endpoint: refuses(other,
         "hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: c.d}, {address: e.f}]")
         => "endpoints: resolution DNS_ROUND_ROBIN takes one endpoint";
-    a_network_is_not_for_dns: refuses_unsupported(other,
+    a_network_is_not_for_dns: refuses(other,
         "hosts: [a.b], resolution: DNS, addresses: [10.0.0.0/8]")
         => "addresses[0]: a network is allowed for the resolutions NONE and STATIC only";
+    dynamic_dns_has_no_endpoints: refuses(other,
+        "hosts: ['*.b'], resolution: DYNAMIC_DNS, endpoints: [{address: c.d}]")
+        => "endpoints: no endpoints should be provided for resolution DYNAMIC_DNS";
+    a_selector_finds_nobody_where_the_request_says_who: warns(other,
+        "hosts: [a.b], workloadSelector: {labels: {a: b}}")
+        => "workloadSelector: workloadSelector has no effect in this client: this resolution goes \
+            to the host that the request asks for";
     a_unix_path_is_absolute: refuses(workload, "{address: 'unix://a/b'}")
         => "address: unix:// takes an absolute path";
     a_unix_socket_has_no_ports: refuses(workload, "{address: 'unix:///a', ports: {http: 80}}")
         => "ports: a unix socket has no ports";
     a_workload_port_is_not_zero: refuses(workload, "{address: 10.0.0.1, ports: {http: 0}}")
         => "ports.http: port 0 does not exist: expected 1 to 65535";
-    a_workload_address_is_one: refuses_unsupported(workload, "{address: '*.b'}")
+    a_workload_address_is_one: refuses(workload, "{address: '*.b'}")
         => "address: \"*.b\" is neither an IP address, a DNS name nor unix://";
     a_workload_label_is_one: refuses(workload, "{address: 10.0.0.1, labels: {'-a': b}}")
         => "labels.-a: \"-a\" is no label key";
@@ -96,18 +103,6 @@ rule_tests! {
         => "locality: \"a/b/c/d\" is not region/zone/subzone";
     a_locality_has_no_empty_part: refuses(workload, "{address: 10.0.0.1, locality: a//c}")
         => "locality: \"a//c\" is not region/zone/subzone";
-}
-
-/// The rule's text is among the errors, all others of which say "not yet supported".
-#[track_caller]
-fn refuses_unsupported(kind: &str, spec: &str, message: &str) {
-    let faults = super::faults(kind, spec);
-    let messages = super::messages(&faults, super::Severity::Error);
-    let rules: Vec<_> = messages
-        .iter()
-        .filter(|message| !message.ends_with("is known, not yet supported"))
-        .collect();
-    assert_eq!(rules, [message], "{faults}");
 }
 
 #[test]
@@ -144,6 +139,17 @@ fn what_istio_accepts_is_accepted() {
         accepts(kind, &spec);
     }
     for text in [
+        "hosts: ['*.b']",
+        "hosts: [a.b], resolution: DNS",
+        "hosts: [a.b], resolution: DNS, endpoints: [{address: c.d}, {address: 10.0.0.1}]",
+        "hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: c.d}]",
+        "hosts: ['*.b'], resolution: DYNAMIC_DNS",
+    ] {
+        let (kind, spec) = other(text);
+        accepts(kind, &spec);
+    }
+    for text in [
+        "{address: a.b}",
         "{address: 10.0.0.1, ports: {http: 8080}, labels: {app: a}, locality: r/z/s, weight: 2, \
           serviceAccount: sa}",
         "{address: 'unix:///var/run/a.sock'}",

@@ -96,24 +96,12 @@ rule_tests! {
         => "trafficPolicy.tunnel: tunnel is known, not yet supported";
     the_proxy_protocol: refuses(policy, "proxyProtocol: {version: V2}")
         => "trafficPolicy.proxyProtocol: proxyProtocol is known, not yet supported";
-    dns: refuses(entry, "resolution: DNS")
-        => "resolution: resolution DNS is known, not yet supported";
-    dns_endpoints: refuses(entry, "resolution: DNS, endpoints: [{address: c.d}]")
-        => "resolution: resolution DNS is known, not yet supported";
-    dns_round_robin: refuses(entry, "resolution: DNS_ROUND_ROBIN")
-        => "resolution: resolution DNS_ROUND_ROBIN is known, not yet supported";
-    dynamic_dns: refuses(entry, "resolution: DYNAMIC_DNS")
-        => "resolution: resolution DYNAMIC_DNS is known, not yet supported";
-    no_resolution: refuses(entry, "location: MESH_EXTERNAL")
-        => "resolution: resolution NONE (also when absent) is known, not yet supported";
     subject_alt_names: warns(entry,
         "resolution: STATIC, endpoints: [{address: 10.0.0.1}], subjectAltNames: [a]")
         => "subjectAltNames: subjectAltNames has no effect in this client: they matter with TLS, \
             which is not supported yet";
     a_network: refuses(workload, "{address: 10.0.0.1, network: a}")
         => "network: network is known, not yet supported";
-    a_name_as_address: refuses(workload, "{address: a.b}")
-        => "address: an address that is a DNS name is known, not yet supported";
     local_traffic: refuses(kubernetes, "internalTrafficPolicy: Local")
         => "internalTrafficPolicy: internalTrafficPolicy Local is known, not yet supported";
     traffic_distribution: warns(kubernetes, "trafficDistribution: PreferClose")

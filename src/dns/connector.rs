@@ -1,0 +1,65 @@
+//! A connector that resolves names first.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Names, Question, Target};
+use crate::model::endpoint::Address;
+use crate::transport::{Connect, Connecting, Settings, race};
+
+/// Resolves [`Address::Name`] and lets another connector dial the addresses.
+///
+/// Each connection begins with another address than the one before, so that the connections of a
+/// logical host spread over its addresses; the others are tried behind it, staggered (RFC 8305).
+#[derive(Debug)]
+pub(crate) struct Resolving {
+    inner: Arc<dyn Connect>,
+    names: Arc<Names>,
+    turn: AtomicUsize,
+}
+
+impl Resolving {
+    pub(crate) fn new(inner: Arc<dyn Connect>, names: Arc<Names>) -> Self {
+        Self {
+            inner,
+            names,
+            turn: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Connect for Resolving {
+    fn connect(&self, address: &Address, settings: &Settings) -> Connecting {
+        let Address::Name { host, port } = address else {
+            return self.inner.connect(address, settings);
+        };
+        let (question, port) = (Question::of(host), *port);
+        let (inner, names, settings) = (self.inner.clone(), self.names.clone(), settings.clone());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            let targets = names.lookup(&question).await?;
+            let addresses = race::interleave(candidates(&targets, port, turn));
+            let dial = |address| inner.connect(&Address::Socket(address), &settings);
+            race::first(addresses, dial)
+                .await
+                .map_err(|error| io::Error::new(error.kind(), format!("{question}: {error}")))
+        })
+    }
+}
+
+/// The addresses of the first priority, beginning with the one whose turn it is.
+fn candidates(targets: &[Target], port: u16, turn: usize) -> Vec<SocketAddr> {
+    let first = targets.iter().map(|target| target.priority).min();
+    let mut addresses: Vec<SocketAddr> = targets
+        .iter()
+        .filter(|target| Some(target.priority) == first)
+        .map(|target| SocketAddr::new(target.address, target.port.unwrap_or(port)))
+        .collect();
+    if !addresses.is_empty() {
+        let turn = turn % addresses.len();
+        addresses.rotate_left(turn);
+    }
+    addresses
+}

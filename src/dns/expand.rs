@@ -1,0 +1,233 @@
+//! From clusters of names to clusters of addresses.
+//!
+//! A cluster with [`Lookup::Each`] has an endpoint for every address of its names. The names are
+//! put in place of their addresses before a configuration is linked, so that linking, balancing
+//! and draining know nothing of DNS: an address that is gone is an endpoint that was removed, its
+//! connections finish what they carry.
+//!
+//! A name that has no answer yet stays a name, which the connector resolves: the first call waits
+//! for the answer within its own deadline, and if there is none its error says why. So neither
+//! starting nor an edit has to wait for DNS.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Question, Target};
+use crate::model::cluster::{Discovery, Dns, Lookup};
+use crate::model::endpoint::{Address, Endpoint, LocalityEndpoints};
+use crate::model::{Endpoints, Resources};
+
+/// The clusters whose members come from DNS, with their endpoints.
+fn watched(resources: &Resources) -> impl Iterator<Item = (&Dns, &Arc<Endpoints>)> {
+    resources.clusters.values().filter_map(|cluster| {
+        let Discovery::Dns(dns) = &cluster.discovery else {
+            return None;
+        };
+        match dns.lookup {
+            Lookup::Each => Some((dns, resources.endpoints.get(&dns.endpoints)?)),
+            Lookup::One => None,
+        }
+    })
+}
+
+fn names(endpoints: &Endpoints) -> impl Iterator<Item = &Arc<str>> {
+    let all = endpoints.localities.iter().flat_map(|one| &one.endpoints);
+    all.filter_map(|endpoint| match &endpoint.address {
+        Address::Name { host, .. } => Some(host),
+        Address::Socket(_) | Address::Unix(_) => None,
+    })
+}
+
+/// The questions whose answers are members of clusters, each with its shortest refresh rate.
+pub(crate) fn questions(resources: &Resources) -> BTreeMap<Question, Duration> {
+    let mut all = BTreeMap::new();
+    for (dns, endpoints) in watched(resources) {
+        for host in names(endpoints) {
+            all.entry(Question::of(host))
+                .and_modify(|refresh: &mut Duration| *refresh = dns.refresh.min(*refresh))
+                .or_insert(dns.refresh);
+        }
+    }
+    all
+}
+
+/// The resources with addresses in place of the names that are `known`.
+pub(crate) fn expand(
+    resources: &Arc<Resources>,
+    known: impl Fn(&Question) -> Option<Arc<[Target]>>,
+) -> Arc<Resources> {
+    let expanded: Vec<Endpoints> = watched(resources)
+        .filter(|(_, endpoints)| names(endpoints).next().is_some())
+        .map(|(_, endpoints)| each(endpoints, &known))
+        .collect();
+    if expanded.is_empty() {
+        return resources.clone();
+    }
+    let mut resources = Resources::clone(resources);
+    for endpoints in expanded {
+        resources.insert_endpoints(endpoints);
+    }
+    Arc::new(resources)
+}
+
+fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]>>) -> Endpoints {
+    // Two names may lead to one address, which then is one endpoint.
+    let mut seen = HashSet::new();
+    let mut localities = Vec::with_capacity(endpoints.localities.len());
+    for locality in &endpoints.localities {
+        // SRV priorities come after that of the locality, in their order.
+        let mut by_rank: BTreeMap<u32, Vec<Endpoint>> = BTreeMap::from([(0, Vec::new())]);
+        for endpoint in &locality.endpoints {
+            for (rank, endpoint) in addresses(endpoint, known) {
+                if seen.insert(endpoint.address.clone()) {
+                    by_rank.entry(rank).or_default().push(endpoint);
+                }
+            }
+        }
+        localities.extend(
+            by_rank
+                .into_iter()
+                .map(|(rank, endpoints)| LocalityEndpoints {
+                    priority: locality.priority.saturating_add(rank),
+                    endpoints,
+                    ..locality.clone()
+                }),
+        );
+    }
+    Endpoints {
+        localities,
+        ..endpoints.clone()
+    }
+}
+
+/// The endpoints behind one, each with the rank of its SRV priority.
+fn addresses(
+    endpoint: &Endpoint,
+    known: &impl Fn(&Question) -> Option<Arc<[Target]>>,
+) -> Vec<(u32, Endpoint)> {
+    let Address::Name { host, port } = &endpoint.address else {
+        return vec![(0, endpoint.clone())];
+    };
+    let question = Question::of(host);
+    let Some(targets) = known(&question) else {
+        return vec![(0, endpoint.clone())];
+    };
+    // A host with both families is one server twice, and would get a double share (Envoy's
+    // V4_PREFERRED; slices are read by the same rule).
+    let four = targets.iter().any(|target| target.address.is_ipv4());
+    let used = targets
+        .iter()
+        .filter(|target| !four || target.address.is_ipv4());
+    let priorities: Vec<u16> = {
+        let mut all: Vec<u16> = targets.iter().map(|target| target.priority).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let rank = |priority: u16| priorities.iter().take_while(|one| **one < priority).count();
+    used.map(|target| {
+        let address = SocketAddr::new(target.address, target.port.unwrap_or(*port));
+        let weight = endpoint.weight.saturating_mul(target.weight);
+        let endpoint = Endpoint {
+            address: address.into(),
+            weight: weight.min(NonZeroU32::MAX),
+            ..endpoint.clone()
+        };
+        // As many ranks as priorities, of which there are 65,536.
+        (rank(target.priority) as u32, endpoint)
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Origin;
+    use crate::model::endpoint::{Health, Locality};
+
+    fn named(hosts: &[&str]) -> Endpoints {
+        let endpoint = |host: &&str| Endpoint {
+            address: Address::Name {
+                host: (*host).into(),
+                port: 80,
+            },
+            weight: NonZeroU32::MIN,
+            health: Health::Healthy,
+            labels: Arc::default(),
+        };
+        Endpoints {
+            name: "e".into(),
+            localities: vec![LocalityEndpoints {
+                locality: Locality::default(),
+                priority: 0,
+                weight: None,
+                endpoints: hosts.iter().map(endpoint).collect(),
+            }],
+            origin: Origin::built_in(),
+        }
+    }
+
+    fn shown(endpoints: &Endpoints) -> Vec<(u32, Vec<String>)> {
+        let show = |one: &LocalityEndpoints| {
+            let all = one
+                .endpoints
+                .iter()
+                .map(|one| format!("{}*{}", one.address, one.weight));
+            (one.priority, all.collect())
+        };
+        endpoints.localities.iter().map(show).collect()
+    }
+
+    #[test]
+    fn every_address_is_an_endpoint_once_and_an_unknown_name_stays() {
+        let known = |question: &Question| {
+            let addresses: &[&str] = match question.name() {
+                "a" => &["10.0.0.1", "10.0.0.2", "::1"],
+                "b" => &["10.0.0.2"],
+                "six" => &["::2"],
+                _ => return None,
+            };
+            let targets = addresses
+                .iter()
+                .map(|text| Target::from(text.parse::<std::net::IpAddr>().unwrap()));
+            Some(targets.collect())
+        };
+        let expanded = each(&named(&["a", "b", "six", "unknown"]), &known);
+        let expected = [
+            "10.0.0.1:80*1",
+            "10.0.0.2:80*1",
+            "[::2]:80*1",
+            "unknown:80*1",
+        ];
+        assert_eq!(shown(&expanded), [(0, expected.map(String::from).to_vec())]);
+    }
+
+    #[test]
+    fn srv_gives_ports_weights_and_priorities() {
+        let target = |last: u8, port, priority, weight| Target {
+            priority,
+            address: [10, 0, 0, last].into(),
+            port: Some(port),
+            weight: NonZeroU32::new(weight).unwrap(),
+        };
+        let targets: Arc<[Target]> = Arc::new([
+            target(1, 81, 10, 5),
+            target(2, 82, 20, 1),
+            target(3, 83, 10, 6),
+        ]);
+        let expanded = each(&named(&["_http._tcp.a"]), &|_: &Question| {
+            Some(targets.clone())
+        });
+        let expected = [
+            (
+                0,
+                vec!["10.0.0.1:81*5".to_owned(), "10.0.0.3:83*6".to_owned()],
+            ),
+            (1, vec!["10.0.0.2:82*1".to_owned()]),
+        ];
+        assert_eq!(shown(&expanded), expected);
+    }
+}

@@ -1,0 +1,137 @@
+//! What the mesh configuration says where an object says nothing.
+
+use std::time::Duration;
+
+use super::kinds::{GoDuration, LocalitySetting, Retries, TrafficPolicy};
+use super::kinds::{
+    H2UpgradePolicy, Kind, MeshConfig, Object, OutboundMode, OutboundTrafficPolicy,
+};
+use super::registry::Visibility;
+use super::yaml::Located;
+use crate::model::OutboundTraffic;
+
+/// MeshConfig's `rootNamespace`.
+const ROOT_NAMESPACE: &str = "istio-system";
+/// MeshConfig's `connectTimeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// MeshConfig's `dnsRefreshRate`.
+const DNS_REFRESH: Duration = Duration::from_secs(60);
+
+/// The defaults of a set of objects.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Defaults<'a> {
+    config: Option<&'a MeshConfig>,
+}
+
+impl<'a> Defaults<'a> {
+    /// Those of the mesh configuration among the objects; reading has refused a second one.
+    pub(super) fn of(objects: &[&'a Object]) -> Self {
+        let config = objects.iter().find_map(|object| match &object.kind {
+            Kind::MeshConfig(config) => Some(&**config),
+            _other_kinds => None,
+        });
+        Self { config }
+    }
+
+    /// Policy in this namespace is for the whole mesh.
+    pub(super) fn root_namespace(self) -> &'a str {
+        let said = self
+            .config
+            .and_then(|config| config.root_namespace.as_ref());
+        said.map_or(ROOT_NAMESPACE, |name| name.as_str())
+    }
+
+    pub(super) fn connect_timeout(self) -> Duration {
+        positive(self.config.and_then(|config| config.connect_timeout)).unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    pub(super) fn dns_refresh(self) -> Duration {
+        positive(self.config.and_then(|config| config.dns_refresh_rate)).unwrap_or(DNS_REFRESH)
+    }
+
+    pub(super) fn retries(self) -> Option<&'a Retries> {
+        let block = self.config?.default_http_retry_policy.as_ref()?;
+        Some(&block.value)
+    }
+
+    pub(super) fn traffic_policy(self) -> Option<&'a Located<TrafficPolicy>> {
+        self.config?.default_traffic_policy.as_ref()
+    }
+
+    /// Which endpoints are near, and what share each locality gets.
+    pub(super) fn locality(self) -> Option<&'a Located<LocalitySetting>> {
+        self.config?.locality_lb_setting.as_ref()
+    }
+
+    /// Whether HTTP/1.1 ports are called by HTTP/2.
+    pub(super) fn upgrades(self) -> bool {
+        let said = self.config.and_then(|config| config.h2_upgrade_policy);
+        said == Some(H2UpgradePolicy::Upgrade)
+    }
+
+    pub(super) fn outbound_traffic(self) -> Option<OutboundTraffic> {
+        let policy = self.config?.outbound_traffic_policy.as_ref()?;
+        Some(traffic(policy))
+    }
+
+    /// Who sees a service of the namespace `own`.
+    pub(super) fn service<'e>(
+        self,
+        exported: impl Iterator<Item = &'e str>,
+        own: &str,
+    ) -> Visibility {
+        let list = self.config.map(|config| &config.default_service_export_to);
+        visibility(exported, own, list)
+    }
+
+    /// Who sees a VirtualService of the namespace `own`.
+    pub(super) fn virtual_service<'e>(
+        self,
+        exported: impl Iterator<Item = &'e str>,
+        own: &str,
+    ) -> Visibility {
+        let list = self
+            .config
+            .map(|config| &config.default_virtual_service_export_to);
+        visibility(exported, own, list)
+    }
+
+    /// Who sees a DestinationRule of the namespace `own`.
+    pub(super) fn destination_rule<'e>(
+        self,
+        exported: impl Iterator<Item = &'e str>,
+        own: &str,
+    ) -> Visibility {
+        let list = self
+            .config
+            .map(|config| &config.default_destination_rule_export_to);
+        visibility(exported, own, list)
+    }
+}
+
+/// What a policy means.
+pub(super) fn traffic(policy: &OutboundTrafficPolicy) -> OutboundTraffic {
+    match policy.mode {
+        OutboundMode::AllowAny => OutboundTraffic::AllowAny,
+        OutboundMode::RegistryOnly => OutboundTraffic::RegistryOnly,
+    }
+}
+
+fn visibility<'e>(
+    exported: impl Iterator<Item = &'e str>,
+    own: &str,
+    default: Option<&Vec<Located<String>>>,
+) -> Visibility {
+    let mut exported = exported.peekable();
+    if exported.peek().is_some() {
+        return Visibility::read(exported, own);
+    }
+    let default = default.into_iter().flatten();
+    Visibility::read(default.map(|entry| entry.value.as_str()), own)
+}
+
+fn positive(duration: Option<GoDuration>) -> Option<Duration> {
+    duration
+        .map(Duration::from)
+        .filter(|duration| !duration.is_zero())
+}

@@ -1,0 +1,133 @@
+//! Several addresses of one host: which first, and when the next (Happy Eyeballs, RFC 8305).
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::Io;
+
+/// How long an address is tried alone before the next is tried beside it (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// How many addresses are tried for one connection.
+const MAX_TRIES: usize = 16;
+
+/// Puts the families in turn, beginning with IPv6 if there is any; the order within a family
+/// stays (RFC 8305 §4).
+pub(crate) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
+    let (mut six, mut four) = (six.into_iter(), four.into_iter());
+    let mut mixed = Vec::new();
+    loop {
+        let pair = [six.next(), four.next()];
+        if pair == [None, None] {
+            return mixed;
+        }
+        mixed.extend(pair.into_iter().flatten());
+    }
+}
+
+/// Dials the addresses in order, the next one when the one before has failed or has taken a
+/// quarter of a second, and returns the first connection; the other dials are dropped.
+///
+/// Cancel-safe: dropping the future drops all dials.
+///
+/// # Errors
+///
+/// The last failure, when all have failed; at most 16 addresses are tried.
+pub(crate) async fn first<F>(
+    addresses: Vec<SocketAddr>,
+    mut dial: impl FnMut(SocketAddr) -> F,
+) -> io::Result<Io>
+where
+    F: Future<Output = io::Result<Io>> + Send + 'static,
+{
+    let mut waiting = addresses.into_iter().take(MAX_TRIES);
+    let mut dials = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address");
+    loop {
+        match waiting.next() {
+            Some(address) => {
+                dials.spawn(dial(address));
+            }
+            None if dials.is_empty() => return Err(failure),
+            None => {}
+        }
+        let stagger = async {
+            match waiting.len() {
+                0 => std::future::pending().await,
+                _ => tokio::time::sleep(STAGGER).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(ended) = dials.join_next() => match ended {
+                Ok(Ok(io)) => return Ok(io),
+                Ok(Err(error)) => failure = error,
+                Err(error) => failure = io::Error::other(error),
+            },
+            () = stagger => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::time::Instant;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns_and_ipv6_begins() {
+        let mixed = interleave(addresses(&[
+            "1.1.1.1:1",
+            "2.2.2.2:1",
+            "[::1]:1",
+            "3.3.3.3:1",
+        ]));
+        let expected = addresses(&["[::1]:1", "1.1.1.1:1", "2.2.2.2:1", "3.3.3.3:1"]);
+        assert_eq!(mixed, expected);
+        assert!(interleave(Vec::new()).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_address_delays_by_a_quarter_second_and_a_refusal_not_at_all() {
+        let begun = Instant::now();
+        let dialled = Arc::new(Mutex::new(Vec::new()));
+        let log = dialled.clone();
+        let connection = first(
+            addresses(&["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3", "4.4.4.4:4"]),
+            move |address| {
+                log.lock()
+                    .unwrap()
+                    .push((address.port(), begun.elapsed().as_millis()));
+                async move {
+                    match address.port() {
+                        1 => std::future::pending().await,
+                        2 => Err(io::ErrorKind::ConnectionRefused.into()),
+                        _ => Ok(Io::boxed(tokio::io::duplex(1).0)),
+                    }
+                }
+            },
+        );
+        connection.await.unwrap();
+        assert_eq!(*dialled.lock().unwrap(), [(1, 0), (2, 250), (3, 250)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_failure_is_told_when_all_fail() {
+        let refuse = |_| async { Err(io::ErrorKind::ConnectionRefused.into()) };
+        let error = first(addresses(&["1.1.1.1:1", "2.2.2.2:2"]), refuse)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = first(Vec::new(), refuse).await.unwrap_err();
+        assert_eq!(error.to_string(), "no address");
+    }
+}
