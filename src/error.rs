@@ -99,6 +99,10 @@ pub(crate) enum Kind {
     },
     /// The mesh, or this side of the connection, is shutting down.
     Draining,
+    /// The connection does not switch to the protocol that the request asks for.
+    Upgrade { why: &'static str },
+    /// The route does not let requests switch to this protocol.
+    UpgradeForbidden { protocol: Box<str> },
     /// The request cannot be sent as it is.
     Request { why: &'static str },
     /// The configuration, the target or an argument is wrong.
@@ -333,6 +337,15 @@ impl Error {
         matches!(self.inner.kind, Kind::Draining)
     }
 
+    /// Whether the connection could not be switched to another protocol, or the route forbids it.
+    #[must_use]
+    pub fn is_upgrade(&self) -> bool {
+        matches!(
+            self.inner.kind,
+            Kind::Upgrade { .. } | Kind::UpgradeForbidden { .. }
+        )
+    }
+
     /// Whether a configuration, a target or an argument is wrong.
     #[must_use]
     pub fn is_config(&self) -> bool {
@@ -362,6 +375,7 @@ impl Error {
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
+            | Kind::UpgradeForbidden { .. }
             | Kind::Request { .. }
             | Kind::Config { .. } => true,
             Kind::Body
@@ -369,7 +383,8 @@ impl Error {
             | Kind::Reset
             | Kind::Timeout { .. }
             | Kind::PerTryTimeout { .. }
-            | Kind::Idle { .. } => false,
+            | Kind::Idle { .. }
+            | Kind::Upgrade { .. } => false,
         }
     }
 
@@ -400,7 +415,7 @@ impl Error {
             Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
             Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
-            Kind::Refused => Some(Flag::UpstreamRemoteReset),
+            Kind::Refused | Kind::Upgrade { .. } => Some(Flag::UpstreamRemoteReset),
             // Envoy has no letters for its admission control; what it means is an overflow.
             Kind::Overflow { .. } | Kind::Throttled => Some(Flag::UpstreamOverflow),
             Kind::RateLimited { .. } => Some(Flag::RateLimited),
@@ -408,7 +423,7 @@ impl Error {
             Kind::Idle { .. } => Some(Flag::StreamIdle),
             Kind::Fault { .. } => Some(Flag::FaultInjected),
             Kind::Draining => Some(Flag::LocalReset),
-            Kind::Request { .. } | Kind::Config { .. } => None,
+            Kind::UpgradeForbidden { .. } | Kind::Request { .. } | Kind::Config { .. } => None,
         }
     }
 
@@ -423,6 +438,7 @@ impl Error {
             }
             Kind::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Fault { status, .. } => status,
+            Kind::UpgradeForbidden { .. } => StatusCode::FORBIDDEN,
             Kind::Request { .. } => StatusCode::BAD_REQUEST,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
@@ -435,6 +451,7 @@ impl Error {
             | Kind::Refused
             | Kind::Overflow { .. }
             | Kind::Throttled
+            | Kind::Upgrade { .. }
             | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -451,6 +468,7 @@ impl Error {
                 grpc: Some(code), ..
             } => code,
             Kind::Fault { status, .. } => grpc_of_http(status),
+            Kind::UpgradeForbidden { .. } => 7,
             Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
             | Kind::Inner
@@ -465,6 +483,7 @@ impl Error {
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
             | Kind::Throttled
+            | Kind::Upgrade { .. }
             | Kind::Draining => 14,
         }
     }
@@ -564,6 +583,12 @@ impl fmt::Display for Error {
                 write!(f, "injected fault: gRPC status {code}")?;
             }
             Kind::Draining => f.write_str("the mesh is shutting down")?,
+            Kind::Upgrade { why } => write!(f, "the protocol was not switched: {why}")?,
+            Kind::UpgradeForbidden { protocol } => write!(
+                f,
+                "the route does not let requests switch to {protocol:?}; Istio's routes allow \
+                 websocket only"
+            )?,
             Kind::Request { why } => write!(f, "the request cannot be sent: {why}")?,
             Kind::Config { text } => f.write_str(text)?,
         }

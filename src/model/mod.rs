@@ -18,6 +18,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
+pub mod health;
 pub mod limit;
 pub mod listener;
 pub mod matcher;
@@ -28,6 +29,7 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+pub mod upgrade;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -9,10 +9,12 @@ mod cancel;
 mod disk;
 mod dns;
 mod edits;
+mod endpoints;
 mod events;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
+mod health;
 mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
@@ -23,7 +25,10 @@ mod outlier;
 mod protocols;
 mod retries;
 mod routing;
+mod runtimes;
+mod soak;
 mod streaming;
 mod tasks;
 mod timeouts;
+mod upgrades;
 pub(crate) mod world;
