@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::event::Announcer;
@@ -22,8 +23,9 @@ use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
 use crate::transport::{Answer, Connect, Connections, Settings};
 
-use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::cluster::{Cluster, Endpoint, Member, Running};
 use super::gate::ClusterGate;
+use super::health::{Age, Checks};
 use super::on_demand::OnDemand;
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
@@ -35,6 +37,8 @@ pub(crate) struct Environment {
     pub(crate) active_faults: ActiveFaults,
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
+    /// Told when active checks have changed their mind about an endpoint.
+    pub(crate) checked: Arc<Notify>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
     pub(crate) random: Random,
@@ -119,6 +123,9 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
             .iter()
             .map(|member| Arc::as_ptr(&member.endpoint.connections))
             .collect();
+        if new.is_none() {
+            old.running.checks.end();
+        }
         for member in old.balancer.members() {
             if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
                 member.endpoint.connections.retire();
@@ -262,13 +269,21 @@ pub(super) fn cluster(
             limits: Arc::new(Limits::new(&model.limits)),
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            checks: Checks::new(environment),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
     };
     let members = members(old, model, endpoints, &running, environment);
     enroll(old, &members, &running.detector);
+    running.checks.set(
+        model,
+        members.iter().map(|member| &member.endpoint),
+        &running.counters,
+        environment,
+        if old.is_some() { Age::Known } else { Age::New },
+    );
     if old.is_some_and(|old| old.model.outlier != model.outlier) {
         let hosts = members.iter().map(|member| &*member.endpoint.host);
         // Without a policy all are readmitted; the balancer below is made after that.
@@ -350,8 +365,12 @@ fn members(
             let endpoint = match known {
                 Some(member) if reusable => member.endpoint.clone(),
                 Some(member) => Arc::new(Endpoint {
-                    // Ejections outlive a change of settings; connections do not.
+                    // What is known of the endpoint outlives a change of settings; connections do
+                    // not.
                     host: member.endpoint.host.clone(),
+                    signals: member.endpoint.signals.clone(),
+                    counts: member.endpoint.counts.clone(),
+                    checked: member.endpoint.checked.clone(),
                     ..new(&model.address)
                 }),
                 None => Arc::new(new(&model.address)),
@@ -383,7 +402,7 @@ fn new_endpoint(
         address: address.clone(),
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
-        signals: Signals::new(Instant::now()),
+        signals: Arc::new(Signals::new(Instant::now())),
         connections: match &environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
             None => Connections::new(
@@ -393,8 +412,7 @@ fn new_endpoint(
                 Arc::new(ClusterGate(running.limits.clone())),
             ),
         },
-        active: AtomicU32::new(0),
-        requests: AtomicU64::new(0),
-        failures: AtomicU64::new(0),
+        counts: Arc::default(),
+        checked: Arc::default(),
     }
 }

@@ -137,7 +137,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
     // One for each request; the others hold no request: views, edits, sweeps, the end.
     let listed = BTreeMap::from([
         ("src/mesh.rs", 2),
-        ("src/mesh/tasks.rs", 2),
+        ("src/mesh/tasks.rs", 3),
         ("src/outbound/mod.rs", 1),
         ("src/outbound/route.rs", 1),
     ]);
