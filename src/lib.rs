@@ -170,6 +170,8 @@ mod snapshot;
 pub mod source;
 #[cfg(feature = "test-util")]
 pub mod testing;
+#[cfg(feature = "tls-core")]
+pub mod tls;
 #[cfg(feature = "outbound")]
 pub mod transport;
 mod workload;

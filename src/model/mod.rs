@@ -29,6 +29,7 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+pub mod security;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;
