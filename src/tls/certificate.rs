@@ -122,9 +122,16 @@ impl Leaf {
             Some(Constraints { authority: false }) => {}
         }
         match self.usage {
-            Some(Usage { critical: true, signs: true, certifies: false }) => Ok(id),
+            Some(Usage {
+                critical: true,
+                signs: true,
+                certifies: false,
+            }) => Ok(id),
             Some(Usage { critical: true, .. }) => Err(NotAnSvid::KeyUsage.into()),
-            Some(Usage { critical: false, .. }) | None => Err(NotAnSvid::NoKeyUsage.into()),
+            Some(Usage {
+                critical: false, ..
+            })
+            | None => Err(NotAnSvid::NoKeyUsage.into()),
         }
     }
 

@@ -66,7 +66,7 @@ pub use handshake::Handshaken;
 pub use identity::Identity;
 pub use pem::Unusable;
 pub use refusal::Refusal;
-pub use server::{Acceptor, Accepted, Unaccepted};
+pub use server::{Accepted, Acceptor, Unaccepted};
 pub use stream::TlsStream;
 pub use trust::{Bundle, Trust};
 

@@ -85,7 +85,11 @@ fn names(found: &[Box<str>]) -> String {
         [] => "no name".to_owned(),
         [one] => format!("{one:?}"),
         many => {
-            let shown: Vec<String> = many.iter().take(SHOWN).map(|one| format!("{one:?}")).collect();
+            let shown: Vec<String> = many
+                .iter()
+                .take(SHOWN)
+                .map(|one| format!("{one:?}"))
+                .collect();
             let more = many.len().saturating_sub(SHOWN);
             match more {
                 0 => shown.join(", "),

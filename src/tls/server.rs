@@ -190,7 +190,9 @@ impl Acceptor {
 
 fn unaccepted(error: io::Error) -> Unaccepted {
     let error = explain(error);
-    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());
+    let own = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Refusal>());
     match own {
         Some(refusal) => Unaccepted::Refused(refusal.clone()),
         None => Unaccepted::Io(error),
@@ -211,7 +213,10 @@ fn config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
     Arc::new(config)
 }
 

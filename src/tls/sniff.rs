@@ -28,7 +28,7 @@ pub(super) enum Begin {
 
 /// A stream whose first bytes were looked at, and come again.
 #[derive(Debug)]
-pub struct Rewound<S> {
+pub(super) struct Rewound<S> {
     prefix: [u8; PREFIX],
     read: usize,
     given: usize,
@@ -52,7 +52,9 @@ impl<S: AsyncRead + Unpin> Rewound<S> {
     /// Looks at the first bytes. Not cancel-safe: put a deadline around it and drop the stream.
     pub(super) async fn sniff(&mut self) -> io::Result<Begin> {
         while self.read < PREFIX {
-            let Some(space) = self.prefix.get_mut(self.read..) else { break };
+            let Some(space) = self.prefix.get_mut(self.read..) else {
+                break;
+            };
             match self.inner.read(space).await? {
                 0 => return Ok(Begin::Nothing),
                 some => self.read += some,

@@ -62,16 +62,24 @@ impl Watched {
             return Ok(());
         }
         self.changes.mark_unchanged();
-        let Evidence { certificates, asked, verifier, at } = &*self.chain;
-        verifier.judge(certificates, asked.as_ref(), *at).map(|_| ()).map_err(|refusal| {
-            verifier.trust.counters().cut.fetch_add(1, Relaxed);
-            tracing::warn!(
-                reason = refusal.reason(),
-                "a connection was cut: its peer is not believed any more: {refusal}"
-            );
-            self.refused = Some(refusal.clone());
-            refusal
-        })
+        let Evidence {
+            certificates,
+            asked,
+            verifier,
+            at,
+        } = &*self.chain;
+        verifier
+            .judge(certificates, asked.as_ref(), *at)
+            .map(|_| ())
+            .map_err(|refusal| {
+                verifier.trust.counters().cut.fetch_add(1, Relaxed);
+                tracing::warn!(
+                    reason = refusal.reason(),
+                    "a connection was cut: its peer is not believed any more: {refusal}"
+                );
+                self.refused = Some(refusal.clone());
+                refusal
+            })
     }
 }
 
@@ -127,7 +135,9 @@ impl Registration {
                 watched: None,
             });
         }
-        let proven = self.verifier.judge(&certificates, asked.as_ref(), self.at)?;
+        let proven = self
+            .verifier
+            .judge(&certificates, asked.as_ref(), self.at)?;
         let known = Handshaken::new(Some(proven), alpn, sni);
         let mut watched = Watched {
             chain: Arc::new(Evidence {

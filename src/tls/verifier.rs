@@ -108,7 +108,9 @@ macro_rules! signatures {
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            provider().signature_verification_algorithms.supported_schemes()
+            provider()
+                .signature_verification_algorithms
+                .supported_schemes()
         }
     };
 }

@@ -60,11 +60,17 @@ pub(super) fn verify(
 ) -> Result<Proven, Refusal> {
     let (first, others) = chain.split_first().ok_or(Refusal::Missing)?;
     if chain.len() > MAX_CHAIN {
-        let text = format!("{} certificates; at most {MAX_CHAIN} are allowed", chain.len());
+        let text = format!(
+            "{} certificates; at most {MAX_CHAIN} are allowed",
+            chain.len()
+        );
         return Err(Refusal::Malformed(text.into()));
     }
     if let Some(long) = chain.iter().find(|one| one.len() > MAX_CERTIFICATE) {
-        let text = format!("{} bytes; at most {MAX_CERTIFICATE} are allowed", long.len());
+        let text = format!(
+            "{} bytes; at most {MAX_CERTIFICATE} are allowed",
+            long.len()
+        );
         return Err(Refusal::Malformed(text.into()));
     }
     let leaf = Leaf::read(first)?;
@@ -109,12 +115,12 @@ fn path(
     let at = |time: UnixTime| path_at(entity, others, bundle, checks.usage, algorithms, time);
     let seconds = Duration::from_secs(now.as_secs());
     match at(now) {
-        Err(Refusal::Expired) if !checks.skew.is_zero() => {
-            at(UnixTime::since_unix_epoch(seconds.saturating_sub(checks.skew)))
-        }
-        Err(Refusal::NotYetValid) if !checks.skew.is_zero() => {
-            at(UnixTime::since_unix_epoch(seconds.saturating_add(checks.skew)))
-        }
+        Err(Refusal::Expired) if !checks.skew.is_zero() => at(UnixTime::since_unix_epoch(
+            seconds.saturating_sub(checks.skew),
+        )),
+        Err(Refusal::NotYetValid) if !checks.skew.is_zero() => at(UnixTime::since_unix_epoch(
+            seconds.saturating_add(checks.skew),
+        )),
         outcome => outcome,
     }
 }
@@ -141,7 +147,15 @@ fn path_at(
         Usage::Server => KeyUsage::server_auth(),
     };
     entity
-        .verify_for_usage(algorithms.all, bundle.anchors(), others, time, usage, revocation, None)
+        .verify_for_usage(
+            algorithms.all,
+            bundle.anchors(),
+            others,
+            time,
+            usage,
+            revocation,
+            None,
+        )
         .map(|_| ())
         .map_err(refusal)
 }
@@ -154,7 +168,9 @@ fn wrong_name(leaf: &Leaf) -> Refusal {
 
 /// Whether one of the certificate's names is one of those asked for.
 fn is_named(leaf: &Leaf, matchers: &[StringMatcher]) -> bool {
-    let plain = leaf.names().any(|name| matchers.iter().any(|one| one.matches(name)));
+    let plain = leaf
+        .names()
+        .any(|name| matchers.iter().any(|one| one.matches(name)));
     plain
         || leaf.dns.iter().any(|pattern| {
             matchers.iter().any(|matcher| match matcher {
