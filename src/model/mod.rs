@@ -28,6 +28,7 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

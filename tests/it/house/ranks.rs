@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["snapshot"],
     &["source"],
     &["outbound"],
-    &["inbound"],
+    &["explain", "inbound"],
     &["mesh"],
     &["testing"],
 ];
@@ -136,6 +136,7 @@ fn the_library_needs_no_protobuf() {
 fn the_configuration_in_force_is_loaded_at_listed_places() {
     // One for each request; the others hold no request: views, edits, sweeps, the end.
     let listed = BTreeMap::from([
+        ("src/explain/mod.rs", 1),
         ("src/mesh.rs", 2),
         ("src/mesh/tasks.rs", 2),
         ("src/outbound/mod.rs", 1),
