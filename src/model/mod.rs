@@ -18,6 +18,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
+pub mod identity;
 pub mod limit;
 pub mod listener;
 pub mod matcher;
