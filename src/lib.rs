@@ -154,6 +154,8 @@ pub mod dns;
 mod error;
 #[cfg(feature = "outbound")]
 mod event;
+#[cfg(feature = "outbound")]
+pub mod explain;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;
