@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Request;
-use meshwork::Body;
 use meshwork::layer::authz::{AuthorizationLayer, Caller};
 use meshwork::model::authorization::{
     Action, Authorization, Condition, External, PathPattern, Policy, Stage,
@@ -27,8 +26,8 @@ fn admin() -> Condition {
     Condition::Path(PathPattern::Text(StringMatcher::Prefix("/admin".into())))
 }
 
-fn get(uri: &str) -> Request<Body> {
-    Request::get(uri).body(Body::empty()).unwrap()
+fn get(uri: &str) -> Request<()> {
+    Request::get(uri).body(()).unwrap()
 }
 
 #[tokio::test]
