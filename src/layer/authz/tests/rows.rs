@@ -419,8 +419,10 @@ fn c20_regular_expressions_match_the_whole_text() {
 #[test]
 fn c21_deny_comes_before_allow_and_an_empty_allow_denies_all() {
     let root = request("http://catalog/a");
-    let stage = |action, conditions: &[Condition]| {
-        let policies = conditions.iter().map(|c| Policy::new("p", c.clone()));
+    let stage = |action, conditions: &[&Condition]| {
+        let policies = conditions
+            .iter()
+            .map(|c| Policy::new("p", Condition::clone(c)));
         Stage::enforced(action, policies.collect())
     };
     let all = Condition::always();
@@ -434,38 +436,32 @@ fn c21_deny_comes_before_allow_and_an_empty_allow_denies_all() {
         (vec![stage(Action::Allow, &[])], false),
         (vec![stage(Action::Deny, &[])], true),
         (vec![stage(Action::Audit, &[])], true),
-        (vec![stage(Action::Audit, &[all.clone()])], true),
+        (vec![stage(Action::Audit, &[&all])], true),
         (
-            vec![
-                stage(Action::Deny, &[all.clone()]),
-                stage(Action::Allow, &[all.clone()]),
-            ],
+            vec![stage(Action::Deny, &[&all]), stage(Action::Allow, &[&all])],
             false,
         ),
         (
             vec![
-                stage(Action::Deny, &[never.clone()]),
-                stage(Action::Allow, &[all.clone()]),
+                stage(Action::Deny, &[&never]),
+                stage(Action::Allow, &[&all]),
             ],
             true,
         ),
-        (
-            vec![stage(Action::Allow, &[never.clone(), all.clone()])],
-            true,
-        ),
-        (vec![stage(Action::Allow, &[never.clone()])], false),
+        (vec![stage(Action::Allow, &[&never, &all])], true),
+        (vec![stage(Action::Allow, &[&never])], false),
         (
             vec![
-                stage(Action::Allow, &[all.clone()]),
-                stage(Action::Allow, &[never.clone()]),
+                stage(Action::Allow, &[&all]),
+                stage(Action::Allow, &[&never]),
             ],
             false,
         ),
-        (vec![pretend(stage(Action::Deny, &[all.clone()]))], true),
+        (vec![pretend(stage(Action::Deny, &[&all]))], true),
         (vec![pretend(stage(Action::Allow, &[]))], true),
         (
             vec![
-                pretend(stage(Action::Allow, &[all.clone()])),
+                pretend(stage(Action::Allow, &[&all])),
                 stage(Action::Allow, &[]),
             ],
             false,
