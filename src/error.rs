@@ -101,6 +101,10 @@ pub(crate) enum Kind {
     },
     /// The mesh, or this side of the connection, is shutting down.
     Draining,
+    /// A policy denies the request; which one is not for the caller.
+    Denied,
+    /// The request can be read in two ways, so that policy and handler might see two requests.
+    Ambiguous { why: &'static str },
     /// The request cannot be sent as it is.
     Request { why: &'static str },
     /// The configuration, the target or an argument is wrong.
@@ -340,6 +344,19 @@ impl Error {
         matches!(self.inner.kind, Kind::Fault { .. })
     }
 
+    /// Whether a policy denied the request; it was not handed on.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.inner.kind, Kind::Denied)
+    }
+
+    /// Whether the request was refused because it can be read in two ways, see
+    /// [`layer::canonical`](crate::layer::canonical).
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self.inner.kind, Kind::Ambiguous { .. })
+    }
+
     /// Whether the mesh is shutting down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -376,6 +393,8 @@ impl Error {
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
+            | Kind::Denied
+            | Kind::Ambiguous { .. }
             | Kind::Request { .. }
             | Kind::Config { .. } => true,
             Kind::Body
@@ -424,7 +443,9 @@ impl Error {
             Kind::Idle { .. } => Some(Flag::StreamIdle),
             Kind::Fault { .. } => Some(Flag::FaultInjected),
             Kind::Draining => Some(Flag::LocalReset),
-            Kind::Request { .. } | Kind::Config { .. } => None,
+            Kind::Ambiguous { .. } | Kind::Denied | Kind::Request { .. } | Kind::Config { .. } => {
+                None
+            }
         }
     }
 
@@ -439,7 +460,8 @@ impl Error {
             }
             Kind::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Fault { status, .. } => status,
-            Kind::Request { .. } => StatusCode::BAD_REQUEST,
+            Kind::Ambiguous { .. } | Kind::Request { .. } => StatusCode::BAD_REQUEST,
+            Kind::Denied => StatusCode::FORBIDDEN,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
             | Kind::Inner
@@ -459,7 +481,8 @@ impl Error {
     /// The gRPC status code that a gRPC caller sees for this failure.
     ///
     /// 14 UNAVAILABLE for all that a retry elsewhere may cure, 4 DEADLINE_EXCEEDED for all
-    /// timeouts but that of connecting, 13 INTERNAL for wrong requests and configurations.
+    /// timeouts but that of connecting, 7 PERMISSION_DENIED for what a policy denies, 13 INTERNAL for
+    /// wrong requests and configurations.
     #[must_use]
     pub fn grpc_status(&self) -> u32 {
         match self.inner.kind {
@@ -468,7 +491,8 @@ impl Error {
                 grpc: Some(code), ..
             } => code,
             Kind::Fault { status, .. } => grpc_of_http(status),
-            Kind::Request { .. } | Kind::Config { .. } => 13,
+            Kind::Denied => 7,
+            Kind::Ambiguous { .. } | Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
             | Kind::Inner
             | Kind::NoRoute { .. }
@@ -583,6 +607,9 @@ impl fmt::Display for Error {
                 write!(f, "injected fault: gRPC status {code}")?;
             }
             Kind::Draining => f.write_str("the mesh is shutting down")?,
+            // Envoy's words, and all that a caller is told.
+            Kind::Denied => f.write_str("RBAC: access denied")?,
+            Kind::Ambiguous { why } => write!(f, "the request is ambiguous: {why}")?,
             Kind::Request { why } => write!(f, "the request cannot be sent: {why}")?,
             Kind::Config { text } => f.write_str(text)?,
         }

@@ -93,6 +93,8 @@ impl Outcome {
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
+            | Kind::Denied
+            | Kind::Ambiguous { .. }
             | Kind::Request { .. }
             | Kind::Config { .. } => None,
         }
