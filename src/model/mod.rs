@@ -14,11 +14,13 @@
 //! a document down by a line changes nothing.
 
 pub mod affinity;
+pub mod authorization;
 pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
 pub mod health;
+pub mod identity;
 pub mod limit;
 pub mod listener;
 pub mod matcher;
@@ -29,7 +31,9 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+pub mod security;
 pub mod upgrade;
+mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -30,7 +30,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -49,7 +49,7 @@ use crate::model;
 use crate::model::cluster::Protocol;
 use crate::model::endpoint::Address;
 use crate::model::health::{GrpcQuestion, HealthCheck, HttpQuestion, Question, TcpQuestion};
-use crate::transport::{Connect, Connections, Io, Settings, Unlimited};
+use crate::transport::{Connect, Connections, Io, Secure, Settings, Unlimited};
 
 /// What active checks have found out about one endpoint.
 #[derive(Debug, Default)]
@@ -113,6 +113,7 @@ struct Board {
 struct Task {
     check: Arc<HealthCheck>,
     settings: Settings,
+    secure: Option<Arc<dyn Secure>>,
     checked: Arc<Checked>,
     running: Ended,
 }
@@ -169,6 +170,7 @@ impl Checks {
         model: &model::Cluster,
         endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
         counters: &Arc<Counters>,
+        secure: Option<&Arc<dyn Secure>>,
         environment: &Environment,
         age: Age,
     ) {
@@ -189,8 +191,16 @@ impl Checks {
         let mut staying = HashSet::new();
         for endpoint in endpoints {
             staying.insert(endpoint.address.clone());
+            // Checks go the way that requests go, encrypted or not.
+            let secure = secure.filter(|_| endpoint.secured);
+            let way = Way {
+                address: &endpoint.address,
+                settings: &settings,
+                secure,
+                environment,
+            };
             let known = tasks.get(&endpoint.address);
-            if known.is_some_and(|task| task.serves(&check, &settings, endpoint)) {
+            if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
                 continue;
             }
             self.begin(&endpoint.checked, first, age);
@@ -201,10 +211,11 @@ impl Checks {
                 label: endpoint.label.clone(),
                 checked: endpoint.checked.clone(),
             };
-            let running = asking.start(&runtime, &endpoint.address, &check, &settings, environment);
+            let running = asking.start(&runtime, &check, &way);
             let task = Task {
                 check: check.clone(),
                 settings: settings.clone(),
+                secure: secure.cloned(),
                 checked: endpoint.checked.clone(),
                 running: Ended(running),
             };
@@ -238,9 +249,13 @@ pub(super) enum Age {
 
 impl Task {
     /// Whether it is what would be begun now.
-    fn serves(&self, check: &HealthCheck, settings: &Settings, endpoint: &Endpoint) -> bool {
-        *self.check == *check
-            && self.settings == *settings
+    fn serves(&self, check: &HealthCheck, way: &Way<'_>, endpoint: &Endpoint) -> bool {
+        let same = match (&self.secure, way.secure) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same && *self.check == *check
+            && self.settings == *way.settings
             && Arc::ptr_eq(&self.checked, &endpoint.checked)
             && !self.running.0.is_finished()
     }
@@ -258,6 +273,14 @@ fn settings(model: &model::Cluster, question: &Question) -> Settings {
     }
 }
 
+/// How an endpoint is reached.
+struct Way<'a> {
+    address: &'a Address,
+    settings: &'a Settings,
+    secure: Option<&'a Arc<dyn Secure>>,
+    environment: &'a Environment,
+}
+
 /// One endpoint that is asked.
 struct Asking {
     board: Arc<Board>,
@@ -268,37 +291,31 @@ struct Asking {
 }
 
 impl Asking {
-    fn start(
-        self,
-        runtime: &Handle,
-        address: &Address,
-        check: &HealthCheck,
-        settings: &Settings,
-        environment: &Environment,
-    ) -> JoinHandle<()> {
+    fn start(self, runtime: &Handle, check: &HealthCheck, way: &Way<'_>) -> JoinHandle<()> {
         let initial = match self.checked.get() {
             HEALTHY => Health::Healthy,
             _ => Health::Unhealthy,
         };
         let timing = timing(check, initial);
-        let checker = Checker::new(timing, Instant::now(), environment.random.clone());
+        let checker = Checker::new(timing, Instant::now(), way.environment.random.clone());
         // `timing` has brought every duration within its bounds.
         let checker = checker.expect("durations were clamped to what a checker takes");
         let authority = authority(&self.cluster, &self.label);
         match &check.question {
             Question::Tcp(tcp) => {
                 let dialler = Dialler {
-                    connector: environment.connector.clone(),
-                    settings: Arc::new(settings.clone()),
+                    connector: way.environment.connector.clone(),
+                    settings: Arc::new(way.settings.clone()),
+                    secure: way.secure.cloned(),
                 };
-                runtime.spawn(self.run(checker, exchange(tcp, dialler, address)))
+                runtime.spawn(self.run(checker, exchange(tcp, dialler, way.address)))
             }
             Question::Http(http) => {
-                let asked = Asked::new(address, settings, check, environment);
+                let asked = Asked::new(check, way);
                 runtime.spawn(self.run(checker, http_probe(http, asked, authority)))
             }
             Question::Grpc(grpc) => {
-                let asked = Asked::new(address, settings, check, environment);
+                let asked = Asked::new(check, way);
                 runtime.spawn(self.run(checker, grpc_probe(grpc, asked, authority)))
             }
         }
@@ -446,19 +463,15 @@ fn grpc_probe(question: &GrpcQuestion, asked: Asked, authority: Authority) -> Gr
 struct Asked(Arc<Connections>);
 
 impl Asked {
-    fn new(
-        address: &Address,
-        settings: &Settings,
-        check: &HealthCheck,
-        environment: &Environment,
-    ) -> Self {
-        let connections = match &environment.answer {
+    fn new(check: &HealthCheck, way: &Way<'_>) -> Self {
+        let connections = match &way.environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
-            None => Connections::new(
-                address.clone(),
-                Arc::new(settings.clone()),
-                environment.connector.clone(),
+            None => Connections::secured(
+                way.address.clone(),
+                Arc::new(way.settings.clone()),
+                way.environment.connector.clone(),
                 Arc::new(Unlimited),
+                way.secure.cloned(),
             ),
         };
         if !check.reuse_connection {
@@ -491,6 +504,7 @@ impl Service<Request<Body>> for Asked {
 struct Dialler {
     connector: Arc<dyn Connect>,
     settings: Arc<Settings>,
+    secure: Option<Arc<dyn Secure>>,
 }
 
 impl Service<Address> for Dialler {
@@ -503,7 +517,14 @@ impl Service<Address> for Dialler {
     }
 
     fn call(&mut self, address: Address) -> Self::Future {
-        self.connector.connect(&address, &self.settings)
+        let connecting = self.connector.connect(&address, &self.settings);
+        match self.secure.clone() {
+            None => connecting,
+            Some(secure) => Box::pin(async move {
+                let io = connecting.await?;
+                secure.secure(io, &address, Version::HTTP_11).await
+            }),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod gate;
 mod health;
 mod link;
 mod on_demand;
+mod security;
 mod stats;
 mod table;
 
@@ -32,7 +33,7 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::announce;
-pub(crate) use cluster::{Cluster, Endpoint, InFlight};
+pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;

@@ -75,7 +75,7 @@ impl Outcome {
     #[must_use]
     pub fn of_error(error: &Error) -> Option<Self> {
         match error.kind() {
-            Kind::Connect => Some(Self::Local(Local::Connect)),
+            Kind::Connect | Kind::Secure => Some(Self::Local(Local::Connect)),
             // A failed connect by time is a timeout in Envoy's pool too (`LocalOriginTimeout`).
             Kind::ConnectTimeout { .. }
             | Kind::Timeout { .. }
@@ -95,6 +95,8 @@ impl Outcome {
             | Kind::Draining
             | Kind::Upgrade { .. }
             | Kind::UpgradeForbidden { .. }
+            | Kind::Denied
+            | Kind::Ambiguous { .. }
             | Kind::Request { .. }
             | Kind::Config { .. } => None,
         }

@@ -11,6 +11,7 @@ mod dns;
 mod edits;
 mod endpoints;
 mod events;
+mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;

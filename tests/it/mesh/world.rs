@@ -30,6 +30,7 @@ use meshwork::model::route::{
     Action, Destination, Destinations, Domain, Forward, HeaderChanges, Route, RouteConfiguration,
     VirtualHost,
 };
+use meshwork::model::security::Security;
 use meshwork::model::upgrade::Upgrades;
 use meshwork::model::{Origin, Percent, Resources};
 use meshwork::source::Publisher;
@@ -275,6 +276,7 @@ pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Endpoints {
         weight: NonZeroU32::MIN,
         health: Health::Healthy,
         labels: Arc::default(),
+        meshed: false,
     };
     Endpoints {
         name: name.into(),
@@ -297,6 +299,7 @@ pub(crate) fn cluster(name: &str, protocol: Protocol) -> Cluster {
         panic_threshold: Percent::ZERO,
         connect_timeout: Duration::from_secs(10),
         protocol,
+        security: Security::default(),
         connection: Connection::default(),
         limits: Limits::default(),
         outlier: None,
