@@ -201,6 +201,7 @@ pub(crate) fn retry() -> RetryPolicy {
         backoff: Backoff::default(),
         avoid_previous: true,
         hedge: None,
+        leave_priorities: None,
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Affinity {
     /// Where the key of a consistent hash comes from (Envoy's `RouteAction.hash_policy`); looked at
     /// only by clusters that balance by hash. Without any value of them an endpoint is drawn.
     pub hash: Vec<HashPolicy>,
-    /// A cookie that names the endpoint itself (gRPC A55, Envoy's stateful session filter).
+    /// What names the endpoint itself (gRPC A55, Envoy's stateful session filter).
     pub session: Option<Session>,
 }
 
@@ -69,11 +69,21 @@ pub struct MadeCookie {
     pub attributes: Vec<(Box<str>, Option<Box<str>>)>,
 }
 
-/// A cookie that names the endpoint that served its session before.
+/// What names the endpoint that served a session before.
 ///
 /// Its value is base64 of `address;cluster`, as gRPC makes it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Session {
+#[non_exhaustive]
+pub enum Session {
+    /// A cookie, which the caller keeps as cookies are kept.
+    Cookie(SessionCookie),
+    /// A header of the response, which the caller sends with its next request.
+    Header(HeaderName),
+}
+
+/// A cookie that names an endpoint.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SessionCookie {
     /// The cookie's name, not empty.
     pub cookie: Arc<str>,
     /// For which paths it counts; `None`: all.

@@ -134,6 +134,19 @@ pub struct Connection {
     pub http2_keepalive: Option<Keepalive>,
     /// TCP keepalive; `None`: the system's default.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// The PROXY protocol's header that each connection begins with.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Versions of the PROXY protocol, by which a server learns from whom a connection is when there is
+/// a load balancer between. What is told are the two ends of this connection; of one that has no
+/// addresses (a Unix socket) nothing is told.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ProxyProtocol {
+    /// As a line of text.
+    V1,
+    /// As bytes.
+    V2,
 }
 
 impl Connection {
@@ -153,6 +166,7 @@ impl Default for Connection {
             max_concurrent_streams: None,
             http2_keepalive: Some(Self::DEFAULT_KEEPALIVE),
             tcp_keepalive: None,
+            proxy_protocol: None,
         }
     }
 }

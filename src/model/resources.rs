@@ -31,6 +31,9 @@ pub struct Resources {
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
+    /// The cluster that gets requests for hosts that are not in here and may be passed through
+    /// (`egressProxy`); `None`: they go where DNS says.
+    pub egress_proxy: Option<Arc<str>>,
 }
 
 impl Resources {
@@ -43,12 +46,14 @@ impl Resources {
             clusters,
             endpoints,
             outbound_traffic,
+            egress_proxy,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
             && clusters.is_empty()
             && endpoints.is_empty()
             && outbound_traffic.is_none()
+            && egress_proxy.is_none()
     }
 
     /// Puts a listener in under its name, in place of the one that was there.

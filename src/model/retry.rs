@@ -22,6 +22,10 @@ pub struct RetryPolicy {
     /// Whether a slow try gets company; `None`: a retry follows a failure only. No YAML kind has a
     /// field for it, so it is for configurations that a program makes.
     pub hedge: Option<Hedge>,
+    /// After each so many tries the priorities that were tried up to then are left out, as long as
+    /// another one has somebody to pick (Envoy's `previous_priorities`; Istio's
+    /// `retryRemoteLocalities` says 2). `None`: every try goes by the shares of the priorities.
+    pub leave_priorities: Option<NonZeroU32>,
 }
 
 /// Further tries of a request whose first one is slow (gRPC A6's hedging, Envoy's

@@ -111,6 +111,7 @@ impl<'a> Bond<'a> {
             key: self.key.map(|key| key.0),
             // This one has its permit already.
             in_flight: cluster.running.limits.active_requests().saturating_sub(1),
+            ..Ask::default()
         }
     }
 
@@ -133,6 +134,16 @@ impl<'a> Bond<'a> {
             return;
         }
         let value = BASE64_STANDARD.encode(format!("{};{}", served.label, self.cluster));
+        let session = match session {
+            Session::Cookie(session) => session,
+            Session::Header(name) => {
+                // base64 is made of visible characters only.
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    headers.insert(name, value);
+                }
+                return;
+            }
+        };
         let life = Life {
             seconds: session.ttl.as_secs(),
             path: session.path.as_deref(),
@@ -147,12 +158,17 @@ impl<'a> Bond<'a> {
 /// Which destination and endpoint the session of a request was with, if it can still be served
 /// there: the cluster must be one of the route's (gRPC A55).
 pub(super) fn remembered<B>(forward: &Forward, request: &Request<B>) -> Option<(usize, Box<str>)> {
-    let session = forward.affinity.session.as_ref()?;
-    let covers = |path: &str| covers(path, request.uri().path());
-    if !session.path.as_deref().is_none_or(covers) {
-        return None;
-    }
-    let value = cookie(request.headers(), &session.cookie)?;
+    let headers = request.headers();
+    let value = match forward.affinity.session.as_ref()? {
+        Session::Cookie(session) => {
+            let covers = |path: &str| covers(path, request.uri().path());
+            if !session.path.as_deref().is_none_or(covers) {
+                return None;
+            }
+            cookie(headers, &session.cookie)?
+        }
+        Session::Header(name) => headers.get(name)?.to_str().ok()?,
+    };
     let value = BASE64_STANDARD.decode(value).ok()?;
     let (addresses, cluster) = std::str::from_utf8(&value).ok()?.split_once(';')?;
     let all = forward.destinations.all();

@@ -1,6 +1,7 @@
 //! One try of a request: take a permit, pick an endpoint, send, see how it went.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +17,7 @@ use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
-use crate::snapshot::{Cluster, Endpoint, InFlight};
+use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
 
 use super::drain::Work;
 use super::lease::{Cut, Lease};
@@ -36,6 +37,10 @@ pub(super) struct Attempts<'a> {
     avoid_previous: bool,
     /// Whether a try would switch its connection: two of them would be two conversations.
     switches: bool,
+    /// After how many tries the priorities of those before are left out.
+    leave_priorities: Option<NonZeroU32>,
+    /// The priorities that tries went to, in their order; kept only for that.
+    priorities: SmallVec<[u32; 4]>,
     /// The number of the try that was begun last.
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
@@ -82,6 +87,11 @@ impl<'a> Attempts<'a> {
                 .as_ref()
                 .is_some_and(|retry| retry.avoid_previous),
             switches: call.upgrade.is_some(),
+            leave_priorities: forward
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.leave_priorities),
+            priorities: SmallVec::new(),
             number: 0,
             running: SmallVec::new(),
             last: None,
@@ -96,7 +106,11 @@ impl<'a> Attempts<'a> {
     fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
         let permit: Permit = running.limits.request()?;
-        let endpoint = self.pick()?;
+        let member = self.pick()?;
+        let endpoint = member.endpoint.clone();
+        if self.leave_priorities.is_some() {
+            self.priorities.push(member.placement.priority);
+        }
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
         let began = balancer.watches_latency().then(Instant::now);
@@ -111,7 +125,7 @@ impl<'a> Attempts<'a> {
         Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }
 
-    fn pick(&self) -> Result<Arc<Endpoint>, Error> {
+    fn pick(&self) -> Result<Arc<Member>, Error> {
         let avoid = |endpoint: &Arc<Endpoint>| {
             let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, endpoint);
             self.tried.iter().any(tried) || self.is_busy(endpoint)
@@ -119,13 +133,25 @@ impl<'a> Attempts<'a> {
         let balancer = &self.cluster.balancer;
         // All tries of a session go to its endpoint, as long as that is admitted (gRPC A55).
         let remembered = self.bond.remembered.and_then(|key| balancer.named(key));
-        let ask = self.bond.ask(&self.cluster);
+        let mut ask = self.bond.ask(&self.cluster);
+        ask.leave = self.left_out();
         remembered
             .or_else(|| {
                 balancer.pick_for(ask, self.core.random(), |member| avoid(&member.endpoint))
             })
-            .map(|member| member.endpoint.clone())
+            .cloned()
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
+    }
+
+    /// The priorities that are not tried again, as bits.
+    fn left_out(&self) -> u64 {
+        let Some(frequency) = self.leave_priorities else {
+            return 0;
+        };
+        let frequency = frequency.get() as usize;
+        let before = self.priorities.len() / frequency * frequency;
+        let bits = self.priorities[..before].iter();
+        bits.fold(0, |bits, priority| bits | 1 << (*priority).min(63))
     }
 
     /// Whether a try of this request is under way there.

@@ -75,7 +75,8 @@ pub(crate) fn enter<'s, B>(
         (None, Scope::Target(Target::Listener { .. })) => Door::Nobody,
         (None, Scope::Authority | Scope::Target(Target::Host { .. })) => {
             let configured = snapshot.outbound_traffic;
-            Door::Stray(core.passthrough.route(&authority, configured)?)
+            let passed = core.passthrough.route(&authority, configured)?;
+            Door::Stray(snapshot.egress.clone().unwrap_or(passed))
         }
     };
     Ok(Entry { authority, door })

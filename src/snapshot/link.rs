@@ -15,11 +15,14 @@ use crate::layer::fault::{ActiveFaults, Injector};
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Host};
 use crate::layer::retry::{self, Quota};
+use crate::model::affinity::Affinity;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Health};
 use crate::model::listener::Routes;
-use crate::model::route::{Action, Domain};
-use crate::model::{self, Resources, RouteConfiguration};
+use crate::model::matcher::RouteMatcher;
+use crate::model::route::{Action, Destinations, Domain, Forward, HeaderChanges};
+use crate::model::upgrade::Upgrades;
+use crate::model::{self, Origin, Resources, RouteConfiguration};
 use crate::random::Random;
 use crate::transport::{Answer, Connect, Connections, Secure, Settings};
 
@@ -101,6 +104,8 @@ pub(crate) fn link(
             });
         }
     }
+    let egress = resources.egress_proxy.as_ref();
+    let egress = egress.map(|cluster| linker.route(&Arc::new(egress_route(cluster))));
     Snapshot {
         generation: before.generation + 1,
         listeners,
@@ -108,6 +113,29 @@ pub(crate) fn link(
         hosts,
         clusters,
         outbound_traffic: resources.outbound_traffic,
+        egress,
+    }
+}
+
+/// The route of unknown hosts to a proxy, which is asked for them by their names.
+fn egress_route(cluster: &Arc<str>) -> model::route::Route {
+    model::route::Route {
+        name: "allow_any".into(),
+        matcher: RouteMatcher::everything(),
+        action: Action::Forward(Box::new(Forward {
+            destinations: Destinations::single(cluster.clone()),
+            timeout: None,
+            idle_timeout: None,
+            retry: None,
+            path_rewrite: None,
+            authority_rewrite: None,
+            mirrors: Vec::new(),
+            affinity: Affinity::default(),
+            upgrades: Upgrades::default(),
+        })),
+        headers: HeaderChanges::default(),
+        fault: None,
+        origin: Origin::built_in(),
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Snapshot {
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
+    /// The route of hosts that are not in here, if the configuration has a proxy for them.
+    pub(crate) egress: Option<Arc<Route>>,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -86,6 +88,7 @@ impl Snapshot {
             hosts: HashMap::new(),
             clusters: HashMap::new(),
             outbound_traffic: None,
+            egress: None,
         }
     }
 

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-use super::{Settings, race};
-use crate::model::cluster::{Connection, TcpKeepalive};
+use super::{Settings, proxy, race};
+use crate::model::cluster::{Connection, ProxyProtocol, TcpKeepalive};
 use crate::model::endpoint::Address;
 
 /// What [`Connect::connect`] returns.
@@ -89,7 +89,7 @@ impl Connect for TcpConnector {
                 let address = *address;
                 Box::pin(async move { tcp(address, tuning).await })
             }
-            Address::Unix(path) => unix(path.clone()),
+            Address::Unix(path) => unix(path.clone(), tuning),
         }
     }
 }
@@ -100,6 +100,8 @@ struct Tuning {
     keepalive: Option<TcpKeepalive>,
     /// How long sent bytes may stay unacknowledged.
     unacknowledged: Option<Duration>,
+    /// What is sent first.
+    proxy: Option<ProxyProtocol>,
 }
 
 impl Tuning {
@@ -107,19 +109,25 @@ impl Tuning {
         let Connection {
             http2_keepalive,
             tcp_keepalive,
+            proxy_protocol,
             ..
         } = settings.connection;
         Self {
             keepalive: tcp_keepalive,
+            proxy: proxy_protocol,
             unacknowledged: http2_keepalive.map(|ping| ping.interval.saturating_add(ping.timeout)),
         }
     }
 }
 
 async fn tcp(address: SocketAddr, tuning: Tuning) -> io::Result<Io> {
-    let stream = TcpStream::connect(address).await?;
+    let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     tune(&stream, tuning)?;
+    if let Some(version) = tuning.proxy {
+        let ends = Some((stream.local_addr()?, stream.peer_addr()?));
+        proxy::announce(&mut stream, version, ends).await?;
+    }
     Ok(Io::Tcp(stream))
 }
 
@@ -131,12 +139,18 @@ async fn by_name(host: &str, port: u16, tuning: Tuning) -> io::Result<Io> {
 }
 
 #[cfg(unix)]
-fn unix(path: std::sync::Arc<std::path::Path>) -> Connecting {
-    Box::pin(async move { Ok(Io::Unix(UnixStream::connect(path).await?)) })
+fn unix(path: std::sync::Arc<std::path::Path>, tuning: Tuning) -> Connecting {
+    Box::pin(async move {
+        let mut stream = UnixStream::connect(path).await?;
+        if let Some(version) = tuning.proxy {
+            proxy::announce(&mut stream, version, None).await?;
+        }
+        Ok(Io::Unix(stream))
+    })
 }
 
 #[cfg(not(unix))]
-fn unix(path: std::sync::Arc<std::path::Path>) -> Connecting {
+fn unix(path: std::sync::Arc<std::path::Path>, _: Tuning) -> Connecting {
     Box::pin(async move {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -157,6 +171,7 @@ fn tune(stream: &TcpStream, tuning: Tuning) -> io::Result<()> {
     let Tuning {
         keepalive,
         unacknowledged,
+        proxy: _,
     } = tuning;
     let socket = SockRef::from(stream);
     if let Some(TcpKeepalive {

@@ -79,6 +79,7 @@ mod failure;
 mod gate;
 mod lease;
 mod outgoing;
+mod proxy;
 pub(crate) mod race;
 mod remote;
 mod request;

@@ -44,13 +44,13 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
     /// A member, avoiding what is to be avoided; `None` if nobody can be picked.
     pub(super) fn pick(&self, ask: Ask) -> Option<Picked> {
         if self.balancer.tables.is_empty() {
-            let (_, tier) = self.index.tier(|| self.random.below(100))?;
+            let (_, tier) = self.index.tier(ask.leave, || self.random.below(100))?;
             let member = self.drawn(tier);
             let panic = tier.panic;
             return Some(Picked { member, panic });
         }
         let key = ask.key.unwrap_or_else(|| self.random.draw());
-        let (number, tier) = self.index.tier(|| (key % 100) as u32)?;
+        let (number, tier) = self.index.tier(ask.leave, || (key % 100) as u32)?;
         let member = self.hashed(number, tier, key, ask.in_flight);
         let panic = tier.panic;
         Some(Picked { member, panic })

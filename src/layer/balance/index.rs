@@ -144,8 +144,17 @@ impl Index {
     }
 
     /// The priority that a hundredth, below 100, falls on, and its number; `None` if nobody can be
-    /// picked.
-    pub(super) fn tier(&self, hundredth: impl FnOnce() -> u32) -> Option<(usize, &Tier)> {
+    /// picked. Those whose bit is in `leave` are left out, if that leaves one.
+    pub(super) fn tier(
+        &self,
+        leave: u64,
+        hundredth: impl FnOnce() -> u32,
+    ) -> Option<(usize, &Tier)> {
+        if leave != 0
+            && let Some(other) = self.tier_but(leave)
+        {
+            return Some(other);
+        }
         let number = match &*self.tiers {
             [_] => 0,
             tiers => {
@@ -155,6 +164,15 @@ impl Index {
         };
         let tier = self.tiers.get(number)?;
         (!tier.pools.is_empty()).then_some((number, tier))
+    }
+}
+
+impl Index {
+    /// The first priority that is not left out and has somebody who is well.
+    fn tier_but(&self, leave: u64) -> Option<(usize, &Tier)> {
+        let left = |number: usize| leave & (1 << number.min(63)) == 0;
+        let mut tiers = self.tiers.iter().enumerate();
+        tiers.find(|(number, tier)| left(*number) && !tier.panic && !tier.pools.is_empty())
     }
 }
 

@@ -218,6 +218,9 @@ pub struct Ask {
     pub key: Option<u64>,
     /// Requests in flight at all members together, which only a bounded hash looks at.
     pub in_flight: u32,
+    /// Priorities that are left out while another has somebody to pick, one bit each, the lowest for
+    /// priority 0; those from 63 on share the last. Of those that are left the first one counts.
+    pub leave: u64,
 }
 
 /// The key of a request for picks by hash: put it into the request's extensions for a

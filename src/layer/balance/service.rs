@@ -145,6 +145,7 @@ impl<S> Shared<S> {
                 true => self.balancer.members().iter().map(|one| one.active()).sum(),
                 false => 0,
             },
+            leave: 0,
         };
         self.balancer
             .pick_for(ask, &self.random, |_| false)

@@ -73,6 +73,8 @@ impl Policy {
             backoff,
             avoid_previous,
             hedge,
+            // Whoever picks endpoints heeds it.
+            leave_priorities: _,
         } = policy;
         Self {
             // Numbers that gRPC does not know never match.
@@ -109,6 +111,7 @@ impl Policy {
             backoff: Backoff::default(),
             avoid_previous: true,
             hedge: None,
+            leave_priorities: None,
         })
     }
 
@@ -254,6 +257,7 @@ mod tests {
             backoff: Backoff::default(),
             avoid_previous: false,
             hedge: None,
+            leave_priorities: None,
         })
     }
 

@@ -26,6 +26,7 @@ fn policy(retries: u32, per_try_timeout: Option<Duration>) -> Policy {
         backoff: Backoff::default(),
         avoid_previous: false,
         hedge: None,
+        leave_priorities: None,
     })
 }
 

@@ -14,7 +14,8 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt;
 
 use super::world::{
-    Break, Fed, Plan, World, all_to, call, cluster, get, millis, one, retries, seconds, settle, to,
+    Break, Fed, Plan, World, all_to, answer, call, cluster, get, millis, one, retries, seconds,
+    settle, to,
 };
 
 fn aborted(status: AbortStatus) -> Route {
@@ -407,4 +408,45 @@ async fn a_plain_body_that_is_cut_ends_with_an_error_that_names_the_place() {
         error.to_string(),
         "no response within the caller's deadline of 2s (cluster c, endpoint 10.0.0.1:1)"
     );
+}
+
+/// gRPC's `http-grpc-status-mapping.md`, for peers that are no gRPC servers.
+#[tokio::test(start_paused = true)]
+async fn h6_a_missing_grpc_status_is_told_by_the_http_status() {
+    use tonic::Code;
+    for (status, code) in [
+        (400, Code::Internal),
+        (401, Code::Unauthenticated),
+        (403, Code::PermissionDenied),
+        (404, Code::Unimplemented),
+        (429, Code::Unavailable),
+        (502, Code::Unavailable),
+        (503, Code::Unavailable),
+        (504, Code::Unavailable),
+        (500, Code::Unknown),
+        (302, Code::Unknown),
+    ] {
+        let world = World::default();
+        world.status(1, status);
+        let resources = super::world::one(cluster("c", Protocol::Http2), &[1], |_| {});
+        let (mesh, _publisher) = world.mesh(resources).await;
+        let request = HealthCheckRequest::default();
+        let error = health(&mesh, "catalog").check(request).await.unwrap_err();
+        assert_eq!(error.code(), code, "{status}: {error}");
+    }
+    // Trailers alone, in the head: the status is the peer's.
+    let world = World::default();
+    world.serve(1, |_| async {
+        let mut response = answer(200);
+        let headers = response.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static("5"));
+        headers.insert("grpc-message", HeaderValue::from_static("no%20such"));
+        response
+    });
+    let resources = super::world::one(cluster("c", Protocol::Http2), &[1], |_| {});
+    let (mesh, _publisher) = world.mesh(resources).await;
+    let request = HealthCheckRequest::default();
+    let error = health(&mesh, "catalog").check(request).await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::NotFound, "no such"));
 }

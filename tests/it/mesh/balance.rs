@@ -10,7 +10,7 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
 use meshwork::model::Resources;
-use meshwork::model::affinity::Session;
+use meshwork::model::affinity::{Session, SessionCookie};
 use meshwork::model::balancing::{PeakEwma, WeightedRoundRobin};
 use meshwork::model::cluster::{Balancing, Protocol};
 use meshwork::model::endpoint::Locality;
@@ -253,11 +253,11 @@ async fn a_missing_cookie_is_made_and_leads_back() {
 async fn a_session_stays_with_its_endpoint_and_cluster() {
     let world = named(1..=6);
     let mut all = forward(weighted(&[("v1", 50), ("v2", 50)]));
-    all.affinity.session = Some(Session {
+    all.affinity.session = Some(Session::Cookie(SessionCookie {
         cookie: "at".into(),
         path: Some("/shop".into()),
         ttl: Duration::from_secs(60),
-    });
+    }));
     let plan = |ports: &[u16]| {
         Plan::default()
             .cluster(cluster("v1", Protocol::Http1), ports)

@@ -108,6 +108,7 @@ fn connections() -> impl Strategy<Value = Connection> {
             max_concurrent_streams: NonZeroU32::new(count),
             http2_keepalive: Some(Keepalive { interval, timeout }),
             tcp_keepalive: None,
+            proxy_protocol: None,
         },
     )
 }

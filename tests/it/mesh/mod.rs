@@ -22,6 +22,7 @@ mod hostile;
 mod inbound;
 mod limits;
 mod mirroring;
+mod near;
 mod outlier;
 mod protocols;
 mod retries;

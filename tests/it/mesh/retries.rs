@@ -497,6 +497,7 @@ async fn a_grpc_status_is_retried_in_trailers_only_answers_and_not_in_trailers()
             backoff: Backoff::default(),
             avoid_previous: false,
             hedge: None,
+            leave_priorities: None,
         };
         let (mesh, _publisher) = world
             .mesh(one(cluster("c", Protocol::Http2), &[1], |terms| {

@@ -386,6 +386,7 @@ pub(crate) fn retries(count: u32, per_try: Option<Duration>) -> RetryPolicy {
         backoff: Backoff::default(),
         avoid_previous: true,
         hedge: None,
+        leave_priorities: None,
     }
 }
 

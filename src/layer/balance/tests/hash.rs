@@ -16,6 +16,7 @@ fn key(number: u32) -> Ask {
     Ask {
         key: Some(HashKey::of(number.to_le_bytes()).0),
         in_flight: 0,
+        leave: 0,
     }
 }
 

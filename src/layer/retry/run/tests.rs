@@ -34,6 +34,7 @@ impl World {
             backoff: Backoff::default(),
             avoid_previous: false,
             hedge: None,
+            leave_priorities: None,
         });
         Self {
             policy: Some(policy),
@@ -379,6 +380,7 @@ async fn g11_no_try_starts_without_a_useful_rest_of_the_deadline() {
             backoff: pauses,
             avoid_previous: false,
             hedge: None,
+            leave_priorities: None,
         }));
         let start = Instant::now();
         let deadline = Deadline::caller(start, Duration::from_millis(100));
