@@ -150,16 +150,12 @@ fn fields_that_say_nothing_to_a_client_change_nothing() {
     let rich = catalog()
         .replace(
             "spec: {containers: []}",
-            "spec: {serviceAccountName: sa, nodeName: n, containers: \
+            "spec: {serviceAccountName: sa, containers: \
                  [{name: main, ports: [{name: http, containerPort: 9, protocol: TCP}]}]}",
         )
         .replace(
             "- {name: http, port: 8080}",
             "- {name: http, port: 8080, appProtocol: grpc}",
-        )
-        .replace(
-            "{addresses: [10.0.0.1],",
-            "{addresses: [10.0.0.1], nodeName: n,",
         );
     assert_ne!(rich, catalog());
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: catalog, namespace: \
@@ -168,14 +164,4 @@ fn fields_that_say_nothing_to_a_client_change_nothing() {
     assert_eq!(with.endpoints, plain.endpoints);
     assert_eq!(with.clusters, plain.clusters);
     assert_eq!(with.listeners.len(), plain.listeners.len());
-
-    let legacy = |node: &str| {
-        resources(&[&format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: catalog, namespace: my-app}}\n\
-             spec: {{ports: [{{name: http, port: 80}}]}}\n---\n\
-             apiVersion: v1\nkind: Endpoints\nmetadata: {{name: catalog, namespace: my-app}}\n\
-             subsets: [{{addresses: [{{ip: 10.0.0.1{node}}}], ports: [{{name: http, port: 80}}]}}]\n"
-        )])
-    };
-    assert_eq!(legacy(", nodeName: n").endpoints, legacy("").endpoints);
 }

@@ -8,6 +8,7 @@ mod gateway_api;
 mod kubernetes;
 mod lints;
 mod live;
+mod near;
 mod order;
 mod registry;
 mod scope;

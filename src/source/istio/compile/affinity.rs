@@ -10,9 +10,12 @@ use http::HeaderName;
 
 use super::Scope;
 use super::policy::Blocks;
-use crate::model::affinity::{Affinity, HashCookie, HashPolicy, HashSource, MadeCookie};
+use crate::model::affinity::{
+    Affinity, HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie,
+};
 use crate::model::balancing::{Maglev, RingHash};
 use crate::model::cluster::Balancing;
+use crate::source::istio::kinds::gateway_api::SessionPersistence;
 use crate::source::istio::kinds::{self, ConsistentHash};
 
 /// The keys of all destinations of a route, each once; a destination is host, port and subset.
@@ -50,6 +53,25 @@ pub(super) fn affinity<'d>(
         hash,
         session: None,
     }
+}
+
+/// The name of a session that has none.
+const SESSION: &str = "gateway-session";
+
+/// What keeps a client with one endpoint; reading has checked the words and names.
+pub(super) fn session(block: &SessionPersistence) -> Option<Session> {
+    let name = block.session_name.as_deref().unwrap_or(SESSION);
+    if block.persistence_type.as_deref() == Some("Header") {
+        return name.parse().ok().map(Session::Header);
+    }
+    let config = block.cookie_config.as_ref();
+    let permanent = config.is_some_and(|c| c.lifetime_type.as_deref() == Some("Permanent"));
+    let ttl = block.absolute_timeout.filter(|_| permanent);
+    Some(Session::Cookie(SessionCookie {
+        cookie: name.into(),
+        path: None,
+        ttl: ttl.map(Duration::from).unwrap_or_default(),
+    }))
 }
 
 /// The algorithm; reading has checked the sizes.

@@ -6,7 +6,7 @@ use super::policy::Blocks;
 use crate::model::balancing::LocalityWeights;
 use crate::model::endpoint::Locality;
 use crate::source::istio::kinds::{Distribute, LocalitySetting};
-use crate::source::istio::registry::Member;
+use crate::source::istio::registry::{Distribution, Member, NETWORK, NODE};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
@@ -23,25 +23,39 @@ pub(super) struct Outlook<'a> {
     client: &'a Workload,
     setting: Option<&'a LocalitySetting>,
     fails_over: bool,
+    /// Labels that a near endpoint shares with the client, where the service says so.
+    near: Option<&'static [&'static str]>,
 }
+
+const CLOSE: &[&str] = &[NETWORK, REGION, ZONE, SUB_ZONE];
+const NODE_FIRST: &[&str] = &[NETWORK, REGION, ZONE, SUB_ZONE, NODE];
 
 impl<'a> Outlook<'a> {
     /// Nothing fails over without outlier detection: a failing near endpoint would never hand over
-    /// to a far one, so Istio makes no priorities then. `enabled: false` turns all of it off. The
-    /// mesh's setting counts where the host has none.
+    /// to a far one, so Istio makes no priorities then. `enabled: false` turns all of it off. Where
+    /// the host's rule has no setting, what the service says of distribution counts, with and without
+    /// outlier detection; and where it says nothing, the mesh's setting.
     pub(super) fn new(
         client: &'a Workload,
         blocks: &Blocks<'a>,
+        distribution: Option<Distribution>,
         mesh: Option<&'a Located<LocalitySetting>>,
     ) -> Self {
         let balancer = blocks.balancer.map(|balancer| &balancer.value);
         let setting = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
-        let setting = setting.or(mesh);
+        let near = distribution
+            .filter(|_| setting.is_none())
+            .map(|said| match said {
+                Distribution::Close => CLOSE,
+                Distribution::Node => NODE_FIRST,
+            });
+        let setting = setting.or(mesh.filter(|_| near.is_none()));
         let enabled = setting.is_none_or(|setting| setting.enabled != Some(false));
         Self {
             client,
             setting: setting.map(|setting| &setting.value).filter(|_| enabled),
             fails_over: blocks.outlier.is_some() && enabled,
+            near,
         }
     }
 
@@ -90,6 +104,9 @@ impl<'a> Outlook<'a> {
 
     /// The priority of an endpoint, with gaps.
     pub(super) fn priority(&self, member: &Member) -> u32 {
+        if let Some(near) = self.near {
+            return self.first_difference(near.iter().copied(), member);
+        }
         if !self.fails_over || self.distribution().is_some() {
             return 0;
         }
@@ -108,7 +125,7 @@ impl<'a> Outlook<'a> {
         if labels.is_empty() {
             return distance;
         }
-        let first = self.first_difference(labels, member);
+        let first = self.first_difference(labels.iter().map(String::as_str), member);
         // Labels first, then the written regions, as istiod has it.
         match failover {
             [] => first,
@@ -117,17 +134,27 @@ impl<'a> Outlook<'a> {
     }
 
     /// How many labels are left when the first one differs; 0 if none does.
-    fn first_difference(&self, labels: &[String], member: &Member) -> u32 {
-        let differs = |label: &String| {
+    fn first_difference<'l>(
+        &self,
+        mut labels: impl ExactSizeIterator<Item = &'l str>,
+        member: &Member,
+    ) -> u32 {
+        let count = labels.len();
+        let differs = |label: &'l str| {
+            // A slice tells the zone and not its region, which the zone decides.
+            let place = &member.locality;
+            if label == REGION && place.region.is_empty() && !place.zone.is_empty() {
+                return false;
+            }
             let (key, wanted) = match label.split_once('=') {
                 Some((key, value)) => (key, value),
-                None => (label.as_str(), self.client_label(label)),
+                None => (label, self.client_label(label)),
             };
             let own = member.labels.get(key).map(|value| &**value);
             wanted != own.unwrap_or(topology(key, Some(&member.locality)))
         };
-        let first = labels.iter().position(differs);
-        let left = first.map_or(0, |first| labels.len() - first);
+        let first = labels.position(differs);
+        let left = first.map_or(0, |first| count - first);
         u32::try_from(left).unwrap_or(u32::MAX)
     }
 

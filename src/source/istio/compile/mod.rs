@@ -62,7 +62,7 @@ use super::Options;
 use super::defaults::Defaults;
 use super::fault::Faults;
 use super::kinds::Object;
-use super::registry::{Port, Reach, Registry, Service, View, origin};
+use super::registry::{Member, NODE, Port, Reach, Registry, Service, View, origin};
 use crate::model::cluster::{Discovery, Dns};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
@@ -127,6 +127,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
     lint::hosts(&mut scope, &rules);
     let mut resources = Resources {
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
+        egress_proxy: imports.egress_proxy(&scope.view, client),
         ..Resources::default()
     };
     clusters(&mut scope, &mut resources);
@@ -216,7 +217,9 @@ fn cluster(
         .zip(host_policy)
         .map(|(rule, policy)| (rule.policy_object, policy.line));
     let blocks = Blocks::of([base, host_policy, None], port.number);
-    let members: Vec<_> = port.members.iter().collect();
+    let node = scope.client.labels().get(NODE).map(String::as_str);
+    let near = |member: &&Member| !service.node_local || member.is_on(node);
+    let members: Vec<_> = port.members.iter().filter(near).collect();
     whole.emit(resources, &blocks, &members, written, warnings);
     let Some(rule) = rule else { return };
     for (object, subset) in &rule.subsets {
@@ -255,7 +258,7 @@ impl Part<'_, '_> {
         &self,
         resources: &mut Resources,
         blocks: &Blocks<'_>,
-        members: &[&super::registry::Member],
+        members: &[&Member],
         written: Option<(&Object, u32)>,
         warnings: &mut Faults,
     ) {
@@ -292,7 +295,12 @@ impl Part<'_, '_> {
             resources.insert_cluster(cluster);
             return;
         }
-        let outlook = Outlook::new(self.scope.client, blocks, self.scope.defaults.locality());
+        let outlook = Outlook::new(
+            self.scope.client,
+            blocks,
+            self.service.distribution,
+            self.scope.defaults.locality(),
+        );
         cluster.spread.localities = outlook.weights();
         resources.insert_endpoints(members::endpoints(name, members, outlook, declared));
         resources.insert_cluster(cluster);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::affinity;
 use crate::model::balancing::{Ratio, SlowStart, Spread};
 use crate::model::cluster::{
-    Balancing, Cluster, Connection, Discovery, Keepalive, Protocol, TcpKeepalive,
+    Balancing, Cluster, Connection, Discovery, Keepalive, Protocol, ProxyProtocol, TcpKeepalive,
 };
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::outlier::{LocalOrigin, Outlier};
@@ -19,8 +19,9 @@ use crate::model::security::Security;
 use crate::model::{Origin, Percent};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::kinds::{
-    ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer, OutlierDetection,
-    PortTrafficPolicy, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy, Warmup,
+    self, ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer, OutlierDetection,
+    PortTrafficPolicy, ProxyProtocolVersion, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy,
+    Warmup,
 };
 use crate::source::istio::registry::PortProtocol;
 use crate::source::istio::yaml::Located;
@@ -53,6 +54,7 @@ pub(super) struct Blocks<'a> {
     pub(super) pool: Option<&'a Located<ConnectionPool>>,
     pub(super) outlier: Option<&'a Located<OutlierDetection>>,
     pub(super) budget: Option<&'a Located<RetryBudget>>,
+    pub(super) proxy: Option<&'a Located<kinds::ProxyProtocol>>,
 }
 
 impl<'a> Blocks<'a> {
@@ -71,6 +73,7 @@ impl<'a> Blocks<'a> {
             pool: policy.connection_pool.as_ref().or(self.pool),
             outlier: policy.outlier_detection.as_ref().or(self.outlier),
             budget: policy.retry_budget.as_ref().or(self.budget),
+            proxy: policy.proxy_protocol.as_ref().or(self.proxy),
         };
         let of_port = policy.port_level_settings.iter().find(|entry| {
             let selector = entry.port.as_ref();
@@ -92,6 +95,7 @@ impl<'a> Blocks<'a> {
                     pool: connection_pool.as_ref(),
                     outlier: outlier_detection.as_ref(),
                     budget: blocks.budget,
+                    proxy: blocks.proxy,
                 }
             }
         }
@@ -145,7 +149,10 @@ impl<'a> Blocks<'a> {
             protocol: spoken(protocol, http),
             // What secures it is known only with its members.
             security: Security::Plaintext,
-            connection: connection(tcp, http),
+            connection: Connection {
+                proxy_protocol: self.proxy.map(|block| version(block)),
+                ..connection(tcp, http)
+            },
             limits: limits(tcp, http, self.budget),
             outlier: self.outlier.map(|block| outlier(block, ejection)),
             // No kind of Istio asks for them.
@@ -235,6 +242,7 @@ fn connection(tcp: Option<&TcpPool>, http: Option<&HttpPool>) -> Connection {
                 timeout: positive(block.timeout).unwrap_or(Connection::DEFAULT_KEEPALIVE.timeout),
             }),
         },
+        proxy_protocol: None,
         tcp_keepalive: tcp
             .and_then(|tcp| tcp.tcp_keepalive.as_ref())
             .map(|block| TcpKeepalive {
@@ -242,6 +250,14 @@ fn connection(tcp: Option<&TcpPool>, http: Option<&HttpPool>) -> Connection {
                 time: positive(block.time),
                 interval: positive(block.interval),
             }),
+    }
+}
+
+/// Version 1 unless 2 is said, as in istiod.
+fn version(block: &kinds::ProxyProtocol) -> ProxyProtocol {
+    match block.version {
+        Some(ProxyProtocolVersion::V2) => ProxyProtocol::V2,
+        Some(ProxyProtocolVersion::V1) | None => ProxyProtocol::V1,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `retries`: Istio's block as a retry policy.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -21,6 +22,9 @@ pub(super) fn default_policy(default: Option<&Retries>) -> Option<RetryPolicy> {
     policy(None, default).0
 }
 
+/// `retryRemoteLocalities` is Envoy's `previous_priorities` with this `update_frequency`.
+const FREQUENCY: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+
 /// Istio's policy where nobody says one.
 fn standard() -> RetryPolicy {
     RetryPolicy {
@@ -30,6 +34,7 @@ fn standard() -> RetryPolicy {
         backoff: Backoff::default(),
         avoid_previous: true,
         hedge: None,
+        leave_priorities: None,
     }
 }
 
@@ -49,8 +54,7 @@ pub(super) fn policy(
         attempts,
         per_try_timeout,
         retry_on,
-        // Refused by reading when it is true; false is what happens here.
-        retry_remote_localities: _,
+        retry_remote_localities,
         retry_ignore_previous_hosts,
         backoff,
     } = written;
@@ -78,6 +82,7 @@ pub(super) fn policy(
         backoff,
         avoid_previous: retry_ignore_previous_hosts.unwrap_or(true),
         hedge: None,
+        leave_priorities: (*retry_remote_localities == Some(true)).then_some(FREQUENCY),
     };
     (Some(policy), unknown)
 }

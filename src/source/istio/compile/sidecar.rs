@@ -12,21 +12,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::host::{covers, expand};
+use super::host::{covers, expand, resource_name};
 use super::matches::includes_mesh;
+use super::virtual_host::HTTP_PORT;
 use crate::model::OutboundTraffic;
 use crate::source::istio::defaults::{Defaults, traffic};
 use crate::source::istio::fault::{Code, Faults};
 use crate::source::istio::kinds::gateway_api::ParentReference;
 use crate::source::istio::kinds::{Kind, Object, Sidecar, VirtualService};
-use crate::source::istio::registry::{origin, selects, warning};
+use crate::source::istio::registry::{View, origin, selects, warning};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
 /// What a client sees.
 #[derive(Debug, Default)]
 pub(super) struct Imports<'a> {
-    sidecar: Option<&'a Sidecar>,
+    sidecar: Option<(&'a Object, &'a Sidecar)>,
     /// `None`: everything.
     hosts: Option<Vec<Import>>,
     /// Where the VirtualServices that are seen lead.
@@ -60,7 +61,7 @@ impl<'a> Imports<'a> {
                 .collect()
         });
         let mut imports = Self {
-            sidecar: Some(sidecar),
+            sidecar: Some((object, sidecar)),
             hosts,
             destinations: BTreeSet::new(),
         };
@@ -72,8 +73,33 @@ impl<'a> Imports<'a> {
 
     /// What happens to hosts that are not seen, if the `Sidecar` says.
     pub(super) fn outbound_traffic(&self) -> Option<OutboundTraffic> {
-        let policy = self.sidecar?.outbound_traffic_policy.as_ref()?;
+        let (_, sidecar) = self.sidecar?;
+        let policy = sidecar.outbound_traffic_policy.as_ref()?;
         Some(traffic(policy))
+    }
+
+    /// The cluster of requests for hosts that are not seen, if the `Sidecar` has one for them. As in
+    /// Istio it counts where such requests pass, and its service has to be seen.
+    pub(super) fn egress_proxy(&self, view: &View<'_>, client: &Workload) -> Option<Arc<str>> {
+        let (object, sidecar) = self.sidecar?;
+        let policy = sidecar.outbound_traffic_policy.as_ref()?;
+        let to = policy.egress_proxy.as_ref()?;
+        if traffic(policy) != OutboundTraffic::AllowAny {
+            return None;
+        }
+        let host = expand(&to.host, &object.meta.namespace, client.cluster_domain());
+        let sole = || match view
+            .services()
+            .find(|one| one.host == host)?
+            .ports
+            .as_slice()
+        {
+            [only] => Some(only.number),
+            _none_or_several => None,
+        };
+        let port = to.port.as_ref().map(|port| port.number).or_else(sole);
+        let subset = to.subset.as_ref().map_or("", |name| name.as_str());
+        Some(resource_name(port.unwrap_or(HTTP_PORT), subset, &host))
     }
 
     /// Whether a service is seen.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use super::Member;
-use super::workload::Workloads;
+use super::workload::{Workloads, labelled};
+use super::{Member, NODE};
 use crate::model::endpoint::Health;
 use crate::source::istio::kinds::{
     EndpointConditions, EndpointPort, EndpointSlice, Endpoints, Kind, Object, TargetRef,
@@ -38,6 +38,7 @@ struct Candidate<'a> {
     health: Health,
     target: Option<&'a TargetRef>,
     zone: Option<&'a str>,
+    node: Option<&'a str>,
 }
 
 impl<'a> Slices<'a> {
@@ -154,6 +155,7 @@ fn slice_candidates(slice: &EndpointSlice) -> Vec<Candidate<'_>> {
                 health: health(endpoint.conditions),
                 target: endpoint.target_ref.as_ref(),
                 zone: endpoint.zone.as_deref(),
+                node: endpoint.node_name.as_deref(),
             })
         })
         .collect()
@@ -171,6 +173,7 @@ fn group_candidates(group: &crate::source::istio::kinds::EndpointGroup) -> Vec<C
                 health,
                 target: one.target_ref.as_ref(),
                 zone: None,
+                node: one.node_name.as_deref(),
             })
         })
         .collect()
@@ -208,7 +211,7 @@ fn member(
         address: SocketAddr::new(candidate.address, port).into(),
         weight: NonZeroU32::MIN,
         health: candidate.health,
-        labels: known.labels,
+        labels: labelled(known.labels, NODE, candidate.node),
         locality: known.locality,
     }
 }

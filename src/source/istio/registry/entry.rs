@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::kubernetes::{entry_member, named_member, port_of};
 use super::workload::Workloads;
-use super::{Home, Member, Port, PortProtocol, Reach, Service, place, settle, warning};
+use super::{
+    Distribution, Home, Member, Port, PortProtocol, Reach, Service, place, settle, warning,
+};
 use crate::model::cluster::Lookup;
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Faults};
@@ -67,6 +69,8 @@ pub(super) fn services<'a>(
                 home: Home::Entry,
                 addresses: addresses.clone(),
                 visibility: visibility.clone(),
+                distribution: Distribution::of(object, None),
+                node_local: false,
                 object,
             }
         })

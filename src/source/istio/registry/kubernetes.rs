@@ -6,8 +6,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::endpoint::Slices;
-use super::workload::{Workloads, locality, shared};
-use super::{Home, Member, Port, PortProtocol, Reach, Service, place, settle, warning};
+use super::workload::{Workloads, labelled, locality, shared};
+use super::{
+    Distribution, Home, Member, NETWORK, Port, PortProtocol, Reach, Service, place, settle, warning,
+};
 use crate::model::cluster::Lookup;
 use crate::model::endpoint::{Address, Health};
 use crate::source::istio::defaults::Defaults;
@@ -50,6 +52,8 @@ pub(super) fn service<'a>(
         ports,
         addresses: addresses(spec),
         visibility,
+        distribution: Distribution::of(object, spec.traffic_distribution.as_deref()),
+        node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         object,
     }
 }
@@ -259,7 +263,11 @@ pub(super) fn entry_member(
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::MIN),
         health: Health::Healthy,
-        labels: shared(labels),
+        labels: labelled(
+            shared(labels),
+            NETWORK,
+            entry.network.as_ref().map(|name| name.as_str()),
+        ),
         locality: entry
             .locality
             .as_ref()

@@ -56,6 +56,10 @@ pub(super) struct Service<'a> {
     pub(super) addresses: Vec<IpAddr>,
     /// Which namespaces see it.
     pub(super) visibility: Visibility,
+    /// Which of its endpoints a client prefers.
+    pub(super) distribution: Option<Distribution>,
+    /// Whether a client uses only the endpoints of its own node (`internalTrafficPolicy: Local`).
+    pub(super) node_local: bool,
     /// The object that declares it.
     pub(super) object: &'a Object,
 }
@@ -70,6 +74,36 @@ pub(super) enum Home {
     /// A `ServiceEntry`.
     Entry,
 }
+
+/// What a service says of near and far endpoints (`trafficDistribution`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Distribution {
+    /// `PreferClose`, `PreferSameZone`: the same network, region, zone and sub-zone first.
+    Close,
+    /// `PreferSameNode`: the same node before that.
+    Node,
+}
+
+impl Distribution {
+    /// The annotation, which has priority where the field has no value, and the only place where a
+    /// ServiceEntry can say it.
+    const ANNOTATION: &'static str = "networking.istio.io/traffic-distribution";
+
+    /// What an object says; unknown values say nothing, as in Istio.
+    fn of(object: &Object, field: Option<&str>) -> Option<Self> {
+        let annotation = object.meta.annotations.get(Self::ANNOTATION);
+        match field.or(annotation.map(String::as_str))? {
+            "PreferClose" | "PreferSameZone" => Some(Self::Close),
+            "PreferSameNode" => Some(Self::Node),
+            _unknown => None,
+        }
+    }
+}
+
+/// The label of the node that a workload runs on.
+pub(super) const NODE: &str = "kubernetes.io/hostname";
+/// The label of the network that a workload is in.
+pub(super) const NETWORK: &str = "topology.istio.io/network";
 
 /// A port of a service.
 #[derive(Clone, Debug)]
@@ -124,6 +158,14 @@ pub(super) struct Member {
     pub(super) labels: Labels,
     /// Where it runs.
     pub(super) locality: Locality,
+}
+
+impl Member {
+    /// Whether it runs on this node; where either is not known it does not.
+    pub(super) fn is_on(&self, node: Option<&str>) -> bool {
+        let own = self.labels.get(NODE).map(|own| &**own);
+        own.is_some() && own == node
+    }
 }
 
 /// All services of a set of objects, whoever may see them.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Labels, selects};
+use super::{Labels, NODE, selects};
 use crate::model::endpoint::{Health, Locality};
 use crate::source::istio::kinds::{Kind, Object, Pod, TargetRef, Workload, WorkloadEntry};
 
@@ -174,8 +174,12 @@ fn pod_health(pod: &Pod) -> Health {
 }
 
 fn pod_known(pod: &Object) -> Known {
+    let node = match &pod.kind {
+        Kind::Pod(pod) => pod.spec.node_name.as_deref(),
+        _only_pods_are_asked => None,
+    };
     Known {
-        labels: shared(&pod.meta.labels),
+        labels: labelled(shared(&pod.meta.labels), NODE, node),
         locality: label_locality(&pod.meta.labels),
     }
 }
@@ -201,6 +205,19 @@ pub(super) fn locality(text: &str, separator: char) -> Locality {
         region: parts.next().unwrap_or_default(),
         zone: parts.next().unwrap_or_default(),
         sub_zone: parts.next().unwrap_or_default(),
+    }
+}
+
+/// Labels with one more, as Istio adds where a workload runs to the labels that it has; one that was
+/// written stays.
+pub(super) fn labelled(labels: Labels, key: &str, value: Option<&str>) -> Labels {
+    match value.filter(|value| !value.is_empty()) {
+        Some(value) if !labels.contains_key(key) => {
+            let mut all = BTreeMap::clone(&labels);
+            all.insert(key.into(), value.into());
+            Arc::new(all)
+        }
+        Some(_) | None => labels,
     }
 }
 

@@ -94,12 +94,7 @@ impl<'a> Checker<'a> {
         self.find(Severity::Warning, code, text.into(), None);
     }
 
-    /// A field under this one was given, and is refused until it is implemented.
-    pub(crate) fn refuse(&mut self, field: &'static str, given: bool) {
-        self.refuse_hint(field, given, None);
-    }
-
-    /// As `refuse`, with advice.
+    /// A field under this one was given, and is refused until it is implemented; with advice.
     pub(crate) fn refuse_hint(&mut self, field: &'static str, given: bool, hint: Option<&str>) {
         if given {
             self.within(field, |check| {

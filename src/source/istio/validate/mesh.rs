@@ -1,9 +1,12 @@
 //! The rules of Sidecar, WorkloadGroup and the mesh configuration.
 
 use super::names::{duration, export_to_at, host_fault, is_dns_label, labels};
+use super::virtual_service::destination;
 use super::{Checker, destination_rule, http_action, load_balancer, support};
 use crate::source::istio::fault::{Code, quoted};
-use crate::source::istio::kinds::{EgressListener, MeshConfig, Sidecar, WorkloadGroup};
+use crate::source::istio::kinds::{
+    EgressListener, MeshConfig, OutboundMode, OutboundTrafficPolicy, Sidecar, WorkloadGroup,
+};
 
 pub(super) fn sidecar(check: &mut Checker<'_>, sidecar: &Sidecar) {
     let Sidecar {
@@ -31,7 +34,7 @@ pub(super) fn sidecar(check: &mut Checker<'_>, sidecar: &Sidecar) {
         "outboundTrafficPolicy",
         outbound_traffic_policy.as_ref(),
         |check, policy| {
-            check.refuse("egressProxy", policy.egress_proxy.is_some());
+            egress_proxy(check, policy);
         },
     );
     let reason = "it configures the listeners of a proxy for incoming requests";
@@ -75,6 +78,15 @@ fn egress_listener(check: &mut Checker<'_>, listener: &EgressListener) {
     check.no_effect("port", port.is_some(), reason);
     check.no_effect("bind", bind.is_some(), reason);
     check.no_effect("captureMode", capture_mode.is_some(), reason);
+}
+
+fn egress_proxy(check: &mut Checker<'_>, policy: &OutboundTrafficPolicy) {
+    check.some("egressProxy", policy.egress_proxy.as_ref(), |check, to| {
+        destination(check, to)
+    });
+    let reason = "it counts where mode is ALLOW_ANY";
+    let given = policy.egress_proxy.is_some() && policy.mode != OutboundMode::AllowAny;
+    check.no_effect("egressProxy", given, reason);
 }
 
 pub(super) fn workload_group(check: &mut Checker<'_>, group: &WorkloadGroup) {
@@ -140,7 +152,8 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
         "outboundTrafficPolicy",
         outbound_traffic_policy.as_ref(),
         |check, policy| {
-            check.refuse("egressProxy", policy.egress_proxy.is_some());
+            let given = policy.egress_proxy.is_some();
+            check.no_effect("egressProxy", given, "only a Sidecar has one, as in Istio");
         },
     );
     duration(check, "connectTimeout", *connect_timeout);

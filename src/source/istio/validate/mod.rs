@@ -63,7 +63,6 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
         Kind::Workload(workload) => kubernetes::workload(check, workload),
         Kind::WorkloadEntry(entry) => {
             service_entry::workload_entry(check, entry);
-            support::workload_entry(check, entry);
         }
         Kind::WorkloadGroup(group) => mesh::workload_group(check, group),
         // All that these say is their metadata.

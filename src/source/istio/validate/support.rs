@@ -7,12 +7,15 @@
 use super::Checker;
 use crate::source::istio::kinds::{
     DestinationRule, EndpointSlice, HttpRoute, LoadBalancer, Location, Resolution, Service,
-    ServiceEntry, SimpleBalancer, TlsMode, TrafficPolicy, VirtualService, WorkloadEntry,
+    ServiceEntry, TlsMode, TrafficPolicy, VirtualService,
 };
 
 pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService) {
-    check.refuse("tcp", !service.tcp.is_empty());
-    check.refuse("tls", !service.tls.is_empty());
+    // A program opens its own sockets: no bytes pass through here that are not HTTP, so there is
+    // nothing that such a rule could be believed to do to them.
+    let reason = "only HTTP and gRPC go through it, and connections of other protocols are the program's own";
+    check.no_effect("tcp", !service.tcp.is_empty(), reason);
+    check.no_effect("tls", !service.tls.is_empty(), reason);
     check.each("http", &service.http, |check, route| {
         http_route(check, route)
     });
@@ -41,10 +44,6 @@ fn http_route(check: &mut Checker<'_>, route: &HttpRoute) {
     }
     let reason = "CORS is for browsers, which do not call through it";
     check.no_effect("corsPolicy", route.cors_policy.is_some(), reason);
-    check.some("retries", route.retries.as_ref(), |check, retries| {
-        let remote = retries.retry_remote_localities == Some(true);
-        check.refuse("retryRemoteLocalities", remote);
-    });
     let prefixed = |check: &mut Checker<'_>, given: bool| {
         check.no_effect("statPrefix", given, "metrics carry the name of the route");
     };
@@ -71,8 +70,8 @@ pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
         load_balancer(c, b)
     });
     tls(check, policy.tls.as_ref().map(|tls| tls.mode));
-    check.refuse("tunnel", policy.tunnel.is_some());
-    check.refuse("proxyProtocol", policy.proxy_protocol.is_some());
+    let reason = "it is for tcp and tls routes, which are none of this client's";
+    check.no_effect("tunnel", policy.tunnel.is_some(), reason);
     check.each(
         "portLevelSettings",
         &policy.port_level_settings,
@@ -98,13 +97,10 @@ fn tls(check: &mut Checker<'_>, mode: Option<TlsMode>) {
 }
 
 fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
-    if balancer.simple == Some(SimpleBalancer::Passthrough) {
-        check.within("simple", |check| check.refuse_value("PASSTHROUGH", None));
-    }
-    check.refuse(
-        "zoneAwareLbSetting",
-        balancer.zone_aware_lb_setting.is_some(),
-    );
+    let reason = "it needs to know how many clients each zone has, which only a control plane can say; \
+                  write localityLbSetting";
+    let zones = balancer.zone_aware_lb_setting.is_some();
+    check.no_effect("zoneAwareLbSetting", zones, reason);
     let hashed = balancer.consistent_hash.is_some();
     let warmups = [
         ("warmup", balancer.warmup.is_some()),
@@ -136,25 +132,14 @@ pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {
         asked && entry.workload_selector.is_some(),
         "this resolution goes to the host that the request asks for",
     );
-    check.each("endpoints", &entry.endpoints, |check, endpoint| {
-        workload_entry(check, endpoint);
-    });
-}
-
-pub(super) fn workload_entry(check: &mut Checker<'_>, entry: &WorkloadEntry) {
-    check.refuse("network", entry.network.is_some());
 }
 
 pub(super) fn service(check: &mut Checker<'_>, service: &Service) {
-    let local = service.internal_traffic_policy.as_deref() == Some("Local");
-    check.within("internalTrafficPolicy", |check| {
-        if local {
-            check.refuse_value("internalTrafficPolicy Local", None);
-        }
-    });
-    let given = service.traffic_distribution.is_some();
-    let reason = "preferring near endpoints is known, not yet supported";
-    check.no_effect("trafficDistribution", given, reason);
+    let said = service.traffic_distribution.as_deref();
+    let known = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    let other = said.is_some_and(|said| !known.contains(&said));
+    let reason = "PreferClose, PreferSameZone and PreferSameNode are known";
+    check.no_effect("trafficDistribution", other, reason);
 }
 
 pub(super) fn endpoint_slice(check: &mut Checker<'_>, slice: &EndpointSlice) {
@@ -162,9 +147,6 @@ pub(super) fn endpoint_slice(check: &mut Checker<'_>, slice: &EndpointSlice) {
         .address_type
         .as_ref()
         .is_some_and(|kind| &***kind == "FQDN");
-    check.within("addressType", |check| {
-        if names {
-            check.refuse_value("addressType FQDN", Some("write the IP addresses"));
-        }
-    });
+    let reason = "Istio does not read such slices either; write the IP addresses";
+    check.no_effect("addressType", names, reason);
 }

@@ -24,7 +24,7 @@ use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::gateway_api::{
     GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec, HttpRouteMatch, HttpRouteRetry, HttpRouteRule,
-    HttpRouteSpec, HttpRouteTimeouts,
+    HttpRouteSpec, HttpRouteTimeouts, SessionPersistence,
 };
 use crate::source::istio::kinds::{GoDuration, Object, Retries};
 use crate::source::istio::registry::{origin, warning};
@@ -51,6 +51,7 @@ pub(super) struct Rule<'a> {
     mirrors: Vec<Copies<'a>>,
     timeouts: Option<&'a HttpRouteTimeouts>,
     retry: Option<&'a HttpRouteRetry>,
+    session: Option<&'a SessionPersistence>,
 }
 
 /// One match of a rule: the route that carries it out, after the one that answers the share of
@@ -85,8 +86,7 @@ impl<'a> Rule<'a> {
                 backend_refs,
                 timeouts,
                 retry,
-                // Refused by reading.
-                session_persistence: _,
+                session_persistence,
             } = &written.value;
             let backends = backend_refs.iter().map(|to| Backend {
                 group: to.group.as_deref(),
@@ -109,6 +109,7 @@ impl<'a> Rule<'a> {
                 mirrors: copies.collect(),
                 timeouts: timeouts.as_ref().map(|block| &block.value),
                 retry: retry.as_ref().map(|block| &block.value),
+                session: session_persistence.as_ref(),
                 ..Self::bare(object, index, (written.line, written.column), status)
             };
             rule.ask(
@@ -132,8 +133,7 @@ impl<'a> Rule<'a> {
                 matches: _,
                 filters,
                 backend_refs,
-                // Refused by reading.
-                session_persistence: _,
+                session_persistence,
             } = &written.value;
             let backends = backend_refs.iter().map(|to| Backend {
                 group: to.group.as_deref(),
@@ -154,6 +154,7 @@ impl<'a> Rule<'a> {
                 filters: Filters::grpc(filters),
                 backends: backends.collect(),
                 mirrors: copies.collect(),
+                session: session_persistence.as_ref(),
                 ..Self::bare(object, index, (written.line, written.column), status)
             };
             rule.ask(
@@ -179,6 +180,7 @@ impl<'a> Rule<'a> {
             mirrors: Vec::new(),
             timeouts: None,
             retry: None,
+            session: None,
         }
     }
 
@@ -335,7 +337,8 @@ impl<'a> Rule<'a> {
         };
         let ports = resolved.reachable.iter().map(|one| &one.port);
         let parts = ports.map(|Port { host, number }| (&**host, *number, ""));
-        let affinity = affinity::affinity(scope, parts);
+        let mut affinity = affinity::affinity(scope, parts);
+        affinity.session = self.session.and_then(affinity::session);
         let (timeout, mut retry) = self.terms(scope.defaults);
         if let [_] = destinations.all() {
             retry = retry.map(|policy| pinned(policy, &affinity));

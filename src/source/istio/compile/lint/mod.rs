@@ -13,7 +13,7 @@ use super::host::closest;
 use super::rules::Rules;
 use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::Object;
-use crate::source::istio::registry::{Home, Port, PortProtocol, Service, place, warning};
+use crate::source::istio::registry::{Home, NODE, Port, PortProtocol, Service, place, warning};
 use crate::source::istio::yaml::Located;
 
 pub(super) use policy::{empty_subset, nobody_to_eject, policy};
@@ -25,7 +25,23 @@ pub(super) fn services(scope: &mut Scope<'_>) {
         for port in &service.ports {
             port_without_protocol(service, port, &mut scope.faults);
         }
+        if service.node_local && !scope.client.labels().contains_key(NODE) {
+            scope.faults.push(no_node(service));
+        }
     }
+}
+
+/// `internalTrafficPolicy: Local` for a client that does not know its node.
+fn no_node(service: &Service<'_>) -> Fault {
+    let text = format!(
+        "internalTrafficPolicy Local leaves {} without an endpoint: the client does not know its node",
+        service.host
+    );
+    warning(service.object, Code::NoEndpoints, (0, 0), text)
+        .field("internalTrafficPolicy")
+        .hinted(format!(
+            "give the workload the label {NODE} with the name of its node"
+        ))
 }
 
 /// IST0118: nothing says what a port speaks, so requests are sent as they were made.

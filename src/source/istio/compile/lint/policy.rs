@@ -5,7 +5,7 @@ use super::found;
 use super::rule::set;
 use crate::model::Cluster;
 use crate::model::cluster::Protocol;
-use crate::source::istio::fault::{Code, Fault, Faults, Severity};
+use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{Object, Subset};
 use crate::source::istio::registry::{Port, Service, place, warning};
 use crate::source::istio::yaml::Located;
@@ -76,15 +76,12 @@ fn rounded_budget(object: &Object, blocks: &Blocks<'_>) -> Option<Fault> {
 fn budget_interval(object: &Object, blocks: &Blocks<'_>) -> Option<Fault> {
     let budget = blocks.budget?;
     let interval = set(budget.budget_interval)?;
-    let text = format!("known, not yet supported: {interval:?}; requests in flight are counted");
-    let (line, column) = place(budget);
-    let fault = Fault::new(Severity::Error, Code::NotSupported, text);
-    Some(
-        fault
-            .at(&object.file, line.max(1), column)
-            .object_ref(object.reference())
-            .field("retryBudget.budgetInterval"),
-    )
+    let text = format!(
+        "budgetInterval {interval:?} has no effect in this client: the share is of the requests in flight, \
+         as it is without one"
+    );
+    let fault = warning(object, Code::NoEffect, place(budget), text);
+    Some(fault.field("retryBudget.budgetInterval"))
 }
 
 /// IST0173: the labels of a subset are on nobody, so its requests are answered with 503.

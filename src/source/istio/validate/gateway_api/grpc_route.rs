@@ -1,6 +1,7 @@
 //! The rules of a GRPCRoute.
 
 use super::filter::{self, Filter};
+use super::session::session;
 use super::{
     BACKEND_REFS, Backend, FILTERS, MATCHES, at_most, backend, head, header_matches, rule_list,
     weight,
@@ -29,7 +30,11 @@ fn one(check: &mut Checker<'_>, rule: &GrpcRouteRule) {
     at_most(check, "matches", rule.matches.len(), MATCHES);
     at_most(check, "filters", rule.filters.len(), FILTERS);
     at_most(check, "backendRefs", rule.backend_refs.len(), BACKEND_REFS);
-    check.refuse("sessionPersistence", rule.session_persistence.is_some());
+    check.some(
+        "sessionPersistence",
+        rule.session_persistence.as_ref(),
+        session,
+    );
     check.each("matches", &rule.matches, |check, block| {
         check.some("method", block.method.as_ref(), |check, m| method(check, m));
         header_matches(check, &block.headers);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::filter::{self, Filter};
+use super::session::session;
 use super::{
     BACKEND_REFS, Backend, FILTERS, HEADERS, MATCHES, PATH, at_most, backend, head, header_matches,
     name_is_new, rule_list, value, weight,
@@ -36,7 +37,11 @@ fn one(check: &mut Checker<'_>, rule: &HttpRouteRule) {
     at_most(check, "matches", rule.matches.len(), MATCHES);
     at_most(check, "filters", rule.filters.len(), FILTERS);
     at_most(check, "backendRefs", rule.backend_refs.len(), BACKEND_REFS);
-    check.refuse("sessionPersistence", rule.session_persistence.is_some());
+    check.some(
+        "sessionPersistence",
+        rule.session_persistence.as_ref(),
+        session,
+    );
     check.each("matches", &rule.matches, |check, block| {
         matches(check, block)
     });

@@ -8,6 +8,7 @@
 mod filter;
 mod grpc_route;
 mod http_route;
+mod session;
 
 use std::collections::BTreeSet;
 

@@ -66,8 +66,29 @@ rule_tests! {
          here";
     names_of_rules_are_unique: refuses(route, "rules: [{name: a}, {name: a}]") =>
         "rules[1].name: Rule name must be unique within the route";
-    sessions: refuses(rule, "sessionPersistence: {sessionName: a}") =>
-        "rules[0].sessionPersistence: sessionPersistence is known, not yet supported";
+    a_session_has_a_known_type: refuses(rule, "sessionPersistence: {type: Jar}") =>
+        "rules[0].sessionPersistence.type: \"Jar\" is neither Cookie nor Header";
+    a_session_has_a_name_that_can_be_sent: refuses(rule, "sessionPersistence: {sessionName: a b}") =>
+        "rules[0].sessionPersistence.sessionName: \"a b\" is no name of a cookie or header of up to \
+         128 characters";
+    a_permanent_cookie_ends: refuses(rule,
+        "sessionPersistence: {cookieConfig: {lifetimeType: Permanent}}") =>
+        "rules[0].sessionPersistence.absoluteTimeout: a Permanent cookie needs it: it is how long the \
+         cookie lives";
+    a_header_is_no_cookie: refuses(rule,
+        "sessionPersistence: {type: Header, cookieConfig: {lifetimeType: Session}}") =>
+        "rules[0].sessionPersistence.cookieConfig: cookieConfig is for the type Cookie, and the type \
+         is Header";
+    a_cookie_has_a_known_life: refuses(rule,
+        "sessionPersistence: {cookieConfig: {lifetimeType: Ever}}") =>
+        "rules[0].sessionPersistence.cookieConfig.lifetimeType: \"Ever\" is neither Permanent nor \
+         Session";
+    a_session_that_rests: warns(rule, "sessionPersistence: {idleTimeout: 1m}") =>
+        "rules[0].sessionPersistence.idleTimeout: idleTimeout has no effect in this client: the \
+         session is in what the caller sends, which does not say when it was used last";
+    a_session_without_a_clock: warns(rule, "sessionPersistence: {absoluteTimeout: 1m}") =>
+        "rules[0].sessionPersistence.absoluteTimeout: absoluteTimeout has no effect in this client: \
+         only a Permanent cookie has a clock, the caller's";
     a_path_is_absolute: refuses(path, "value: foo") =>
         "rules[0].matches[0].path.value: value must be an absolute path and start with '/' when \
          type one of ['Exact', 'PathPrefix']";
@@ -162,8 +183,8 @@ rule_tests! {
     a_grpc_route_does_not_redirect: refuses(grpc, "filters: [{type: RequestRedirect}]") =>
         "rules[0].filters[0].type: found the text \"RequestRedirect\", expected one of \
          ExtensionRef, RequestHeaderModifier, RequestMirror, ResponseHeaderModifier";
-    grpc_sessions: refuses(grpc, "sessionPersistence: {}") =>
-        "rules[0].sessionPersistence: sessionPersistence is known, not yet supported";
+    grpc_sessions: refuses(grpc, "sessionPersistence: {type: Jar}") =>
+        "rules[0].sessionPersistence.type: \"Jar\" is neither Cookie nor Header";
     a_grant_is_for_somebody: refuses(grant, "{to: [{group: '', kind: Service}]}") =>
         "from: from must have at least one entry";
     a_grant_names_a_namespace: refuses(grant, "{from: [{group: a, kind: b, namespace: C}], to: [{group: '', kind: Service}]}") =>

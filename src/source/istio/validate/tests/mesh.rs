@@ -29,9 +29,10 @@ rule_tests! {
         => "egress[0].hosts[0]: \"a b\" is no host: expected a DNS name, *.suffix or an IP address";
     nobody_is_nobody: refuses(egress, "hosts: ['~/a.b']")
         => "egress[0].hosts[0]: \"~/a.b\" names nobody: expected ~/*";
-    an_egress_proxy: refuses(sidecar,
-        "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a.b}}")
-        => "outboundTrafficPolicy.egressProxy: egressProxy is known, not yet supported";
+    an_egress_proxy: warns(sidecar,
+        "outboundTrafficPolicy: {mode: REGISTRY_ONLY, egressProxy: {host: a.b}}")
+        => "outboundTrafficPolicy.egressProxy: egressProxy has no effect in this client: it counts \
+            where mode is ALLOW_ANY";
     a_listener_port: warns(egress, "hosts: ['*/*'], port: {number: 80, name: a}")
         => "egress[0].port: port has no effect in this client: there are no listeners: the hosts \
             are seen on all ports";

@@ -35,10 +35,6 @@ fn entry(text: &str) -> Shape {
     ("ServiceEntry", spec)
 }
 
-fn workload(text: &str) -> Shape {
-    ("WorkloadEntry", text.to_owned())
-}
-
 fn kubernetes(text: &str) -> Shape {
     ("Service", format!("{{ports: [{{port: 80}}], {text}}}"))
 }
@@ -48,17 +44,17 @@ fn slice(text: &str) -> Shape {
 }
 
 rule_tests! {
-    tcp_routes: refuses(service, "tcp: [{route: [{destination: {host: a}}]}]")
-        => "tcp: tcp is known, not yet supported";
-    tls_routes: refuses(service,
+    tcp_routes: warns(service, "tcp: [{route: [{destination: {host: a}}]}]")
+        => "tcp: tcp has no effect in this client: only HTTP and gRPC go through it, and \
+            connections of other protocols are the program's own";
+    tls_routes: warns(service,
         "tls: [{match: [{sniHosts: [catalog]}], route: [{destination: {host: a}}]}]")
-        => "tls: tls is known, not yet supported";
+        => "tls: tls has no effect in this client: only HTTP and gRPC go through it, and \
+            connections of other protocols are the program's own";
     a_mirror_of_a_redirect: warns(service,
         "http: [{redirect: {uri: /a}, mirror: {host: a}}]")
         => "http[0].mirror: mirror has no effect in this client: requests that are answered here \
             are not copied";
-    remote_localities: refuses(route, "retries: {attempts: 1, retryRemoteLocalities: true}")
-        => "http[0].retries.retryRemoteLocalities: retryRemoteLocalities is known, not yet supported";
     cors: warns(route, "corsPolicy: {allowMethods: [GET]}")
         => "http[0].corsPolicy: corsPolicy has no effect in this client: CORS is for browsers, \
             which do not call through it";
@@ -68,17 +64,18 @@ rule_tests! {
     a_share_without_a_mirror: warns(route, "mirrorPercentage: {value: 10}")
         => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: it is the \
             share of mirror, which is absent";
-    passthrough: refuses(policy, "loadBalancer: {simple: PASSTHROUGH}")
-        => "trafficPolicy.loadBalancer.simple: PASSTHROUGH is known, not yet supported";
-    zones: refuses(policy, "loadBalancer: {zoneAwareLbSetting: {}}")
-        => "trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, not yet \
-            supported";
-    zones_of_a_subset: refuses(subset_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
-        => "subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting is known, \
-            not yet supported";
-    zones_of_a_port: refuses(port_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+    zones: warns(policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting has no effect in this \
+            client: it needs to know how many clients each zone has, which only a control plane can \
+            say; write localityLbSetting";
+    zones_of_a_subset: warns(subset_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
+        => "subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting has no \
+            effect in this client: it needs to know how many clients each zone has, which only a \
+            control plane can say; write localityLbSetting";
+    zones_of_a_port: warns(port_policy, "loadBalancer: {zoneAwareLbSetting: {}}")
         => "trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
-            zoneAwareLbSetting is known, not yet supported";
+            zoneAwareLbSetting has no effect in this client: it needs to know how many clients each \
+            zone has, which only a control plane can say; write localityLbSetting";
     warmup_of_a_hash: warns(policy,
         "loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}")
         => "trafficPolicy.loadBalancer.warmup: warmup has no effect in this client: a hash decides, \
@@ -92,21 +89,17 @@ rule_tests! {
     tls_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE}")
         => "trafficPolicy.portLevelSettings[0].tls.mode: tls mode SIMPLE is known, not yet \
             supported";
-    a_tunnel: refuses(policy, "tunnel: {targetHost: a, targetPort: 80}")
-        => "trafficPolicy.tunnel: tunnel is known, not yet supported";
-    the_proxy_protocol: refuses(policy, "proxyProtocol: {version: V2}")
-        => "trafficPolicy.proxyProtocol: proxyProtocol is known, not yet supported";
+    a_tunnel: warns(policy, "tunnel: {targetHost: a, targetPort: 80}")
+        => "trafficPolicy.tunnel: tunnel has no effect in this client: it is for tcp and tls routes, \
+            which are none of this client's";
     subject_alt_names: warns(entry,
         "resolution: STATIC, endpoints: [{address: 10.0.0.1}], subjectAltNames: [a]")
         => "subjectAltNames: subjectAltNames has no effect in this client: they matter with TLS, \
             which is not supported yet";
-    a_network: refuses(workload, "{address: 10.0.0.1, network: a}")
-        => "network: network is known, not yet supported";
-    local_traffic: refuses(kubernetes, "internalTrafficPolicy: Local")
-        => "internalTrafficPolicy: internalTrafficPolicy Local is known, not yet supported";
-    traffic_distribution: warns(kubernetes, "trafficDistribution: PreferClose")
-        => "trafficDistribution: trafficDistribution has no effect in this client: preferring near \
-            endpoints is known, not yet supported";
-    names_in_slices: refuses(slice, "addressType: FQDN\nendpoints: [{addresses: [a.b]}]")
-        => "addressType: addressType FQDN is known, not yet supported";
+    traffic_distribution: warns(kubernetes, "trafficDistribution: PreferHome")
+        => "trafficDistribution: trafficDistribution has no effect in this client: PreferClose, \
+            PreferSameZone and PreferSameNode are known";
+    names_in_slices: warns(slice, "addressType: FQDN\nendpoints: [{addresses: [a.b]}]")
+        => "addressType: addressType has no effect in this client: Istio does not read such slices \
+            either; write the IP addresses";
 }
