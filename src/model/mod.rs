@@ -30,7 +30,7 @@ mod resources;
 pub mod retry;
 pub mod route;
 pub mod security;
-mod words;
+pub(crate) mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -1,6 +1,6 @@
 //! From a set of resources to a snapshot.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
+use crate::telemetry::{Registry, Series};
 use crate::transport::{Answer, Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
@@ -38,6 +39,8 @@ pub(crate) struct Environment {
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
     pub(crate) random: Random,
+    /// What is measured.
+    pub(crate) telemetry: Registry,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
 }
@@ -50,7 +53,7 @@ pub(crate) struct Environment {
 /// force (see [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
-    resources: &Resources,
+    resources: &Arc<Resources>,
     environment: &Environment,
 ) -> Snapshot {
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
@@ -95,6 +98,7 @@ pub(crate) fn link(
     }
     Snapshot {
         generation: before.generation + 1,
+        resources: resources.clone(),
         listeners,
         ports,
         hosts,
@@ -287,6 +291,7 @@ pub(super) fn cluster(
             None => Quota::new(model.limits.retries),
         },
         running,
+        series: series(model, &BTreeMap::new(), environment),
         on_demand: OnDemand::of(&model.discovery),
     })
 }
@@ -334,6 +339,11 @@ fn members(
     let new =
         |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    let mut counted = Counted {
+        model,
+        environment,
+        last: None,
+    };
     (0..)
         .zip(localities)
         .flat_map(|(number, locality)| {
@@ -366,9 +376,45 @@ fn members(
                 weight: model.weight,
                 health: model.health,
                 placement,
+                series: counted.series(&model.labels),
             })
         })
         .collect()
+}
+
+/// What the endpoints of a cluster count for. Neighbours mostly are replicas of one workload, so that
+/// the last answer is the next.
+struct Counted<'a> {
+    model: &'a model::Cluster,
+    environment: &'a Environment,
+    last: Option<(Arc<EndpointLabels>, Arc<Series>)>,
+}
+
+type EndpointLabels = BTreeMap<Box<str>, Box<str>>;
+
+impl Counted<'_> {
+    fn series(&mut self, labels: &Arc<EndpointLabels>) -> Arc<Series> {
+        if let Some((known, series)) = &self.last
+            && (Arc::ptr_eq(known, labels) || known == labels)
+        {
+            return series.clone();
+        }
+        let series = series(self.model, labels, self.environment);
+        self.last = Some((labels.clone(), series.clone()));
+        series
+    }
+}
+
+fn series(
+    model: &model::Cluster,
+    labels: &EndpointLabels,
+    environment: &Environment,
+) -> Arc<Series> {
+    let telemetry = &environment.telemetry;
+    if !telemetry.measures() {
+        return telemetry.unknown().clone();
+    }
+    telemetry.toward(&model.name, |name| labels.get(name).map(AsRef::as_ref))
 }
 
 fn new_endpoint(

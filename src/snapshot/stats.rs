@@ -48,6 +48,8 @@ pub struct ClusterStats {
     pub ejections: u64,
     /// Endpoints that came back.
     pub readmissions: u64,
+    /// How many retries the mesh's budget has left, also where another rule limits them.
+    pub retry_budget: u32,
     /// Requests in flight now.
     pub active_requests: u32,
     /// Connections now, those being dialled included.
@@ -118,6 +120,7 @@ impl Cluster {
             mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
+            retry_budget: self.quota.budget_remaining(),
             active_requests: limits.active_requests(),
             connections: limits.connections(),
             pending: limits.pending_requests(),
