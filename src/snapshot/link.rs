@@ -366,8 +366,8 @@ fn members(
     };
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
     let mut counted = Counted {
-        model,
-        environment,
+        model: cluster,
+        environment: wiring.environment,
         last: None,
     };
     (0..)
