@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::event::Announcer;
@@ -23,8 +24,9 @@ use crate::random::Random;
 use crate::telemetry::{Registry, Series};
 use crate::transport::{Answer, Connect, Connections, Secure, Settings};
 
-use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::cluster::{Cluster, Endpoint, Member, Running};
 use super::gate::ClusterGate;
+use super::health::{Age, Checks};
 use super::on_demand::OnDemand;
 use super::security;
 use super::table::Table;
@@ -37,6 +39,8 @@ pub(crate) struct Environment {
     pub(crate) active_faults: ActiveFaults,
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
+    /// Told when active checks have changed their mind about an endpoint.
+    pub(crate) checked: Arc<Notify>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
     /// Where the certificates are that clusters name.
@@ -127,6 +131,9 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
             .iter()
             .map(|member| Arc::as_ptr(&member.endpoint.connections))
             .collect();
+        if new.is_none() {
+            old.running.checks.end();
+        }
         for member in old.balancer.members() {
             if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
                 member.endpoint.connections.retire();
@@ -270,7 +277,8 @@ pub(super) fn cluster(
             limits: Arc::new(Limits::new(&model.limits)),
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            checks: Checks::new(environment),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
@@ -287,6 +295,14 @@ pub(super) fn cluster(
     };
     let members = members(old, endpoints, &wiring);
     enroll(old, &members, &running.detector);
+    running.checks.set(
+        model,
+        members.iter().map(|member| &member.endpoint),
+        &running.counters,
+        secure.as_ref(),
+        environment,
+        if old.is_some() { Age::Known } else { Age::New },
+    );
     if old.is_some_and(|old| old.model.outlier != model.outlier) {
         let hosts = members.iter().map(|member| &*member.endpoint.host);
         // Without a policy all are readmitted; the balancer below is made after that.
@@ -389,8 +405,12 @@ fn members(
                     member.endpoint.clone()
                 }
                 Some(member) => Arc::new(Endpoint {
-                    // Ejections outlive a change of settings; connections do not.
+                    // What is known of the endpoint outlives a change of settings; connections do
+                    // not.
                     host: member.endpoint.host.clone(),
+                    signals: member.endpoint.signals.clone(),
+                    counts: member.endpoint.counts.clone(),
+                    checked: member.endpoint.checked.clone(),
                     ..new(model)
                 }),
                 None => Arc::new(new(model)),
@@ -464,7 +484,7 @@ fn new_endpoint(
         secured,
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
-        signals: Signals::new(Instant::now()),
+        signals: Arc::new(Signals::new(Instant::now())),
         connections: match &environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
             None => Connections::secured(
@@ -475,8 +495,7 @@ fn new_endpoint(
                 (*secure).clone().filter(|_| secured),
             ),
         },
-        active: AtomicU32::new(0),
-        requests: AtomicU64::new(0),
-        failures: AtomicU64::new(0),
+        counts: Arc::default(),
+        checked: Arc::default(),
     }
 }

@@ -12,6 +12,7 @@
 mod changes;
 mod cluster;
 mod gate;
+mod health;
 mod link;
 mod on_demand;
 mod security;
