@@ -69,6 +69,12 @@ impl Applier {
         &self.core.environment.events
     }
 
+    /// Counts a configuration that was rejected.
+    #[cfg(feature = "yaml")]
+    pub(super) fn rejected(&self) {
+        self.core.environment.telemetry.rejected().add(1);
+    }
+
     /// Puts the last set in force again, with the addresses that its names have by this time.
     pub(super) fn renew(&self) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,6 +100,8 @@ impl Applier {
             "configuration in force"
         );
         core.generation.send_replace(generation);
+        drop(before);
+        core.environment.telemetry.prune();
         generation
     }
 }

@@ -33,7 +33,7 @@ pub mod retry;
 pub mod route;
 pub mod security;
 pub mod upgrade;
-mod words;
+pub(crate) mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -18,6 +18,7 @@ use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
+use crate::telemetry::Series;
 
 use super::drain::Work;
 use super::lease::{Cut, Lease};
@@ -30,6 +31,8 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 pub(super) struct Attempts<'a> {
     core: &'a Core,
     cluster: Arc<Cluster>,
+    /// What the try that was begun last counts for.
+    series: Arc<Series>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
     cut: Cut,
@@ -72,6 +75,7 @@ impl<'a> Attempts<'a> {
         count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,
+            series: cluster.series.clone(),
             cluster,
             report: call.report.clone(),
             // Valid only while the route alone says how long the call and its tries may take.
@@ -99,6 +103,11 @@ impl<'a> Attempts<'a> {
         })
     }
 
+    /// What the call counts for: who served it, or the cluster that it was meant for.
+    pub(super) fn series(&self) -> &Arc<Series> {
+        &self.series
+    }
+
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -111,6 +120,7 @@ impl<'a> Attempts<'a> {
         if self.leave_priorities.is_some() {
             self.priorities.push(member.placement.priority);
         }
+        self.series = member.series.clone();
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
         let began = balancer.watches_latency().then(Instant::now);

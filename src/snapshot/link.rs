@@ -1,6 +1,6 @@
 //! From a set of resources to a snapshot.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,7 @@ use crate::model::route::{Action, Destinations, Domain, Forward, HeaderChanges};
 use crate::model::upgrade::Upgrades;
 use crate::model::{self, Origin, Resources, RouteConfiguration};
 use crate::random::Random;
+use crate::telemetry::{Registry, Series};
 use crate::transport::{Answer, Connect, Connections, Secure, Settings};
 
 use super::cluster::{Cluster, Endpoint, Member, Running};
@@ -49,6 +50,8 @@ pub(crate) struct Environment {
     #[cfg(feature = "tls-core")]
     pub(crate) materials: crate::tls::Materials,
     pub(crate) random: Random,
+    /// What is measured.
+    pub(crate) telemetry: Registry,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
 }
@@ -61,7 +64,7 @@ pub(crate) struct Environment {
 /// force (see [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
-    resources: &Resources,
+    resources: &Arc<Resources>,
     environment: &Environment,
 ) -> Snapshot {
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
@@ -108,6 +111,7 @@ pub(crate) fn link(
     let egress = egress.map(|cluster| linker.route(&Arc::new(egress_route(cluster))));
     Snapshot {
         generation: before.generation + 1,
+        resources: resources.clone(),
         listeners,
         ports,
         hosts,
@@ -345,6 +349,7 @@ pub(super) fn cluster(
             None => Quota::new(model.limits.retries),
         },
         running,
+        series: series(model, &BTreeMap::new(), environment),
         on_demand: OnDemand::of(&model.discovery),
         secure,
     })
@@ -404,6 +409,11 @@ fn members(
         new_endpoint(&one.address, secured, &settings, wiring)
     };
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    let mut counted = Counted {
+        model: cluster,
+        environment: wiring.environment,
+        last: None,
+    };
     (0..)
         .zip(localities)
         .flat_map(|(number, locality)| {
@@ -443,9 +453,45 @@ fn members(
                 weight: model.weight,
                 health: model.health,
                 placement,
+                series: counted.series(&model.labels),
             })
         })
         .collect()
+}
+
+/// What the endpoints of a cluster count for. Neighbours mostly are replicas of one workload, so that
+/// the last answer is the next.
+struct Counted<'a> {
+    model: &'a model::Cluster,
+    environment: &'a Environment,
+    last: Option<(Arc<EndpointLabels>, Arc<Series>)>,
+}
+
+type EndpointLabels = BTreeMap<Box<str>, Box<str>>;
+
+impl Counted<'_> {
+    fn series(&mut self, labels: &Arc<EndpointLabels>) -> Arc<Series> {
+        if let Some((known, series)) = &self.last
+            && (Arc::ptr_eq(known, labels) || known == labels)
+        {
+            return series.clone();
+        }
+        let series = series(self.model, labels, self.environment);
+        self.last = Some((labels.clone(), series.clone()));
+        series
+    }
+}
+
+fn series(
+    model: &model::Cluster,
+    labels: &EndpointLabels,
+    environment: &Environment,
+) -> Arc<Series> {
+    let telemetry = &environment.telemetry;
+    if !telemetry.measures() {
+        return telemetry.unknown().clone();
+    }
+    telemetry.toward(&model.name, |name| labels.get(name).map(AsRef::as_ref))
 }
 
 fn new_endpoint(
