@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::event::Events;
+use crate::explain::{self, Explanation};
 use crate::name::Target;
-use crate::outbound::{Channel, Client, Core, Owner};
+use crate::outbound::{Channel, Client, Core, Owner, Scope};
 use crate::snapshot::Stats;
 
 pub use builder::Builder;
@@ -72,6 +73,28 @@ impl Mesh {
         Client::new(self.shared.clone())
     }
 
+    /// What would become of a request from [`client`](Self::client), without sending it.
+    ///
+    /// Reads only and sends nothing; see [`explain`](crate::explain).
+    #[must_use]
+    pub fn explain<B>(&self, request: &http::Request<B>) -> Explanation {
+        explain::explain(&self.shared.core, Scope::Authority, request)
+    }
+
+    /// What would become of a request on a [`channel`](Self::channel) to `target`.
+    ///
+    /// # Errors
+    /// As [`channel`](Self::channel).
+    pub fn explain_channel<B>(
+        &self,
+        target: &str,
+        request: &http::Request<B>,
+    ) -> Result<Explanation, Error> {
+        let target = Target::parse(target)?;
+        let scope = Scope::Target(&target);
+        Ok(explain::explain(&self.shared.core, scope, request))
+    }
+
     /// The configuration in force: 1 is the one that the mesh started with, each edit adds 1, and so does
     /// each change of the addresses that DNS gives for the names in it.
     #[must_use]
@@ -104,6 +127,14 @@ impl Mesh {
     #[must_use]
     pub fn events(&self) -> Events {
         self.shared.core.environment.events.listen()
+    }
+
+    /// The credentials that connections of this mesh present and judge by, to be watched, counted, or
+    /// rotated by the program; `None` if the builder was given none.
+    #[cfg(feature = "tls-core")]
+    #[must_use]
+    pub fn credentials(&self) -> Option<crate::tls::Credentials> {
+        self.shared.core.environment.materials.mesh().cloned()
     }
 
     /// Ends the mesh: refuses new calls, waits up to `deadline` for those under way (inbound ones

@@ -14,6 +14,7 @@
 //! a document down by a line changes nothing.
 
 pub mod affinity;
+pub mod authorization;
 pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
@@ -29,6 +30,8 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+pub mod security;
+mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -14,6 +14,7 @@ mod cluster;
 mod gate;
 mod link;
 mod on_demand;
+mod security;
 mod stats;
 mod table;
 
@@ -31,7 +32,7 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::announce;
-pub(crate) use cluster::{Cluster, Endpoint, InFlight};
+pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;
