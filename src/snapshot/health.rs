@@ -94,6 +94,8 @@ pub(crate) struct Checks {
     board: Arc<Board>,
     // Locked by edits only.
     tasks: Mutex<HashMap<Address, Task>>,
+    /// Whether a check is configured, also while there is no endpoint to ask.
+    armed: AtomicBool,
 }
 
 /// What the tasks of a cluster share.
@@ -145,6 +147,7 @@ impl Checks {
                 failures: AtomicU64::new(0),
             }),
             tasks: Mutex::default(),
+            armed: AtomicBool::new(false),
         }
     }
 
@@ -164,7 +167,7 @@ impl Checks {
         (read(&self.board.checks), read(&self.board.failures))
     }
 
-    /// Checks these endpoints, and no others, as `model` says. `new` says whether the cluster is.
+    /// Checks these endpoints, and no others, as `model` says; `age` is the cluster's.
     pub(super) fn set<'a>(
         &self,
         model: &model::Cluster,
@@ -178,6 +181,7 @@ impl Checks {
         let Some(check) = &model.health_check else {
             tasks.clear();
             drop(tasks);
+            self.armed.store(false, Ordering::Relaxed);
             endpoints.for_each(|endpoint| endpoint.checked.set(UNCHECKED));
             return;
         };
@@ -187,7 +191,12 @@ impl Checks {
         };
         let check = Arc::new(check.clone());
         let settings = settings(model, &check.question);
-        let first = tasks.is_empty();
+        let added = !self.armed.swap(true, Ordering::Relaxed);
+        let begin = match (added, age, tasks.is_empty()) {
+            (true, Age::Known, _) => Begin::Healthy,
+            (_, _, true) => Begin::Presumed,
+            (_, _, false) => Begin::Unknown,
+        };
         let mut staying = HashSet::new();
         for endpoint in endpoints {
             staying.insert(endpoint.address.clone());
@@ -203,7 +212,7 @@ impl Checks {
             if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
                 continue;
             }
-            self.begin(&endpoint.checked, first, age);
+            self.begin(&endpoint.checked, begin);
             let asking = Asking {
                 board: self.board.clone(),
                 counters: counters.clone(),
@@ -225,19 +234,30 @@ impl Checks {
     }
 
     /// What an endpoint counts as until its first check has ended.
-    fn begin(&self, checked: &Arc<Checked>, first: bool, age: Age) {
+    fn begin(&self, checked: &Arc<Checked>, begin: Begin) {
         if checked.get() != UNCHECKED {
             return;
         }
-        checked.set(match (first, age) {
-            (true, Age::Known) => HEALTHY,
-            (true, Age::New) => {
+        checked.set(match begin {
+            Begin::Healthy => HEALTHY,
+            Begin::Presumed => {
                 lock(&self.board.presumed).push(checked.clone());
                 PRESUMED
             }
-            (false, _) => UNKNOWN,
+            Begin::Unknown => UNKNOWN,
         });
     }
+}
+
+/// What endpoints count as until their first check has ended.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// As well: they were in use when the checks were added.
+    Healthy,
+    /// As a stand-in: there is nobody who is known to be well.
+    Presumed,
+    /// As nothing: others are asked already.
+    Unknown,
 }
 
 /// Whether a cluster was there before.

@@ -109,6 +109,21 @@ mod tests {
     }
 
     #[test]
+    fn i3_a_wall_clock_that_jumps_never_makes_a_pause_longer_than_the_cap() {
+        let clocks: [fn() -> SystemTime; 4] = [
+            || SystemTime::UNIX_EPOCH,
+            || noon() + Duration::from_secs(7_200),
+            || noon() - Duration::from_secs(7_200),
+            || noon() + Duration::from_secs(1),
+        ];
+        let value = http::HeaderValue::from_static("Mon, 23 Nov 2026 12:00:09 GMT");
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value)]);
+        let found = clocks.map(|clock| of(&headers, clock));
+        let after = |seconds| Pushback::After(Duration::from_secs(seconds));
+        assert_eq!(found, [after(300), after(0), after(300), after(8)]);
+    }
+
+    #[test]
     fn grpc_pushback_goes_first() {
         let headers = [(RETRY_AFTER, "1"), (GRPC_PUSHBACK, "-1")]
             .map(|(name, value)| (name, http::HeaderValue::from_static(value)))

@@ -121,6 +121,9 @@ pub(super) struct ClusterExtra {
     /// The endpoints are not in the message although the cluster's type has them there.
     #[prost(bool, tag = "9")]
     pub(super) no_endpoints: bool,
+    /// The version of the PROXY protocol's header; 0: none.
+    #[prost(uint32, tag = "10")]
+    pub(super) proxy_protocol: u32,
 }
 
 /// Of a cluster's TCP keepalive.

@@ -11,7 +11,9 @@ pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3 as session_cookie;
+pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::header::v3 as session_header;
 pub(crate) use envoy_types::pb::envoy::extensions::load_balancing_policies as balancing;
+pub(crate) use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3 as previous_priorities;
 pub(crate) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 pub(crate) use envoy_types::pb::envoy::r#type::http::v3 as http_type;
 pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;

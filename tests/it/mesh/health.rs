@@ -536,3 +536,19 @@ async fn on_sockets_a_server_that_stops_is_left_out() {
         assert!(began.elapsed() < seconds(30), "it is still in use");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_endpoints_of_a_cluster_that_had_none_are_asked_before_they_count_as_well() {
+    let world = World::default();
+    let (mesh, publisher) = world.mesh(watched(&[])).await;
+    settle().await;
+    // Nobody is there: one check is enough to know.
+    publisher.publish(watched(&[9])).await.unwrap();
+    settle().await;
+    assert_eq!(health(&mesh), [Some(Health::Unhealthy)]);
+    assert_eq!(counted(&mesh, "c").checks, 1);
+    serve(&world, 1);
+    publisher.publish(watched(&[9, 1])).await.unwrap();
+    settle().await;
+    assert_eq!(who(&mesh).await, ["1"]);
+}

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::value;
-use crate::model::affinity::{HashCookie, HashPolicy, HashSource, MadeCookie, Session};
+use crate::model::affinity::{
+    HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie,
+};
 use crate::source::xds::proto::route::route_action as wire;
-use crate::source::xds::proto::{session as session_wire, session_cookie};
+use crate::source::xds::proto::{session as session_wire, session_cookie, session_header};
 
 /// What gRPC's filter state of the channel is called: the same for all requests of a client.
 pub(in crate::source::xds) const CHANNEL_ID: &str = "io.grpc.channel_id";
@@ -105,14 +107,21 @@ pub(super) fn session(
     };
     let place = place.field("session_state.typed_config");
     let any = place.required(state.typed_config.as_ref())?;
+    if value::is::<session_header::HeaderBasedSessionState>(any) {
+        let state: session_header::HeaderBasedSessionState = value::unpack(&place, any)?;
+        return match state.name.parse() {
+            Ok(name) => Some(Some(Session::Header(name))),
+            Err(_) => place.field("name").fault("is no name of a header"),
+        };
+    }
     let state: session_cookie::CookieBasedSessionState = value::unpack(&place, any)?;
     let cookie_place = place.field("cookie");
     let cookie = cookie_place.required(state.cookie)?;
     let name = value::filled(&cookie_place.field("name"), &cookie.name);
     let ttl = value::duration_or(&cookie_place.field("ttl"), cookie.ttl, Duration::ZERO);
-    Some(Some(Session {
+    Some(Some(Session::Cookie(SessionCookie {
         cookie: name?.into(),
         path: (!cookie.path.is_empty()).then(|| cookie.path.as_str().into()),
         ttl: ttl?,
-    }))
+    })))
 }

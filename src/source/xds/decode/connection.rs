@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::value;
-use crate::model::cluster::{Connection, Keepalive, Protocol, TcpKeepalive};
+use crate::model::cluster::{Connection, Keepalive, Protocol, ProxyProtocol, TcpKeepalive};
 use crate::source::xds::extra::ClusterExtra;
 use crate::source::xds::proto::{UInt32Value, cluster as wire, core, upstream};
 
@@ -57,6 +57,11 @@ pub(super) fn http(
         connection.http2_keepalive = None;
     }
     connection.tcp_keepalive = tcp_keepalive(place, message, extra)?;
+    connection.proxy_protocol = match extra.proxy_protocol {
+        1 => Some(ProxyProtocol::V1),
+        2 => Some(ProxyProtocol::V2),
+        _none => None,
+    };
     Some(Http {
         protocol,
         connection,

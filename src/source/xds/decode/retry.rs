@@ -10,7 +10,7 @@ use super::place::Place;
 use super::{policy, value};
 use crate::model::retry::{Backoff, Hedge, RetryOn, RetryPolicy};
 use crate::source::xds::extra::RetryExtra;
-use crate::source::xds::proto::route as wire;
+use crate::source::xds::proto::{previous_priorities, route as wire};
 
 /// Envoy's and gRPC's first pause.
 const BASE: Duration = Duration::from_millis(25);
@@ -66,6 +66,7 @@ fn policy(
     let backoff = backoff(&place.field("retry_back_off"), message, extra);
     let on = retry_on(place, message);
     let avoid_previous = avoid_previous(place, message);
+    let leave_priorities = leave_priorities(place, message);
     let refused = unsupported(place, message);
     let retries = match extra {
         Some(extra) if extra.no_retries => 0,
@@ -86,6 +87,7 @@ fn policy(
         backoff: backoff?,
         avoid_previous: avoid_previous?,
         hedge,
+        leave_priorities: leave_priorities?,
         on,
     };
     // Of a policy of nothing but what is unknown nothing is left (gRFC A44), unless it is ours.
@@ -226,6 +228,34 @@ fn avoid_previous(place: &Place<'_>, message: &wire::RetryPolicy) -> Option<bool
         }
     }
     Some(avoid)
+}
+
+/// `Some(None)`: every try goes by the shares of the priorities.
+fn leave_priorities(place: &Place<'_>, message: &wire::RetryPolicy) -> Option<Option<NonZeroU32>> {
+    use wire::retry_policy::retry_priority::ConfigType;
+    let place = place.field("retry_priority");
+    let Some(priority) = &message.retry_priority else {
+        return Some(None);
+    };
+    if priority.name != "envoy.retry_priorities.previous_priorities" {
+        return place
+            .field("name")
+            .fault("is not supported; envoy.retry_priorities.previous_priorities is");
+    }
+    let place = place.field("typed_config");
+    let Some(ConfigType::TypedConfig(any)) = &priority.config_type else {
+        return place.fault("is missing; a PreviousPrioritiesConfig is required");
+    };
+    let config: previous_priorities::PreviousPrioritiesConfig = value::unpack(&place, any)?;
+    match u32::try_from(config.update_frequency)
+        .ok()
+        .and_then(NonZeroU32::new)
+    {
+        Some(frequency) => Some(Some(frequency)),
+        None => place
+            .field("update_frequency")
+            .fault("is not positive; Envoy's rule is 1 or more"),
+    }
 }
 
 /// Fields that would change what is retried, and are not here.

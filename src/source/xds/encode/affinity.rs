@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::loss::Loss;
 use super::{Pen, value};
-use crate::model::affinity::{HashCookie, HashPolicy, HashSource, MadeCookie, Session};
+use crate::model::affinity::{
+    HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie,
+};
 use crate::source::xds::decode::CHANNEL_ID;
 use crate::source::xds::extra::any;
 use crate::source::xds::proto::route::route_action as wire;
-use crate::source::xds::proto::session_cookie;
 use crate::source::xds::proto::{Any, core, http_type, route, session as session_wire};
+use crate::source::xds::proto::{session_cookie, session_header};
 
 /// The filter that reads session cookies.
 pub(super) const FILTER: &str = "envoy.filters.http.stateful_session";
@@ -89,19 +91,28 @@ fn hash_cookie(model: &HashCookie) -> wire::hash_policy::Cookie {
 /// What a route says of the filter. Clients that do not know it may leave it alone.
 pub(super) fn session(model: &Session) -> Any {
     use session_wire::stateful_session_per_route::Override;
-    let Session { cookie, path, ttl } = model;
-    let state = session_cookie::CookieBasedSessionState {
-        cookie: Some(http_type::Cookie {
-            name: cookie.to_string(),
-            ttl: (!ttl.is_zero()).then(|| value::duration(*ttl)),
-            path: path.as_deref().unwrap_or_default().to_owned(),
-            ..http_type::Cookie::default()
-        }),
+    let (name, state) = match model {
+        Session::Cookie(SessionCookie { cookie, path, ttl }) => {
+            let state = session_cookie::CookieBasedSessionState {
+                cookie: Some(http_type::Cookie {
+                    name: cookie.to_string(),
+                    ttl: (!ttl.is_zero()).then(|| value::duration(*ttl)),
+                    path: path.as_deref().unwrap_or_default().to_owned(),
+                    ..http_type::Cookie::default()
+                }),
+            };
+            ("envoy.http.stateful_session.cookie", any(&state))
+        }
+        Session::Header(name) => {
+            let name = name.to_string();
+            let state = session_header::HeaderBasedSessionState { name };
+            ("envoy.http.stateful_session.header", any(&state))
+        }
     };
     let session = session_wire::StatefulSession {
         session_state: Some(core::TypedExtensionConfig {
-            name: "envoy.http.stateful_session.cookie".to_owned(),
-            typed_config: Some(any(&state)),
+            name: name.to_owned(),
+            typed_config: Some(state),
         }),
         ..session_wire::StatefulSession::default()
     };

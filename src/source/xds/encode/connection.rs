@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::loss::Loss;
 use super::{Pen, value};
-use crate::model::cluster::{Connection, Keepalive, Protocol, TcpKeepalive};
+use crate::model::cluster::{Connection, Keepalive, Protocol, ProxyProtocol, TcpKeepalive};
 use crate::source::xds::decode::OPTIONS;
 use crate::source::xds::extra::{ClusterExtra, TcpKeepaliveExtra, any};
 use crate::source::xds::proto::{cluster as wire, core, upstream};
@@ -23,7 +23,11 @@ pub(super) fn connection(
         max_concurrent_streams,
         http2_keepalive,
         tcp_keepalive,
+        proxy_protocol,
     } = model;
+    if !pen.is_meshwork() {
+        pen.lose_if(proxy_protocol.is_some(), Loss::ProxyProtocol);
+    }
     if pen.is_grpc() {
         pen.lose_if(protocol == Protocol::Http1, Loss::Protocol);
         pen.lose_if(*model != Connection::default(), Loss::ConnectionSettings);
@@ -34,6 +38,11 @@ pub(super) fn connection(
         max_concurrent_streams: max_concurrent_streams.map(|max| value::number(max.get())),
         connection_keepalive: http2_keepalive.map(keepalive),
         ..core::Http2ProtocolOptions::default()
+    };
+    extra.proxy_protocol = match proxy_protocol {
+        None => 0,
+        Some(ProxyProtocol::V1) => 1,
+        Some(ProxyProtocol::V2) => 2,
     };
     extra.no_http2_keepalive = http2_keepalive.is_none();
     let standard = Connection {

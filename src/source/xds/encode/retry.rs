@@ -1,11 +1,13 @@
 //! Retry policies.
 
+use std::num::NonZeroU32;
+
 use super::loss::Loss;
 use super::{Pen, value};
 use crate::model::retry::{Backoff, Hedge, RetryOn, RetryPolicy};
 use crate::source::xds::decode::GRPC_TOKENS;
-use crate::source::xds::extra::{HedgeExtra, RetryExtra, RouteExtra};
-use crate::source::xds::proto::route as wire;
+use crate::source::xds::extra::{HedgeExtra, RetryExtra, RouteExtra, any};
+use crate::source::xds::proto::{previous_priorities, route as wire};
 
 type Messages = (Option<wire::RetryPolicy>, Option<wire::HedgePolicy>);
 
@@ -17,6 +19,7 @@ pub(super) fn policy(pen: &mut Pen<'_>, model: &RetryPolicy, extra: &mut RouteEx
         backoff,
         avoid_previous,
         hedge,
+        leave_priorities,
     } = model;
     let mut own = RetryExtra::default();
     let mut message = wire::RetryPolicy {
@@ -38,6 +41,7 @@ pub(super) fn policy(pen: &mut Pen<'_>, model: &RetryPolicy, extra: &mut RouteEx
         }];
         message.host_selection_retry_max_attempts = 5;
     }
+    message.retry_priority = leave_priorities.map(priority);
     message.retry_back_off = self::backoff(pen, *backoff, &mut own);
     if pen.is_meshwork() {
         own.no_retries = *retries == 0;
@@ -57,9 +61,22 @@ pub(super) fn policy(pen: &mut Pen<'_>, model: &RetryPolicy, extra: &mut RouteEx
     }
     let hedge = hedge.and_then(|hedge| hedging(pen, hedge, &mut message));
     if pen.is_grpc() {
+        pen.lose_if(leave_priorities.is_some(), Loss::RetryPriorities);
         grpc(pen, on, &mut message);
     }
     (Some(message), hedge)
+}
+
+/// Messages say numbers up to 2^31 - 1, which is more tries than there ever are.
+fn priority(frequency: NonZeroU32) -> wire::retry_policy::RetryPriority {
+    use wire::retry_policy::retry_priority::ConfigType;
+    let config = previous_priorities::PreviousPrioritiesConfig {
+        update_frequency: i32::try_from(frequency.get()).unwrap_or(i32::MAX),
+    };
+    wire::retry_policy::RetryPriority {
+        name: "envoy.retry_priorities.previous_priorities".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(any(&config))),
+    }
 }
 
 /// Envoy hedges when a try times out, and its retries are the further tries.

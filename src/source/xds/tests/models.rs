@@ -282,6 +282,7 @@ fn retry_policy(c: &mut Chance) -> RetryPolicy {
             delay: c.duration(),
             extra: c.positive(),
         }),
+        leave_priorities: c.option(|c| NonZeroU32::MIN.saturating_add(c.below(5))),
     }
 }
 
@@ -308,10 +309,13 @@ fn affinity(c: &mut Chance) -> Affinity {
             },
             terminal: c.flag(),
         }),
-        session: c.option(|c| Session {
-            cookie: c.text().into(),
-            path: c.option(Chance::text),
-            ttl: c.option(Chance::duration).unwrap_or_default(),
+        session: c.option(|c| match c.flag() {
+            true => Session::Header(c.header_name()),
+            false => Session::Cookie(SessionCookie {
+                cookie: c.text().into(),
+                path: c.option(Chance::text),
+                ttl: c.option(Chance::duration).unwrap_or_default(),
+            }),
         }),
     }
 }
@@ -473,6 +477,10 @@ fn connection(c: &mut Chance) -> Connection {
             probes: c.option(Chance::number),
             time: c.option(Chance::duration),
             interval: c.option(Chance::duration),
+        }),
+        proxy_protocol: c.option(|c| match c.flag() {
+            true => ProxyProtocol::V1,
+            false => ProxyProtocol::V2,
         }),
     }
 }
