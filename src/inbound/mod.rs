@@ -5,7 +5,13 @@
 //! wait for it; and while the mesh drains it turns new requests away with a status that callers
 //! retry elsewhere (503, or UNAVAILABLE for gRPC).
 
+#[cfg(feature = "tls-core")]
+mod connection;
 mod future;
+#[cfg(feature = "tls-core")]
+mod health;
+#[cfg(feature = "tls-core")]
+mod listener;
 mod peer;
 
 use std::sync::Arc;
@@ -19,6 +25,10 @@ use crate::layer::deadline::{Asked, Deadline};
 use crate::outbound::Drain;
 
 pub use future::{InboundBody, ResponseFuture};
+#[cfg(feature = "tls-core")]
+pub(crate) use health::Health;
+#[cfg(feature = "tls-core")]
+pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
 
 /// Puts the inbound side of a mesh around a server; made by

@@ -218,6 +218,10 @@ impl Builder {
         if let Some(upkeep) = upkeep.flatten() {
             tasks.spawn(upkeep);
         }
+        #[cfg(feature = "tls-core")]
+        if let Some(own) = core.environment.materials.mesh().cloned() {
+            tasks.spawn(tasks::renew(core.clone(), own));
+        }
         match self.source {
             Source::Nothing => {
                 applier.apply(&Arc::default());

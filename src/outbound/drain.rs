@@ -16,6 +16,7 @@ pub(crate) struct Drain {
     active: AtomicUsize,
     draining: AtomicBool,
     idle: Notify,
+    begun: Notify,
 }
 
 impl Drain {
@@ -39,6 +40,23 @@ impl Drain {
     /// Refuses new work from now on.
     pub(crate) fn begin(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.begun.notify_waiters();
+    }
+
+    /// Whether new work is refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Waits until new work is refused. Cancel-safe.
+    pub(crate) async fn begun(&self) {
+        loop {
+            let begun = self.begun.notified();
+            if self.is_draining() {
+                return;
+            }
+            begun.await;
+        }
     }
 
     /// Waits until nothing is under way. Cancel-safe.

@@ -51,6 +51,8 @@ pub(crate) struct Snapshot {
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
+    /// What is asked of callers.
+    pub(crate) peers: model::security::PeerPolicy,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -85,6 +87,7 @@ impl Snapshot {
             hosts: HashMap::new(),
             clusters: HashMap::new(),
             outbound_traffic: None,
+            peers: model::security::PeerPolicy::default(),
         }
     }
 
