@@ -49,12 +49,8 @@ impl Drain {
         self.begun.notify_waiters();
     }
 
-    /// Whether new work is refused.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
     /// Waits until new work is refused. Cancel-safe.
+    #[cfg(all(feature = "inbound", feature = "tls-core"))]
     pub(crate) async fn begun(&self) {
         loop {
             let begun = self.begun.notified();
