@@ -149,6 +149,8 @@
 mod readme {}
 
 mod body;
+#[cfg(feature = "control-plane")]
+pub mod control;
 #[cfg(feature = "outbound")]
 pub mod dns;
 mod error;
