@@ -5,9 +5,6 @@
 
 use std::fmt;
 
-/// Before the name of a message in the type URL of an `Any`.
-pub(super) const PREFIX: &str = "type.googleapis.com/";
-
 /// A kind of resource, in push order.
 ///
 /// ```
@@ -125,7 +122,7 @@ mod tests {
         for (at, kind) in Kind::ALL.into_iter().enumerate() {
             assert_eq!(kind.index(), at);
             assert_eq!(Kind::from_url(kind.type_url()), Some(kind));
-            assert!(kind.type_url().starts_with(PREFIX));
+            assert!(kind.type_url().starts_with("type.googleapis.com/"));
         }
         let order = [Kind::Cluster, Kind::Endpoints, Kind::Listener, Kind::Routes];
         assert!(order.is_sorted());

@@ -15,6 +15,7 @@ mod duration;
 mod echo;
 mod explain;
 mod schema;
+mod serve;
 mod signal;
 mod yaml;
 
@@ -38,6 +39,7 @@ enum Command {
     Echo(echo::Args),
     Explain(explain::Args),
     Schema(schema::Args),
+    Serve(serve::Args),
 }
 
 /// The exit code for wrong arguments, which clap uses too.
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Schema(args) => schema::run(args),
+        Command::Serve(args) => serve::run(args),
     };
     ran.unwrap_or_else(|error| {
         if left(&error) {

@@ -96,19 +96,17 @@ pub(in crate::control) enum Item {
     Unknown(Arc<str>),
 }
 
-impl Item {
-    pub(in crate::control) fn name(&self) -> &Arc<str> {
-        match self {
-            Self::Beat(resource) | Self::Full(resource) => resource.name(),
-            Self::Unknown(name) => name,
-        }
-    }
-}
-
 #[cfg(test)]
 impl Response {
     /// The names of its resources.
     pub(in crate::control) fn names(&self) -> Vec<&str> {
-        self.items.iter().map(|item| &**item.name()).collect()
+        let mut names = Vec::new();
+        for item in &self.items {
+            names.push(match item {
+                Item::Beat(resource) | Item::Full(resource) => &**resource.name(),
+                Item::Unknown(name) => &**name,
+            });
+        }
+        names
     }
 }

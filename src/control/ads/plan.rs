@@ -166,9 +166,9 @@ impl Stream {
         }
         if lasting {
             // These cannot be taken away; the client drops them when it wants no more of them.
-            plan.remove
-                .iter()
-                .for_each(|name| drop(watch.due.remove(name)));
+            for name in &plan.remove {
+                watch.due.remove(name);
+            }
         }
     }
 

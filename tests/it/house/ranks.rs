@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["snapshot"],
     &["source"],
     &["outbound"],
-    &["explain", "inbound"],
+    &["control", "explain", "inbound"],
     &["mesh"],
     &["testing"],
 ];

@@ -1,0 +1,248 @@
+//! Who asks: a client's node message, and what of it decides on its view.
+//!
+//! Istio's clients say in their metadata which namespace, labels and service account they have; that
+//! is what is read here, under istiod's names. A plain gRPC bootstrap says nothing but an id: such a
+//! client is in the namespace `default` (or the one that its id ends with, if that is written as
+//! istiod's agents do), has no labels, and speaks the dialect of its user agent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::Node as Wire;
+use envoy_types::pb::google::protobuf::{Struct, Value, value};
+
+use crate::Workload;
+use crate::model::endpoint::Locality;
+use crate::source::xds::Dialect;
+
+/// The most of a node's id or user agent that is kept.
+const TEXT: usize = 512;
+/// Labels of one node.
+const LABELS: usize = 256;
+
+/// A client of the server.
+///
+/// ```
+/// use meshwork::control::Node;
+///
+/// let node = Node::new("sidecar~10.0.0.7~order-1.my-app~my-app.svc.cluster.local");
+/// assert_eq!(node.workload().namespace(), "my-app");
+/// assert_eq!(Node::new("client-1").workload().namespace(), "default");
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    id: Arc<str>,
+    cluster: Arc<str>,
+    user_agent: Arc<str>,
+    dialect: Dialect,
+    workload: Workload,
+}
+
+impl Node {
+    /// A node of which nothing is known but its id. It speaks the dialect of gRPC, which is the
+    /// narrowest.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self::read(Wire {
+            id: id.into(),
+            ..Wire::default()
+        })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// Its cluster, as its bootstrap says it.
+    #[must_use]
+    pub fn cluster(&self) -> &Arc<str> {
+        &self.cluster
+    }
+
+    /// The name of its implementation, and its version.
+    #[must_use]
+    pub fn user_agent(&self) -> &Arc<str> {
+        &self.user_agent
+    }
+
+    /// What it understands.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whose view of the mesh it gets.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    pub(super) fn read(wire: Wire) -> Self {
+        let Wire {
+            id,
+            cluster,
+            metadata,
+            locality,
+            user_agent_name,
+            user_agent_version_type,
+            ..
+        } = wire;
+        let metadata = metadata.unwrap_or_default();
+        let agent_version = version(user_agent_version_type);
+        let mut workload = workload(&id, &metadata);
+        if let Some(found) = locality.filter(|found| !found.region.is_empty()) {
+            workload = workload.with_locality(Locality {
+                region: found.region.into(),
+                zone: found.zone.into(),
+                sub_zone: found.sub_zone.into(),
+            });
+        }
+        Self {
+            dialect: dialect(&user_agent_name, text(&metadata, "GENERATOR")),
+            id: cut(&id),
+            cluster: cut(&cluster),
+            user_agent: cut(format!("{user_agent_name} {agent_version}").trim()),
+            workload,
+        }
+    }
+}
+
+/// The dialect: what the client asks for, else what its implementation understands.
+fn dialect(user_agent: &str, generator: Option<&str>) -> Dialect {
+    let agent = user_agent.to_ascii_lowercase();
+    match generator {
+        Some("grpc") => Dialect::Grpc,
+        _ if agent == "meshwork" => Dialect::Meshwork,
+        _ if agent == "envoy" => Dialect::Envoy,
+        _ => Dialect::Grpc,
+    }
+}
+
+fn workload(id: &str, metadata: &Struct) -> Workload {
+    // istiod: `type~ip~name.namespace~namespace.svc.domain`.
+    let domain = match id.split('~').collect::<Vec<_>>()[..] {
+        [_, _, _, domain] => domain,
+        _ => "",
+    };
+    let (of_id, rest) = domain.split_once('.').unwrap_or((domain, ""));
+    let namespace = text(metadata, "NAMESPACE").filter(|text| !text.is_empty());
+    let account = text(metadata, "SERVICE_ACCOUNT").unwrap_or_default();
+    let mut workload = Workload::new(namespace.unwrap_or(of_id), account);
+    if let Some(domain) = rest
+        .strip_prefix("svc.")
+        .filter(|domain| !domain.is_empty())
+    {
+        workload = workload.with_cluster_domain(domain);
+    }
+    if let Some(value::Kind::StructValue(labels)) = kind(metadata, "LABELS") {
+        // Which of too many are taken must not depend on the order of a hash map.
+        let labels: BTreeMap<&String, &Value> = labels.fields.iter().collect();
+        for (key, value) in labels.into_iter().take(LABELS) {
+            if let Some(value::Kind::StringValue(value)) = &value.kind {
+                workload = workload.label(key.clone(), value.clone());
+            }
+        }
+    }
+    workload
+}
+
+fn kind<'a>(metadata: &'a Struct, key: &str) -> Option<&'a value::Kind> {
+    metadata.fields.get(key)?.kind.as_ref()
+}
+
+fn text<'a>(metadata: &'a Struct, key: &str) -> Option<&'a str> {
+    match kind(metadata, key)? {
+        value::Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn version(
+    of: Option<envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType>,
+) -> String {
+    use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType as Type;
+    match of {
+        Some(Type::UserAgentVersion(version)) => version,
+        Some(Type::UserAgentBuildVersion(build)) => build.version.map_or_else(String::new, |v| {
+            format!("{}.{}.{}", v.major_number, v.minor_number, v.patch)
+        }),
+        None => String::new(),
+    }
+}
+
+fn cut(text: &str) -> Arc<str> {
+    text[..text.floor_char_boundary(TEXT)].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(pairs: &[(&str, value::Kind)]) -> Struct {
+        let fields = pairs.iter().map(|(key, kind)| {
+            let value = Value {
+                kind: Some(kind.clone()),
+            };
+            (key.to_string(), value)
+        });
+        Struct {
+            fields: fields.collect(),
+        }
+    }
+
+    fn string(text: &str) -> value::Kind {
+        value::Kind::StringValue(text.into())
+    }
+
+    #[test]
+    fn istio_metadata_is_read() {
+        let labels = metadata(&[
+            ("app", string("order")),
+            ("number", value::Kind::NumberValue(1.0)),
+        ]);
+        let node = Node::read(Wire {
+            id: "sidecar~10.0.0.7~order-1.shop~shop.svc.mesh.example".into(),
+            metadata: Some(metadata(&[
+                ("NAMESPACE", string("my-app")),
+                ("SERVICE_ACCOUNT", string("order-sa")),
+                ("GENERATOR", string("grpc")),
+                ("LABELS", value::Kind::StructValue(labels)),
+            ])),
+            user_agent_name: "envoy".into(),
+            ..Wire::default()
+        });
+        assert_eq!(node.workload().namespace(), "my-app");
+        assert_eq!(node.workload().service_account(), "order-sa");
+        assert_eq!(node.workload().labels().len(), 1);
+        assert_eq!(node.workload().cluster_domain(), "mesh.example");
+        assert_eq!(node.dialect(), Dialect::Grpc);
+    }
+
+    #[test]
+    fn plain_nodes_have_defaults_and_the_dialect_of_their_implementation() {
+        let agent = |name: &str| {
+            let wire = Wire {
+                id: "n".into(),
+                user_agent_name: name.into(),
+                ..Wire::default()
+            };
+            Node::read(wire).dialect()
+        };
+        assert_eq!(agent("envoy"), Dialect::Envoy);
+        assert_eq!(agent("meshwork"), Dialect::Meshwork);
+        for grpc in [
+            "gRPC Go",
+            "gRPC C-core linux",
+            "gRPC Node Pure JS",
+            "gRPC Java",
+            "",
+        ] {
+            assert_eq!(agent(grpc), Dialect::Grpc, "{grpc}");
+        }
+        let node = Node::new(&"é".repeat(5_000));
+        assert!(node.id().len() <= TEXT);
+        assert_eq!(node.workload(), &Workload::new("default", ""));
+    }
+}

@@ -1,0 +1,7 @@
+//! The xDS server on real sockets.
+
+mod folder;
+mod limits;
+mod services;
+mod streams;
+mod world;
