@@ -50,3 +50,24 @@ impl Default for Limits {
         }
     }
 }
+
+/// The longest beginning of a text of at most so many bytes that ends between characters.
+pub(super) fn beginning(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(beginning("abc", 5), "abc");
+        assert_eq!(beginning("abc", 2), "ab");
+        assert_eq!(beginning("\u{e9}\u{e9}", 3), "\u{e9}");
+        assert_eq!(beginning("\u{e9}", 1), "");
+    }
+}

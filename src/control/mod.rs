@@ -30,6 +30,7 @@
 
 mod ads;
 mod csds;
+mod egress;
 mod house;
 mod kind;
 mod limits;
@@ -48,6 +49,7 @@ mod wire;
 
 use tokio::net::TcpListener;
 
+pub use self::egress::{Egress, InvalidEgress};
 pub use self::house::{Connected, Report};
 pub use self::kind::Kind;
 pub use self::limits::Limits;

@@ -11,8 +11,11 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3::Node as Wire;
 use envoy_types::pb::google::protobuf::{Struct, Value, value};
 
+use super::ads::Refusal;
+use super::limits::beginning;
 use crate::Workload;
 use crate::model::endpoint::Locality;
+use crate::model::identity::SpiffeId;
 use crate::source::xds::Dialect;
 
 /// The most of a node's id or user agent that is kept.
@@ -43,10 +46,12 @@ impl Node {
     /// narrowest.
     #[must_use]
     pub fn new(id: &str) -> Self {
-        Self::read(Wire {
+        let wire = Wire {
             id: id.into(),
             ..Wire::default()
-        })
+        };
+        let workload = workload(&wire.id, &Struct::default(), None);
+        Self::of(wire, workload)
     }
 
     /// Its id.
@@ -79,7 +84,37 @@ impl Node {
         &self.workload
     }
 
-    pub(super) fn read(wire: Wire) -> Self {
+    /// Reads a node message. What a certificate says of its peer is what counts: the node must not
+    /// say otherwise.
+    ///
+    /// # Errors
+    /// The node is in another namespace, or has another service account, than its certificate.
+    pub(super) fn read(wire: Wire, peer: Option<&SpiffeId>) -> Result<Self, Refusal> {
+        let said = workload(
+            &wire.id,
+            wire.metadata.as_ref().unwrap_or(&Struct::default()),
+            None,
+        );
+        let metadata = wire.metadata.clone().unwrap_or_default();
+        let proven = peer.and_then(|peer| Some((peer.namespace()?, peer.service_account()?)));
+        if let Some((namespace, account)) = proven {
+            let says_namespace = text(&metadata, "NAMESPACE").is_some() || wire.id.contains('~');
+            let says_account = text(&metadata, "SERVICE_ACCOUNT").is_some();
+            if (says_namespace && said.namespace() != namespace)
+                || (says_account && said.service_account() != account)
+            {
+                return Err(Refusal::denied(format!(
+                    "the node says {}/{}, its certificate {namespace}/{account}",
+                    said.namespace(),
+                    said.service_account(),
+                )));
+            }
+        }
+        let workload = workload(&wire.id, &metadata, proven);
+        Ok(Self::of(wire, workload))
+    }
+
+    fn of(wire: Wire, mut workload: Workload) -> Self {
         let Wire {
             id,
             cluster,
@@ -91,7 +126,6 @@ impl Node {
         } = wire;
         let metadata = metadata.unwrap_or_default();
         let agent_version = version(user_agent_version_type);
-        let mut workload = workload(&id, &metadata);
         if let Some(found) = locality.filter(|found| !found.region.is_empty()) {
             workload = workload.with_locality(Locality {
                 region: found.region.into(),
@@ -120,7 +154,8 @@ fn dialect(user_agent: &str, generator: Option<&str>) -> Dialect {
     }
 }
 
-fn workload(id: &str, metadata: &Struct) -> Workload {
+/// The workload that a node says it is, under the namespace and service account that are proven.
+fn workload(id: &str, metadata: &Struct, proven: Option<(&str, &str)>) -> Workload {
     // istiod: `type~ip~name.namespace~namespace.svc.domain`.
     let domain = match id.split('~').collect::<Vec<_>>()[..] {
         [_, _, _, domain] => domain,
@@ -129,7 +164,8 @@ fn workload(id: &str, metadata: &Struct) -> Workload {
     let (of_id, rest) = domain.split_once('.').unwrap_or((domain, ""));
     let namespace = text(metadata, "NAMESPACE").filter(|text| !text.is_empty());
     let account = text(metadata, "SERVICE_ACCOUNT").unwrap_or_default();
-    let mut workload = Workload::new(namespace.unwrap_or(of_id), account);
+    let (namespace, account) = proven.unwrap_or((namespace.unwrap_or(of_id), account));
+    let mut workload = Workload::new(namespace, account);
     if let Some(domain) = rest
         .strip_prefix("svc.")
         .filter(|domain| !domain.is_empty())
@@ -173,12 +209,13 @@ fn version(
 }
 
 fn cut(text: &str) -> Arc<str> {
-    text[..text.floor_char_boundary(TEXT)].into()
+    beginning(text, TEXT).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::ads::Reason;
 
     fn metadata(pairs: &[(&str, value::Kind)]) -> Struct {
         let fields = pairs.iter().map(|(key, kind)| {
@@ -202,7 +239,7 @@ mod tests {
             ("app", string("order")),
             ("number", value::Kind::NumberValue(1.0)),
         ]);
-        let node = Node::read(Wire {
+        let wire = Wire {
             id: "sidecar~10.0.0.7~order-1.shop~shop.svc.mesh.example".into(),
             metadata: Some(metadata(&[
                 ("NAMESPACE", string("my-app")),
@@ -212,12 +249,43 @@ mod tests {
             ])),
             user_agent_name: "envoy".into(),
             ..Wire::default()
-        });
+        };
+        let node = Node::read(wire, None).expect("nothing contradicts it");
         assert_eq!(node.workload().namespace(), "my-app");
         assert_eq!(node.workload().service_account(), "order-sa");
         assert_eq!(node.workload().labels().len(), 1);
         assert_eq!(node.workload().cluster_domain(), "mesh.example");
         assert_eq!(node.dialect(), Dialect::Grpc);
+    }
+
+    #[test]
+    fn k4_a_certificate_says_who_a_node_is_and_the_node_must_not_say_otherwise() {
+        let peer = SpiffeId::new("spiffe://cluster.local/ns/shop/sa/cart").expect("an identity");
+        let read = |id: &str, pairs: &[(&str, value::Kind)]| {
+            let wire = Wire {
+                id: id.into(),
+                metadata: Some(metadata(pairs)),
+                ..Wire::default()
+            };
+            Node::read(wire, Some(&peer))
+        };
+        let plain = read("anything", &[]).expect("it says nothing");
+        assert_eq!(plain.workload().namespace(), "shop");
+        assert_eq!(plain.workload().service_account(), "cart");
+        assert!(read("n", &[("NAMESPACE", string("shop"))]).is_ok());
+        for (id, pairs) in [
+            ("n", vec![("NAMESPACE", string("bank"))]),
+            ("n", vec![("SERVICE_ACCOUNT", string("admin"))]),
+            ("sidecar~10.0.0.1~x.bank~bank.svc.cluster.local", vec![]),
+        ] {
+            let refusal = read(id, &pairs).expect_err("refused");
+            assert_eq!(refusal.reason, Reason::Denied);
+            assert!(
+                refusal.message.ends_with("its certificate shop/cart"),
+                "{}",
+                refusal.message
+            );
+        }
     }
 
     #[test]
@@ -228,7 +296,9 @@ mod tests {
                 user_agent_name: name.into(),
                 ..Wire::default()
             };
-            Node::read(wire).dialect()
+            Node::read(wire, None)
+                .expect("nothing contradicts it")
+                .dialect()
         };
         assert_eq!(agent("envoy"), Dialect::Envoy);
         assert_eq!(agent("meshwork"), Dialect::Meshwork);

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -22,6 +23,9 @@ use super::services::{self, Health};
 use super::store::Store;
 use super::stream::{self, Method};
 use crate::Random;
+use crate::model::identity::SpiffeId;
+use crate::model::security::MutualTls;
+use crate::tls::{Acceptor, Clock, Source};
 
 /// A connection is asked for a sign of life this often.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -50,6 +54,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct Server {
     house: Arc<House>,
+    secured: Option<Arc<Secured>>,
+}
+
+/// What a port with TLS needs.
+#[derive(Debug)]
+struct Secured {
+    acceptor: Acceptor,
+    _renewing: JoinSet<()>,
 }
 
 impl Server {
@@ -59,6 +71,7 @@ impl Server {
         let random = Random::from_entropy();
         Self {
             house: House::new(store, Limits::default(), random),
+            secured: None,
         }
     }
 
@@ -68,6 +81,28 @@ impl Server {
         let random = Random::from_entropy();
         Self {
             house: House::new(self.house.store.clone(), limits, random),
+            ..self
+        }
+    }
+
+    /// The same with mutual TLS on its port: clients must present a certificate that is believed,
+    /// and get the view of its identity; a node message that says otherwise ends its stream with
+    /// `PERMISSION_DENIED`. Without it the port is plaintext.
+    ///
+    /// Files are looked at as long as the server lives; it must be called in a Tokio runtime.
+    #[must_use]
+    pub fn with_mutual_tls(self, source: impl Into<Source>) -> Self {
+        let (credentials, upkeep) = source.into().start();
+        let mut renewing = JoinSet::new();
+        if let Some(upkeep) = upkeep {
+            renewing.spawn(upkeep);
+        }
+        Self {
+            secured: Some(Arc::new(Secured {
+                acceptor: Acceptor::new(credentials, Clock::system()),
+                _renewing: renewing,
+            })),
+            ..self
         }
     }
 
@@ -117,6 +152,7 @@ impl Server {
         let (health, routes) = services::all(&self.house);
         let mut door = Door {
             house: self.house.clone(),
+            secured: self.secured.clone(),
             routes,
             ends: watch::Sender::new(false),
             places: Arc::new(Semaphore::new(
@@ -140,6 +176,7 @@ impl Server {
 /// The connections of one listener.
 struct Door {
     house: Arc<House>,
+    secured: Option<Arc<Secured>>,
     routes: Routes,
     ends: watch::Sender<bool>,
     places: Arc<Semaphore>,
@@ -167,35 +204,44 @@ impl Door {
         }
     }
 
-    /// Serves one connection.
+    /// Serves one connection, behind a handshake if that is demanded.
     fn connection(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + use<> {
         // Without it, small answers wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let (house, routes) = (self.house.clone(), self.routes.clone());
-        let answer = service_fn(move |request| {
-            let (house, routes) = (house.clone(), routes.clone());
-            async move { answer(&house, routes, request).await }
-        });
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .max_concurrent_streams(STREAMS)
-            .max_send_buf_size(SEND_BUFFER);
-        let connection = builder.serve_connection(TokioIo::new(stream), answer);
-        let mut ends = self.ends.subscribe();
+        let (secured, ends) = (self.secured.clone(), self.ends.subscribe());
         async move {
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = &mut connection => ended,
-                () = async { drop(ends.wait_for(|ends| *ends).await) } => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            let Some(secured) = secured else {
+                return speak(
+                    stream,
+                    Answering {
+                        house,
+                        routes,
+                        principal: None,
+                    },
+                    peer,
+                    ends,
+                )
+                .await;
             };
-            if let Err(error) = ended {
-                tracing::debug!(target: "meshwork::control", %peer, %error, "a connection failed");
+            match secured.acceptor.accept(stream, MutualTls::Strict).await {
+                Ok(stream) => {
+                    let principal = stream.known().principal.clone();
+                    speak(
+                        stream,
+                        Answering {
+                            house,
+                            routes,
+                            principal,
+                        },
+                        peer,
+                        ends,
+                    )
+                    .await;
+                }
+                Err(error) => {
+                    tracing::info!(target: "meshwork::control", %peer, %error, "not accepted");
+                }
             }
         }
     }
@@ -215,20 +261,58 @@ impl Door {
     }
 }
 
-/// Answers one request. A discovery stream's answer begins at once and ends with the stream.
-async fn answer(
-    house: &Arc<House>,
-    mut routes: Routes,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let Some(method) = Method::of(request.uri().path()) else {
-        return routes.call(request).await;
+/// Serves HTTP/2 on a connection until it ends, gracefully once the server does.
+async fn speak<S>(
+    stream: S,
+    answering: Answering,
+    peer: SocketAddr,
+    mut ends: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(move |request| answering.clone().answer(request));
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BUFFER);
+    let connection = builder.serve_connection(TokioIo::new(stream), answer);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = async { drop(ends.wait_for(|ends| *ends).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     };
-    let replies = stream::start(house, method, request.into_body());
-    let mut response = Response::new(Body::new(replies));
-    let grpc = HeaderValue::from_static("application/grpc");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, grpc);
-    Ok(response)
+    if let Err(error) = ended {
+        tracing::debug!(target: "meshwork::control", %peer, %error, "a connection failed");
+    }
+}
+
+/// What answers the requests of one connection.
+#[derive(Clone)]
+struct Answering {
+    house: Arc<House>,
+    routes: Routes,
+    /// Who is at the other end, if it is proven.
+    principal: Option<SpiffeId>,
+}
+
+impl Answering {
+    /// Answers one request. A discovery stream's answer begins at once and ends with the stream.
+    async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let Some(method) = Method::of(request.uri().path()) else {
+            return self.routes.call(request).await;
+        };
+        let replies = stream::start(&self.house, method, self.principal, request.into_body());
+        let mut response = Response::new(Body::new(replies));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, grpc);
+        Ok(response)
+    }
 }

@@ -44,9 +44,15 @@ pub(super) struct Set {
     aliases: BTreeMap<Arc<str>, Arc<str>>,
     /// The wrapping sum of [`Encoded::hash`]: a hash of the set that can be added to.
     sum: u64,
-    /// The set it was made of, by the identity of its mark, and how it differs.
-    parent: Option<(Arc<Mark>, Arc<[Arc<str>]>)>,
+    parent: Option<Parent>,
     mark: Arc<Mark>,
+}
+
+/// The set that one was made of, and the names by which they differ.
+#[derive(Debug)]
+struct Parent {
+    mark: Arc<Mark>,
+    changed: Vec<Arc<str>>,
 }
 
 /// The identity of a set. It outlives the set where somebody remembers it.
@@ -180,7 +186,10 @@ impl Set {
         Some(Self {
             aliases: aliases.collect(),
             sum,
-            parent: Some((self.mark.clone(), changed.into())),
+            parent: Some(Parent {
+                mark: self.mark.clone(),
+                changed,
+            }),
             mark: Arc::default(),
             entries,
         })
@@ -221,7 +230,7 @@ impl Set {
             return Difference::None;
         }
         match &self.parent {
-            Some((parent, names)) if Arc::ptr_eq(parent, mark) => Difference::Names(names),
+            Some(parent) if Arc::ptr_eq(&parent.mark, mark) => Difference::Names(&parent.changed),
             _ => Difference::Unknown,
         }
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
+use super::egress::Egress;
 use super::node::Node;
 use super::resource::Encoded;
 use super::snapshot::Snapshot;
@@ -37,9 +38,17 @@ pub struct Content {
     pub(super) objects: Vec<Object>,
     pub(super) options: Options,
     pub(super) resources: Vec<Arc<Encoded>>,
+    pub(super) egress: Vec<Egress>,
 }
 
 impl Content {
+    /// Listeners that every Envoy opens.
+    #[must_use]
+    pub fn with_egress(mut self, egress: impl IntoIterator<Item = Egress>) -> Self {
+        self.egress.extend(egress);
+        self
+    }
+
     /// Istio's objects, as they were [read](crate::source::istio::read), in place of those before.
     #[must_use]
     pub fn with_objects(mut self, objects: Vec<Object>, options: Options) -> Self {
@@ -147,7 +156,19 @@ impl Store {
     /// # Errors
     /// All faults of the files as they are at the start, if one of them is an error.
     pub async fn follow(path: impl AsRef<Path>, options: Options) -> Result<Self, Faults> {
-        let make = move |texts: &crate::source::istio::Texts| content(texts, options);
+        Self::follow_with(path, options, Content::default()).await
+    }
+
+    /// The same, with content that is served beside that of the files.
+    ///
+    /// # Errors
+    /// As those of [`Store::follow`].
+    pub async fn follow_with(
+        path: impl AsRef<Path>,
+        options: Options,
+        beside: Content,
+    ) -> Result<Self, Faults> {
+        let make = move |texts: &crate::source::istio::Texts| content(texts, options, &beside);
         let (first, mut edits) = follow(path.as_ref(), make).await?;
         let store = Self::new();
         store.publish(first);
@@ -288,7 +309,11 @@ impl Generation {
     }
 }
 
-fn content(texts: &crate::source::istio::Texts, options: Options) -> Result<Content, Faults> {
+fn content(
+    texts: &crate::source::istio::Texts,
+    options: Options,
+    beside: &Content,
+) -> Result<Content, Faults> {
     let read = texts.objects(&options);
     if read.faults.has_errors() {
         return Err(read.faults);
@@ -296,7 +321,9 @@ fn content(texts: &crate::source::istio::Texts, options: Options) -> Result<Cont
     for fault in read.faults.iter() {
         tracing::warn!(target: "meshwork::control", "{fault}");
     }
-    Ok(Content::default().with_objects(read.objects, options))
+    let mut objects = beside.objects.clone();
+    objects.extend(read.objects);
+    Ok(beside.clone().with_objects(objects, options))
 }
 
 /// Held for a look or a store, and never while something else is waited for.

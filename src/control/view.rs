@@ -50,7 +50,14 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         let kind = kind(resource.kind);
         Arc::new(encoded(kind, resource.name.clone(), &resource.bytes))
     });
-    let resources = encoded.chain(content.resources.iter().cloned());
+    let egress = content
+        .egress
+        .iter()
+        .filter(|_| key.dialect == Dialect::Envoy);
+    let egress = egress.map(|egress| Arc::new(egress.encode()));
+    let resources = encoded
+        .chain(egress)
+        .chain(content.resources.iter().cloned());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(content, &key.workload, key.dialect, &compiled.resources));
     before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))

@@ -49,23 +49,40 @@ pub(in crate::control) enum Outcome {
 /// Why a stream ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::control) struct Refusal {
-    /// Whether a limit is exceeded; otherwise the request makes no sense.
-    pub(in crate::control) exhausted: bool,
+    pub(in crate::control) reason: Reason,
     /// What was found and what is allowed.
     pub(in crate::control) message: String,
 }
 
+/// What kind of refusal it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::control) enum Reason {
+    /// The client is not who it says it is.
+    Denied,
+    /// A limit is exceeded.
+    Exhausted,
+    /// The request makes no sense.
+    Invalid,
+}
+
 impl Refusal {
+    pub(in crate::control) fn denied(message: String) -> Self {
+        Self {
+            reason: Reason::Denied,
+            message,
+        }
+    }
+
     pub(super) fn exhausted(message: String) -> Self {
         Self {
-            exhausted: true,
+            reason: Reason::Exhausted,
             message,
         }
     }
 
     pub(in crate::control) fn invalid(message: impl Into<String>) -> Self {
         Self {
-            exhausted: false,
+            reason: Reason::Invalid,
             message: message.into(),
         }
     }

@@ -41,7 +41,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(super) use self::message::{DeltaRequest, Item, Outcome, Refusal, Response, SotwRequest};
+pub(super) use self::message::{
+    DeltaRequest, Item, Outcome, Reason, Refusal, Response, SotwRequest,
+};
 pub(super) use self::watch::Held;
 use self::watch::Watch;
 use super::kind::Kind;

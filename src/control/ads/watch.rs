@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::control::kind::Kind;
+use crate::control::limits::beginning;
 use crate::control::resource::Encoded;
 use crate::control::snapshot::Snapshot;
 
@@ -236,9 +237,8 @@ impl Watch {
     /// still be in use, and so is what was sent, since parts of a response may be taken.
     pub(super) fn refused(&mut self, error: &str) -> (Arc<str>, Arc<str>) {
         self.outstanding = None;
-        let end = error.floor_char_boundary(ERROR_LENGTH);
         let version = self.version.clone().unwrap_or_else(|| "".into());
-        let told = (version, Arc::from(&error[..end]));
+        let told = (version, Arc::from(beginning(error, ERROR_LENGTH)));
         self.error = Some(told.clone());
         told
     }

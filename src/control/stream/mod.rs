@@ -18,13 +18,14 @@ use tonic::Status;
 
 pub(super) use self::grpc::Replies;
 use self::grpc::{Reply, Requests};
-use super::ads::{self, Outcome, Refusal, Stream, Variant};
+use super::ads::{self, Outcome, Reason, Refusal, Stream, Variant};
 use super::house::{Client, House, Seat};
 use super::kind::Kind;
 use super::node::Node;
 use super::snapshot::Snapshot;
 use super::store::{Generation, View};
 use super::wire::{self, Request};
+use crate::model::identity::SpiffeId;
 
 /// What a method serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +65,12 @@ impl Method {
 
 /// Starts the task of a stream; the answer's body is what it says. The task ends with the stream,
 /// and with `house` at the latest.
-pub(super) fn start<B>(house: &Arc<House>, method: Method, body: B) -> Replies
+pub(super) fn start<B>(
+    house: &Arc<House>,
+    method: Method,
+    peer: Option<SpiffeId>,
+    body: B,
+) -> Replies
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::fmt::Display,
@@ -74,7 +80,7 @@ where
     let requests = Requests::new(body, house.limits.message_bytes);
     let task_house = house.clone();
     house.spawn(async move {
-        let end = run(&task_house, method, requests, &sender).await;
+        let end = run(&task_house, method, peer, requests, &sender).await;
         // Nobody may listen any more.
         let _ = sender.try_send(Reply::End(end));
     });
@@ -84,6 +90,7 @@ where
 async fn run<B>(
     house: &Arc<House>,
     method: Method,
+    peer: Option<SpiffeId>,
     mut requests: Requests<B>,
     replies: &mpsc::Sender<Reply>,
 ) -> Status
@@ -106,7 +113,7 @@ where
         Ok(Err(status)) => return status,
         Err(_) => return Status::deadline_exceeded("no request came on the stream"),
     };
-    let (node, first) = match hello(method, first) {
+    let (node, first) = match hello(method, peer.as_ref(), first) {
         Ok(hello) => hello,
         Err(refusal) => return status(refusal),
     };
@@ -117,10 +124,14 @@ where
 }
 
 /// Reads the first request, which says who asks.
-fn hello(method: Method, first: Bytes) -> Result<(Node, Request), Refusal> {
+fn hello(
+    method: Method,
+    peer: Option<&SpiffeId>,
+    first: Bytes,
+) -> Result<(Node, Request), Refusal> {
     let mut request = wire::read(method.variant, method.only, first)?;
     match request.node.take() {
-        Some(node) if !node.id.is_empty() => Ok((Node::read(node), request)),
+        Some(node) if !node.id.is_empty() => Ok((Node::read(node, peer)?, request)),
         _ => Err(Refusal::invalid(
             "the first request of a stream has no node.id",
         )),
@@ -128,9 +139,10 @@ fn hello(method: Method, first: Bytes) -> Result<(Node, Request), Refusal> {
 }
 
 fn status(refusal: Refusal) -> Status {
-    match refusal.exhausted {
-        true => Status::resource_exhausted(refusal.message),
-        false => Status::invalid_argument(refusal.message),
+    match refusal.reason {
+        Reason::Denied => Status::permission_denied(refusal.message),
+        Reason::Exhausted => Status::resource_exhausted(refusal.message),
+        Reason::Invalid => Status::invalid_argument(refusal.message),
     }
 }
 
@@ -432,13 +444,13 @@ mod tests {
             Bytes::from(request.encode_to_vec())
         };
         let cds = Kind::Cluster.type_url();
-        assert!(hello(method, request(Some("n"), cds)).is_ok());
+        assert!(hello(method, None, request(Some("n"), cds)).is_ok());
         for bad in [
             request(None, cds),
             request(Some(""), cds),
             request(Some("n"), ""),
         ] {
-            let refusal = hello(method, bad).expect_err("refused");
+            let refusal = hello(method, None, bad).expect_err("refused");
             assert_eq!(status(refusal).code(), tonic::Code::InvalidArgument);
         }
     }

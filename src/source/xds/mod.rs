@@ -21,7 +21,10 @@
 )]
 #[allow(deprecated, reason = "control planes still write Envoy's older fields")]
 mod decode;
-#[cfg_attr(not(feature = "control-plane"), allow(dead_code, reason = "nobody serves"))]
+#[cfg_attr(
+    not(feature = "control-plane"),
+    allow(dead_code, reason = "nobody serves")
+)]
 #[allow(deprecated, reason = "older clients read Envoy's older fields only")]
 mod encode;
 mod extra;

@@ -2,6 +2,7 @@
 
 mod folder;
 mod limits;
+mod secured;
 mod services;
 mod streams;
 mod world;

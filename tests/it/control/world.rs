@@ -107,8 +107,12 @@ impl Sotw {
     }
 
     pub(super) async fn ask(&self, kind: Kind, names: &[&str]) {
+        self.ask_as("client-1", kind, names).await;
+    }
+
+    pub(super) async fn ask_as(&self, id: &str, kind: Kind, names: &[&str]) {
         self.send(pb::DiscoveryRequest {
-            node: node("client-1"),
+            node: node(id),
             type_url: kind.type_url().into(),
             resource_names: names.iter().map(ToString::to_string).collect(),
             ..pb::DiscoveryRequest::default()

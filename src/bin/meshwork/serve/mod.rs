@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use meshwork::control::{Limits, Server, Store};
+use meshwork::control::{Content, Egress, Limits, Server, Store};
+use meshwork::model::security::Files;
+use meshwork::tls::FileSource;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -32,6 +34,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
 
+    /// A listener that every Envoy opens, with the routes of all services of one port (80 unless
+    /// said); may be repeated
+    #[arg(long = "envoy-listener", value_name = "ADDR:PORT[=SERVICEPORT]")]
+    envoy_listeners: Vec<Egress>,
+
     /// Discovery streams at a time; gRPC opens one for each target
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().streams)]
     max_streams: usize,
@@ -49,7 +56,39 @@ pub(crate) struct Args {
     drain: Duration,
 
     #[command(flatten)]
+    tls: Tls,
+
+    #[command(flatten)]
     reading: Reading,
+}
+
+/// The files of a port with mutual TLS; they may be renewed while it serves.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Mutual TLS")]
+struct Tls {
+    /// PEM chain of the server; with it, clients must present a certificate of the roots
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_roots"])]
+    tls_certificate: Option<PathBuf>,
+
+    /// PEM key of the server
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+
+    /// PEM roots of the clients' certificates
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_roots: Option<PathBuf>,
+}
+
+impl Tls {
+    fn files(self) -> Option<Files> {
+        let file = |path: Option<PathBuf>| path.map(|path| path.as_path().into());
+        self.tls_certificate.is_some().then(|| Files {
+            certificate: file(self.tls_certificate),
+            key: file(self.tls_key),
+            roots: file(self.tls_roots),
+            revocations: None,
+        })
+    }
 }
 
 impl Args {
@@ -77,7 +116,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let store = match Store::follow(&args.config, args.reading.options()).await {
+    let beside = Content::default().with_egress(args.envoy_listeners.iter().copied());
+    let followed = Store::follow_with(&args.config, args.reading.options(), beside).await;
+    let store = match followed {
         Ok(store) => store,
         Err(faults) => {
             eprintln!("{faults}");
@@ -95,7 +136,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
 
-    let server = Server::new(store).with_limits(args.limits());
+    let mut server = Server::new(store).with_limits(args.limits());
+    if let Some(files) = args.tls.files() {
+        server = server.with_mutual_tls(FileSource::new(files));
+    }
     let cut = server.serve(listener, shutdown).await?;
     if cut > 0 {
         eprintln!("meshwork serve: cut {cut} connections that did not end within the drain");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Random;
+use crate::control::ads::Reason;
 
 #[test]
 fn a_client_that_never_answers_gets_one_response_per_kind() {
@@ -67,7 +68,12 @@ fn names_are_bounded_in_number_in_bytes_and_each() {
         };
         let mut world = World::sotw("E a=1");
         let refusal = world.stream.sotw(&sotw, world.now).expect_err("too much");
-        assert_eq!(refusal.exhausted, exhausted, "{}", refusal.message);
+        assert_eq!(
+            refusal.reason == Reason::Exhausted,
+            exhausted,
+            "{}",
+            refusal.message
+        );
         assert_eq!(world.stream.names(), 0);
         let delta = DeltaRequest {
             kind: Kind::Endpoints,
@@ -79,7 +85,12 @@ fn names_are_bounded_in_number_in_bytes_and_each() {
         };
         let mut world = World::delta("E a=1");
         let refusal = world.stream.delta(&delta, world.now).expect_err("too much");
-        assert_eq!(refusal.exhausted, exhausted, "{}", refusal.message);
+        assert_eq!(
+            refusal.reason == Reason::Exhausted,
+            exhausted,
+            "{}",
+            refusal.message
+        );
     }
     assert!(
         {
