@@ -8,6 +8,7 @@ use super::place::Place;
 use super::{Scope, balancing, connection, discovery, outlier, value};
 use crate::model::balancing::Spread;
 use crate::model::limit::{Limits, RetryLimit};
+use crate::model::security::Security;
 use crate::model::{Cluster, Percent};
 use crate::source::xds::extra::{self, ClusterExtra};
 use crate::source::xds::proto::{cluster as wire, upstream};
@@ -70,6 +71,7 @@ pub(super) fn cluster(
             connection: http.connection,
             limits: limits?,
             outlier: outlier?,
+            security: Security::Plaintext,
             origin: scope.origin(&message.name),
         }),
         endpoints: endpoints.map(Arc::new),

@@ -14,6 +14,11 @@ use crate::source::xds::proto::{core, endpoint as wire};
 
 /// The key of metadata that Envoy balances by, and that labels stand under.
 pub(in crate::source::xds) const LABELS: &str = "envoy.lb";
+/// The key of metadata that Envoy chooses transports by.
+pub(in crate::source::xds) const TLS: &str = "envoy.transport_socket_match";
+/// What Istio writes there of an endpoint that speaks its mutual TLS.
+pub(in crate::source::xds) const TLS_MODE: &str = "tlsMode";
+pub(in crate::source::xds) const ISTIO: &str = "istio";
 /// The longest host name of DNS.
 const MAX_HOST: usize = 253;
 
@@ -205,6 +210,7 @@ impl Reader<'_> {
         );
         let health = health(place, message.health_status);
         let labels = self.labels.of(message.metadata.as_ref());
+        let meshed = text_of(message.metadata.as_ref(), TLS, TLS_MODE) == Some(ISTIO);
         let endpoint_place = place.field("endpoint");
         let endpoint = endpoint?;
         let address_place = endpoint_place.field("address");
@@ -223,6 +229,7 @@ impl Reader<'_> {
             weight: weight?,
             health: health?,
             labels,
+            meshed,
         })
     }
 
@@ -322,6 +329,16 @@ fn socket_address(place: &Place<'_>, message: &core::SocketAddress) -> Option<Ad
         host: host.into(),
         port: port?,
     })
+}
+
+/// A text of an endpoint's metadata.
+fn text_of<'m>(metadata: Option<&'m core::Metadata>, filter: &str, key: &str) -> Option<&'m str> {
+    use envoy_types::pb::google::protobuf::value::Kind;
+    let value = metadata?.filter_metadata.get(filter)?.fields.get(key)?;
+    match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text),
+        _ => None,
+    }
 }
 
 /// Labels that many endpoints have in common are kept once.

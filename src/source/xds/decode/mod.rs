@@ -45,7 +45,7 @@ use crate::model::Origin;
 pub(super) use action::{prefix_pattern, whole_path};
 pub(super) use affinity::CHANNEL_ID;
 pub(super) use connection::OPTIONS;
-pub(super) use endpoints::LABELS;
+pub(super) use endpoints::{ISTIO, LABELS, TLS, TLS_MODE};
 pub(super) use matches::escaped;
 use place::{Faults, Place};
 pub(super) use retry::GRPC_TOKENS;

@@ -1,6 +1,6 @@
 //! Endpoints.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as ValueKind};
@@ -9,7 +9,7 @@ use super::loss::Loss;
 use super::{Pen, value};
 use crate::model::Endpoints;
 use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
-use crate::source::xds::decode::LABELS;
+use crate::source::xds::decode::{ISTIO, LABELS, TLS, TLS_MODE};
 use crate::source::xds::proto::{core, endpoint as wire};
 
 pub(super) fn assignment(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterLoadAssignment {
@@ -111,18 +111,17 @@ fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
         weight,
         health,
         labels,
+        meshed,
     } = model;
     let health = match health {
         Health::Draining => core::HealthStatus::Draining,
         Health::Healthy => core::HealthStatus::Healthy,
         Health::Unhealthy => core::HealthStatus::Unhealthy,
     };
-    let metadata = match pen.is_grpc() || labels.is_empty() {
-        true => {
-            pen.lose_if(!labels.is_empty(), Loss::Labels);
-            None
-        }
-        false => Some(self::labels(labels)),
+    pen.lose_if(pen.is_grpc() && !labels.is_empty(), Loss::Labels);
+    let metadata = match pen.is_grpc() {
+        true => None,
+        false => self::metadata(labels, *meshed),
     };
     wire::LbEndpoint {
         health_status: health.into(),
@@ -137,20 +136,28 @@ fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
     }
 }
 
-fn labels(labels: &std::collections::BTreeMap<Box<str>, Box<str>>) -> core::Metadata {
-    let fields = labels.iter().map(|(key, text)| {
-        let value = Value {
-            kind: Some(ValueKind::StringValue(text.to_string())),
-        };
-        (key.to_string(), value)
-    });
-    let labels = Struct {
-        fields: fields.collect(),
-    };
-    core::Metadata {
-        filter_metadata: HashMap::from([(LABELS.to_owned(), labels)]),
-        typed_filter_metadata: HashMap::new(),
+type Labels = BTreeMap<Box<str>, Box<str>>;
+
+fn metadata(labels: &Labels, meshed: bool) -> Option<core::Metadata> {
+    let mut all = HashMap::new();
+    if !labels.is_empty() {
+        let labels = labels.iter().map(|(key, text)| text_value(key, text));
+        let fields = labels.collect();
+        all.insert(LABELS.to_owned(), Struct { fields });
     }
+    if meshed {
+        let fields = HashMap::from([text_value(TLS_MODE, ISTIO)]);
+        all.insert(TLS.to_owned(), Struct { fields });
+    }
+    (!all.is_empty()).then(|| core::Metadata {
+        filter_metadata: all,
+        typed_filter_metadata: HashMap::new(),
+    })
+}
+
+fn text_value(key: &str, text: &str) -> (String, Value) {
+    let kind = Some(ValueKind::StringValue(text.to_owned()));
+    (key.to_owned(), Value { kind })
 }
 
 fn address(model: &Address) -> core::Address {
