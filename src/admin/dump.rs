@@ -94,6 +94,7 @@ fn route(route: &Route) -> Json {
             "redirect",
             u32::from(redirect.status.as_u16()).into(),
         )]),
+        Action::Serve => "serve".into(),
     };
     Json::Object(vec![
         ("name", (*route.name).into()),

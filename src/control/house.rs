@@ -178,6 +178,11 @@ impl House {
         self.drain.send_replace(Some(Instant::now()));
     }
 
+    /// Whether the end has begun.
+    pub(super) fn drains(&self) -> bool {
+        self.drain.borrow().is_some()
+    }
+
     /// Ends every stream that is left.
     pub(super) fn end(&self) {
         self.tasks

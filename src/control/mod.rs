@@ -28,6 +28,7 @@
 //! # Ok(()) }
 //! ```
 
+mod admin;
 mod ads;
 mod csds;
 mod egress;

