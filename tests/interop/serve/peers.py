@@ -41,7 +41,6 @@ class Core(Peer):
 
 
 class Node(Peer):
-    cannot = {"circuit_breaking": "all requests are sent, whatever `max_requests` says"}
     command = ["node", str(BUILT / "node/client.js")]
 
 
@@ -53,6 +52,7 @@ class Go(Peer):
 
 
 class Java(Peer):
+    cannot = {"circuit_breaking": "all requests are sent, whatever `max_requests` says"}
     command = ["java", "-cp", f"{BUILT}/java/target/interop-1.jar:{BUILT}/java/target/lib/*", "Peer"]
 
 
