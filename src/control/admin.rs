@@ -224,8 +224,8 @@ fn clients(house: &House) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Random;
     use crate::control::{Content, Limits, Store};
+    use crate::random::Random;
 
     fn ask(house: &House, path: &str) -> (StatusCode, String) {
         let answer = answer(house, &Method::GET, path);

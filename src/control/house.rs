@@ -16,7 +16,7 @@ use super::lrs::Loads;
 use super::node::Node;
 use super::store::Store;
 use super::stream::{Method, SharedStream};
-use crate::Random;
+use crate::random::Random;
 
 /// What a server owns.
 #[derive(Debug)]

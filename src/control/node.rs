@@ -13,10 +13,10 @@ use envoy_types::pb::google::protobuf::{Struct, Value, value};
 
 use super::ads::Refusal;
 use super::limits::beginning;
-use crate::Workload;
 use crate::model::endpoint::Locality;
 use crate::model::identity::SpiffeId;
 use crate::source::xds::Dialect;
+use crate::workload::Workload;
 
 /// The most of a node's id or user agent that is kept.
 const TEXT: usize = 512;

@@ -22,9 +22,9 @@ use super::limits::Limits;
 use super::services::{self, Health};
 use super::store::Store;
 use super::stream::{self, Method};
-use crate::Random;
 use crate::model::identity::SpiffeId;
 use crate::model::security::MutualTls;
+use crate::random::Random;
 use crate::tls::{Acceptor, Clock, Source};
 
 /// A connection is asked for a sign of life this often.

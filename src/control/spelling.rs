@@ -27,10 +27,10 @@ use super::resource::Encoded;
 use super::snapshot::Lookup;
 use super::store::Content;
 use super::view::encoded;
-use crate::Workload;
 use crate::model::{Listener, Resources};
 use crate::source::istio::kinds::{self, TargetPort};
 use crate::source::xds::encode;
+use crate::workload::Workload;
 
 /// Before the address of an inbound listener, as istiod's bootstrap has it.
 const INBOUND: &str = "xds.istio.io/grpc/lds/inbound/";

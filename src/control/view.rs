@@ -10,9 +10,9 @@ use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
 use super::spelling::Spellings;
 use super::store::{Content, Told};
-use crate::Workload;
 use crate::source::istio::compile;
 use crate::source::xds::encode;
+use crate::workload::Workload;
 
 /// What a view depends on. Clients whose keys are equal share one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

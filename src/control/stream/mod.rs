@@ -9,6 +9,7 @@ mod grpc;
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -26,6 +27,9 @@ use super::snapshot::Snapshot;
 use super::store::{Generation, View};
 use super::wire::{self, Request};
 use crate::model::identity::SpiffeId;
+
+/// Longer than any time that is waited for.
+const FAR: Duration = Duration::from_secs(3_600);
 
 /// What a method serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -376,8 +380,9 @@ async fn taken(sending: &mut Option<(oneshot::Receiver<()>, Instant)>) {
     }
 }
 
+/// For a timer that is not armed.
 fn far() -> Instant {
-    Instant::now() + std::time::Duration::from_secs(3_600)
+    Instant::now() + FAR
 }
 
 /// Only for its type: what the registry shares.

@@ -76,8 +76,10 @@ def timeouts(world, client, peer):
 def retries(world, client, peer):
     flaky = world.echo("flaky", "--fail-rate", "0.3", "--grpc-status", "14", "--seed", "7")
     policy = "attempts: 4, retryOn: unavailable, backoff: 5ms"
+    # Without a number Envoy has three retries at a time, which is a budget and not the policy.
     world.write(
         entry([(flaky.port, V1, None)])
+        + rule("trafficPolicy: {connectionPool: {http: {maxRetries: 100}}}")
         + routes(
             f"- retries: {{{policy}}}\n  route: [{{destination: {{host: {HOST}}}}}]"
         )

@@ -1,8 +1,8 @@
 //! Clients that mean no good, or are broken.
 
 use super::*;
-use crate::Random;
 use crate::control::ads::Reason;
+use crate::random::Random;
 
 #[test]
 fn a_client_that_never_answers_gets_one_response_per_kind() {

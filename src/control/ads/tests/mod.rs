@@ -21,7 +21,7 @@ trait Index {
     fn index(&self, bound: usize) -> usize;
 }
 
-impl Index for crate::Random {
+impl Index for crate::random::Random {
     fn index(&self, bound: usize) -> usize {
         self.below(u32::try_from(bound).expect("tests draw from few")) as usize
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
-use crate::Random;
+use crate::random::Random;
 
 /// What a client of all clusters has applied.
 struct Proxy {
