@@ -1,5 +1,6 @@
 //! How requests are sent on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -60,8 +61,22 @@ pub(super) fn forward(
         authority_rewrite: authority_rewrite?,
         mirrors,
         affinity: parts.filters.affinity(hash?),
-        upgrades: Upgrades::default(),
+        upgrades: upgrades(&message.upgrade_configs),
     }))
+}
+
+/// What the route says, over what Istio's listeners say: a listener of a client says nothing.
+fn upgrades(configs: &[wire::route_action::UpgradeConfig]) -> Upgrades {
+    let standard = Upgrades::default();
+    let mut allowed: BTreeSet<String> = standard.names().map(str::to_owned).collect();
+    for config in configs {
+        let name = config.upgrade_type.to_ascii_lowercase();
+        match config.enabled.is_none_or(|enabled| enabled.value) {
+            true => allowed.insert(name),
+            false => allowed.remove(&name),
+        };
+    }
+    Upgrades::of(allowed.iter().map(String::as_str))
 }
 
 /// The shortest of the response's timeout (Envoy's `timeout`) and the bound for the whole stream

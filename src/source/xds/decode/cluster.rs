@@ -120,6 +120,11 @@ fn restrictions(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
             "chooses endpoints by metadata, which is not supported; make a cluster for each subset",
         ),
         (
+            "health_checks",
+            !message.health_checks.is_empty(),
+            "are not taken from a control plane yet; leave them out",
+        ),
+        (
             "filters",
             !message.filters.is_empty(),
             "are network filters, which are not supported; leave them out",

@@ -56,14 +56,15 @@ pub(super) fn cluster(
         connection,
         limits,
         outlier,
+        health_check,
         security,
-        health_check: _,
         origin: _,
     } = model;
     // Until its message is written, such a cluster is left out: it must not become plain text.
     if matches!(security, Security::Tls(_)) {
         return None;
     }
+    pen.lose_if(health_check.is_some(), Loss::HealthCheck);
     let mut extra = ClusterExtra::default();
     let mut message = wire::Cluster {
         name: name.to_string(),

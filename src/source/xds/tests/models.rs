@@ -28,6 +28,7 @@ use crate::model::outlier::*;
 use crate::model::retry::*;
 use crate::model::route::*;
 use crate::model::security::*;
+use crate::model::upgrade::*;
 use crate::model::{Endpoints, Fraction, Listener, Origin, Percent, Resources, RouteConfiguration};
 use crate::random::Random;
 
@@ -365,7 +366,11 @@ fn action(c: &mut Chance) -> Action {
                 share: c.fraction(),
             }),
             affinity: affinity(c),
-            upgrades: Default::default(),
+            upgrades: match c.below(3) {
+                0 => Upgrades::none(),
+                1 => Upgrades::of(["spdy/3.1", "CONNECT"]),
+                _ => Upgrades::default(),
+            },
         })),
     }
 }
