@@ -15,13 +15,21 @@
 //! Types of the wire (prost, `envoy_types`) stay in here. What leaves is the
 //! [model](crate::model), the same that files become.
 
+mod ads;
+mod bootstrap;
+mod client;
+mod graph;
 mod kind;
+mod name;
+mod reading;
 #[allow(
     dead_code,
     reason = "the machine that drives it is not joined to it in this commit"
 )]
 mod resource;
+mod store;
 
+pub use bootstrap::Bootstrap;
 pub use kind::Kind;
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use resource::{Context, Decode, Decoded, Fault, Rejection, Resource};
