@@ -29,6 +29,8 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+pub mod security;
+mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

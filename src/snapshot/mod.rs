@@ -31,7 +31,7 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::announce;
-pub(crate) use cluster::{Cluster, Endpoint, InFlight};
+pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;

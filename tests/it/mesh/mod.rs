@@ -10,6 +10,7 @@ mod disk;
 mod dns;
 mod edits;
 mod events;
+mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
