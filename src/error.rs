@@ -63,6 +63,15 @@ pub(crate) enum Kind {
     NoCluster,
     /// The cluster has no endpoint that could be picked.
     NoEndpoint,
+    /// The control plane has not said where the target is, and why.
+    #[cfg_attr(
+        not(feature = "xds"),
+        allow(
+            dead_code,
+            reason = "only control planes are asked; whoever matches need not care"
+        )
+    )]
+    Discovery { why: Arc<str> },
     /// The endpoint could not be connected to.
     Connect,
     /// Connecting took longer than the cluster's connect timeout.
@@ -339,6 +348,13 @@ impl Error {
         matches!(self.inner.kind, Kind::Config { .. })
     }
 
+    /// Whether the control plane has not said where the target is: it cannot be reached, it refused,
+    /// or what it sent was refused.
+    #[must_use]
+    pub fn is_discovery(&self) -> bool {
+        matches!(self.inner.kind, Kind::Discovery { .. })
+    }
+
     /// Whether a message body broke off after the response had begun.
     #[must_use]
     pub fn is_body(&self) -> bool {
@@ -352,6 +368,7 @@ impl Error {
         match self.inner.kind {
             Kind::NoRoute { .. }
             | Kind::Blocked { .. }
+            | Kind::Discovery { .. }
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Connect
@@ -396,7 +413,7 @@ impl Error {
     pub fn flag(&self) -> Option<Flag> {
         match self.inner.kind {
             Kind::NoRoute { .. } | Kind::Blocked { .. } => Some(Flag::NoRoute),
-            Kind::NoCluster => Some(Flag::NoCluster),
+            Kind::Discovery { .. } | Kind::NoCluster => Some(Flag::NoCluster),
             Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
             Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
@@ -426,6 +443,7 @@ impl Error {
             Kind::Request { .. } => StatusCode::BAD_REQUEST,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
+            | Kind::Discovery { .. }
             | Kind::Inner
             | Kind::NoCluster
             | Kind::NoEndpoint
@@ -453,6 +471,7 @@ impl Error {
             Kind::Fault { status, .. } => grpc_of_http(status),
             Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
+            | Kind::Discovery { .. }
             | Kind::Inner
             | Kind::NoRoute { .. }
             | Kind::Blocked { .. }
@@ -504,6 +523,7 @@ impl fmt::Display for Error {
                 "{authority} is not in the registry and outboundTrafficPolicy REGISTRY_ONLY forbids \
                  to pass it through; add a Service or ServiceEntry, or set ALLOW_ANY"
             )?,
+            Kind::Discovery { why } => write!(f, "not discovered: {why}")?,
             Kind::NoCluster => f.write_str("the route's cluster does not exist")?,
             Kind::NoEndpoint => f.write_str("no healthy endpoint")?,
             Kind::Connect => f.write_str("could not connect")?,

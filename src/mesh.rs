@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::event::Events;
 use crate::explain::{self, Explanation};
-use crate::name::Target;
+use crate::name::{Question, Target};
 use crate::outbound::{Channel, Client, Core, Owner, Scope};
-use crate::snapshot::Stats;
+use crate::snapshot::{Demand, Stats};
 
 pub use builder::Builder;
 use tasks::Tasks;
@@ -61,10 +61,27 @@ impl Mesh {
     /// The target need not exist yet; until it does, calls are passed through or refused as
     /// [`OutboundTraffic`](crate::OutboundTraffic) says.
     ///
+    /// With a control plane the target is asked for from here on until the channel and its clones are
+    /// gone, by the name of a listener: `host:port` (port 80 if there is none), or what `xds:///name` and
+    /// `xds://authority/name` become by the templates of the bootstrap. A call that comes before the
+    /// answer waits for it, within its deadline.
+    ///
     /// # Errors
-    /// If `target` is not written in one of these forms.
+    /// If `target` is not written in one of these forms, or names an authority that the bootstrap does
+    /// not have.
     pub fn channel(&self, target: &str) -> Result<Channel, Error> {
-        Ok(Channel::new(self.shared.clone(), Target::parse(target)?))
+        let (target, held) = match &self.shared.core.environment.demand {
+            None => (Target::parse(target)?, None),
+            Some(demand) => {
+                let target = asked(demand, target)?;
+                let held = match &target {
+                    Target::Listener { name, .. } => Some(demand.hold(name.clone())),
+                    Target::Host { .. } => None,
+                };
+                (target, held)
+            }
+        };
+        Ok(Channel::new(self.shared.clone(), target, held))
     }
 
     /// A client for plain HTTP requests to any host.
@@ -90,7 +107,10 @@ impl Mesh {
         target: &str,
         request: &http::Request<B>,
     ) -> Result<Explanation, Error> {
-        let target = Target::parse(target)?;
+        let target = match &self.shared.core.environment.demand {
+            None => Target::parse(target)?,
+            Some(demand) => asked(demand, target)?,
+        };
         let scope = Scope::Target(&target);
         Ok(explain::explain(&self.shared.core, scope, request))
     }
@@ -145,6 +165,17 @@ impl Mesh {
         self.shared.core.close();
         left
     }
+}
+
+/// The listener that a target asks a control plane for.
+fn asked(demand: &Demand, target: &str) -> Result<Target, Error> {
+    let Question {
+        of,
+        name,
+        authority,
+    } = Question::parse(target)?;
+    let name = demand.name(of.as_deref(), &name)?;
+    Ok(Target::Listener { name, authority })
 }
 
 #[cfg(feature = "inbound")]

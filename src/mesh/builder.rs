@@ -162,6 +162,7 @@ impl Builder {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
             connector,
+            demand: None,
             source: match self.address {
                 Some(address) => HashKey::of(address.to_string()),
                 None => HashKey(self.random.draw()),

@@ -18,6 +18,7 @@ pub(crate) mod answer;
 mod attempt;
 mod channel;
 mod client;
+mod discover;
 mod drain;
 mod lease;
 mod mirror;
@@ -105,7 +106,7 @@ async fn send(
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
     let call = Call::take(scope, &mut request);
-    let chosen = route::choose(core, scope, &request)?;
+    let chosen = discover::choose(core, scope, &request, call.caller).await?;
     if let Some(report) = &call.report {
         report.decided(
             chosen.generation,
@@ -115,7 +116,7 @@ async fn send(
     }
     let result = serve(core, &chosen, &call, request).await;
     result.map_err(|error| {
-        let error = chosen.locate(error);
+        let error = discover::annotate(core, &chosen, chosen.locate(error));
         if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
             report.raise(flag);
         }

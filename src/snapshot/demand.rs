@@ -124,7 +124,7 @@ impl Demand {
     fn standing(&self, name: &Arc<str>) -> Result<Standing, Error> {
         let mut names = lock(&self.names);
         if let Some(asked) = names.get_mut(name) {
-            asked.requested = true;
+            asked.requested |= asked.holders == 0;
             return Ok(asked.standing.clone());
         }
         if names.len() >= MOST_NAMES {
@@ -153,7 +153,10 @@ impl Demand {
 }
 
 /// The source's side.
-#[cfg_attr(not(feature = "xds"), allow(dead_code, reason = "only xDS is asked for names"))]
+#[cfg_attr(
+    not(feature = "xds"),
+    allow(dead_code, reason = "only xDS is asked for names")
+)]
 impl Demand {
     /// Hears of each change of what is asked for.
     pub(crate) fn asked(&self) -> watch::Receiver<u64> {
@@ -201,12 +204,6 @@ impl Asked {
             requested: false,
             standing: Standing::Pending("it was not asked for yet".into()),
         }
-    }
-}
-
-impl Held {
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
     }
 }
 

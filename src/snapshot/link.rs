@@ -23,9 +23,10 @@ use crate::random::Random;
 use crate::transport::{Answer, Connect, Connections, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::demand::Demand;
 use super::gate::ClusterGate;
 use super::on_demand::OnDemand;
-use super::table::Table;
+use super::table::{Table, addressed};
 use super::{Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
@@ -36,6 +37,8 @@ pub(crate) struct Environment {
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
+    /// What is asked of a source that is asked for names.
+    pub(crate) demand: Option<Arc<Demand>>,
     pub(crate) events: Announcer,
     pub(crate) random: Random,
     /// What stands for this client where requests are kept together by their source.
@@ -83,6 +86,10 @@ pub(crate) fn link(
             listeners.insert(name.clone(), table);
         }
     }
+    let addressed = match &environment.demand {
+        Some(_) => addressed(&listeners),
+        None => HashMap::new(),
+    };
     let mut ports = HashMap::new();
     let mut hosts: HashMap<Box<str>, Vec<u16>> = HashMap::new();
     for (name, routes) in &resources.routes {
@@ -96,6 +103,7 @@ pub(crate) fn link(
     Snapshot {
         generation: before.generation + 1,
         listeners,
+        addressed,
         ports,
         hosts,
         clusters,

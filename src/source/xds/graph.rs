@@ -45,10 +45,14 @@ impl Graph {
         self.referrers.get(key).into_iter().flatten()
     }
 
-    /// Takes in that these resources have changed; returns whether anything in force did.
-    pub(crate) fn update(&mut self, store: &Store, changed: impl IntoIterator<Item = Key>) -> bool {
+    /// Takes in that these resources have changed; returns the kinds of which anything in force did.
+    pub(crate) fn update(
+        &mut self,
+        store: &Store,
+        changed: impl IntoIterator<Item = Key>,
+    ) -> BTreeSet<Kind> {
         let mut queue: VecDeque<(Key, bool)> = changed.into_iter().map(|key| (key, true)).collect();
-        let mut any = false;
+        let mut kinds = BTreeSet::new();
         for (key, _) in &queue {
             self.refer(key, store);
         }
@@ -65,7 +69,9 @@ impl Graph {
                 (None, Some(_)) => self.drop_value(&key),
                 (None, None) => false,
             };
-            any |= moved;
+            if moved {
+                kinds.insert(key.0);
+            }
             // Whoever waits for it may wait no more; one that does not is not moved by this.
             if moved || told {
                 let waiting = self.referrers.get(&key).into_iter().flatten();
@@ -73,7 +79,7 @@ impl Graph {
                 queue.extend(waiting.map(|by| (by.clone(), false)));
             }
         }
-        any
+        kinds
     }
 
     /// Forgets what nobody needs; returns whether any of it was in force.

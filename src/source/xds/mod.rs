@@ -28,6 +28,8 @@ mod reading;
 )]
 mod resource;
 mod store;
+mod stream;
+mod wire;
 
 pub use bootstrap::Bootstrap;
 pub use kind::Kind;

@@ -36,7 +36,9 @@ pub(crate) fn node(node: &Node, features: &[&str]) -> core::Node {
         metadata,
         locality,
     } = node;
-    let fields = metadata.iter().map(|(name, value)| (name.clone(), json(value)));
+    let fields = metadata
+        .iter()
+        .map(|(name, value)| (name.clone(), json(value)));
     core::Node {
         id: id.to_string(),
         cluster: cluster.to_string(),
@@ -52,7 +54,11 @@ pub(crate) fn node(node: &Node, features: &[&str]) -> core::Node {
         user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentVersion(
             env!("CARGO_PKG_VERSION").into(),
         )),
-        client_features: FEATURES.iter().chain(features).map(|&name| name.into()).collect(),
+        client_features: FEATURES
+            .iter()
+            .chain(features)
+            .map(|&name| name.into())
+            .collect(),
         ..core::Node::default()
     }
 }
@@ -67,7 +73,10 @@ fn json(value: &Value) -> protobuf::Value {
             values: list.iter().map(json).collect(),
         }),
         Value::Object(object) => value::Kind::StructValue(protobuf::Struct {
-            fields: object.iter().map(|(name, value)| (name.clone(), json(value))).collect(),
+            fields: object
+                .iter()
+                .map(|(name, value)| (name.clone(), json(value)))
+                .collect(),
         }),
     };
     protobuf::Value { kind: Some(kind) }
@@ -115,7 +124,9 @@ pub(crate) fn delta_request(
         } => (owned(subscribe), owned(unsubscribe), &**known),
         Ask::Sotw { names, .. } => (owned(names), Vec::new(), &[][..]),
     };
-    let known = known.iter().map(|(name, version)| (name.to_string(), version.to_string()));
+    let known = known
+        .iter()
+        .map(|(name, version)| (name.to_string(), version.to_string()));
     discovery::DeltaDiscoveryRequest {
         node: request.introduces.then(|| node.clone()),
         type_url: request.kind.type_url().into(),
@@ -144,7 +155,10 @@ pub(crate) fn sotw_response(response: discovery::DiscoveryResponse) -> Response 
         nonce: nonce.into(),
         resources: resources.into_iter().map(bare_or_wrapped).collect(),
         removed: Vec::new(),
-        errors: resource_errors.into_iter().filter_map(unavailable).collect(),
+        errors: resource_errors
+            .into_iter()
+            .filter_map(unavailable)
+            .collect(),
     }
 }
 
@@ -165,7 +179,10 @@ pub(crate) fn delta_response(response: discovery::DeltaDiscoveryResponse) -> Res
         nonce: nonce.into(),
         resources: resources.into_iter().map(unwrapped).collect(),
         removed: removed_resources.into_iter().map(Arc::from).collect(),
-        errors: resource_errors.into_iter().filter_map(unavailable).collect(),
+        errors: resource_errors
+            .into_iter()
+            .filter_map(unavailable)
+            .collect(),
     }
 }
 
@@ -210,7 +227,9 @@ fn unwrapped(resource: discovery::Resource) -> Incoming {
     let name = resource_name.map_or(name, |whole| whole.name);
     let ttl = ttl.and_then(|ttl| {
         let seconds = u64::try_from(ttl.seconds).ok()?;
-        let nanos = u32::try_from(ttl.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+        let nanos = u32::try_from(ttl.nanos)
+            .ok()
+            .filter(|nanos| *nanos < 1_000_000_000)?;
         Some(Duration::new(seconds, nanos))
     });
     Incoming {
@@ -249,7 +268,10 @@ mod tests {
             id: "order-1".into(),
             ..Node::default()
         };
-        own.metadata.insert("list".into(), serde_json::json!([1.5, "a", null, {"b": true}]));
+        own.metadata.insert(
+            "list".into(),
+            serde_json::json!([1.5, "a", null, {"b": true}]),
+        );
         let node = node(&own, &["extra"]);
         assert_eq!((&*node.id, &*node.user_agent_name), ("order-1", "meshwork"));
         assert_eq!(node.client_features[1], "xds.config.resource-in-sotw");
@@ -287,7 +309,10 @@ mod tests {
             panic!("{response:?}");
         };
         assert_eq!((&bare.name, &*message(bare)), (&None, url));
-        assert_eq!((opened.name.as_deref(), &*message(opened)), (Some("c"), url));
+        assert_eq!(
+            (opened.name.as_deref(), &*message(opened)),
+            (Some("c"), url)
+        );
         assert_eq!(opened.ttl, Some(Duration::from_secs(5)));
         assert_eq!((twice.ttl, &*message(twice)), (None, ENVELOPE));
         assert!(message(broken).contains("not protobuf"), "{broken:?}");

@@ -48,6 +48,9 @@ struct Subscription {
     wanted: BTreeSet<Arc<str>>,
     /// What the server knows of it, on this stream.
     told: BTreeSet<Arc<str>>,
+    /// Of these, what was not wanted at some time since, also if it is wanted again: what was known of
+    /// it is forgotten, and a server sends it again only if it is subscribed anew.
+    dropped: BTreeSet<Arc<str>>,
     /// Whether anything of this kind was sent on this stream.
     begun: bool,
     /// The newest response's, on this stream.
@@ -83,7 +86,10 @@ impl Ads {
     /// Says which names of a kind are wanted from here on.
     pub(crate) fn want(&mut self, kind: Kind, names: BTreeSet<Arc<str>>) {
         if !names.is_empty() || self.kinds.contains_key(&kind) {
-            self.kinds.entry(kind).or_default().wanted = names;
+            let subscription = self.kinds.entry(kind).or_default();
+            let gone = subscription.told.difference(&names).cloned();
+            subscription.dropped.extend(gone);
+            subscription.wanted = names;
         }
     }
 
@@ -116,6 +122,7 @@ impl Ads {
         self.answers.clear();
         for subscription in self.kinds.values_mut() {
             subscription.told.clear();
+            subscription.dropped.clear();
             subscription.begun = false;
             subscription.nonce = Arc::default();
         }
@@ -172,23 +179,25 @@ impl Ads {
         };
         let delta = self.delta;
         let subscription = self.kinds.get_mut(&kind)?;
-        let fresh: Vec<_> = subscription
+        let names: BTreeSet<_> = subscription
             .wanted
-            .difference(&subscription.told)
+            .difference(&subscription.dropped)
             .cloned()
             .collect();
+        let fresh: Vec<_> = names.difference(&subscription.told).cloned().collect();
         let ask = if delta {
-            subscription.changes(&fresh, |name| known(kind, name))
+            subscription.changes(&names, &fresh, |name| known(kind, name))
         } else {
             Ask::Sotw {
-                names: subscription.wanted.iter().cloned().collect(),
+                names: names.iter().cloned().collect(),
                 version,
             }
         };
         // A server passes over what comes with a nonce that is not its newest (the incremental
         // variant does not), so that the names in it are said again.
         if delta || nonce == subscription.nonce {
-            subscription.told.clone_from(&subscription.wanted);
+            subscription.told = names;
+            subscription.dropped.clear();
         }
         subscription.begun = true;
         Some(Request {
@@ -204,14 +213,15 @@ impl Ads {
 
 impl Subscription {
     fn is_changed(&self) -> bool {
-        self.told != self.wanted && (self.begun || !self.wanted.is_empty())
+        let differs = self.told != self.wanted || !self.dropped.is_empty();
+        differs && (self.begun || !self.wanted.is_empty())
     }
 
-    fn changes(&self, fresh: &[Arc<str>], known: impl Fn(&Arc<str>) -> Option<Arc<str>>) -> Ask {
+    fn changes(&self, names: &BTreeSet<Arc<str>>, fresh: &[Arc<str>], known: impl Fn(&Arc<str>) -> Option<Arc<str>>) -> Ask {
         let with_version = |name: &Arc<str>| Some((name.clone(), known(name)?));
         Ask::Delta {
             subscribe: fresh.to_vec(),
-            unsubscribe: self.told.difference(&self.wanted).cloned().collect(),
+            unsubscribe: self.told.difference(names).cloned().collect(),
             known: if self.begun {
                 Vec::new()
             } else {

@@ -149,6 +149,29 @@ fn c8_a_change_rides_on_an_answer_and_is_said_again_if_that_was_out_of_date() {
 }
 
 #[test]
+fn c8_a_name_that_goes_and_returns_between_two_messages_is_subscribed_anew() {
+    for delta in [false, true] {
+        let mut ads = Ads::new(delta);
+        ads.want(Kind::Cluster, names(&["a", "b"]));
+        next(&mut ads);
+        ads.want(Kind::Cluster, names(&["b"]));
+        ads.want(Kind::Cluster, names(&["a", "b"]));
+        let (without, with) = (next(&mut ads).unwrap(), next(&mut ads).unwrap());
+        assert_eq!((without.fresh, with.fresh), (list(&[]), list(&["a"])));
+        match (without.ask, with.ask) {
+            (Ask::Sotw { names: without, .. }, Ask::Sotw { names: with, .. }) => {
+                assert_eq!((without, with), (list(&["b"]), list(&["a", "b"])));
+            }
+            (Ask::Delta { unsubscribe, .. }, Ask::Delta { subscribe, .. }) => {
+                assert_eq!((unsubscribe, subscribe), (list(&["a"]), list(&["a"])));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(next(&mut ads), None);
+    }
+}
+
+#[test]
 fn c9_a_new_stream_has_no_nonce_the_last_version_and_all_names() {
     let mut ads = Ads::new(false);
     ads.want(Kind::Cluster, names(&["a", "b"]));

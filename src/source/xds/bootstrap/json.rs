@@ -37,10 +37,6 @@ impl<'a> Json<'a> {
         }
     }
 
-    pub(super) fn path(&self) -> &str {
-        &self.path
-    }
-
     pub(super) fn value(&self) -> &'a Value {
         self.value
     }

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::model::endpoint::Locality;
 
-pub(crate) use server::{Credentials, Features, Server};
+pub(crate) use server::{Credentials, Features, Server, Tls};
 
 /// The environment variable that names a bootstrap file (gRFC A27); it wins over the other.
 const FILE_VARIABLE: &str = "GRPC_XDS_BOOTSTRAP";

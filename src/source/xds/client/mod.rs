@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::ads::message::Request;
-use super::bootstrap::Bootstrap;
+use super::bootstrap::{Bootstrap, Server};
 use super::graph::Graph;
 use super::store::{Entry, Good, Key, Problem, Store, Trouble};
 use super::{Decode, Kind, name};
@@ -98,6 +98,11 @@ impl Client {
     /// How many servers there are; they are called by number.
     pub(crate) fn servers(&self) -> usize {
         self.remotes.len()
+    }
+
+    /// A server by its number.
+    pub(crate) fn server(&self, number: usize) -> Option<Arc<Server>> {
+        Some(self.remotes.get(number)?.server.clone())
     }
 
     /// Says which listeners are asked for from here on.
@@ -249,11 +254,13 @@ impl Client {
     }
 
     /// Puts in force what can be, and asks for what is needed from here on. `structure`: whether
-    /// more than endpoints may have changed.
-    fn settle(&mut self, mut changed: Vec<Key>, structure: bool, now: Instant) {
+    /// more than endpoints has changed, so that something else may be needed.
+    fn settle(&mut self, mut changed: Vec<Key>, mut structure: bool, now: Instant) {
         loop {
             self.told |= !changed.is_empty();
-            self.moved |= self.graph.update(&self.store, changed.drain(..));
+            let kinds = self.graph.update(&self.store, changed.drain(..));
+            self.moved |= !kinds.is_empty();
+            structure |= kinds.iter().any(|kind| *kind != Kind::Endpoints);
             if !structure {
                 return;
             }
