@@ -12,7 +12,7 @@ use crate::event::Events;
 use crate::explain::{self, Explanation};
 use crate::name::{Question, Target};
 use crate::outbound::{Channel, Client, Core, Owner, Scope};
-use crate::snapshot::{Demand, Stats};
+use crate::snapshot::{Demand, Held, Stats};
 
 pub use builder::Builder;
 use tasks::Tasks;
@@ -70,18 +70,31 @@ impl Mesh {
     /// If `target` is not written in one of these forms, or names an authority that the bootstrap does
     /// not have.
     pub fn channel(&self, target: &str) -> Result<Channel, Error> {
-        let (target, held) = match &self.shared.core.environment.demand {
-            None => (Target::parse(target)?, None),
-            Some(demand) => {
-                let target = asked(demand, target)?;
-                let held = match &target {
-                    Target::Listener { name, .. } => Some(demand.hold(name.clone())),
-                    Target::Host { .. } => None,
-                };
-                (target, held)
-            }
-        };
+        let (target, held) = self.hold(target)?;
         Ok(Channel::new(self.shared.clone(), target, held))
+    }
+
+    /// A client whose requests all go to one target, written as for [`channel`](Self::channel),
+    /// whatever authority they name. Unlike on a channel, what the mesh answers itself is an error.
+    ///
+    /// # Errors
+    /// As [`channel`](Self::channel).
+    pub fn client_to(&self, target: &str) -> Result<Client, Error> {
+        let (target, held) = self.hold(target)?;
+        Ok(Client::to(self.shared.clone(), target, held))
+    }
+
+    /// Reads a target, and asks for it if there is somebody to ask.
+    fn hold(&self, target: &str) -> Result<(Target, Option<Held>), Error> {
+        let Some(demand) = &self.shared.core.environment.demand else {
+            return Ok((Target::parse(target)?, None));
+        };
+        let target = asked(demand, target)?;
+        let held = match &target {
+            Target::Listener { name, .. } => Some(demand.hold(name.clone())),
+            Target::Host { .. } => None,
+        };
+        Ok((target, held))
     }
 
     /// A client for plain HTTP requests to any host.

@@ -33,7 +33,7 @@ use crate::name::Target;
 
 pub(crate) use changes::announce;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
-pub(crate) use demand::{Demand, Held, Standing};
+pub(crate) use demand::{Demand, Held, Naming, Standing};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;

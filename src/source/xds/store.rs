@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) trouble: Option<Trouble>,
     /// When its not being there becomes a trouble, for each server that was asked for it.
     pub(crate) due: Vec<(usize, Instant)>,
+    /// When it is subscribed anew, at which server.
+    pub(crate) again: Option<(usize, Instant)>,
 }
 
 /// A value in use.
@@ -75,6 +77,7 @@ impl Entry {
     /// Takes a good value; returns whether it is another one than before.
     pub(crate) fn accept(&mut self, good: Good) -> bool {
         self.due.clear();
+        self.again = None;
         self.trouble = None;
         let changed = self
             .good
@@ -95,6 +98,7 @@ impl Entry {
     /// be had no more, and whether this was told before.
     pub(crate) fn suffer(&mut self, trouble: Trouble, drops: bool) -> Suffered {
         self.due.clear();
+        self.again = None;
         let repeated = self
             .trouble
             .as_ref()

@@ -158,7 +158,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
     let listed = BTreeMap::from([
         ("src/explain/mod.rs", 1),
         ("src/mesh.rs", 2),
-        ("src/mesh/tasks.rs", 2),
+        ("src/mesh/tasks.rs", 3),
         ("src/outbound/mod.rs", 1),
         ("src/outbound/route.rs", 1),
     ]);

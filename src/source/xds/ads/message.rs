@@ -20,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) ask: Ask,
     /// The names that the server did not know of on this stream before.
     pub(crate) fresh: Vec<Arc<str>>,
+    /// Of these, the ones that it may not see as new ones.
+    pub(crate) returned: Vec<Arc<str>>,
 }
 
 /// What is asked for.

@@ -32,6 +32,9 @@ use message::{Ask, Request};
 /// How many answers may wait for a server that does not read.
 const MOST_ANSWERS: usize = 1_024;
 
+/// How many names that were unsubscribed on a stream are kept in mind.
+const MOST_PARTED: usize = 10_000;
+
 /// The state of one stream, and what outlives it.
 #[derive(Debug)]
 pub(crate) struct Ads {
@@ -51,6 +54,9 @@ struct Subscription {
     /// Of these, what was not wanted at some time since, also if it is wanted again: what was known of
     /// it is forgotten, and a server sends it again only if it is subscribed anew.
     dropped: BTreeSet<Arc<str>>,
+    /// What was unsubscribed on this stream. A server passes over messages that cross one of its own,
+    /// so that it may not have seen it, and not see a subscription as a new one.
+    parted: BTreeSet<Arc<str>>,
     /// Whether anything of this kind was sent on this stream.
     begun: bool,
     /// The newest response's, on this stream.
@@ -105,6 +111,15 @@ impl Ads {
         of_kind.flat_map(|subscription| subscription.told.intersection(&subscription.wanted))
     }
 
+    /// Subscribes a name anew.
+    pub(crate) fn again(&mut self, kind: Kind, name: &Arc<str>) {
+        if let Some(subscription) = self.kinds.get_mut(&kind)
+            && subscription.told.contains(name)
+        {
+            subscription.dropped.insert(name.clone());
+        }
+    }
+
     /// Whether anything is wanted of this server.
     pub(crate) fn is_needed(&self) -> bool {
         self.kinds.values().any(|kind| !kind.wanted.is_empty())
@@ -123,6 +138,7 @@ impl Ads {
         for subscription in self.kinds.values_mut() {
             subscription.told.clear();
             subscription.dropped.clear();
+            subscription.parted.clear();
             subscription.begun = false;
             subscription.nonce = Arc::default();
         }
@@ -195,7 +211,10 @@ impl Ads {
         };
         // A server passes over what comes with a nonce that is not its newest (the incremental
         // variant does not), so that the names in it are said again.
+        let returned = |name: &&Arc<str>| !delta && subscription.parted.contains(*name);
+        let returned = fresh.iter().filter(returned).cloned().collect();
         if delta || nonce == subscription.nonce {
+            subscription.part(&names);
             subscription.told = names;
             subscription.dropped.clear();
         }
@@ -207,17 +226,32 @@ impl Ads {
             refusal,
             ask,
             fresh,
+            returned,
         })
     }
 }
 
 impl Subscription {
+    /// Takes in that the server is told these names and no others.
+    fn part(&mut self, names: &BTreeSet<Arc<str>>) {
+        let gone = self.told.difference(names).cloned();
+        self.parted.extend(gone);
+        if self.parted.len() > MOST_PARTED {
+            self.parted.clear();
+        }
+    }
+
     fn is_changed(&self) -> bool {
         let differs = self.told != self.wanted || !self.dropped.is_empty();
         differs && (self.begun || !self.wanted.is_empty())
     }
 
-    fn changes(&self, names: &BTreeSet<Arc<str>>, fresh: &[Arc<str>], known: impl Fn(&Arc<str>) -> Option<Arc<str>>) -> Ask {
+    fn changes(
+        &self,
+        names: &BTreeSet<Arc<str>>,
+        fresh: &[Arc<str>],
+        known: impl Fn(&Arc<str>) -> Option<Arc<str>>,
+    ) -> Ask {
         let with_version = |name: &Arc<str>| Some((name.clone(), known(name)?));
         Ask::Delta {
             subscribe: fresh.to_vec(),

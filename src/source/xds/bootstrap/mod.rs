@@ -26,6 +26,8 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::model::endpoint::Locality;
+use crate::snapshot::Naming;
+use crate::source::xds::name;
 
 pub(crate) use server::{Credentials, Features, Server, Tls};
 
@@ -158,6 +160,34 @@ impl Bootstrap {
             "node": {"id": node},
         });
         Self::from_json(&bootstrap.to_string())
+    }
+
+    /// How callers' targets become names of listeners.
+    pub(crate) fn naming(&self) -> Naming {
+        let own = self.client_template.clone();
+        let templates: BTreeMap<Box<str>, Box<str>> = self
+            .authorities
+            .iter()
+            .map(|(name, authority)| ((&**name).into(), authority.client_template.clone()))
+            .collect();
+        Box::new(move |authority, name| {
+            // No name of a resource is a wildcard: a client asks for what it needs.
+            if name == "*" {
+                return Err(Error::config(
+                    "the listener \"*\" would be all there are; name one",
+                ));
+            }
+            let template = match authority {
+                None => &own,
+                Some(authority) => templates.get(authority).ok_or_else(|| {
+                    let known: Vec<&str> = templates.keys().map(|name| &**name).collect();
+                    Error::config(format!(
+                        "the bootstrap has no authority {authority:?}; it has {known:?}"
+                    ))
+                })?,
+            };
+            Ok(name::fill(template, name))
+        })
     }
 
     /// Keeps the last good resources in this folder, and starts from them while no control plane

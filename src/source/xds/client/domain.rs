@@ -122,6 +122,7 @@ impl Client {
         }
         for (_, entry) in self.store.iter_mut() {
             entry.due.retain(|(of, _)| *of != server);
+            entry.again.take_if(|(of, _)| *of == server);
         }
     }
 }

@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -31,6 +32,9 @@ use domain::Domain;
 use remote::Remote;
 pub(crate) use remote::Wish;
 pub(crate) use report::Status;
+
+/// When a resource is subscribed anew that was needed before on the same stream and does not come.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// The state of an xDS client.
 #[derive(Debug)]
@@ -155,9 +159,16 @@ impl Client {
             if let Some(entry) = store.get_mut(&key)
                 && entry.good.as_ref().is_none_or(|good| good.unconfirmed)
             {
-                entry.due.retain(|(of, _)| *of != server);
-                entry.due.push((server, due));
-                timers.insert((due, key));
+                // A name that is subscribed anew has no more time for that.
+                if !entry.due.iter().any(|(of, _)| *of == server) {
+                    entry.due.push((server, due));
+                    timers.insert((due, key.clone()));
+                }
+                if request.returned.contains(name) && !entry.is_known() {
+                    let again = now + AGAIN;
+                    entry.again = Some((server, again));
+                    timers.insert((again, key));
+                }
             }
         }
         Some(request)
@@ -171,6 +182,7 @@ impl Client {
         let failed = remote.end(why, &self.random, now);
         for (_, entry) in self.store.iter_mut() {
             entry.due.retain(|(of, _)| *of != server);
+            entry.again.take_if(|(of, _)| *of == server);
         }
         if failed {
             self.fall_back(server, now);
@@ -207,6 +219,12 @@ impl Client {
         if entry.good.as_ref().is_some_and(ended) {
             let text = "its time to live has ended";
             return self.suffer(key, Problem::Absent, text, None, true, now);
+        }
+        if let Some((server, _)) = entry.again.take_if(|(_, at)| *at <= now)
+            && let Some(remote) = self.remotes.get_mut(server)
+        {
+            remote.ads.again(key.0, &key.1);
+            return false;
         }
         let Some(&(server, _)) = entry.due.iter().find(|(_, at)| *at <= now) else {
             return false;
