@@ -13,6 +13,8 @@ use crate::explain::{self, Explanation};
 use crate::name::{Question, Target};
 use crate::outbound::{Channel, Client, Core, Owner, Scope};
 use crate::snapshot::{Demand, Held, Stats};
+#[cfg(feature = "xds")]
+use crate::source::xds;
 
 pub use builder::Builder;
 use tasks::Tasks;
@@ -41,6 +43,9 @@ pub struct Mesh {
 struct Shared {
     core: Arc<Core>,
     tasks: Tasks,
+    /// The client of control planes, if they are the source.
+    #[cfg(feature = "xds")]
+    driver: Option<Arc<xds::Driver>>,
 }
 
 impl Owner for Shared {
@@ -162,6 +167,14 @@ impl Mesh {
         self.shared.core.environment.events.listen()
     }
 
+    /// The credentials that connections of this mesh present and judge by, to be watched, counted, or
+    /// rotated by the program; `None` if the builder was given none.
+    #[cfg(feature = "tls-core")]
+    #[must_use]
+    pub fn credentials(&self) -> Option<crate::tls::Credentials> {
+        self.shared.core.environment.materials.mesh().cloned()
+    }
+
     /// Ends the mesh: refuses new calls, waits up to `deadline` for those under way (inbound ones
     /// too), then ends its tasks and closes its connections.
     ///
@@ -189,6 +202,24 @@ fn asked(demand: &Demand, target: &str) -> Result<Target, Error> {
     } = Question::parse(target)?;
     let name = demand.name(of.as_deref(), &name)?;
     Ok(Target::Listener { name, authority })
+}
+
+#[cfg(feature = "xds")]
+impl Mesh {
+    /// What is known of control planes and of what they sent: each resource as it was received, its
+    /// version and state, and what is wrong with it; `None` if they are not the source.
+    ///
+    /// ```no_run
+    /// # fn example(mesh: meshwork::Mesh) {
+    /// for resource in mesh.xds().iter().flat_map(|dump| &dump.resources) {
+    ///     println!("{} {}: {:?}", resource.kind, resource.name, resource.state);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn xds(&self) -> Option<xds::Dump> {
+        Some(self.shared.driver.as_ref()?.dump())
+    }
 }
 
 #[cfg(feature = "inbound")]

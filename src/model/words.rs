@@ -16,12 +16,14 @@ impl fmt::Display for StringMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contains(part) => write!(f, "to contain {part:?}"),
+            Self::ContainsIgnoreCase(part) => write!(f, "to contain {part:?} in any case"),
             Self::Exact(whole) => write!(f, "to be {whole:?}"),
             Self::ExactIgnoreCase(whole) => write!(f, "to be {whole:?} in any case"),
             Self::Prefix(prefix) => write!(f, "to begin with {prefix:?}"),
             Self::PrefixIgnoreCase(prefix) => write!(f, "to begin with {prefix:?} in any case"),
             Self::Regex(regex) => write!(f, "to match {:?}", regex.pattern()),
             Self::Suffix(suffix) => write!(f, "to end with {suffix:?}"),
+            Self::SuffixIgnoreCase(suffix) => write!(f, "to end with {suffix:?} in any case"),
         }
     }
 }
@@ -113,8 +115,10 @@ impl fmt::Display for HeaderChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Add(name, value) => write!(f, "add {name}: {value:?}"),
+            Self::AddIfAbsent(name, value) => write!(f, "add {name}: {value:?} if there is none"),
             Self::Remove(name) => write!(f, "remove {name}"),
             Self::Set(name, value) => write!(f, "set {name}: {value:?}"),
+            Self::SetIfPresent(name, value) => write!(f, "set {name}: {value:?} if there is one"),
         }
     }
 }

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::body::replay::Buffers;
-use crate::error::{Error, Flag};
+use crate::error::{Error, Flag, Kind};
 use crate::layer::deadline::{self, Asked, Deadline};
 use crate::layer::fault::Injector;
 use crate::layer::retry;
@@ -138,6 +138,7 @@ async fn serve(
         Action::Direct(direct) => call.dialect.direct(direct),
         Action::Forward(to) => forward(core, chosen, call, to, request).await?,
         Action::Redirect(redirect) => answer::redirect(redirect, &request),
+        Action::Serve => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
     Ok(response)

@@ -15,6 +15,7 @@ mod demand;
 mod gate;
 mod link;
 mod on_demand;
+mod security;
 mod stats;
 mod table;
 

@@ -67,17 +67,6 @@ pub(crate) trait Decode: fmt::Debug + Send + Sync {
     fn decode(&self, kind: Kind, bytes: &[u8], context: Context<'_>) -> Result<Decoded, Rejection>;
 }
 
-impl Resource {
-    pub(crate) fn kind(&self) -> Kind {
-        match self {
-            Self::Cluster { .. } => Kind::Cluster,
-            Self::Endpoints(_) => Kind::Endpoints,
-            Self::Listener(_) => Kind::Listener,
-            Self::RouteConfiguration(_) => Kind::RouteConfiguration,
-        }
-    }
-}
-
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() {

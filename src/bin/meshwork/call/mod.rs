@@ -185,7 +185,9 @@ async fn converse(
             continue;
         }
         let parsed = lines::parse(&line, &flags, load).and_then(|(template, load)| {
-            let client = clients.of(&template, mesh).map_err(|error| error.to_string())?;
+            let client = clients
+                .of(&template, mesh)
+                .map_err(|error| error.to_string())?;
             Ok((template, load, client))
         });
         match parsed {

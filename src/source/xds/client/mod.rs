@@ -13,7 +13,7 @@ mod receive;
 mod remote;
 mod report;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use tokio::time::Instant;
 
 use super::ads::message::Request;
 use super::bootstrap::{Bootstrap, Server};
+use super::cache::Kept;
 use super::graph::Graph;
 use super::store::{Entry, Good, Key, Problem, Store, Trouble};
 use super::{Decode, Kind, name};
 use crate::model::Resources;
 use crate::random::Random;
 use domain::Domain;
-use remote::Remote;
-pub(crate) use remote::Wish;
+pub(crate) use remote::{Remote, Wish};
 pub(crate) use report::Status;
 
 /// When a resource is subscribed anew that was needed before on the same stream and does not come.
@@ -335,6 +335,27 @@ impl Client {
                 remote.ads.want(kind, names);
             }
         }
+    }
+
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = &Remote> {
+        self.remotes.iter()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.store.iter()
+    }
+
+    /// The resources that a later process may begin with.
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        let kept = |(key, entry): (&Key, &Entry)| {
+            let good = entry.good.as_ref()?;
+            Some(Kept {
+                key: key.clone(),
+                version: good.version.clone(),
+                raw: good.raw.clone(),
+            })
+        };
+        self.store.iter().filter_map(kept).collect()
     }
 
     /// What is in force, and how demands stand, if either has changed since it was taken last.

@@ -11,13 +11,16 @@ mod variant;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Decode;
+use super::dump::Dump;
+use super::{Decode, cache};
 use super::bootstrap::Bootstrap;
 use super::client::{Client, Status, Taken, Wish};
 use super::store::{Good, Key};
@@ -26,6 +29,9 @@ use crate::model::Resources;
 use crate::random::Random;
 use crate::snapshot::{Demand, Standing};
 use crate::transport::Connect;
+
+/// How long changes are waited for before they are written together.
+const SAVED_AFTER: Duration = Duration::from_secs(1);
 
 /// Puts resources in force; returns when they are.
 pub(crate) type Apply = Box<dyn Fn(&Arc<Resources>) + Send + Sync>;
@@ -41,6 +47,10 @@ pub(crate) struct Driver {
     apply: Apply,
     node: envoy_types::pb::envoy::config::core::v3::Node,
     connector: Arc<dyn Connect>,
+    /// Where the last good resources are kept.
+    cache: Option<PathBuf>,
+    /// Counts what came into force, for the task that keeps it.
+    moved: watch::Sender<u64>,
 }
 
 impl Driver {
@@ -64,6 +74,8 @@ impl Driver {
             demand,
             apply,
             connector,
+            cache: bootstrap.cache.clone(),
+            moved: watch::Sender::new(0),
         })
     }
 
@@ -74,8 +86,16 @@ impl Driver {
         for server in 0..servers {
             tasks.spawn(connection::keep(self.clone(), server));
         }
+        if let Some(folder) = self.cache.clone() {
+            tasks.spawn(keep_on_disk(self.clone(), folder));
+        }
         tasks.spawn(watch_time_and_demand(self));
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// What is known by now.
+    pub(crate) fn dump(&self) -> Dump {
+        self.read(|client| client.dump(Instant::now()))
     }
 
     /// Looks at the machine.
@@ -103,6 +123,7 @@ impl Driver {
         } = taken;
         if let Some(resources) = resources {
             (self.apply)(&resources);
+            self.moved.send_modify(|count| *count += 1);
         }
         // After that, so that who waited finds it.
         let standing = |(name, status)| {
@@ -128,6 +149,24 @@ pub(crate) struct Surroundings {
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) demand: Arc<Demand>,
     pub(crate) apply: Apply,
+}
+
+/// Writes what is in force, a second after it was.
+async fn keep_on_disk(driver: Arc<Driver>, folder: PathBuf) {
+    let mut moved = driver.moved.subscribe();
+    // Cannot fail: the driver holds the sender.
+    while moved.changed().await.is_ok() {
+        tokio::time::sleep(SAVED_AFTER).await;
+        moved.borrow_and_update();
+        let kept = driver.read(Client::kept);
+        let to = folder.clone();
+        let saved = tokio::task::spawn_blocking(move || cache::save(&to, &kept)).await;
+        let saved = saved.map_err(std::io::Error::other).flatten();
+        if let Err(error) = saved {
+            let folder = folder.display();
+            tracing::warn!(target: "meshwork::source::xds", %folder, %error, "resources cannot be kept");
+        }
+    }
 }
 
 async fn watch_time_and_demand(driver: Arc<Driver>) {

@@ -16,12 +16,14 @@ use crate::model::matcher::RouteMatcher;
 use crate::model::route::{
     Action, Destinations, Domain, Forward, HeaderChanges, Route, VirtualHost,
 };
+use crate::model::security::Security;
 use crate::model::{Origin, Percent};
 use crate::source::xds::ads::message::{Content, Incoming, Raw};
-use crate::source::xds::{Context, Decode, Decoded, Fault, Kind, Rejection, Resource};
+use crate::source::xds::resource::Rejection;
+use crate::source::xds::{Context, Decode, Decoded, Fault, Kind, Resource};
 
 #[derive(Debug)]
-pub(super) struct Texts;
+pub(crate) struct Texts;
 
 /// A resource as a server sends it.
 pub(super) fn sent(kind: Kind, text: &str) -> Incoming {
@@ -122,6 +124,7 @@ fn cluster(name: &str, endpoints: &str, stamp: u64) -> model::Cluster {
         protocol: Protocol::Http2,
         connection: Connection::default(),
         limits: Limits::default(),
+        security: Security::default(),
         outlier: None,
         origin: Origin::built_in(),
     }
@@ -140,6 +143,7 @@ fn endpoints(name: &str, stamp: u64) -> model::Endpoints {
                 weight: std::num::NonZeroU32::MIN,
                 health: Health::Healthy,
                 labels: Arc::default(),
+                meshed: false,
             }],
         }],
         origin: Origin::built_in(),

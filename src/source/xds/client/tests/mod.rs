@@ -1,7 +1,7 @@
 //! The machine, told what happens by hand; and the same by chance against a model server.
 
 mod chance;
-mod decoder;
+pub(crate) mod decoder;
 mod fallback;
 mod server;
 mod troubles;
