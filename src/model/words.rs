@@ -115,10 +115,10 @@ impl fmt::Display for HeaderChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Add(name, value) => write!(f, "add {name}: {value:?}"),
-            Self::AddIfAbsent(name, value) => write!(f, "add {name}: {value:?} if there is none"),
+            Self::AddIfAbsent(name, value) => write!(f, "add {name}: {value:?} if it is absent"),
             Self::Remove(name) => write!(f, "remove {name}"),
             Self::Set(name, value) => write!(f, "set {name}: {value:?}"),
-            Self::SetIfPresent(name, value) => write!(f, "set {name}: {value:?} if there is one"),
+            Self::SetIfPresent(name, value) => write!(f, "set {name}: {value:?} if it is there"),
         }
     }
 }

@@ -129,7 +129,7 @@ fn virtual_host(
     }
     let retry = place.field("retry_policy");
     around.retry = message.retry_policy.clone().map(|policy| (retry, policy));
-    around.hedge = message.hedge_policy.clone();
+    around.hedge = message.hedge_policy;
     restrictions(place, message);
     let domains = domains(&place.field("domains"), &message.domains);
     let routes_place = place.field("routes");

@@ -6,6 +6,8 @@
 //! on the wire: a map is a repeated field, and entries of one message may stand in any order. The
 //! alternative, messages of our own with ordered maps, would be a second definition of Envoy's.
 
+use std::borrow::Cow;
+
 /// Where maps are in a message, by field numbers.
 pub(super) struct Maps {
     here: &'static [u32],
@@ -22,7 +24,10 @@ const STRUCT: Maps = Maps {
     inside: &[],
 };
 const METADATA_ENTRY: Maps = inside(&[(2, &STRUCT)]);
-const METADATA: Maps = inside(&[(1, &METADATA_ENTRY)]);
+const METADATA: Maps = Maps {
+    here: &[1],
+    inside: &[(1, &METADATA_ENTRY)],
+};
 const LB_ENDPOINT: Maps = inside(&[(3, &METADATA)]);
 const LOCALITY: Maps = inside(&[(2, &LB_ENDPOINT)]);
 /// `ClusterLoadAssignment.endpoints.lb_endpoints.metadata`.
@@ -48,32 +53,31 @@ pub(super) fn sorted(bytes: Vec<u8>, maps: &Maps) -> Vec<u8> {
 
 fn rewritten(bytes: &[u8], maps: &Maps) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
-    let mut entries: Vec<(u32, &[u8])> = Vec::new();
+    let mut entries: Vec<(u32, Cow<'_, [u8]>)> = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
         let field = Field::read(rest)?;
         rest = &rest[field.whole.len()..];
-        if maps.here.contains(&field.number) {
-            entries.push((field.number, field.whole));
-            continue;
-        }
-        let inner = maps
-            .inside
-            .iter()
-            .find(|(number, _)| *number == field.number);
-        match (inner, field.content) {
+        let inner = maps.inside.iter().find(|(tag, _)| *tag == field.number);
+        let whole = match (inner, field.content) {
             (Some((_, maps)), Some(content)) => {
                 let content = rewritten(content, maps)?;
-                varint(&mut out, (u64::from(field.number) << 3) | 2);
-                varint(&mut out, content.len() as u64);
-                out.extend_from_slice(&content);
+                let mut whole = Vec::with_capacity(content.len() + 10);
+                varint(&mut whole, (u64::from(field.number) << 3) | 2);
+                varint(&mut whole, content.len() as u64);
+                whole.extend_from_slice(&content);
+                Cow::Owned(whole)
             }
-            _ => out.extend_from_slice(field.whole),
+            _ => Cow::Borrowed(field.whole),
+        };
+        match maps.here.contains(&field.number) {
+            true => entries.push((field.number, whole)),
+            false => out.extend_from_slice(&whole),
         }
     }
     entries.sort_unstable();
     for (_, entry) in entries {
-        out.extend_from_slice(entry);
+        out.extend_from_slice(&entry);
     }
     Some(out)
 }

@@ -8,6 +8,7 @@ use crate::model::balancing::Spread;
 use crate::model::cluster::{Discovery, Dns, Lookup};
 use crate::model::endpoint::Address;
 use crate::model::limit::{Limits, RetryLimit};
+use crate::model::security::Security;
 use crate::model::{Cluster, Endpoints, Percent};
 use crate::source::xds::extra::{self, ClusterExtra, any};
 use crate::source::xds::proto::{cluster as wire, core, dns};
@@ -52,12 +53,16 @@ pub(super) fn cluster(
         panic_threshold,
         connect_timeout,
         protocol,
-        security: _,
         connection,
         limits,
         outlier,
+        security,
         origin: _,
     } = model;
+    // Until its message is written, such a cluster is left out: it must not become plain text.
+    if matches!(security, Security::Tls(_)) {
+        return None;
+    }
     let mut extra = ClusterExtra::default();
     let mut message = wire::Cluster {
         name: name.to_string(),

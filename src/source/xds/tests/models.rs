@@ -27,6 +27,7 @@ use crate::model::matcher::*;
 use crate::model::outlier::*;
 use crate::model::retry::*;
 use crate::model::route::*;
+use crate::model::security::*;
 use crate::model::{Endpoints, Fraction, Listener, Origin, Percent, Resources, RouteConfiguration};
 
 /// Draws.
@@ -540,10 +541,10 @@ pub(super) fn cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
             1 => Protocol::Http2,
             _ => Protocol::SameAsRequest,
         },
-        security: crate::model::security::Security::default(),
         connection: connection(c),
         limits: limits(c),
         outlier: c.option(outlier),
+        security: Security::Plaintext,
         origin: c.origin(),
     }
 }
@@ -581,8 +582,8 @@ pub(super) fn endpoints(c: &mut Chance, name: Arc<str>) -> Endpoints {
                         1 => Health::Unhealthy,
                         _ => Health::Healthy,
                     },
+                    meshed: c.flag(),
                     labels: Arc::new(BTreeMap::from_iter(c.list(2, |c| (c.text(), c.text())))),
-                    meshed: false,
                 }
             });
             localities.push(LocalityEndpoints {
