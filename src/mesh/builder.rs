@@ -27,6 +27,7 @@ use crate::source::Feed;
 use crate::source::istio;
 #[cfg(feature = "xds")]
 use crate::source::xds;
+use crate::telemetry::{self, Registry};
 use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
@@ -46,6 +47,7 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     random: Random,
     address: Option<IpAddr>,
+    metrics: bool,
     #[cfg(feature = "tls-core")]
     identity: Option<crate::tls::Source>,
     #[cfg(feature = "tls-core")]
@@ -72,6 +74,7 @@ impl Builder {
             resolver: None,
             random: Random::from_entropy(),
             address: None,
+            metrics: true,
             #[cfg(feature = "tls-core")]
             identity: None,
             #[cfg(feature = "tls-core")]
@@ -184,6 +187,13 @@ impl Builder {
         self
     }
 
+    /// Whether requests are measured for [`Mesh::metrics`]; they are by default. What costs nothing
+    /// on the way of a request (the counters of clusters) is there in any case.
+    pub fn metrics(mut self, measured: bool) -> Self {
+        self.metrics = measured;
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -214,6 +224,7 @@ impl Builder {
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
+            checked: Arc::default(),
             connector,
             demand: self.source.demand(),
             source: match self.address {
@@ -221,6 +232,10 @@ impl Builder {
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
+            telemetry: Registry::new(&telemetry::Settings {
+                metrics: self.metrics,
+                workload: self.workload.clone(),
+            }),
             #[cfg(feature = "tls-core")]
             materials: crate::tls::Materials::new(credentials, self.clock),
             random: self.random,
@@ -283,6 +298,7 @@ impl Builder {
             tasks.spawn(async move { names.run(&*resolver, || applier.renew()).await });
         }
         tasks.spawn(tasks::sweep(core.clone()));
+        tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
             shared: Arc::new(Shared {
                 core,
@@ -323,6 +339,7 @@ async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
                 applier.apply(&resources);
             }
             istio::Update::Rejected(faults) => {
+                applier.rejected();
                 applier.events().tell(|| Event::ConfigRejected {
                     text: faults.to_string().into(),
                 });

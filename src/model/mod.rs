@@ -19,6 +19,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
+pub mod health;
 pub mod identity;
 pub mod limit;
 pub mod listener;
@@ -31,7 +32,8 @@ mod resources;
 pub mod retry;
 pub mod route;
 pub mod security;
-mod words;
+pub mod upgrade;
+pub(crate) mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -13,6 +13,7 @@ mod changes;
 mod cluster;
 mod demand;
 mod gate;
+mod health;
 mod link;
 mod on_demand;
 mod security;
@@ -45,6 +46,8 @@ pub(crate) use table::lower;
 pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     pub(crate) generation: u64,
+    /// What it was made of, for who asks.
+    pub(crate) resources: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
     /// requests find them by their authority.
@@ -85,6 +88,7 @@ impl Snapshot {
     pub(crate) fn empty() -> Self {
         Self {
             generation: 0,
+            resources: Arc::default(),
             listeners: HashMap::new(),
             addressed: HashMap::new(),
             ports: HashMap::new(),

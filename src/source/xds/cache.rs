@@ -49,7 +49,9 @@ pub(crate) fn save(folder: &Path, kept: &[Kept]) -> io::Result<()> {
             resources: of_kind.map(resource).collect(),
             ..DeltaDiscoveryResponse::default()
         };
-        message.encode_length_delimited(&mut body).map_err(io::Error::other)?;
+        message
+            .encode_length_delimited(&mut body)
+            .map_err(io::Error::other)?;
     }
     let new = folder.join(NEW);
     let mut file = std::fs::File::create(&new)?;
@@ -196,7 +198,10 @@ mod tests {
         let read = read(&folder).unwrap();
         let names: Vec<&str> = read.keys().map(|(_, name)| &**name).collect();
         assert_eq!(names, ["l", "c"], "what is refused by now is left out");
-        assert!(read.values().all(|good| good.unconfirmed && &*good.version == "7"));
+        assert!(
+            read.values()
+                .all(|good| good.unconfirmed && &*good.version == "7")
+        );
     }
 
     #[test]

@@ -118,7 +118,10 @@ impl Client {
                 from_disk: good.unconfirmed,
             }),
             trouble: entry.trouble.as_ref().map(|trouble| trouble.text.clone()),
-            refused_version: entry.trouble.as_ref().and_then(|trouble| trouble.version.clone()),
+            refused_version: entry
+                .trouble
+                .as_ref()
+                .and_then(|trouble| trouble.version.clone()),
         });
         Dump {
             servers: servers.collect(),

@@ -21,13 +21,13 @@ mod cache;
 mod client;
 #[allow(deprecated, reason = "control planes still write Envoy's older fields")]
 mod decode;
+mod dump;
 #[allow(
     dead_code,
     reason = "the server that sends resources is not joined to it in this commit"
 )]
 #[allow(deprecated, reason = "older clients read Envoy's older fields only")]
 mod encode;
-mod dump;
 mod extra;
 mod graph;
 mod kind;

@@ -259,7 +259,11 @@ async fn a_process_that_starts_without_a_control_plane_serves_what_the_last_one_
     let second = mesh(&world, with_cache()).await;
     assert_eq!(port(&second).await.unwrap(), "1");
     let dump = second.xds().unwrap();
-    assert!(dump.resources.iter().all(|resource| resource.value.as_ref().unwrap().from_disk));
+    assert!(
+        dump.resources
+            .iter()
+            .all(|resource| resource.value.as_ref().unwrap().from_disk)
+    );
     plane.put([endpoints("c", &[2])]);
     plane.up(&world);
     let mut generation = second.generation();

@@ -111,6 +111,10 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
         builder = builder.xds(bootstrap);
     }
     let mesh = builder.start().await?;
+    if let Some(address) = args.admin {
+        let address = mesh.admin(address).await?;
+        eprintln!("admin endpoint at http://{address}");
+    }
     // A client of its own for each target: held for as long as the load goes on.
     let client = match &template {
         Some(template) => template.client(&mesh)?,

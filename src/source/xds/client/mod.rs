@@ -224,7 +224,6 @@ impl Client {
             && let Some(remote) = self.remotes.get_mut(server)
         {
             remote.ads.again(key.0, &key.1);
-            return false;
         }
         let Some(&(server, _)) = entry.due.iter().find(|(_, at)| *at <= now) else {
             return false;

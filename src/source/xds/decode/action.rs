@@ -1,5 +1,6 @@
 //! How requests are sent on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -12,6 +13,7 @@ use super::routes::Around;
 use super::{affinity, filters, headers, policy, retry, value};
 use crate::model::matcher::PathMatcher;
 use crate::model::route::{Destination, Destinations, Forward, PathRewrite};
+use crate::model::upgrade::Upgrades;
 use crate::source::xds::extra::{HeaderOrder, RouteExtra};
 use crate::source::xds::proto::{matcher, route as wire};
 
@@ -59,7 +61,22 @@ pub(super) fn forward(
         authority_rewrite: authority_rewrite?,
         mirrors,
         affinity: parts.filters.affinity(hash?),
+        upgrades: upgrades(&message.upgrade_configs),
     }))
+}
+
+/// What the route says, over what Istio's listeners say: a listener of a client says nothing.
+fn upgrades(configs: &[wire::route_action::UpgradeConfig]) -> Upgrades {
+    let standard = Upgrades::default();
+    let mut allowed: BTreeSet<String> = standard.names().map(str::to_owned).collect();
+    for config in configs {
+        let name = config.upgrade_type.to_ascii_lowercase();
+        match config.enabled.is_none_or(|enabled| enabled.value) {
+            true => allowed.insert(name),
+            false => allowed.remove(&name),
+        };
+    }
+    Upgrades::of(allowed.iter().map(String::as_str))
 }
 
 /// The shortest of the response's timeout (Envoy's `timeout`) and the bound for the whole stream

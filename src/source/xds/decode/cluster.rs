@@ -71,6 +71,7 @@ pub(super) fn cluster(
             connection: http.connection,
             limits: limits?,
             outlier: outlier?,
+            health_check: None,
             security: Security::Plaintext,
             origin: scope.origin(&message.name),
         }),
@@ -117,6 +118,11 @@ fn restrictions(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
             "lb_subset_config",
             subsets,
             "chooses endpoints by metadata, which is not supported; make a cluster for each subset",
+        ),
+        (
+            "health_checks",
+            !message.health_checks.is_empty(),
+            "are not taken from a control plane yet; leave them out",
         ),
         (
             "filters",

@@ -8,6 +8,7 @@ use crate::model::matcher::{PathMatcher, RouteMatcher};
 use crate::model::route::{
     Destination, Destinations, DirectResponse, Forward, Mirror, PathRewrite, Redirect, RedirectPort,
 };
+use crate::model::upgrade::Upgrades;
 use crate::source::xds::decode::{prefix_pattern, whole_path};
 use crate::source::xds::extra::{HeaderOrder, RedirectPortSource, RouteExtra};
 use crate::source::xds::proto::{core, route as wire};
@@ -27,6 +28,7 @@ pub(super) fn forward(
         authority_rewrite,
         mirrors,
         affinity,
+        upgrades,
     } = model;
     let mut message = wire::RouteAction {
         cluster_specifier: Some(self::destinations(pen, destinations, extra)),
@@ -49,6 +51,7 @@ pub(super) fn forward(
         return message;
     }
     message.timeout = Some(value::limit_or_zero(*timeout));
+    message.upgrade_configs = self::upgrades(upgrades);
     message.idle_timeout = Some(value::limit_or_zero(*idle_timeout));
     message.host_rewrite_specifier = authority_rewrite.as_ref().map(|authority| {
         wire::route_action::HostRewriteSpecifier::HostRewriteLiteral(authority.to_string())
@@ -65,6 +68,21 @@ pub(super) fn forward(
         }
     }
     message
+}
+
+/// What differs from what listeners allow, which is `websocket`.
+fn upgrades(model: &Upgrades) -> Vec<wire::route_action::UpgradeConfig> {
+    let standard = Upgrades::default();
+    let config = |name: &str, enabled| wire::route_action::UpgradeConfig {
+        upgrade_type: name.to_owned(),
+        enabled: Some(value::flag(enabled)),
+        connect_config: None,
+    };
+    let more = model.names().filter(|name| !standard.allows(name));
+    let fewer = standard.names().filter(|name| !model.allows(name));
+    more.map(|name| config(name, true))
+        .chain(fewer.map(|name| config(name, false)))
+        .collect()
 }
 
 /// A rewrite of the path as the messages have it.

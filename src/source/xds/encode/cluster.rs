@@ -56,6 +56,7 @@ pub(super) fn cluster(
         connection,
         limits,
         outlier,
+        health_check,
         security,
         origin: _,
     } = model;
@@ -63,6 +64,7 @@ pub(super) fn cluster(
     if matches!(security, Security::Tls(_)) {
         return None;
     }
+    pen.lose_if(health_check.is_some(), Loss::HealthCheck);
     let mut extra = ClusterExtra::default();
     let mut message = wire::Cluster {
         name: name.to_string(),

@@ -22,6 +22,7 @@ pub(crate) enum Loss {
     HashSource,
     HeaderChanges,
     HeaderOrder,
+    HealthCheck,
     Hedging,
     IdleTimeout,
     Labels,
@@ -74,6 +75,7 @@ impl Loss {
         Self::HashSource,
         Self::HeaderChanges,
         Self::HeaderOrder,
+        Self::HealthCheck,
         Self::Hedging,
         Self::IdleTimeout,
         Self::Labels,
@@ -97,7 +99,7 @@ impl Loss {
 
     /// The dialects that lose it, and what happens instead.
     pub(crate) fn row(self) -> (&'static [Dialect], &'static str) {
-        use Dialect::{Envoy, Grpc};
+        use Dialect::{Envoy, Grpc, Meshwork};
         match self {
             Self::AddressKind => (&[Grpc], "endpoints without an IP address are left out"),
             Self::AuthorityRewrite => (&[Grpc], "the authority is not rewritten"),
@@ -122,6 +124,10 @@ impl Loss {
             Self::HashSource => (&[Grpc], "this part of a hash key yields nothing"),
             Self::HeaderChanges => (&[Grpc], "headers are not changed"),
             Self::HeaderOrder => (&[Envoy], "headers are removed first and added then"),
+            Self::HealthCheck => (
+                &[Envoy, Grpc, Meshwork],
+                "endpoints are not asked for their health by the client",
+            ),
             Self::Hedging => (&[Envoy, Grpc], "slow tries get no company"),
             Self::IdleTimeout => (&[Grpc], "idle requests are not ended"),
             Self::Labels => (&[Grpc], "labels of endpoints are not told"),

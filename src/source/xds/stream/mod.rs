@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::dump::Dump;
-use super::{Decode, cache};
 use super::bootstrap::Bootstrap;
 use super::client::{Client, Status, Taken, Wish};
+use super::dump::Dump;
 use super::store::{Good, Key};
 use super::wire;
+use super::{Decode, cache};
 use crate::model::Resources;
 use crate::random::Random;
 use crate::snapshot::{Demand, Standing};

@@ -28,26 +28,28 @@ use crate::model::outlier::*;
 use crate::model::retry::*;
 use crate::model::route::*;
 use crate::model::security::*;
+use crate::model::upgrade::*;
 use crate::model::{Endpoints, Fraction, Listener, Origin, Percent, Resources, RouteConfiguration};
+use crate::random::Random;
 
 /// Draws.
-pub(super) struct Chance(fastrand::Rng);
+pub(super) struct Chance(Random);
 
 impl Chance {
     pub(super) fn new(seed: u64) -> Self {
-        Self(fastrand::Rng::with_seed(seed))
+        Self(Random::seeded(seed))
     }
 
     fn flag(&mut self) -> bool {
-        self.0.bool()
+        self.0.below(2) == 1
     }
 
     fn below(&mut self, end: u32) -> u32 {
-        self.0.u32(0..end)
+        self.0.below(end)
     }
 
     fn one<'t, T: ?Sized>(&mut self, of: &[&'t T]) -> &'t T {
-        of[self.0.usize(0..of.len())]
+        of[self.0.below(of.len() as u32) as usize]
     }
 
     fn option<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
@@ -63,7 +65,7 @@ impl Chance {
         match self.below(4) {
             0 => u32::MAX,
             1 => self.below(3),
-            _ => self.0.u32(..),
+            _ => self.0.below(u32::MAX),
         }
     }
 
@@ -364,6 +366,11 @@ fn action(c: &mut Chance) -> Action {
                 share: c.fraction(),
             }),
             affinity: affinity(c),
+            upgrades: match c.below(3) {
+                0 => Upgrades::none(),
+                1 => Upgrades::of(["spdy/3.1", "CONNECT"]),
+                _ => Upgrades::default(),
+            },
         })),
     }
 }
@@ -544,6 +551,7 @@ pub(super) fn cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
         connection: connection(c),
         limits: limits(c),
         outlier: c.option(outlier),
+        health_check: None,
         security: Security::Plaintext,
         origin: c.origin(),
     }

@@ -17,6 +17,7 @@ use crate::model::route::{
     Action, Destinations, Domain, Forward, HeaderChanges, Route, VirtualHost,
 };
 use crate::model::security::Security;
+use crate::model::upgrade::Upgrades;
 use crate::model::{Origin, Percent};
 use crate::source::xds::ads::message::{Content, Incoming, Raw};
 use crate::source::xds::resource::Rejection;
@@ -94,6 +95,7 @@ fn routes(name: &str, clusters: &str, stamp: u64) -> model::RouteConfiguration {
                 authority_rewrite: None,
                 mirrors: Vec::new(),
                 affinity: Affinity::default(),
+                upgrades: Upgrades::default(),
             })),
             headers: HeaderChanges::default(),
             fault: None,
@@ -126,6 +128,7 @@ fn cluster(name: &str, endpoints: &str, stamp: u64) -> model::Cluster {
         limits: Limits::default(),
         security: Security::default(),
         outlier: None,
+        health_check: None,
         origin: Origin::built_in(),
     }
 }
