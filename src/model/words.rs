@@ -132,7 +132,7 @@ impl fmt::Display for RouteMatcher {
 
 impl fmt::Display for HeaderChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (verb, name, value, when) = match self {
+        let (verb, name, value, condition) = match self {
             Self::Add(name, value) => ("add", name, value, ""),
             Self::AddIfAbsent(name, value) => ("add", name, value, " if it is absent"),
             Self::Remove(name) => return write!(f, "remove {name}"),
@@ -140,9 +140,9 @@ impl fmt::Display for HeaderChange {
             Self::SetIfPresent(name, value) => ("set", name, value, " if it is there"),
         };
         if is_secret(name) || value.is_sensitive() {
-            write!(f, "{verb} {name}: a value that is not shown{when}")
+            write!(f, "{verb} {name}{condition}: a value that is not shown")
         } else {
-            write!(f, "{verb} {name}: {value:?}{when}")
+            write!(f, "{verb} {name}{condition}: {value:?}")
         }
     }
 }

@@ -49,6 +49,10 @@ pub(crate) struct Fault {
 
 /// What decoding needs to know beside the bytes.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    dead_code,
+    reason = "messages of TLS are what asks for providers and trust"
+)]
 pub(crate) struct Context<'a> {
     /// Who sent it (the server's URI) and in which version, for the value's origin.
     pub(crate) server: &'a Arc<str>,
