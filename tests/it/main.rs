@@ -18,3 +18,5 @@ mod testing;
 mod tls;
 #[cfg(feature = "outbound")]
 mod transport;
+#[cfg(feature = "xds")]
+mod xds;
