@@ -19,12 +19,16 @@ use crate::layer::fault::ActiveFaults;
 #[cfg(feature = "otel")]
 use crate::model::Fraction;
 use crate::model::OutboundTraffic;
+#[cfg(feature = "xds")]
+use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Environment, Live};
+use crate::snapshot::{Demand, Environment, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
+#[cfg(feature = "xds")]
+use crate::source::xds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{self, Registry};
@@ -63,6 +67,8 @@ pub struct Builder {
 
 enum Source {
     Nothing,
+    #[cfg(feature = "xds")]
+    Xds(Box<xds::Bootstrap>),
     Feed(Feed),
     #[cfg(feature = "yaml")]
     Yaml(PathBuf, istio::Options),
@@ -107,6 +113,20 @@ impl Builder {
     #[cfg(feature = "yaml")]
     pub fn yaml_with(mut self, path: impl Into<PathBuf>, options: istio::Options) -> Self {
         self.source = Source::Yaml(path.into(), options);
+        self
+    }
+
+    /// Asks control planes by xDS, as `bootstrap` says, for what channels and requests are for.
+    ///
+    /// [`start`](Self::start) waits for no server: nothing is asked for yet. A call waits for what it
+    /// asks for, within its deadline, and fails at once while no server can be reached; what is known
+    /// stays in force whatever becomes of the servers. The [`connector`](Self::connector) connects to
+    /// them too.
+    ///
+    /// The last of `xds`, `yaml` and `feed` wins.
+    #[cfg(feature = "xds")]
+    pub fn xds(mut self, bootstrap: xds::Bootstrap) -> Self {
+        self.source = Source::Xds(Box::new(bootstrap));
         self
     }
 
@@ -244,6 +264,8 @@ impl Builder {
         let standard = || by_sockets.then(dns::default_resolver);
         let resolver = self.resolver.or_else(standard);
         let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
+        #[cfg(feature = "xds")]
+        let to_servers = connector.clone();
         let names = Arc::new(dns::Names::new(self.random.clone()));
         if resolver.is_some() {
             connector = Arc::new(dns::Resolving::new(connector, names.clone()));
@@ -255,6 +277,7 @@ impl Builder {
             answer: self.answer,
             checked: Arc::default(),
             connector,
+            demand: self.source.demand(),
             source: match self.address {
                 Some(address) => HashKey::of(address.to_string()),
                 None => HashKey(self.random.draw()),
@@ -298,6 +321,8 @@ impl Builder {
         if let Some(upkeep) = upkeep.flatten() {
             tasks.spawn(upkeep);
         }
+        #[cfg(feature = "xds")]
+        let mut driver = None;
         match self.source {
             Source::Nothing => {
                 applier.apply(&Arc::default());
@@ -305,6 +330,25 @@ impl Builder {
             Source::Feed(feed) => {
                 applier.apply(&feed.initial);
                 tasks.spawn(follow_feed(applier.clone(), feed));
+            }
+            #[cfg(feature = "xds")]
+            Source::Xds(bootstrap) => {
+                let to_apply = applier.clone();
+                let apply = Box::new(move |resources: &Arc<Resources>| {
+                    to_apply.apply(resources);
+                });
+                if let Some(demand) = core.environment.demand.clone() {
+                    let surroundings = xds::Surroundings {
+                        random: core.environment.random.clone(),
+                        connector: to_servers,
+                        demand,
+                        apply,
+                    };
+                    let running = xds::start(&bootstrap, surroundings).await;
+                    applier.start();
+                    driver = Some(running.clone());
+                    tasks.spawn(running.run());
+                }
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
@@ -321,7 +365,12 @@ impl Builder {
         tasks.spawn(tasks::sweep(core.clone()));
         tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
-            shared: Arc::new(Shared { core, tasks }),
+            shared: Arc::new(Shared {
+                core,
+                tasks,
+                #[cfg(feature = "xds")]
+                driver,
+            }),
         })
     }
 }
@@ -337,6 +386,19 @@ fn own_attributes(workload: &Workload) -> Vec<opentelemetry::KeyValue> {
         opentelemetry::KeyValue::new("istio.canonical_service", app.to_owned()),
         opentelemetry::KeyValue::new("istio.namespace", workload.namespace().to_owned()),
     ]
+}
+
+impl Source {
+    /// What a source that is asked for names is asked.
+    fn demand(&self) -> Option<Arc<Demand>> {
+        match self {
+            #[cfg(feature = "xds")]
+            Self::Xds(bootstrap) => Some(Demand::new(bootstrap.naming())),
+            Self::Nothing | Self::Feed(_) => None,
+            #[cfg(feature = "yaml")]
+            Self::Yaml(..) => None,
+        }
+    }
 }
 
 async fn follow_feed(applier: Arc<Applier>, mut feed: Feed) {

@@ -18,6 +18,7 @@ pub(crate) mod answer;
 mod attempt;
 mod channel;
 mod client;
+mod discover;
 mod drain;
 mod lease;
 mod mirror;
@@ -38,7 +39,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::body::replay::Buffers;
-use crate::error::{Error, Flag};
+use crate::error::{Error, Flag, Kind};
 use crate::layer::deadline::{self, Asked, Deadline};
 use crate::layer::fault::Injector;
 use crate::layer::retry;
@@ -145,7 +146,8 @@ async fn decide(
     request: Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
-    let chosen = route::choose(core, scope, &request).inspect_err(|error| {
+    let chosen = discover::choose(core, scope, &request, call.caller).await;
+    let chosen = chosen.inspect_err(|error| {
         if let (Some(meter), true) = (meter.as_mut(), error.is_blocked()) {
             meter.serves(core.environment.telemetry.blocked());
         }
@@ -162,7 +164,7 @@ async fn decide(
     }
     let result = serve(core, &chosen, call, request, meter).await;
     result.map_err(|error| {
-        let error = chosen.locate(error);
+        let error = discover::annotate(core, &chosen, chosen.locate(error));
         if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
             report.raise(flag);
         }
@@ -202,6 +204,7 @@ async fn serve(
             response
         }
         Action::Redirect(redirect) => answer::redirect(redirect, &request),
+        Action::Serve => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
     Ok(response)
