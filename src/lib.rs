@@ -196,4 +196,6 @@ pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFu
 pub use random::Random;
 #[cfg(feature = "outbound")]
 pub use snapshot::{ClusterStats, EndpointStats, Stats};
+#[cfg(feature = "outbound")]
+pub use telemetry::access::AccessLog;
 pub use workload::Workload;

@@ -47,6 +47,10 @@ pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     pub(crate) generation: u64,
     /// What it was made of, for who asks.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "the admin endpoint asks for it")
+    )]
     pub(crate) resources: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
