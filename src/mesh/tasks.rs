@@ -63,6 +63,14 @@ impl Applier {
         self.link(resources)
     }
 
+    /// Puts in force that nothing is known, if nothing is in force: a mesh has a first generation.
+    #[cfg(feature = "xds")]
+    pub(super) fn start(&self) {
+        if self.core.live.load().generation == 0 {
+            self.apply(&Arc::default());
+        }
+    }
+
     /// To whom it is told what happens.
     #[cfg(feature = "yaml")]
     pub(super) fn events(&self) -> &Announcer {
@@ -149,5 +157,22 @@ pub(super) async fn sweep(core: Arc<Core>) {
             // Cannot fail: `core` holds the sender.
             _ = changed.changed() => {}
         }
+    }
+}
+
+/// Replaces encrypted connections whenever the identity of the mesh or its trust has changed, so that
+/// none is left that shows an old certificate when the roots that vouch for it are withdrawn.
+#[cfg(feature = "tls-core")]
+pub(super) async fn renew(core: Arc<Core>, credentials: crate::tls::Credentials) {
+    let mut generation = credentials.generation();
+    loop {
+        generation = credentials.changed(generation).await;
+        for cluster in core.live.load().clusters() {
+            cluster.renew();
+        }
+        tracing::debug!(
+            generation,
+            "connections are replaced: identity or trust has changed"
+        );
     }
 }

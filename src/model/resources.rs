@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::security::PeerPolicy;
 use super::{Cluster, Endpoints, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
@@ -34,6 +35,8 @@ pub struct Resources {
     /// The cluster that gets requests for hosts that are not in here and may be passed through
     /// (`egressProxy`); `None`: they go where DNS says.
     pub egress_proxy: Option<Arc<str>>,
+    /// What is asked of callers.
+    pub peers: PeerPolicy,
 }
 
 impl Resources {
@@ -47,6 +50,7 @@ impl Resources {
             endpoints,
             outbound_traffic,
             egress_proxy,
+            peers,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
@@ -54,6 +58,7 @@ impl Resources {
             && endpoints.is_empty()
             && outbound_traffic.is_none()
             && egress_proxy.is_none()
+            && *peers == PeerPolicy::default()
     }
 
     /// Puts a listener in under its name, in place of the one that was there.

@@ -28,11 +28,12 @@ use crate::telemetry::{Registry, Series};
 use crate::transport::{Answer, Connect, Connections, Secure, Settings};
 
 use super::cluster::{Cluster, Endpoint, Member, Running};
+use super::demand::Demand;
 use super::gate::ClusterGate;
 use super::health::{Age, Checks};
 use super::on_demand::OnDemand;
 use super::security;
-use super::table::Table;
+use super::table::{Table, addressed};
 use super::{Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
@@ -45,6 +46,8 @@ pub(crate) struct Environment {
     /// Told when active checks have changed their mind about an endpoint.
     pub(crate) checked: Arc<Notify>,
     pub(crate) connector: Arc<dyn Connect>,
+    /// What is asked of a source that is asked for names.
+    pub(crate) demand: Option<Arc<Demand>>,
     pub(crate) events: Announcer,
     /// Where the certificates are that clusters name.
     #[cfg(feature = "tls-core")]
@@ -97,6 +100,10 @@ pub(crate) fn link(
             listeners.insert(name.clone(), table);
         }
     }
+    let addressed = match &environment.demand {
+        Some(_) => addressed(&listeners),
+        None => HashMap::new(),
+    };
     let mut ports = HashMap::new();
     let mut hosts: HashMap<Box<str>, Vec<u16>> = HashMap::new();
     for (name, routes) in &resources.routes {
@@ -113,11 +120,13 @@ pub(crate) fn link(
         generation: before.generation + 1,
         resources: resources.clone(),
         listeners,
+        addressed,
         ports,
         hosts,
         clusters,
         outbound_traffic: resources.outbound_traffic,
         egress,
+        peers: resources.peers.clone(),
     }
 }
 

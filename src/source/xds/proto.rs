@@ -14,6 +14,9 @@ pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cooki
 pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::header::v3 as session_header;
 pub(crate) use envoy_types::pb::envoy::extensions::load_balancing_policies as balancing;
 pub(crate) use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3 as previous_priorities;
+pub(crate) use envoy_types::pb::envoy::extensions::transport_sockets::{
+    raw_buffer::v3 as raw_buffer, tls::v3 as tls,
+};
 pub(crate) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 pub(crate) use envoy_types::pb::envoy::r#type::http::v3 as http_type;
 pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;

@@ -19,9 +19,9 @@ use crate::model::security::Security;
 use crate::model::{Origin, Percent};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::kinds::{
-    self, ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer, OutlierDetection,
-    PortTrafficPolicy, ProxyProtocolVersion, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy,
-    Warmup,
+    self, ClientTls, ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer,
+    OutlierDetection, PortTrafficPolicy, ProxyProtocolVersion, RetryBudget, SimpleBalancer,
+    TcpPool, TrafficPolicy, Warmup,
 };
 use crate::source::istio::registry::PortProtocol;
 use crate::source::istio::yaml::Located;
@@ -55,6 +55,7 @@ pub(super) struct Blocks<'a> {
     pub(super) outlier: Option<&'a Located<OutlierDetection>>,
     pub(super) budget: Option<&'a Located<RetryBudget>>,
     pub(super) proxy: Option<&'a Located<kinds::ProxyProtocol>>,
+    pub(super) tls: Option<&'a Located<ClientTls>>,
 }
 
 impl<'a> Blocks<'a> {
@@ -74,6 +75,7 @@ impl<'a> Blocks<'a> {
             outlier: policy.outlier_detection.as_ref().or(self.outlier),
             budget: policy.retry_budget.as_ref().or(self.budget),
             proxy: policy.proxy_protocol.as_ref().or(self.proxy),
+            tls: policy.tls.as_ref().or(self.tls),
         };
         let of_port = policy.port_level_settings.iter().find(|entry| {
             let selector = entry.port.as_ref();
@@ -87,8 +89,7 @@ impl<'a> Blocks<'a> {
                     load_balancer,
                     connection_pool,
                     outlier_detection,
-                    // Only DISABLE is read so far, which is what happens without the block.
-                    tls: _,
+                    tls,
                 } = &entry.value;
                 Self {
                     balancer: load_balancer.as_ref(),
@@ -96,6 +97,7 @@ impl<'a> Blocks<'a> {
                     outlier: outlier_detection.as_ref(),
                     budget: blocks.budget,
                     proxy: blocks.proxy,
+                    tls: tls.as_ref(),
                 }
             }
         }

@@ -63,6 +63,7 @@ impl<'a> Slices<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
@@ -213,6 +214,9 @@ fn member(
         health: candidate.health,
         labels: labelled(known.labels, NODE, candidate.node),
         locality: known.locality,
+        namespace: namespace.into(),
+        account: known.account,
+        is_machine: false,
     }
 }
 

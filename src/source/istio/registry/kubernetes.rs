@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::endpoint::Slices;
-use super::workload::{Workloads, labelled, locality, shared};
+use super::workload::{Workloads, account, labelled, locality, shared};
 use super::{
     Distribution, Home, Member, NETWORK, Port, PortProtocol, Reach, Service, place, settle, warning,
 };
@@ -37,7 +37,7 @@ pub(super) fn service<'a>(
     let visibility = defaults.service(exported, namespace);
     let (home, ports) = match alias_target(spec) {
         Some(target) => {
-            let ports = alias_ports(spec, &target);
+            let ports = alias_ports(spec, &target, namespace);
             (Home::Alias(target), ports)
         }
         None => (
@@ -119,7 +119,11 @@ fn ports(
         let host: Arc<str> = host.into();
         for port in &mut ports {
             port.reach = Reach::Named(Lookup::Each);
-            port.members = vec![named_member(host.clone(), dns_port(spec, port.number))];
+            port.members = vec![named_member(
+                host.clone(),
+                dns_port(spec, port.number),
+                &object.meta.namespace,
+            )];
         }
     }
     ports
@@ -140,7 +144,7 @@ fn dns_port(spec: &kinds::Service, number: u16) -> u16 {
 }
 
 /// The ports of a service that is another name, should that name be outside of the mesh.
-fn alias_ports(spec: &kinds::Service, target: &Arc<str>) -> Vec<Port> {
+fn alias_ports(spec: &kinds::Service, target: &Arc<str>, namespace: &Arc<str>) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     for written in &spec.ports {
         let protocol = protocol(written);
@@ -156,7 +160,7 @@ fn alias_ports(spec: &kinds::Service, target: &Arc<str>) -> Vec<Port> {
             name: port_name(written).into(),
             protocol,
             reach: Reach::Named(Lookup::Each),
-            members: vec![named_member(target.clone(), number)],
+            members: vec![named_member(target.clone(), number, namespace)],
             line: written.line,
         });
     }
@@ -170,13 +174,16 @@ fn protocol(port: &ServicePort) -> PortProtocol {
 }
 
 /// The endpoint that is a name, whose addresses DNS knows.
-pub(super) fn named_member(host: Arc<str>, port: u16) -> Member {
+pub(super) fn named_member(host: Arc<str>, port: u16, namespace: &Arc<str>) -> Member {
     Member {
         address: Address::Name { host, port },
         weight: NonZeroU32::MIN,
         health: Health::Healthy,
         labels: super::Labels::default(),
         locality: crate::model::endpoint::Locality::default(),
+        namespace: namespace.clone(),
+        account: None,
+        is_machine: false,
     }
 }
 
@@ -211,7 +218,7 @@ fn quoted(names: &BTreeSet<String>) -> String {
 /// `WorkloadEntry`s that the service's selector takes: how machines outside of the cluster join a
 /// Kubernetes service.
 fn entry_members<'a>(
-    object: &Object,
+    object: &'a Object,
     spec: &'a kinds::Service,
     port: &'a ServicePort,
     workloads: &'a Workloads<'_>,
@@ -224,7 +231,7 @@ fn entry_members<'a>(
         .entries(&object.meta.namespace, &spec.selector)
         .filter_map(move |(entry, labels)| {
             let number = port_of(&entry.ports, port_name(port), target, port.port);
-            entry_member(entry, labels, number)
+            entry_member(entry, labels, number, &object.meta.namespace)
         })
 }
 
@@ -245,6 +252,7 @@ pub(super) fn entry_member(
     entry: &kinds::WorkloadEntry,
     labels: &BTreeMap<String, String>,
     port: u16,
+    namespace: &Arc<str>,
 ) -> Option<Member> {
     let written = entry.address.as_str();
     let address = match (written.strip_prefix("unix://"), written.parse()) {
@@ -273,5 +281,11 @@ pub(super) fn entry_member(
             .as_ref()
             .map(|text| locality(text, '/'))
             .unwrap_or_default(),
+        namespace: namespace.clone(),
+        account: entry
+            .service_account
+            .as_ref()
+            .map(|name| account(namespace, name)),
+        is_machine: true,
     })
 }

@@ -30,11 +30,6 @@ fn port_policy(text: &str) -> Shape {
     ))
 }
 
-fn entry(text: &str) -> Shape {
-    let spec = format!("{{hosts: [a.b], ports: [{{number: 80, name: http}}], {text}}}");
-    ("ServiceEntry", spec)
-}
-
 fn kubernetes(text: &str) -> Shape {
     ("Service", format!("{{ports: [{{port: 80}}], {text}}}"))
 }
@@ -80,22 +75,14 @@ rule_tests! {
         "loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}")
         => "trafficPolicy.loadBalancer.warmup: warmup has no effect in this client: a hash decides, \
             which knows no shares that grow";
-    tls_simple: refuses(policy, "tls: {mode: SIMPLE}")
-        => "trafficPolicy.tls.mode: tls mode SIMPLE is known, not yet supported";
-    tls_mutual: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
-        => "trafficPolicy.tls.mode: tls mode MUTUAL is known, not yet supported";
-    tls_istio_mutual: refuses(policy, "tls: {mode: ISTIO_MUTUAL}")
-        => "trafficPolicy.tls.mode: tls mode ISTIO_MUTUAL is known, not yet supported";
-    tls_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE}")
-        => "trafficPolicy.portLevelSettings[0].tls.mode: tls mode SIMPLE is known, not yet \
+    a_secret: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
+        => "trafficPolicy.tls.credentialName: credentialName is known, not yet supported";
+    a_secret_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE, credentialName: a}")
+        => "trafficPolicy.portLevelSettings[0].tls.credentialName: credentialName is known, not yet \
             supported";
     a_tunnel: warns(policy, "tunnel: {targetHost: a, targetPort: 80}")
         => "trafficPolicy.tunnel: tunnel has no effect in this client: it is for tcp and tls routes, \
             which are none of this client's";
-    subject_alt_names: warns(entry,
-        "resolution: STATIC, endpoints: [{address: 10.0.0.1}], subjectAltNames: [a]")
-        => "subjectAltNames: subjectAltNames has no effect in this client: they matter with TLS, \
-            which is not supported yet";
     traffic_distribution: warns(kubernetes, "trafficDistribution: PreferHome")
         => "trafficDistribution: trafficDistribution has no effect in this client: PreferClose, \
             PreferSameZone and PreferSameNode are known";
