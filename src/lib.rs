@@ -157,6 +157,7 @@ mod event;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;
+mod list;
 #[cfg(feature = "outbound")]
 mod mesh;
 pub mod model;

@@ -92,7 +92,7 @@ fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]
                 .into_iter()
                 .map(|(rank, endpoints)| LocalityEndpoints {
                     priority: locality.priority.saturating_add(rank),
-                    endpoints,
+                    endpoints: endpoints.into(),
                     ..locality.clone()
                 }),
         );

@@ -29,6 +29,7 @@ mod resources;
 pub mod retry;
 pub mod route;
 
+pub use crate::list::List;
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;
 pub use listener::Listener;

@@ -75,7 +75,7 @@ pub(crate) fn choose(
         Action::Direct(_) | Action::Redirect(_) => (0, None),
     };
     Ok(Chosen {
-        generation: snapshot.generation,
+        generation: snapshot.generation(),
         route,
         destination,
         port: authority.port_u16().unwrap_or(default_port(request.uri())),

@@ -1,49 +1,25 @@
 //! Which endpoints came and went between two configurations.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::event::{Announcer, Event};
 
-use super::{Cluster, Snapshot};
+use super::cluster::Endpoint;
+use super::members::Moves;
 
-/// Tells the endpoints that joined and left, if anybody listens. Clusters that an edit did not
-/// concern are the same values and are not looked into.
-pub(crate) fn announce(before: &Snapshot, after: &Snapshot, events: &Announcer) {
-    if !events.is_heard() {
-        return;
+/// Tells the endpoints that joined and left.
+pub(crate) fn announce(moves: &Moves, events: &Announcer) {
+    let names = |endpoint: &Arc<Endpoint>| (endpoint.cluster.clone(), endpoint.label.clone());
+    for gone in &moves.down {
+        events.tell(|| {
+            let (cluster, endpoint) = names(gone);
+            Event::EndpointDown { cluster, endpoint }
+        });
     }
-    for (name, new) in &after.clusters {
-        let old = before.clusters.get(name);
-        if old.is_some_and(|old| Arc::ptr_eq(old, new)) {
-            continue;
-        }
-        let (was, is) = (old.map(labels).unwrap_or_default(), labels(new));
-        for endpoint in was.difference(&is) {
-            down(name, endpoint, events);
-        }
-        for endpoint in is.difference(&was) {
-            let (cluster, endpoint) = (name.clone(), Arc::clone(endpoint));
-            events.tell(|| Event::EndpointUp { cluster, endpoint });
-        }
+    for new in &moves.up {
+        events.tell(|| {
+            let (cluster, endpoint) = names(new);
+            Event::EndpointUp { cluster, endpoint }
+        });
     }
-    for (name, old) in &before.clusters {
-        if !after.clusters.contains_key(name) {
-            labels(old)
-                .iter()
-                .for_each(|endpoint| down(name, endpoint, events));
-        }
-    }
-}
-
-fn down(cluster: &Arc<str>, endpoint: &Arc<str>, events: &Announcer) {
-    events.tell(|| Event::EndpointDown {
-        cluster: cluster.clone(),
-        endpoint: endpoint.clone(),
-    });
-}
-
-fn labels(cluster: &Arc<Cluster>) -> HashSet<&Arc<str>> {
-    let members = cluster.balancer.members().iter();
-    members.map(|member| &member.endpoint.label).collect()
 }

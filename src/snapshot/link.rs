@@ -1,30 +1,23 @@
 //! From a set of resources to a snapshot.
 
-use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex};
-
-use tokio::time::Instant;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::event::Announcer;
-use crate::layer::balance::{Balancer, HashKey, Placement, Rules, Signals};
+use crate::layer::balance::HashKey;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
-use crate::layer::limit::Limits;
-use crate::layer::outlier::{Detector, Host};
-use crate::layer::retry::{self, Quota};
+use crate::layer::retry;
 use crate::model::cluster::Discovery;
-use crate::model::endpoint::{Address, Health};
 use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
-use crate::transport::{Answer, Connect, Connections, Settings};
+use crate::transport::{Answer, Connect};
 
-use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
-use super::gate::ClusterGate;
-use super::on_demand::OnDemand;
+use super::cluster::Cluster;
+use super::members::{Moves, cluster, renew};
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
 
@@ -46,22 +39,30 @@ pub(crate) struct Environment {
 ///
 /// It cannot fail: a route whose cluster is missing answers 503 `NC`, a listener whose routes are
 /// missing has no virtual host, as in Envoy. Sources report such references as faults before.
-/// Endpoints that nobody uses any more are retired when the caller drops `before`'s successor into
-/// force (see [`retire`]).
+/// Endpoints that nobody uses any more are to be retired when the result is in force (see
+/// [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
     resources: &Resources,
     environment: &Environment,
-) -> Snapshot {
+) -> (Snapshot, Moves) {
+    let mut moves = Moves::default();
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
+    let mut users: HashMap<Arc<str>, Vec<Arc<Cluster>>> = HashMap::new();
     for (name, model) in &resources.clusters {
-        let endpoints = match &model.discovery {
-            Discovery::Endpoints(name) => resources.endpoints.get(name),
-            Discovery::Dns(dns) => resources.endpoints.get(&dns.endpoints),
-            Discovery::OnDemand { .. } | Discovery::Passthrough => None,
-        };
+        let named = model.discovery.endpoints();
+        let endpoints = named.and_then(|name| resources.endpoints.get(name));
         let old = before.clusters.get(name);
-        clusters.insert(name.clone(), cluster(old, model, endpoints, environment));
+        let cluster = cluster(old, model, endpoints, environment, &mut moves);
+        if let Some(named) = named {
+            users.entry(named.clone()).or_default().push(cluster.clone());
+        }
+        clusters.insert(name.clone(), cluster);
+    }
+    for (name, old) in &before.clusters {
+        if !clusters.contains_key(name) {
+            moves.all_down(old);
+        }
     }
     let mut linker = Linker {
         environment,
@@ -93,41 +94,46 @@ pub(crate) fn link(
             });
         }
     }
-    Snapshot {
-        generation: before.generation + 1,
+    let snapshot = Snapshot {
+        generation: AtomicU64::new(before.generation() + 1),
         listeners,
         ports,
         hosts,
         clusters,
+        users,
         outbound_traffic: resources.outbound_traffic,
-    }
+    };
+    (snapshot, moves)
 }
 
-/// Retires the connections of all endpoints that `after` does not use any more.
-///
-/// Requests that are on their way to them finish, also those that have not been sent yet: a
-/// cluster in use lives until its last request leaves. The connections close behind them.
-pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
+/// Lets go of the connections of all endpoints that `after`, which is in force, does not use any
+/// more. Requests that are on their way to them finish.
+pub(crate) fn retire(before: &Snapshot, after: &Snapshot, moves: &Moves) {
+    moves.retire();
     for (name, old) in &before.clusters {
-        let new = after.clusters.get(name);
-        if new.is_some_and(|new| Arc::ptr_eq(new, old)) {
-            continue;
-        }
-        let kept: HashSet<*const Connections> = new
-            .map(|new| new.balancer.members())
-            .unwrap_or_default()
-            .iter()
-            .map(|member| Arc::as_ptr(&member.endpoint.connections))
-            .collect();
-        for member in old.balancer.members() {
-            if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
-                member.endpoint.connections.retire();
-            }
-        }
-        if let Some(on_demand) = &old.on_demand {
+        let kept = after.clusters.get(name).is_some_and(|new| Arc::ptr_eq(new, old));
+        if !kept && let Some(on_demand) = &old.on_demand {
             on_demand.retire();
         }
     }
+}
+
+/// Puts other endpoints in force in all clusters that have them from `endpoints`' name, and counts
+/// that as a configuration of its own.
+///
+/// O(change): routes and all other clusters stay as they are. See [`super::members`].
+pub(crate) fn replace_endpoints(
+    current: &Snapshot,
+    endpoints: &Arc<model::Endpoints>,
+    environment: &Environment,
+) -> Moves {
+    let mut moves = Moves::default();
+    for cluster in current.users.get(&endpoints.name).into_iter().flatten() {
+        renew(cluster, endpoints, environment, &mut moves);
+    }
+    current.count_edit();
+    moves.retire();
+    moves
 }
 
 /// Calls `visit` for every exact domain without a port.
@@ -230,7 +236,8 @@ pub(crate) fn stand_alone(
     model: model::Cluster,
     environment: &Environment,
 ) -> Arc<Route> {
-    let cluster = cluster(None, &Arc::new(model), None, environment);
+    let moves = &mut Moves::default();
+    let cluster = cluster(None, &Arc::new(model), None, environment, moves);
     let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
     let linker = Linker {
         environment,
@@ -238,163 +245,4 @@ pub(crate) fn stand_alone(
         done: HashMap::new(),
     };
     linker.route(&Arc::new(route))
-}
-
-pub(super) fn cluster(
-    old: Option<&Arc<Cluster>>,
-    model: &Arc<model::Cluster>,
-    endpoints: Option<&Arc<model::Endpoints>>,
-    environment: &Environment,
-) -> Arc<Cluster> {
-    if let Some(old) = old
-        && old.model == *model
-        && old.endpoints.as_ref() == endpoints
-    {
-        return old.clone();
-    }
-    let running = match old {
-        Some(old) => {
-            let running = old.running.clone();
-            running.limits.set(&model.limits);
-            running
-        }
-        None => Arc::new(Running {
-            limits: Arc::new(Limits::new(&model.limits)),
-            detector: Detector::new(model.outlier.clone()),
-            swept: Mutex::default(),
-            counters: Counters::default(),
-            events: environment.events.clone(),
-            starved: AtomicBool::new(false),
-        }),
-    };
-    let members = members(old, model, endpoints, &running, environment);
-    enroll(old, &members, &running.detector);
-    if old.is_some_and(|old| old.model.outlier != model.outlier) {
-        let hosts = members.iter().map(|member| &*member.endpoint.host);
-        // Without a policy all are readmitted; the balancer below is made after that.
-        let _ = running.detector.set(model.outlier.clone(), hosts);
-    }
-    let balancer = match old {
-        Some(old) => old.balancer.succeed(rules(model), members),
-        None => Balancer::new(rules(model), members, &environment.random),
-    };
-    Arc::new(Cluster {
-        model: model.clone(),
-        endpoints: endpoints.cloned(),
-        balancer,
-        quota: match old {
-            Some(old) => old.quota.with_limit(model.limits.retries),
-            None => Quota::new(model.limits.retries),
-        },
-        running,
-        on_demand: OnDemand::of(&model.discovery),
-    })
-}
-
-/// Tells the detector who is there now and who has left.
-fn enroll(old: Option<&Arc<Cluster>>, members: &[Arc<Member>], detector: &Detector) {
-    for member in members {
-        detector.join(&member.endpoint.host);
-    }
-    let staying: HashSet<*const Host> = members
-        .iter()
-        .map(|member| Arc::as_ptr(&member.endpoint.host))
-        .collect();
-    for member in old.map(|old| old.balancer.members()).unwrap_or_default() {
-        if !staying.contains(&Arc::as_ptr(&member.endpoint.host)) {
-            detector.leave(&member.endpoint.host);
-        }
-    }
-}
-
-fn rules(model: &model::Cluster) -> Rules {
-    Rules {
-        balancing: model.balancing,
-        spread: model.spread,
-        panic_threshold: model.panic_threshold,
-    }
-}
-
-/// The members of all priorities, each with its running endpoint.
-fn members(
-    old: Option<&Arc<Cluster>>,
-    model: &Arc<model::Cluster>,
-    endpoints: Option<&Arc<model::Endpoints>>,
-    running: &Arc<Running>,
-    environment: &Environment,
-) -> Vec<Arc<Member>> {
-    let settings = Arc::new(Settings::from(&**model));
-    let reusable = old.is_some_and(|old| Settings::from(&*old.model) == *settings);
-    let before: HashMap<&Address, &Arc<Member>> = old
-        .map(|old| old.balancer.members())
-        .unwrap_or_default()
-        .iter()
-        .map(|member| (&member.endpoint.address, member))
-        .collect();
-    let new =
-        |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
-    let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
-    (0..)
-        .zip(localities)
-        .flat_map(|(number, locality)| {
-            let placement = Placement {
-                priority: locality.priority,
-                locality: number,
-                weight: locality.weight.map_or(0, NonZeroU32::get),
-            };
-            locality.endpoints.iter().map(move |one| (placement, one))
-        })
-        .filter(|(_, endpoint)| endpoint.health != Health::Draining)
-        .map(|(placement, model)| {
-            let known = before.get(&model.address);
-            let endpoint = match known {
-                Some(member) if reusable => member.endpoint.clone(),
-                Some(member) => Arc::new(Endpoint {
-                    // Ejections outlive a change of settings; connections do not.
-                    host: member.endpoint.host.clone(),
-                    ..new(&model.address)
-                }),
-                None => Arc::new(new(&model.address)),
-            };
-            if model.health == Health::Healthy
-                && known.is_some_and(|member| member.health != Health::Healthy)
-            {
-                endpoint.signals.restart(Instant::now());
-            }
-            Arc::new(Member {
-                endpoint,
-                weight: model.weight,
-                health: model.health,
-                placement,
-            })
-        })
-        .collect()
-}
-
-fn new_endpoint(
-    cluster: &Arc<str>,
-    address: &Address,
-    settings: &Arc<Settings>,
-    running: &Arc<Running>,
-    environment: &Environment,
-) -> Endpoint {
-    Endpoint {
-        cluster: cluster.clone(),
-        address: address.clone(),
-        label: address.to_string().into(),
-        host: Arc::new(Host::new()),
-        signals: Signals::new(Instant::now()),
-        connections: match &environment.answer {
-            Some(answer) => Connections::answering(answer.clone()),
-            None => Connections::new(
-                address.clone(),
-                settings.clone(),
-                environment.connector.clone(),
-                Arc::new(ClusterGate(running.limits.clone())),
-            ),
-        },
-        active: AtomicU32::new(0),
-        requests: AtomicU64::new(0),
-        failures: AtomicU64::new(0),
-    }
 }

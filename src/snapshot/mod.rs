@@ -4,7 +4,9 @@
 //! other: every route gets the clusters it names, every cluster its endpoints, its limits and its
 //! detector. What already runs is kept where an edit does not concern it, so that counters,
 //! ejections and connections survive. The result is immutable and is swapped in by one atomic
-//! store ([`Live`]); a request loads it once and sees nothing of a later edit.
+//! store ([`Live`]); a request loads it once and sees nothing of a later edit. Except that endpoints
+//! come and go within a cluster: an edit that changes nothing else is in force in place, for requests
+//! that have not picked yet (see [`members`]).
 //!
 //! Rejected: a cluster map that is edited in place (a request could see the new route and the old
 //! cluster) and a lock around the whole (it would stand on the path of every request).
@@ -13,6 +15,7 @@ mod changes;
 mod cluster;
 mod gate;
 mod link;
+mod members;
 mod on_demand;
 mod stats;
 mod table;
@@ -20,6 +23,7 @@ mod table;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use http::uri::Authority;
@@ -32,7 +36,7 @@ use crate::name::Target;
 
 pub(crate) use changes::announce;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight};
-pub(crate) use link::{Environment, link, retire, stand_alone};
+pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
@@ -41,13 +45,16 @@ pub(crate) use table::lower;
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
-    pub(crate) generation: u64,
+    /// An edit of endpoints alone counts up the one that is in force.
+    generation: AtomicU64,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Virtual hosts by the port that the caller dials.
     ports: HashMap<u16, Arc<Table>>,
     /// The ports of each host, for targets that name none.
     hosts: HashMap<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// The clusters whose endpoints are those of a name.
+    users: HashMap<Arc<str>, Vec<Arc<Cluster>>>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
 }
@@ -78,13 +85,24 @@ impl Snapshot {
     /// A configuration that knows nobody.
     pub(crate) fn empty() -> Self {
         Self {
-            generation: 0,
+            generation: AtomicU64::new(0),
             listeners: HashMap::new(),
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
+            users: HashMap::new(),
             outbound_traffic: None,
         }
+    }
+
+    /// Which of the mesh's configurations this is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// One more, which is this one with other endpoints.
+    fn count_edit(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The virtual host that a channel's target names.

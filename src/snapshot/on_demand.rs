@@ -14,11 +14,12 @@ use http::uri::Authority;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
-use super::link::{Environment, cluster};
+use super::link::Environment;
+use super::members::{Moves, cluster};
 use super::lower;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
-use crate::model::{self, Origin};
+use crate::model::{self, List, Origin};
 
 /// More hosts than these at once make a cluster forget the one that was not used for longest.
 const MAX_HOSTS: usize = 1_024;
@@ -122,12 +123,12 @@ impl Cluster {
                 locality: Locality::default(),
                 priority: 0,
                 weight: None,
-                endpoints: vec![Endpoint {
+                endpoints: List::from([Endpoint {
                     address,
                     weight: NonZeroU32::MIN,
                     health: Health::Healthy,
                     labels: Arc::default(),
-                }],
+                }]),
             }],
             origin: Origin::built_in(),
         };
@@ -136,6 +137,8 @@ impl Cluster {
             &Arc::new(model),
             Some(&Arc::new(endpoints)),
             environment,
+            // It stays as long as it is used; nobody is told of it.
+            &mut Moves::default(),
         )
     }
 }

@@ -1,9 +1,10 @@
 //! What a running mesh has counted, as plain numbers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Cluster, Snapshot};
+use super::{Cluster, Endpoint, Snapshot};
 
 /// Counters and gauges of a mesh at one moment.
 ///
@@ -82,7 +83,7 @@ impl Snapshot {
         let mut clusters: Vec<_> = self.clusters().map(|cluster| cluster.stats()).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Stats {
-            generation: self.generation,
+            generation: self.generation(),
             buffered_bytes,
             clusters,
         }
@@ -90,12 +91,23 @@ impl Snapshot {
 }
 
 impl Cluster {
+    /// Those that run, in the order of the registry; one that stands there twice is there twice.
+    fn in_order(&self) -> Vec<Arc<Endpoint>> {
+        let endpoints = self.endpoints.load();
+        let localities = endpoints.iter().flat_map(|all| &all.localities);
+        let addresses = localities.flat_map(|one| &one.endpoints).map(|one| &one.address);
+        let places: HashMap<_, usize> = addresses.zip(0..).collect();
+        let members = self.balancer.members();
+        let mut all: Vec<_> = members.iter().map(|one| one.endpoint.clone()).collect();
+        all.sort_by_key(|endpoint| places.get(&endpoint.address).copied());
+        all
+    }
+
     fn stats(&self) -> ClusterStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.running.counters;
         let limits = &self.running.limits;
-        let endpoints = self.balancer.members().iter().map(|member| {
-            let endpoint = &member.endpoint;
+        let endpoints = self.in_order().into_iter().map(|endpoint| {
             EndpointStats {
                 address: endpoint.label.clone(),
                 requests: read(&endpoint.requests),

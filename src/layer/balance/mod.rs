@@ -91,10 +91,14 @@ mod index;
 mod layer;
 mod layout;
 mod loads;
+mod pool;
 mod report;
 mod service;
 mod shares;
 mod signals;
+mod slots;
+mod sorted;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -8,7 +8,7 @@ use super::tree::{File, files, words};
 /// each other.
 const RANKS: &[&[&str]] = &[
     &["error", "random"],
-    &["body", "name"],
+    &["body", "list", "name"],
     &["model"],
     &["workload"],
     &["layer"],

@@ -47,7 +47,7 @@ pub(super) fn endpoints(
                 locality: locality.clone(),
                 priority,
                 weight: NonZeroU32::new(share),
-                endpoints,
+                endpoints: endpoints.into(),
             },
         )
         .collect();
@@ -87,7 +87,7 @@ mod tests {
                 locality: Locality::default(),
                 priority,
                 weight: None,
-                endpoints: Vec::new(),
+                endpoints: crate::model::List::new(),
             })
             .into();
         compact(&mut localities);

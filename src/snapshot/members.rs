@@ -1,0 +1,424 @@
+//! Clusters and who is in them: what runs goes on where an edit leaves it alone.
+//!
+//! A registry changes one endpoint at a time and tells all of them. What has changed is found by
+//! comparing two lists that share what they have in common (see [`crate::list`]), and what is done
+//! about it concerns only those endpoints: they join the detector, the balancer takes them in, and
+//! who has left is let go. So one endpoint among ten thousand costs what one costs.
+//!
+//! An edit of endpoints alone changes the cluster that is in force, in place ([`renew`]): routes
+//! lead to it as before, and a request that has not picked yet picks among the new ones. An edit
+//! that changes more makes a new cluster beside the old one, since a request that was routed by the
+//! configuration before shall find the endpoints that it had.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwapOption;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::gate::ClusterGate;
+use super::link::Environment;
+use super::on_demand::OnDemand;
+use crate::layer::balance::{Balancer, Placement, Rules, Signals};
+use crate::layer::limit::Limits;
+use crate::layer::outlier::{Detector, Host};
+use crate::layer::retry::Quota;
+use crate::model;
+use crate::model::endpoint::{Address, Health};
+use crate::transport::{Connections, Settings};
+
+/// Which endpoints came and went.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// Those whose address nobody in the cluster had before.
+    pub(super) up: Vec<Arc<Endpoint>>,
+    /// Those whose address nobody in the cluster has any more.
+    pub(super) down: Vec<Arc<Endpoint>>,
+    /// Those that run on under other settings: the connections of the old ones are let go.
+    replaced: Vec<Arc<Endpoint>>,
+}
+
+impl Moves {
+    /// Retires the connections of all endpoints that are not used any more.
+    ///
+    /// Requests that are on their way to them finish, also those that have not been sent yet: a
+    /// cluster in use lives until its last request leaves. The connections close behind them.
+    pub(super) fn retire(&self) {
+        for endpoint in self.down.iter().chain(&self.replaced) {
+            endpoint.connections.retire();
+        }
+    }
+
+    /// All endpoints of a cluster that is gone.
+    pub(super) fn all_down(&mut self, cluster: &Cluster) {
+        let members = cluster.balancer.members();
+        self.down.extend(once_each(&members));
+    }
+}
+
+/// The endpoints of members; two members may have one.
+fn once_each(members: &[Arc<Member>]) -> impl Iterator<Item = Arc<Endpoint>> {
+    let mut seen = HashSet::new();
+    members
+        .iter()
+        .map(|member| &member.endpoint)
+        .filter(move |endpoint| seen.insert(Arc::as_ptr(endpoint)))
+        .cloned()
+}
+
+/// The cluster of `model` with these endpoints, going on from the one before.
+pub(super) fn cluster(
+    old: Option<&Arc<Cluster>>,
+    model: &Arc<model::Cluster>,
+    endpoints: Option<&Arc<model::Endpoints>>,
+    environment: &Environment,
+    moves: &mut Moves,
+) -> Arc<Cluster> {
+    if let Some(old) = old
+        && old.model == *model
+        && old.endpoints.load().as_ref() == endpoints
+    {
+        return old.clone();
+    }
+    let running = match old {
+        Some(old) => {
+            let running = old.running.clone();
+            running.limits.set(&model.limits);
+            running
+        }
+        None => Arc::new(Running {
+            limits: Arc::new(Limits::new(&model.limits)),
+            detector: Detector::new(model.outlier.clone()),
+            swept: Mutex::default(),
+            counters: Counters::default(),
+            events: environment.events.clone(),
+            starved: AtomicBool::new(false),
+        }),
+    };
+    let maker = Maker::new(model, &running, environment);
+    let rules = rules(model);
+    let balancer = match old {
+        Some(old) if *old.balancer.rules() == rules && maker.suits(old) => {
+            let balancer = old.balancer.fork();
+            let before = old.endpoints.load();
+            maker.change(&balancer, before.as_deref(), endpoints.map(|one| &**one), moves);
+            balancer
+        }
+        old => {
+            let members = maker.all(old, endpoints);
+            maker.compare(old, &members, moves);
+            match old {
+                Some(old) => old.balancer.succeed(rules, members),
+                None => Balancer::new(rules, members, &environment.random),
+            }
+        }
+    };
+    if old.is_some_and(|old| old.model.outlier != model.outlier) {
+        let members = balancer.members();
+        let hosts = members.iter().map(|member| &*member.endpoint.host);
+        // Without a policy all are readmitted, and the balancer has to hear of that.
+        let _ = running.detector.set(model.outlier.clone(), hosts);
+        balancer.refresh();
+    }
+    Arc::new(Cluster {
+        model: model.clone(),
+        endpoints: ArcSwapOption::new(endpoints.cloned()),
+        balancer,
+        quota: match old {
+            Some(old) => old.quota.with_limit(model.limits.retries),
+            None => Quota::new(model.limits.retries),
+        },
+        running,
+        on_demand: OnDemand::of(&model.discovery),
+    })
+}
+
+/// Puts other endpoints in force in a cluster that stays as it is otherwise.
+pub(super) fn renew(
+    cluster: &Cluster,
+    endpoints: &Arc<model::Endpoints>,
+    environment: &Environment,
+    moves: &mut Moves,
+) {
+    let before = cluster.endpoints.swap(Some(endpoints.clone()));
+    let maker = Maker::new(&cluster.model, &cluster.running, environment);
+    maker.change(&cluster.balancer, before.as_deref(), Some(endpoints), moves);
+}
+
+fn rules(model: &model::Cluster) -> Rules {
+    Rules {
+        balancing: model.balancing,
+        spread: model.spread,
+        panic_threshold: model.panic_threshold,
+    }
+}
+
+/// What a member is made of: all that the registry says of an endpoint and that matters here.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Entry<'a> {
+    placement: Placement,
+    address: &'a Address,
+    weight: NonZeroU32,
+    health: Health,
+}
+
+impl<'a> Entry<'a> {
+    /// `None` for those that take no requests.
+    fn new(placement: Placement, endpoint: &'a model::endpoint::Endpoint) -> Option<Self> {
+        let takes_requests = endpoint.health != Health::Draining;
+        takes_requests.then_some(Self {
+            placement,
+            address: &endpoint.address,
+            weight: endpoint.weight,
+            health: endpoint.health,
+        })
+    }
+
+    fn is(&self, member: &Member) -> bool {
+        self.placement == member.placement
+            && self.weight == member.weight
+            && self.health == member.health
+    }
+}
+
+fn placement(number: usize, locality: &model::endpoint::LocalityEndpoints) -> Placement {
+    Placement {
+        priority: locality.priority,
+        // Nobody has more localities than endpoints.
+        locality: u32::try_from(number).unwrap_or(u32::MAX),
+        weight: locality.weight.map_or(0, NonZeroU32::get),
+    }
+}
+
+/// All entries, with their localities in order.
+fn entries(endpoints: Option<&model::Endpoints>) -> impl Iterator<Item = Entry<'_>> {
+    let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    localities.iter().enumerate().flat_map(|(number, locality)| {
+        let placement = placement(number, locality);
+        let entry = move |endpoint| Entry::new(placement, endpoint);
+        locality.endpoints.iter().filter_map(entry)
+    })
+}
+
+/// What is only in one of two, each as often as it is there more often.
+fn difference<'a>(
+    before: Option<&'a model::Endpoints>,
+    after: Option<&'a model::Endpoints>,
+) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
+    let localities = |all: Option<&'a model::Endpoints>| all.map_or(&[][..], |all| &all.localities);
+    let (before, after) = (localities(before), localities(after));
+    let (mut left, mut joined) = (Vec::new(), Vec::new());
+    for number in 0..before.len().max(after.len()) {
+        let (was, is) = (before.get(number), after.get(number));
+        let place = |locality: Option<_>| locality.map(|one| placement(number, one));
+        let (there, here) = (place(was), place(is));
+        match (was, is) {
+            (Some(was), Some(is)) if there == here => {
+                was.endpoints.differences(&is.endpoints, |was, is| {
+                    left.extend(was.zip(there).and_then(|(one, at)| Entry::new(at, one)));
+                    joined.extend(is.zip(here).and_then(|(one, at)| Entry::new(at, one)));
+                });
+            }
+            (was, is) => {
+                let all = |one: &'a model::endpoint::LocalityEndpoints| {
+                    let at = placement(number, one);
+                    one.endpoints.iter().filter_map(move |one| Entry::new(at, one))
+                };
+                left.extend(was.into_iter().flat_map(all));
+                joined.extend(is.into_iter().flat_map(all));
+            }
+        }
+    }
+    // Lists are compared place by place, so who has moved is in both.
+    let mut surplus: HashMap<Entry<'_>, i64> = HashMap::new();
+    left.iter().for_each(|entry| *surplus.entry(*entry).or_default() += 1);
+    joined.retain(|entry| match surplus.get_mut(entry) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        Some(_) | None => true,
+    });
+    left.retain(|entry| match surplus.get_mut(entry) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        Some(_) | None => false,
+    });
+    (left, joined)
+}
+
+/// Makes members of a cluster.
+struct Maker<'a> {
+    cluster: &'a Arc<str>,
+    settings: Arc<Settings>,
+    running: &'a Arc<Running>,
+    environment: &'a Environment,
+}
+
+impl<'a> Maker<'a> {
+    fn new(
+        model: &'a model::Cluster,
+        running: &'a Arc<Running>,
+        environment: &'a Environment,
+    ) -> Self {
+        Self {
+            cluster: &model.name,
+            settings: Arc::new(Settings::from(model)),
+            running,
+            environment,
+        }
+    }
+
+    /// Whether the endpoints of a cluster can run on as they are.
+    fn suits(&self, old: &Cluster) -> bool {
+        Settings::from(&*old.model) == *self.settings
+    }
+
+    /// Takes a balancer from one set of endpoints to the next.
+    fn change(
+        &self,
+        balancer: &Balancer<Member>,
+        before: Option<&model::Endpoints>,
+        after: Option<&model::Endpoints>,
+        moves: &mut Moves,
+    ) {
+        let (left, joined) = difference(before, after);
+        // Two entries may be alike, and then two members are.
+        let mut leaving: Vec<Arc<Member>> = Vec::with_capacity(left.len());
+        let mut taken = HashSet::new();
+        for entry in &left {
+            let named = balancer.all_named(&entry.address.to_string());
+            let found = named
+                .into_iter()
+                .find(|member| entry.is(member) && taken.insert(Arc::as_ptr(member)));
+            leaving.extend(found);
+        }
+        let mut fresh: HashMap<&Address, Arc<Endpoint>> = HashMap::new();
+        let mut joining = Vec::with_capacity(joined.len());
+        for entry in &joined {
+            let label = entry.address.to_string();
+            let known = balancer.all_named(&label).into_iter().next();
+            let endpoint = match known.as_ref().map(|member| &member.endpoint) {
+                Some(endpoint) => endpoint.clone(),
+                None => fresh
+                    .entry(entry.address)
+                    .or_insert_with(|| Arc::new(self.endpoint(entry.address, label.into())))
+                    .clone(),
+            };
+            joining.push(member(entry, endpoint, known.as_deref()));
+        }
+        for endpoint in fresh.into_values() {
+            self.running.detector.join(&endpoint.host);
+            moves.up.push(endpoint);
+        }
+        balancer.change(&leaving, joining);
+        for endpoint in once_each(&leaving) {
+            if balancer.all_named(&endpoint.label).is_empty() {
+                self.running.detector.leave(&endpoint.host);
+                moves.down.push(endpoint);
+            }
+        }
+    }
+
+    /// All members, in the order of the registry.
+    fn all(
+        &self,
+        old: Option<&Arc<Cluster>>,
+        endpoints: Option<&Arc<model::Endpoints>>,
+    ) -> Vec<Arc<Member>> {
+        let reusable = old.is_some_and(|old| self.suits(old));
+        let members = old.map(|old| old.balancer.members()).unwrap_or_default();
+        let before: HashMap<&Address, &Arc<Member>> = members
+            .iter()
+            .map(|member| (&member.endpoint.address, member))
+            .collect();
+        let mut running: HashMap<&Address, Arc<Endpoint>> = HashMap::new();
+        entries(endpoints.map(|one| &**one))
+            .map(|entry| {
+                let known = before.get(entry.address).copied();
+                let make = || match known.map(|member| &member.endpoint) {
+                    Some(endpoint) if reusable => endpoint.clone(),
+                    Some(endpoint) => Arc::new(Endpoint {
+                        // Ejections outlive a change of settings; connections do not.
+                        host: endpoint.host.clone(),
+                        ..self.endpoint(entry.address, endpoint.label.clone())
+                    }),
+                    None => {
+                        let label = entry.address.to_string().into();
+                        Arc::new(self.endpoint(entry.address, label))
+                    }
+                };
+                let endpoint = running.entry(entry.address).or_insert_with(make).clone();
+                member(&entry, endpoint, known.map(|known| &**known))
+            })
+            .collect()
+    }
+
+    /// Tells the detector, and `moves`, who is there and who has left.
+    fn compare(&self, old: Option<&Arc<Cluster>>, members: &[Arc<Member>], moves: &mut Moves) {
+        let old = old.map(|old| old.balancer.members()).unwrap_or_default();
+        let labels = |members: &[Arc<Member>]| -> HashSet<Arc<str>> {
+            members.iter().map(|member| member.endpoint.label.clone()).collect()
+        };
+        let (were, are) = (labels(&old), labels(members));
+        let detector = &self.running.detector;
+        let mut kept = HashSet::new();
+        for endpoint in once_each(members) {
+            detector.join(&endpoint.host);
+            kept.insert(Arc::as_ptr(&endpoint));
+            if !were.contains(&endpoint.label) {
+                moves.up.push(endpoint);
+            }
+        }
+        for endpoint in once_each(&old) {
+            if !are.contains(&endpoint.label) {
+                detector.leave(&endpoint.host);
+                moves.down.push(endpoint);
+            } else if !kept.contains(&Arc::as_ptr(&endpoint)) {
+                moves.replaced.push(endpoint);
+            }
+        }
+    }
+
+    /// One that runs from this moment on.
+    fn endpoint(&self, address: &Address, label: Arc<str>) -> Endpoint {
+        let environment = self.environment;
+        Endpoint {
+            cluster: self.cluster.clone(),
+            address: address.clone(),
+            label,
+            host: Arc::new(Host::new()),
+            signals: Signals::new(Instant::now()),
+            connections: match &environment.answer {
+                Some(answer) => Connections::answering(answer.clone()),
+                None => Connections::new(
+                    address.clone(),
+                    self.settings.clone(),
+                    environment.connector.clone(),
+                    Arc::new(ClusterGate(self.running.limits.clone())),
+                ),
+            },
+            active: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+}
+
+/// A member; one that serves again after the registry said that it did not begins anew.
+fn member(entry: &Entry<'_>, endpoint: Arc<Endpoint>, known: Option<&Member>) -> Arc<Member> {
+    if entry.health == Health::Healthy && known.is_some_and(|was| was.health != Health::Healthy) {
+        endpoint.signals.restart(Instant::now());
+    }
+    Arc::new(Member {
+        endpoint,
+        weight: entry.weight,
+        health: entry.health,
+        placement: entry.placement,
+    })
+}
