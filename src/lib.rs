@@ -154,6 +154,8 @@ pub mod dns;
 mod error;
 #[cfg(feature = "outbound")]
 mod event;
+#[cfg(feature = "outbound")]
+pub mod explain;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;
@@ -171,6 +173,8 @@ mod snapshot;
 pub mod source;
 #[cfg(feature = "test-util")]
 pub mod testing;
+#[cfg(feature = "tls-core")]
+pub mod tls;
 #[cfg(feature = "outbound")]
 pub mod transport;
 mod workload;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::event::Events;
+use crate::explain::{self, Explanation};
 use crate::name::Target;
-use crate::outbound::{Channel, Client, Core, Owner};
+use crate::outbound::{Channel, Client, Core, Owner, Scope};
 use crate::snapshot::Stats;
 
 pub use builder::Builder;
@@ -70,6 +71,28 @@ impl Mesh {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(self.shared.clone())
+    }
+
+    /// What would become of a request from [`client`](Self::client), without sending it.
+    ///
+    /// Reads only and sends nothing; see [`explain`](crate::explain).
+    #[must_use]
+    pub fn explain<B>(&self, request: &http::Request<B>) -> Explanation {
+        explain::explain(&self.shared.core, Scope::Authority, request)
+    }
+
+    /// What would become of a request on a [`channel`](Self::channel) to `target`.
+    ///
+    /// # Errors
+    /// As [`channel`](Self::channel).
+    pub fn explain_channel<B>(
+        &self,
+        target: &str,
+        request: &http::Request<B>,
+    ) -> Result<Explanation, Error> {
+        let target = Target::parse(target)?;
+        let scope = Scope::Target(&target);
+        Ok(explain::explain(&self.shared.core, scope, request))
     }
 
     /// The configuration in force: 1 is the one that the mesh started with, each edit adds 1, and so does

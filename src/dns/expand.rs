@@ -33,6 +33,13 @@ fn watched(resources: &Resources) -> impl Iterator<Item = (&Dns, &Arc<Endpoints>
     })
 }
 
+/// The endpoints in which names are resolved.
+pub(crate) fn resolved(resources: &Resources) -> HashSet<Arc<str>> {
+    watched(resources)
+        .map(|(dns, _)| dns.endpoints.clone())
+        .collect()
+}
+
 fn names(endpoints: &Endpoints) -> impl Iterator<Item = &Arc<str>> {
     let all = endpoints.localities.iter().flat_map(|one| &one.endpoints);
     all.filter_map(|endpoint| match &endpoint.address {

@@ -6,6 +6,7 @@
 //! retry elsewhere (503, or UNAVAILABLE for gRPC).
 
 mod future;
+mod peer;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +19,7 @@ use crate::layer::deadline::{Asked, Deadline};
 use crate::outbound::Drain;
 
 pub use future::{InboundBody, ResponseFuture};
+pub use peer::{CertificateNames, Peer};
 
 /// Puts the inbound side of a mesh around a server; made by
 /// [`Mesh::inbound_layer`](crate::Mesh::inbound_layer).

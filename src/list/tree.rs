@@ -219,7 +219,10 @@ impl<T: Clone, S: Total<T>> Tree<T, S> {
     ) where
         T: PartialEq,
     {
-        let (one, other) = ((&self.part.node, self.height), (&after.part.node, after.height));
+        let (one, other) = (
+            (&self.part.node, self.height),
+            (&after.part.node, after.height),
+        );
         differences(Some(one), Some(other), &mut visit);
     }
 }
@@ -416,7 +419,10 @@ fn same<T: PartialEq, S>(one: &Node<T, S>, other: &Node<T, S>) -> bool {
         || match (one, other) {
             (Node::Branch(one), Node::Branch(other)) => {
                 one.len() == other.len()
-                    && one.iter().zip(&**other).all(|(one, other)| same(&one.node, &other.node))
+                    && one
+                        .iter()
+                        .zip(&**other)
+                        .all(|(one, other)| same(&one.node, &other.node))
             }
             (Node::Leaf(one), Node::Leaf(other)) => one == other,
             (Node::Branch(_), Node::Leaf(_)) | (Node::Leaf(_), Node::Branch(_)) => false,
@@ -620,7 +626,9 @@ mod tests {
         let mut after = before.clone();
         after.set(77_777, element(1));
         let mut seen = Vec::new();
-        before.differences(&after, |one, other| seen.push((one.unwrap().0, other.unwrap().0)));
+        before.differences(&after, |one, other| {
+            seen.push((one.unwrap().0, other.unwrap().0))
+        });
         assert_eq!(seen, [(77_777, 1)]);
         assert!(looks.get() <= 2 * WIDTH, "{} looks", looks.get());
     }

@@ -20,9 +20,9 @@ use crate::model::OutboundTraffic;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
-use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
+use crate::source::{Feed, Published, What};
 use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
@@ -183,10 +183,10 @@ impl Builder {
         let tasks = Tasks::default();
         match self.source {
             Source::Nothing => {
-                applier.apply(&Arc::default());
+                applier.apply(Arc::default());
             }
             Source::Feed(feed) => {
-                applier.apply(&feed.initial);
+                applier.apply(feed.initial.clone());
                 tasks.spawn(follow_feed(applier.clone(), feed));
             }
             #[cfg(feature = "yaml")]
@@ -194,7 +194,7 @@ impl Builder {
                 let (resources, updates) = istio::Istio::start(path, self.workload, options)
                     .await
                     .map_err(|faults| Error::config(faults.to_string()))?;
-                applier.apply(&resources);
+                applier.apply(resources);
                 tasks.spawn(follow_yaml(applier.clone(), updates));
             }
         }
@@ -209,10 +209,13 @@ impl Builder {
 }
 
 async fn follow_feed(applier: Arc<Applier>, mut feed: Feed) {
-    while let Some(set) = feed.sets.recv().await {
-        let generation = applier.apply(&set.resources);
-        // Whoever published may have gone; the set is in force all the same.
-        let _ = set.applied.send(generation);
+    while let Some(Published { what, applied }) = feed.sets.recv().await {
+        let generation = match what {
+            What::Endpoints(endpoints) => applier.apply_endpoints(endpoints),
+            What::Set(resources) => applier.apply(resources),
+        };
+        // Whoever published may have gone; it is in force all the same.
+        let _ = applied.send(generation);
     }
 }
 
@@ -221,7 +224,7 @@ async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                applier.apply(&resources);
+                applier.apply(resources);
             }
             istio::Update::Rejected(faults) => {
                 applier.events().tell(|| Event::ConfigRejected {

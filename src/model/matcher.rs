@@ -377,10 +377,21 @@ impl RouteMatcher {
     /// Whether the request matches; `draw` yields a number from `0..1_000_000` and is asked only
     /// if the route takes a share.
     pub fn matches(&self, request: &RequestView<'_>, draw: impl FnOnce() -> u32) -> bool {
-        self.path.matches(request.path)
-            && self.headers.iter().all(|header| header.matches(request))
-            && self.query.iter().all(|query| query.matches(request.query))
-            && self.share.is_none_or(|share| share.includes(draw()))
+        self.mismatch(request).is_none() && self.share.is_none_or(|share| share.includes(draw()))
+    }
+
+    /// The first question that the request answers with no; `None`: it matches, apart from the
+    /// share.
+    #[must_use]
+    pub fn mismatch(&self, request: &RequestView<'_>) -> Option<Mismatch<'_>> {
+        if !self.path.matches(request.path) {
+            return Some(Mismatch::Path(&self.path));
+        }
+        let header = self.headers.iter().find(|one| !one.matches(request));
+        let query = || self.query.iter().find(|one| !one.matches(request.query));
+        header
+            .map(Mismatch::Header)
+            .or_else(|| query().map(Mismatch::Query))
     }
 
     /// Whether every request matches, so that routes after this one are never reached.
@@ -391,6 +402,29 @@ impl RouteMatcher {
             && self.query.is_empty()
             && self.share.is_none_or(|share| share == Fraction::ONE)
     }
+}
+
+/// The question of a [`RouteMatcher`] that a request answers with no.
+///
+/// ```
+/// use meshwork::model::matcher::{Mismatch, PathMatcher, RequestView, RouteMatcher};
+///
+/// let items = RouteMatcher { path: PathMatcher::Exact("/items".into()), ..RouteMatcher::everything() };
+/// let headers = http::HeaderMap::new();
+/// let request = RequestView {
+///     method: "GET", scheme: "http", authority: "catalog", path: "/", query: None, headers: &headers,
+/// };
+/// assert!(matches!(items.mismatch(&request), Some(Mismatch::Path(_))));
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Mismatch<'a> {
+    /// One of its headers or pseudo-headers.
+    Header(&'a HeaderMatcher),
+    /// Its path.
+    Path(&'a PathMatcher),
+    /// One of its query parameters.
+    Query(&'a QueryMatcher),
 }
 
 #[cfg(test)]

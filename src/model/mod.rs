@@ -18,6 +18,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
+pub mod identity;
 pub mod limit;
 pub mod listener;
 pub mod matcher;
@@ -28,6 +29,8 @@ pub mod outlier;
 mod resources;
 pub mod retry;
 pub mod route;
+pub mod security;
+mod words;
 
 pub use crate::list::List;
 pub use cluster::Cluster;

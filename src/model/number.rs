@@ -1,3 +1,5 @@
+use std::fmt;
+
 use thiserror::Error;
 
 /// A whole percentage, 0 to 100.
@@ -101,6 +103,19 @@ impl Fraction {
     #[must_use]
     pub const fn includes(self, draw: u32) -> bool {
         draw < self.0
+    }
+}
+
+/// In percent, with as many digits as it has.
+impl fmt::Display for Fraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(self.0) / 10_000.0)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.0)
     }
 }
 

@@ -146,7 +146,7 @@ impl<'a> Bond<'a> {
 
 /// Which destination and endpoint the session of a request was with, if it can still be served
 /// there: the cluster must be one of the route's (gRPC A55).
-pub(super) fn remembered(forward: &Forward, request: &Request<Body>) -> Option<(usize, Box<str>)> {
+pub(super) fn remembered<B>(forward: &Forward, request: &Request<B>) -> Option<(usize, Box<str>)> {
     let session = forward.affinity.session.as_ref()?;
     let covers = |path: &str| covers(path, request.uri().path());
     if !session.path.as_deref().is_none_or(covers) {

@@ -14,7 +14,7 @@
 //! known; the mechanisms behind them are those of [`layer`](crate::layer).
 
 mod affinity;
-mod answer;
+pub(crate) mod answer;
 mod attempt;
 mod channel;
 mod client;
@@ -57,7 +57,7 @@ pub(crate) use mirror::Mirrors;
 pub use options::CallOptions;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
-use route::{Chosen, Scope};
+pub(crate) use route::{Chosen, Door, Entry, Scope, enter, no_route, view};
 
 /// What all requests of a mesh share.
 pub(crate) struct Core {

@@ -11,7 +11,7 @@ use crate::model::matcher::RequestView;
 use crate::model::route::{Action, Destination, Forward, HeaderChanges};
 use crate::name::Target;
 use crate::random::Random;
-use crate::snapshot::{Cluster, Route, VirtualHost};
+use crate::snapshot::{Cluster, Route, Snapshot, VirtualHost};
 
 use super::{Core, affinity, rewrite};
 
@@ -40,33 +40,61 @@ pub(crate) struct Chosen {
     port: u16,
 }
 
+/// Whose routes a request is looked up in.
+#[derive(Debug)]
+pub(crate) struct Entry<'s> {
+    pub(crate) authority: Authority,
+    pub(crate) door: Door<'s>,
+}
+
+/// What stands behind the authority or target of a request.
+#[derive(Debug)]
+pub(crate) enum Door<'s> {
+    /// A virtual host of the configuration.
+    Host(&'s Arc<VirtualHost>),
+    /// A channel's listener that the configuration does not have.
+    Nobody,
+    /// An unknown host, which is passed through.
+    Stray(Arc<Route>),
+}
+
+/// Finds the virtual host of a request.
+pub(crate) fn enter<'s, B>(
+    core: &Core,
+    snapshot: &'s Snapshot,
+    scope: Scope<'_>,
+    request: &Request<B>,
+) -> Result<Entry<'s>, Error> {
+    let authority = authority(scope, request)?;
+    let host = match scope {
+        Scope::Authority => snapshot.authority(&authority, default_port(request.uri())),
+        Scope::Target(target) => snapshot.target(target),
+    };
+    let door = match (host, scope) {
+        (Some(host), _) => Door::Host(host),
+        (None, Scope::Target(Target::Listener { .. })) => Door::Nobody,
+        (None, Scope::Authority | Scope::Target(Target::Host { .. })) => {
+            let configured = snapshot.outbound_traffic;
+            Door::Stray(core.passthrough.route(&authority, configured)?)
+        }
+    };
+    Ok(Entry { authority, door })
+}
+
 /// Loads the configuration once, finds the route and rolls the dice.
 pub(crate) fn choose(
     core: &Core,
     scope: Scope<'_>,
     request: &Request<Body>,
 ) -> Result<Chosen, Error> {
-    let authority = authority(scope, request)?;
     let snapshot = core.live.load();
-    let host = match scope {
-        Scope::Authority => snapshot.authority(&authority, default_port(request.uri())),
-        Scope::Target(target) => snapshot.target(target),
+    let Entry { authority, door } = enter(core, &snapshot, scope, request)?;
+    let route = match door {
+        Door::Host(host) => find(host, request, &authority, core.random()).cloned(),
+        Door::Nobody => None,
+        Door::Stray(route) => Some(route),
     };
-    let route = match host {
-        Some(host) => find(host, request, &authority, core.random()).cloned(),
-        None => match scope {
-            Scope::Target(Target::Listener { .. }) => None,
-            Scope::Authority | Scope::Target(Target::Host { .. }) => {
-                let configured = snapshot.outbound_traffic;
-                Some(core.passthrough.route(&authority, configured)?)
-            }
-        },
-    };
-    let route = route.ok_or_else(|| {
-        Error::new(Kind::NoRoute {
-            authority: authority.as_str().into(),
-        })
-    })?;
+    let route = route.ok_or_else(|| no_route(&authority))?;
     let (destination, remembered) = match &route.model.action {
         Action::Forward(forward) => match affinity::remembered(forward, request) {
             Some((destination, endpoint)) => (destination, Some(endpoint)),
@@ -74,17 +102,25 @@ pub(crate) fn choose(
         },
         Action::Direct(_) | Action::Redirect(_) => (0, None),
     };
+    let port = port(&authority, request.uri());
     Ok(Chosen {
         generation: snapshot.generation(),
         route,
         destination,
-        port: authority.port_u16().unwrap_or(default_port(request.uri())),
+        port,
         remembered,
         authority,
     })
 }
 
-fn authority(scope: Scope<'_>, request: &Request<Body>) -> Result<Authority, Error> {
+/// The error of a request that no route takes.
+pub(crate) fn no_route(authority: &Authority) -> Error {
+    Error::new(Kind::NoRoute {
+        authority: authority.as_str().into(),
+    })
+}
+
+fn authority<B>(scope: Scope<'_>, request: &Request<B>) -> Result<Authority, Error> {
     let refuse = |why| Error::new(Kind::Request { why });
     let uri = request.uri();
     if let Some(scheme) = uri.scheme().filter(|scheme| **scheme != Scheme::HTTP) {
@@ -110,11 +146,27 @@ fn authority(scope: Scope<'_>, request: &Request<Body>) -> Result<Authority, Err
     }
 }
 
+fn port(authority: &Authority, uri: &Uri) -> u16 {
+    authority.port_u16().unwrap_or(default_port(uri))
+}
+
 fn default_port(uri: &Uri) -> u16 {
     if uri.scheme() == Some(&Scheme::HTTPS) {
         443
     } else {
         80
+    }
+}
+
+/// What the matchers of routes look at.
+pub(crate) fn view<'r, B>(request: &'r Request<B>, authority: &'r Authority) -> RequestView<'r> {
+    RequestView {
+        method: request.method().as_str(),
+        scheme: request.uri().scheme_str().unwrap_or("http"),
+        authority: authority.as_str(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
     }
 }
 
@@ -125,14 +177,7 @@ fn find<'a>(
     authority: &Authority,
     random: &Random,
 ) -> Option<&'a Arc<Route>> {
-    let view = RequestView {
-        method: request.method().as_str(),
-        scheme: request.uri().scheme_str().unwrap_or("http"),
-        authority: authority.as_str(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        headers: request.headers(),
-    };
+    let view = view(request, authority);
     host.routes.iter().find(|route| {
         route
             .model
@@ -151,6 +196,35 @@ fn roll(forward: &Forward, random: &Random) -> usize {
 }
 
 impl Chosen {
+    /// Every decision that the dice may make about a request on this route, each with its share of
+    /// the whole; a session has one. A route that forwards nothing has one too.
+    pub(crate) fn possible<B>(
+        snapshot: &Snapshot,
+        route: &Arc<Route>,
+        authority: &Authority,
+        request: &Request<B>,
+    ) -> Vec<(f64, Self)> {
+        let chosen = |destination, remembered| Self {
+            generation: snapshot.generation(),
+            route: route.clone(),
+            destination,
+            remembered,
+            authority: authority.clone(),
+            port: port(authority, request.uri()),
+        };
+        let Action::Forward(forward) = &route.model.action else {
+            return vec![(1.0, chosen(0, None))];
+        };
+        if let Some((destination, endpoint)) = affinity::remembered(forward, request) {
+            return vec![(1.0, chosen(destination, Some(endpoint)))];
+        }
+        let total = f64::from(forward.destinations.total().get());
+        let share = |one: &Destination| f64::from(one.weight) / total;
+        let all = forward.destinations.all().iter().enumerate();
+        all.map(|(index, one)| (share(one), chosen(index, None)))
+            .collect()
+    }
+
     fn destination(&self) -> Option<&Destination> {
         match &self.route.model.action {
             Action::Forward(forward) => forward.destinations.all().get(self.destination),
@@ -177,10 +251,10 @@ impl Chosen {
     }
 
     /// Makes the request what the endpoint shall see.
-    pub(crate) fn prepare(
+    pub(crate) fn prepare<B>(
         &self,
         forward: &Forward,
-        request: &mut Request<Body>,
+        request: &mut Request<B>,
     ) -> Result<(), Error> {
         // The route has the last word, as with headers.
         let rewritten = forward.authority_rewrite.as_ref();
@@ -205,7 +279,7 @@ impl Chosen {
         }
     }
 
-    fn changes(&self) -> impl Iterator<Item = &HeaderChanges> {
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &HeaderChanges> {
         let destination = self.destination().map(|destination| &destination.headers);
         destination.into_iter().chain([&self.route.model.headers])
     }

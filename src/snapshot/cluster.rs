@@ -26,7 +26,7 @@ use crate::transport::Connections;
 pub(crate) struct Cluster {
     pub(crate) model: Arc<model::Cluster>,
     /// What the balancer's members were made of. Edits read and write it, requests do not.
-    pub(super) endpoints: ArcSwapOption<model::Endpoints>,
+    pub(crate) endpoints: ArcSwapOption<model::Endpoints>,
     pub(crate) balancer: Balancer<Member>,
     /// Its budget is shared with the cluster of this name in earlier and later snapshots.
     pub(crate) quota: Quota,

@@ -9,7 +9,6 @@ use crate::layer::balance::HashKey;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
 use crate::layer::retry;
-use crate::model::cluster::Discovery;
 use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
@@ -55,7 +54,10 @@ pub(crate) fn link(
         let old = before.clusters.get(name);
         let cluster = cluster(old, model, endpoints, environment, &mut moves);
         if let Some(named) = named {
-            users.entry(named.clone()).or_default().push(cluster.clone());
+            users
+                .entry(named.clone())
+                .or_default()
+                .push(cluster.clone());
         }
         clusters.insert(name.clone(), cluster);
     }
@@ -111,25 +113,30 @@ pub(crate) fn link(
 pub(crate) fn retire(before: &Snapshot, after: &Snapshot, moves: &Moves) {
     moves.retire();
     for (name, old) in &before.clusters {
-        let kept = after.clusters.get(name).is_some_and(|new| Arc::ptr_eq(new, old));
+        let kept = after
+            .clusters
+            .get(name)
+            .is_some_and(|new| Arc::ptr_eq(new, old));
         if !kept && let Some(on_demand) = &old.on_demand {
             on_demand.retire();
         }
     }
 }
 
-/// Puts other endpoints in force in all clusters that have them from `endpoints`' name, and counts
-/// that as a configuration of its own.
+/// Puts other endpoints in force in all clusters that have them, each from the name that it has them
+/// from, and counts that as a configuration of its own.
 ///
 /// O(change): routes and all other clusters stay as they are. See [`super::members`].
 pub(crate) fn replace_endpoints(
     current: &Snapshot,
-    endpoints: &Arc<model::Endpoints>,
+    endpoints: &[&Arc<model::Endpoints>],
     environment: &Environment,
 ) -> Moves {
     let mut moves = Moves::default();
-    for cluster in current.users.get(&endpoints.name).into_iter().flatten() {
-        renew(cluster, endpoints, environment, &mut moves);
+    for endpoints in endpoints {
+        for cluster in current.users.get(&endpoints.name).into_iter().flatten() {
+            renew(cluster, endpoints, environment, &mut moves);
+        }
     }
     current.count_edit();
     moves.retire();

@@ -104,7 +104,12 @@ pub(super) fn cluster(
         Some(old) if *old.balancer.rules() == rules && maker.suits(old) => {
             let balancer = old.balancer.fork();
             let before = old.endpoints.load();
-            maker.change(&balancer, before.as_deref(), endpoints.map(|one| &**one), moves);
+            maker.change(
+                &balancer,
+                before.as_deref(),
+                endpoints.map(|one| &**one),
+                moves,
+            );
             balancer
         }
         old => {
@@ -196,11 +201,14 @@ fn placement(number: usize, locality: &model::endpoint::LocalityEndpoints) -> Pl
 /// All entries, with their localities in order.
 fn entries(endpoints: Option<&model::Endpoints>) -> impl Iterator<Item = Entry<'_>> {
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
-    localities.iter().enumerate().flat_map(|(number, locality)| {
-        let placement = placement(number, locality);
-        let entry = move |endpoint| Entry::new(placement, endpoint);
-        locality.endpoints.iter().filter_map(entry)
-    })
+    localities
+        .iter()
+        .enumerate()
+        .flat_map(|(number, locality)| {
+            let placement = placement(number, locality);
+            let entry = move |endpoint| Entry::new(placement, endpoint);
+            locality.endpoints.iter().filter_map(entry)
+        })
 }
 
 /// What is only in one of two, each as often as it is there more often.
@@ -225,7 +233,9 @@ fn difference<'a>(
             (was, is) => {
                 let all = |one: &'a model::endpoint::LocalityEndpoints| {
                     let at = placement(number, one);
-                    one.endpoints.iter().filter_map(move |one| Entry::new(at, one))
+                    one.endpoints
+                        .iter()
+                        .filter_map(move |one| Entry::new(at, one))
                 };
                 left.extend(was.into_iter().flat_map(all));
                 joined.extend(is.into_iter().flat_map(all));
@@ -234,7 +244,8 @@ fn difference<'a>(
     }
     // Lists are compared place by place, so who has moved is in both.
     let mut surplus: HashMap<Entry<'_>, i64> = HashMap::new();
-    left.iter().for_each(|entry| *surplus.entry(*entry).or_default() += 1);
+    left.iter()
+        .for_each(|entry| *surplus.entry(*entry).or_default() += 1);
     joined.retain(|entry| match surplus.get_mut(entry) {
         Some(count) if *count > 0 => {
             *count -= 1;
@@ -363,7 +374,10 @@ impl<'a> Maker<'a> {
     fn compare(&self, old: Option<&Arc<Cluster>>, members: &[Arc<Member>], moves: &mut Moves) {
         let old = old.map(|old| old.balancer.members()).unwrap_or_default();
         let labels = |members: &[Arc<Member>]| -> HashSet<Arc<str>> {
-            members.iter().map(|member| member.endpoint.label.clone()).collect()
+            members
+                .iter()
+                .map(|member| member.endpoint.label.clone())
+                .collect()
         };
         let (were, are) = (labels(&old), labels(members));
         let detector = &self.running.detector;

@@ -35,8 +35,9 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::announce;
-pub(crate) use cluster::{Cluster, Endpoint, InFlight};
+pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
+pub(crate) use members::Moves;
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;
 pub(crate) use table::lower;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::link::Environment;
-use super::members::{Moves, cluster};
 use super::lower;
+use super::members::{Moves, cluster};
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
 use crate::model::{self, List, Origin};

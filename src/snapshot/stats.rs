@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Cluster, Endpoint, Snapshot};
+use super::{Cluster, Member, Snapshot};
 
 /// Counters and gauges of a mesh at one moment.
 ///
@@ -91,32 +91,35 @@ impl Snapshot {
 }
 
 impl Cluster {
-    /// Those that run, in the order of the registry; one that stands there twice is there twice.
-    fn in_order(&self) -> Vec<Arc<Endpoint>> {
+    /// The members in the order of the registry: O(members x log members).
+    pub(crate) fn members_in_order(&self) -> Vec<Arc<Member>> {
         let endpoints = self.endpoints.load();
         let localities = endpoints.iter().flat_map(|all| &all.localities);
-        let addresses = localities.flat_map(|one| &one.endpoints).map(|one| &one.address);
+        let addresses = localities
+            .flat_map(|one| &one.endpoints)
+            .map(|one| &one.address);
         let places: HashMap<_, usize> = addresses.zip(0..).collect();
-        let members = self.balancer.members();
-        let mut all: Vec<_> = members.iter().map(|one| one.endpoint.clone()).collect();
-        all.sort_by_key(|endpoint| places.get(&endpoint.address).copied());
-        all
+        let mut members = self.balancer.members();
+        members.sort_by_key(|member| places.get(&member.endpoint.address).copied());
+        members
     }
 
     fn stats(&self) -> ClusterStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.running.counters;
         let limits = &self.running.limits;
-        let endpoints = self.in_order().into_iter().map(|endpoint| {
-            EndpointStats {
+        let members = self.members_in_order();
+        let endpoints = members
+            .iter()
+            .map(|member| &member.endpoint)
+            .map(|endpoint| EndpointStats {
                 address: endpoint.label.clone(),
                 requests: read(&endpoint.requests),
                 failures: read(&endpoint.failures),
                 active_requests: endpoint.active.load(Ordering::Relaxed),
                 connections: endpoint.connections.stats().connections,
                 ejected: !endpoint.host.admitted(),
-            }
-        });
+            });
         ClusterStats {
             name: self.name().clone(),
             requests: read(&counters.requests),

@@ -8,5 +8,8 @@
 mod feed;
 #[cfg(feature = "yaml")]
 pub mod istio;
+#[cfg(feature = "xds")]
+pub mod xds;
 
 pub use feed::{Feed, Publisher, feed};
+pub(crate) use feed::{Published, What};

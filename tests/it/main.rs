@@ -12,5 +12,7 @@ mod layer;
 mod mesh;
 #[cfg(feature = "test-util")]
 mod testing;
+#[cfg(feature = "tls-core")]
+mod tls;
 #[cfg(feature = "outbound")]
 mod transport;

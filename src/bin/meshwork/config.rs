@@ -54,7 +54,7 @@ impl Reading {
 pub(crate) struct Client {
     /// Namespace and service account of the client; they decide which objects it sees and what
     /// short names such as `catalog` stand for
-    #[arg(long, value_name = "NAMESPACE/SERVICEACCOUNT", value_parser = identity)]
+    #[arg(long, visible_alias = "from", value_name = "NAMESPACE/SERVICEACCOUNT", value_parser = identity)]
     workload: Option<Identity>,
 
     /// A label of the client, for sourceLabels and workloadSelector; may be repeated

@@ -13,8 +13,10 @@ mod config;
 mod demo;
 mod duration;
 mod echo;
+mod explain;
 mod schema;
 mod signal;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,7 @@ enum Command {
     Check(check::Args),
     Demo(demo::Args),
     Echo(echo::Args),
+    Explain(explain::Args),
     Schema(schema::Args),
 }
 
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Echo(args) => echo::run(args),
+        Command::Explain(args) => explain::run(&args),
         Command::Schema(args) => schema::run(args),
     };
     ran.unwrap_or_else(|error| {

@@ -1,8 +1,8 @@
 //! The choice.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,13 +31,13 @@ pub struct Balancer<E> {
     /// all over with the first member.
     pub(super) positions: Arc<[AtomicU64; POSITIONS]>,
     /// What makes this client's subset another than the next one's.
-    seed: u64,
+    pub(super) seed: u64,
     pub(super) state: ArcSwap<State<E>>,
     /// Whether health has changed since the state was made.
-    stale: AtomicBool,
+    pub(super) stale: AtomicBool,
     /// Held by the one who makes a new state. Picks do not wait for it: `stale` tells the holder to
     /// look again.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
 }
 
 impl<E: Candidate> Balancer<E> {
@@ -149,7 +149,11 @@ impl<E: Candidate> Balancer<E> {
         let all = || state.members.iter().map(|(_, member)| member);
         let (from, before) = (all().skip(start), all().take(start));
         let admitted = from.chain(before).find(|member| member.admitted());
-        let anybody = || all().nth(start).filter(|_| self.rules.panic_threshold.value() > 0);
+        let anybody = || {
+            all()
+                .nth(start)
+                .filter(|_| self.rules.panic_threshold.value() > 0)
+        };
         admitted.or_else(anybody).cloned()
     }
 
@@ -158,88 +162,6 @@ impl<E: Candidate> Balancer<E> {
         let state = self.state.load();
         let mut named = state.members.named(key).map(|(_, member)| member);
         named.find(|member| member.admitted()).cloned()
-    }
-
-    // === Changes ===
-
-    /// Takes out members and puts in others, at once: the next pick sees both. Who is not there is
-    /// not taken out.
-    ///
-    /// O(change x log members), where members have [keys](Candidate::key). It is O(members) where
-    /// that is in the nature of the rules: for a Maglev table, a ring whose members have other
-    /// numbers of entries after it, a subset, a locality that comes or goes.
-    ///
-    /// A lock is taken, that picks do not wait for.
-    pub fn change(&self, left: &[Arc<E>], joined: Vec<Arc<E>>) {
-        let guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.state.load().changed(left, joined, &self.rules, self.seed);
-        self.store(state, guard);
-    }
-
-    /// Looks at the health of every member anew: to be called after one was ejected or readmitted,
-    /// once for a whole batch. Who is back begins anew: see [`Signals::restart`](super::Signals).
-    ///
-    /// O(members). Calls that come while another is at work return at once, and that one looks
-    /// again.
-    pub fn refresh(&self) {
-        self.stale.store(true, Ordering::SeqCst);
-        self.renew();
-    }
-
-    /// As [`refresh`](Balancer::refresh), for all members with one of these keys: O(log members)
-    /// each.
-    pub fn refresh_named<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
-        let state = self.state.load();
-        let mut all = Vec::new();
-        for key in keys {
-            all.extend(state.members.named(key).map(|(_, member)| member.clone()));
-        }
-        drop(state);
-        self.look_at(&all);
-    }
-
-    /// Looks at the health of these members, or leaves that to whoever is at work.
-    fn look_at(&self, members: &[Arc<E>]) {
-        if members.is_empty() {
-            return;
-        }
-        let Some(guard) = self.try_change() else {
-            // Told first and tried again: the holder may have looked for the last time before.
-            return self.refresh();
-        };
-        match self.state.load().reconsidered(members, &self.rules) {
-            Some(state) => self.store(state, guard),
-            None => drop(guard),
-        }
-        self.renew();
-    }
-
-    fn try_change(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.changing.try_lock() {
-            Ok(guard) => Some(guard),
-            // The lock protects no data: a panic of its holder broke nothing.
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    fn store(&self, state: State<E>, guard: MutexGuard<'_, ()>) {
-        self.state.store(Arc::new(state));
-        drop(guard);
-        self.renew();
-    }
-
-    /// Makes a new state if one is wanted, unless somebody is at it.
-    fn renew(&self) {
-        while self.stale.load(Ordering::SeqCst) || self.state.load().is_due() {
-            let Some(_guard) = self.try_change() else {
-                return;
-            };
-            while self.stale.swap(false, Ordering::SeqCst) || self.state.load().is_due() {
-                let state = self.state.load().refreshed(&self.rules, self.seed);
-                self.state.store(Arc::new(state));
-            }
-        }
     }
 
     // === What members tell ===
@@ -288,14 +210,22 @@ impl<E: Candidate> Balancer<E> {
     #[must_use]
     pub fn members(&self) -> Vec<Arc<E>> {
         let state = self.state.load();
-        state.members.iter().map(|(_, member)| member.clone()).collect()
+        state
+            .members
+            .iter()
+            .map(|(_, member)| member.clone())
+            .collect()
     }
 
     /// All members with this [key](Candidate::key), admitted or not: O(log members).
     #[must_use]
     pub fn all_named(&self, key: &str) -> Vec<Arc<E>> {
         let state = self.state.load();
-        state.members.named(key).map(|(_, member)| member.clone()).collect()
+        state
+            .members
+            .named(key)
+            .map(|(_, member)| member.clone())
+            .collect()
     }
 
     /// Whether a member is one for which this is true: O(members).

@@ -22,7 +22,7 @@ use twox_hash::XxHash64;
 use super::Candidate;
 use super::layout::Group;
 use super::slots::Slots;
-use crate::model::balancing::{LoadBound, Maglev, RingHash};
+use crate::model::balancing::LoadBound;
 use crate::model::cluster::Balancing;
 use maglev::Entries;
 use ring::Ring;
@@ -97,14 +97,15 @@ impl Table {
         };
         match balancing {
             Balancing::Maglev(rules) => {
-                let leads = |parts: &[_]| Leads::Maglev(Entries::new(parts, rules.table_size()));
+                let leads =
+                    |parts: &[Part<'_>]| Leads::Maglev(Entries::new(parts, rules.table_size()));
                 made(&leads, rules.bound())
             }
             Balancing::RingHash(rules) => {
                 let (minimum, maximum) = (rules.minimum(), rules.maximum());
                 let alone = groups.len() == 1;
                 let leads =
-                    |parts: &[_]| Leads::Ring(Ring::new(parts, minimum, maximum, alone));
+                    |parts: &[Part<'_>]| Leads::Ring(Ring::new(parts, minimum, maximum, alone));
                 made(&leads, rules.bound())
             }
             Balancing::LeastRequest
@@ -146,7 +147,10 @@ impl Table {
             Leads::Maglev(entries) => (Some(entries.walk(key)), None),
             Leads::Ring(ring) => (None, Some(ring.walk(key))),
         };
-        entries.into_iter().flatten().chain(ring.into_iter().flatten())
+        entries
+            .into_iter()
+            .flatten()
+            .chain(ring.into_iter().flatten())
     }
 
     /// Whether a member is to be spared while all together have `total` requests.

@@ -110,7 +110,10 @@ impl Index {
             admitted: 0,
             due,
         };
-        let numbers = members.iter().last().map_or(0, |(last, _)| last as usize + 1);
+        let numbers = members
+            .iter()
+            .last()
+            .map_or(0, |(last, _)| last as usize + 1);
         let mut spots = vec![Spot::ABSENT; numbers];
         // Health is read once for each member, so that counts and pools agree.
         for (number, member) in members.iter() {
@@ -399,14 +402,20 @@ impl Tier {
 
     fn health(&self) -> Health {
         Health {
-            admitted: self.groups.iter().map(|group| group.admitted.len() as u32).sum(),
+            admitted: self
+                .groups
+                .iter()
+                .map(|group| group.admitted.len() as u32)
+                .sum(),
             total: self.all.len() as u32,
         }
     }
 
     fn settle(&mut self, factor: u32) {
         self.all.settle();
-        self.groups.iter_mut().for_each(|group| group.admitted.settle());
+        self.groups
+            .iter_mut()
+            .for_each(|group| group.admitted.settle());
         let groups = self.groups.iter().enumerate();
         let served = groups.filter(|(_, group)| !group.admitted.is_empty());
         self.served = served.map(|(at, _)| at).collect();
@@ -504,7 +513,9 @@ fn seat<E: Candidate>(number: u32, member: &E, rules: &Rules, unreported: u32) -
 
 /// The members with what they weigh, and what one weighs who has reported nothing.
 fn seats<E: Candidate>(numbers: &[u32], members: &Slots<E>, rules: &Rules) -> (Vec<Seat>, u32) {
-    let all = numbers.iter().filter_map(|number| Some((*number, members.get(*number)?)));
+    let all = numbers
+        .iter()
+        .filter_map(|number| Some((*number, members.get(*number)?)));
     let mut seats: Vec<Seat> = all
         .clone()
         .map(|(number, member)| seat(number, &**member, rules, 1))
@@ -540,7 +551,9 @@ fn reported<'a, E: Candidate + 'a>(
     let average = known().map(|weight| weight / largest).sum::<f64>() / count as f64;
     // From 1 to 65,535: nobody is starved for good, or it could never report better.
     let whole = |share: f64| (share * WEIGHT_SCALE).round().max(1.0) as u32;
-    let shares = weights.iter().map(|weight| weight.map_or(average, |weight| weight / largest));
+    let shares = weights
+        .iter()
+        .map(|weight| weight.map_or(average, |weight| weight / largest));
     (shares.map(whole).collect(), whole(average))
 }
 
@@ -550,4 +563,47 @@ fn narrowed(weights: &[u64]) -> Vec<u32> {
     let shift = (u64::BITS - most.leading_zeros()).saturating_sub(u32::BITS);
     let narrow = |weight: &u64| u32::try_from((weight >> shift).max(1)).unwrap_or(u32::MAX);
     weights.iter().map(narrow).collect()
+}
+
+#[cfg(test)]
+impl Index {
+    /// All that decides about picks, with names for numbers and in an order of its own.
+    pub(super) fn picture(&self, name: impl Fn(u32) -> Option<String>) -> Vec<String> {
+        let members = |pool: &Pool| {
+            let mut all: Vec<_> = pool
+                .iter()
+                .map(|one| (name(one.member), one.weight))
+                .collect();
+            all.sort();
+            all
+        };
+        let tier = |tier: &Tier| {
+            let groups: Vec<_> = tier
+                .groups
+                .iter()
+                .map(|group| {
+                    let Located {
+                        locality,
+                        weight,
+                        size,
+                        ..
+                    } = group;
+                    (locality, weight, size, members(&group.admitted))
+                })
+                .collect();
+            let Tier {
+                priority,
+                end,
+                panic,
+                served,
+                shares,
+                ..
+            } = tier;
+            let all = members(&tier.all);
+            format!("{priority} {end} {panic} {all:?} {groups:?} {served:?} {shares:?}")
+        };
+        let mut picture: Vec<_> = self.tiers.iter().map(tier).collect();
+        picture.push(format!("{} admitted", self.admitted));
+        picture
+    }
 }

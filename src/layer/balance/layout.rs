@@ -30,7 +30,11 @@ pub(super) struct Group {
 /// one priority or locality.
 ///
 /// `seed` is what makes this client choose another subset than the next one.
-pub(super) fn layout<E: Candidate>(members: &Slots<E>, spread: &Spread, seed: u64) -> Vec<Priority> {
+pub(super) fn layout<E: Candidate>(
+    members: &Slots<E>,
+    spread: &Spread,
+    seed: u64,
+) -> Vec<Priority> {
     let placement = |number: &u32| {
         let member = members.get(*number);
         member.map(|member| member.placement()).unwrap_or_default()

@@ -117,7 +117,11 @@ impl Pool {
     /// To be called after members have come or gone.
     pub(super) fn settle(&mut self) {
         let sum = self.seats.total();
-        self.stride = if sum.is_uniform() { 1 } else { stride(self.round()) };
+        self.stride = if sum.is_uniform() {
+            1
+        } else {
+            stride(self.round())
+        };
     }
 
     pub(super) fn len(&self) -> usize {
@@ -200,9 +204,14 @@ impl Pool {
         }
         let own = self.seats.get(first.at).map_or(0, |seat| seat.weight);
         let mut start = 0;
-        self.seats.before(first.at, |stretch| start += stretch.weight);
+        self.seats
+            .before(first.at, |stretch| start += stretch.weight);
         let point = below(random, sum.weight - u64::from(own));
-        self.on_line(if point < start { point } else { point + u64::from(own) })
+        self.on_line(if point < start {
+            point
+        } else {
+            point + u64::from(own)
+        })
     }
 
     /// How many turns a round has.

@@ -71,7 +71,9 @@ impl<E: Candidate> Slots<E> {
             free: NONE,
             names: Sorted::new(Vec::new()),
         };
-        let names = all.iter().filter_map(|(number, member)| name(number, &**member));
+        let names = all
+            .iter()
+            .filter_map(|(number, member)| name(number, &**member));
         all.names = Sorted::new(names.collect());
         all
     }
@@ -94,10 +96,12 @@ impl<E: Candidate> Slots<E> {
 
     /// In the order of numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Arc<E>)> + Clone {
-        (0..).zip(self.slots.iter()).filter_map(|(number, slot)| match slot {
-            Slot::Free(_) => None,
-            Slot::Taken(member) => Some((number, member)),
-        })
+        (0..)
+            .zip(self.slots.iter())
+            .filter_map(|(number, slot)| match slot {
+                Slot::Free(_) => None,
+                Slot::Taken(member) => Some((number, member)),
+            })
     }
 
     /// Gives a member a number; `None` if there are no more numbers.
@@ -108,9 +112,9 @@ impl<E: Candidate> Slots<E> {
                 self.free = *next;
                 number
             }
-            Some(Slot::Taken(_)) | None => {
-                u32::try_from(self.slots.len()).ok().filter(|number| *number < NONE)?
-            }
+            Some(Slot::Taken(_)) | None => u32::try_from(self.slots.len())
+                .ok()
+                .filter(|number| *number < NONE)?,
         };
         if let Some(name) = name(number, &*member) {
             self.names.insert(name);
@@ -141,8 +145,14 @@ impl<E: Candidate> Slots<E> {
     pub(super) fn number(&self, member: &Arc<E>) -> Option<u32> {
         let is = |found: &Arc<E>| Arc::ptr_eq(found, member);
         match member.key() {
-            "" => self.iter().find(|(_, found)| is(found)).map(|(number, _)| number),
-            key => self.named(key).find(|(_, found)| is(found)).map(|(number, _)| number),
+            "" => self
+                .iter()
+                .find(|(_, found)| is(found))
+                .map(|(number, _)| number),
+            key => self
+                .named(key)
+                .find(|(_, found)| is(found))
+                .map(|(number, _)| number),
         }
     }
 
@@ -150,6 +160,18 @@ impl<E: Candidate> Slots<E> {
     pub(super) fn named<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (u32, &'a Arc<E>)> {
         let numbers = self.names.of(hash(key, 0));
         let member = |number| Some((number, self.get(number)?));
-        numbers.filter_map(member).filter(move |(_, member)| member.key() == key)
+        numbers
+            .filter_map(member)
+            .filter(move |(_, member)| member.key() == key)
+    }
+}
+
+#[cfg(test)]
+impl<E> Slots<E> {
+    pub(super) fn numbers(&self) -> usize
+    where
+        E: Candidate,
+    {
+        self.slots.len()
     }
 }

@@ -44,7 +44,8 @@ impl Sorted {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.len
     }
 
@@ -186,9 +187,7 @@ impl<'a> Walk<'a> {
                     depth += 1;
                 }
                 Node::Leaf(entries) => {
-                    let at = hash.map_or(0, |hash| {
-                        entries.partition_point(|(own, _)| *own < hash)
-                    });
+                    let at = hash.map_or(0, |hash| entries.partition_point(|(own, _)| *own < hash));
                     self.leaf = &entries[at..];
                     return;
                 }

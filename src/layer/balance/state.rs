@@ -22,11 +22,7 @@ pub(super) struct State<E> {
 }
 
 impl<E: Candidate> State<E> {
-    pub(super) fn new(
-        members: impl Iterator<Item = Arc<E>>,
-        rules: &Rules,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(members: impl Iterator<Item = Arc<E>>, rules: &Rules, seed: u64) -> Self {
         let members = Slots::new(members);
         let index = Index::new(&members, rules, seed, None);
         let tables = tables(&members, &index, rules);
@@ -67,7 +63,10 @@ impl<E: Candidate> State<E> {
             .iter()
             .filter_map(|member| Some((self.members.number(member)?, member)))
             .collect();
-        let tiers: Vec<_> = left.iter().map(|(number, _)| self.index.tier_of(*number)).collect();
+        let tiers: Vec<_> = left
+            .iter()
+            .map(|(number, _)| self.index.tier_of(*number))
+            .collect();
         for (number, _) in &left {
             anew = anew.and_then(|()| index.leave(*number, rules));
             members.remove(*number);
@@ -80,13 +79,23 @@ impl<E: Candidate> State<E> {
         let tables = if self.tables.is_empty() {
             self.tables.clone()
         } else {
-            let changed: Option<Arc<[Table]>> = (0..).zip(&*self.tables).map(|(tier, table)| {
-                let gone = left.iter().zip(&tiers).filter(|(_, own)| **own == Some(tier));
-                let gone: Vec<_> = gone.map(|((number, member), _)| (*number, &***member)).collect();
-                let come = joined.iter().filter(|(number, _)| index.tier_of(*number) == Some(tier));
-                let come: Vec<_> = come.map(|(number, member)| (*number, &**member)).collect();
-                table.changed(&gone, &come)
-            }).collect();
+            let changed: Option<Arc<[Table]>> = (0..)
+                .zip(&*self.tables)
+                .map(|(tier, table)| {
+                    let gone = left
+                        .iter()
+                        .zip(&tiers)
+                        .filter(|(_, own)| **own == Some(tier));
+                    let gone: Vec<_> = gone
+                        .map(|((number, member), _)| (*number, &***member))
+                        .collect();
+                    let come = joined
+                        .iter()
+                        .filter(|(number, _)| index.tier_of(*number) == Some(tier));
+                    let come: Vec<_> = come.map(|(number, member)| (*number, &**member)).collect();
+                    table.changed(&gone, &come)
+                })
+                .collect();
             changed.unwrap_or_else(|| tables(&members, &index, rules))
         };
         Self {
@@ -140,4 +149,23 @@ fn tables<E: Candidate>(members: &Slots<E>, index: &Index, rules: &Rules) -> Arc
     groups
         .filter_map(|groups| Table::new(rules.balancing, members, &groups))
         .collect()
+}
+
+#[cfg(test)]
+impl<E: Candidate> State<E> {
+    /// Who can be picked how often, with keys for numbers: equal for states that pick alike.
+    pub(super) fn picture(&self) -> Vec<String> {
+        let name = |number: u32| {
+            self.members
+                .get(number)
+                .map(|member| member.key().to_owned())
+        };
+        self.index.picture(name)
+    }
+
+    /// How many numbers have ever been used, and how many entries the tables have.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let entries = self.tables.iter().map(|table| table.walk(0).count());
+        (self.members.numbers(), entries.sum())
+    }
 }

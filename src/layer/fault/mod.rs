@@ -82,6 +82,15 @@ pub struct Decision {
     pub abort: Option<AbortStatus>,
 }
 
+/// What may happen to a request, each with the share of the requests that it happens to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Foresight {
+    /// How long it is held back.
+    pub delay: Option<(Duration, Fraction)>,
+    /// With what it is answered instead of being sent.
+    pub abort: Option<(AbortStatus, Fraction)>,
+}
+
 /// A request that is to be held back.
 #[derive(Debug)]
 pub struct Hold {
@@ -130,11 +139,25 @@ impl Injector {
         Decision {
             delay: delay
                 .as_ref()
-                .and_then(|delay| delay_of(delay, headers, random))
-                .and_then(hold),
+                .and_then(|delay| delay_of(delay, headers))
+                .filter(|(_, share)| hit(*share, random))
+                .and_then(|(duration, _)| hold(duration)),
             abort: abort
                 .as_ref()
-                .and_then(|abort| abort_of(abort, headers, random)),
+                .and_then(|abort| abort_of(abort, headers))
+                .filter(|(_, share)| hit(*share, random))
+                .map(|(status, _)| status),
+        }
+    }
+
+    /// What may happen to a request with these headers, without rolling any dice. How many are held
+    /// back at this moment is not looked at.
+    #[must_use]
+    pub fn foresee(&self, headers: &HeaderMap) -> Foresight {
+        let Fault { delay, abort, .. } = &self.fault;
+        Foresight {
+            delay: delay.as_ref().and_then(|delay| delay_of(delay, headers)),
+            abort: abort.as_ref().and_then(|abort| abort_of(abort, headers)),
         }
     }
 }
@@ -146,16 +169,27 @@ impl Decision {
     /// successful response of it (gRFC A33).
     #[must_use]
     pub fn error(&self) -> Option<Error> {
-        let kind = match self.abort? {
-            AbortStatus::Http(status) => Kind::Fault { status, grpc: None },
-            // gRPC failures travel in HTTP's success.
-            AbortStatus::Grpc(code) => Kind::Fault {
-                status: StatusCode::OK,
-                grpc: Some(code),
-            },
-        };
-        Some(Error::new(kind))
+        self.abort.map(error)
     }
+}
+
+impl Foresight {
+    /// The error of the abort, if there may be one, and the share of the requests that get it.
+    #[must_use]
+    pub fn error(&self) -> Option<(Error, Fraction)> {
+        self.abort.map(|(status, share)| (error(status), share))
+    }
+}
+
+fn error(abort: AbortStatus) -> Error {
+    Error::new(match abort {
+        AbortStatus::Http(status) => Kind::Fault { status, grpc: None },
+        // gRPC failures travel in HTTP's success.
+        AbortStatus::Grpc(code) => Kind::Fault {
+            status: StatusCode::OK,
+            grpc: Some(code),
+        },
+    })
 }
 
 impl ActiveFaults {
@@ -181,7 +215,7 @@ impl Drop for ActivePermit {
     }
 }
 
-fn delay_of(delay: &Delay, headers: &HeaderMap, random: &Random) -> Option<Duration> {
+fn delay_of(delay: &Delay, headers: &HeaderMap) -> Option<(Duration, Fraction)> {
     let (duration, share) = match delay.duration {
         Amount::Fixed(duration) => (duration, delay.share),
         Amount::Header => (
@@ -190,18 +224,17 @@ fn delay_of(delay: &Delay, headers: &HeaderMap, random: &Random) -> Option<Durat
         ),
     };
     // A delay of nothing is none: it would count as an active fault, and yield, for nothing.
-    (hit(share, random) && !duration.is_zero()).then_some(duration)
+    (!duration.is_zero()).then_some((duration, share))
 }
 
-fn abort_of(abort: &Abort, headers: &HeaderMap, random: &Random) -> Option<AbortStatus> {
-    let (status, share) = match abort.status {
+fn abort_of(abort: &Abort, headers: &HeaderMap) -> Option<(AbortStatus, Fraction)> {
+    Some(match abort.status {
         Amount::Fixed(status) => (status, abort.share),
         Amount::Header => (
             header::abort(headers)?,
             header::share(headers, header::ABORT_PERCENTAGE, abort.share),
         ),
-    };
-    hit(share, random).then_some(status)
+    })
 }
 
 fn hit(share: Fraction, random: &Random) -> bool {

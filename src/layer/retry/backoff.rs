@@ -12,16 +12,26 @@ use crate::random::Random;
 /// pause; Envoy draws in the same way (`JitteredExponentialBackOffStrategy`). Any base, maximum and
 /// number are safe; what is longer than 584 years is cut to that.
 pub(crate) fn pause(backoff: &Backoff, number: u32, random: &Random) -> Duration {
-    let longest = backoff
-        .base
-        .as_nanos()
-        .saturating_mul(1 << number.min(100))
-        .min(backoff.max.as_nanos())
-        .min(u128::from(u64::MAX));
+    let longest = nanos(backoff, number);
     // A draw below 2^64 times a bound of at most 2^64 fits 128 bits; its upper half is below the
     // bound (Lemire).
     let nanos = (u128::from(random.draw()) * (longest + 1)) >> 64;
     Duration::from_nanos(nanos as u64)
+}
+
+/// The longest pause before the retry `number` (0 is the first).
+pub(crate) fn longest_pause(backoff: &Backoff, number: u32) -> Duration {
+    // At most `u64::MAX`, see below.
+    Duration::from_nanos(nanos(backoff, number) as u64)
+}
+
+fn nanos(backoff: &Backoff, number: u32) -> u128 {
+    backoff
+        .base
+        .as_nanos()
+        .saturating_mul(1 << number.min(100))
+        .min(backoff.max.as_nanos())
+        .min(u128::from(u64::MAX))
 }
 
 #[cfg(test)]

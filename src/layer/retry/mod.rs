@@ -45,6 +45,7 @@ mod run;
 mod service;
 mod source;
 
+pub(crate) use backoff::longest_pause;
 pub use budget::{Allowance, Budget};
 pub use future::ResponseFuture;
 pub use layer::RetryLayer;

@@ -4,6 +4,7 @@ mod call;
 mod check;
 mod demo;
 mod echo;
+mod explain;
 mod process;
 mod proto;
 

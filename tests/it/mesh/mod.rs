@@ -5,11 +5,13 @@ mod answers;
 mod article;
 mod balance;
 mod cancel;
+mod churn;
 #[cfg(feature = "yaml")]
 mod disk;
 mod dns;
 mod edits;
 mod events;
+mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;

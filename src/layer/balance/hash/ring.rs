@@ -49,9 +49,8 @@ impl Ring {
             kinds: Vec::new(),
             least: 0,
         };
-        let by_plan = alone
-            && parts.iter().all(|part| plan.count(part.weight, 1))
-            && plan.settle().is_some();
+        let by_plan =
+            alone && parts.iter().all(|part| plan.count(part.weight, 1)) && plan.settle().is_some();
         if !by_plan {
             return Self {
                 entries: Sorted::new(by_fractions(parts, minimum, maximum)),
@@ -123,7 +122,11 @@ impl Plan {
     /// not everybody has a whole number of entries.
     fn settle(&mut self) -> Option<u64> {
         let (lightest, _) = *self.kinds.first()?;
-        let all = || self.kinds.iter().map(|(weight, count)| (u64::from(*weight), u64::from(*count)));
+        let all = || {
+            self.kinds
+                .iter()
+                .map(|(weight, count)| (u64::from(*weight), u64::from(*count)))
+        };
         let whole: u64 = all().map(|(weight, count)| weight * count).sum();
         let members: u64 = all().map(|(_, count)| count).sum();
         let lightest = u64::from(lightest);

@@ -1,0 +1,142 @@
+//! `meshwork explain`: the decision for people and for programs.
+
+use serde_json::Value;
+
+use super::process::run;
+
+const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/article/canary");
+const RESILIENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/article/resilience");
+
+async fn explain(folder: &str, flags: &[&str]) -> (Option<i32>, String, String) {
+    let mut args = vec!["explain", folder, "--from", "my-app/order-sa"];
+    args.extend(flags);
+    let output = run(&args).await;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+async fn json(folder: &str, flags: &[&str]) -> Value {
+    let flags: Vec<&str> = flags.iter().copied().chain(["-o", "json"]).collect();
+    let (code, out, err) = explain(folder, &flags).await;
+    assert_eq!(code, Some(0), "{err}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+#[tokio::test]
+async fn the_articles_canary_is_explained_with_the_lines_behind_it() {
+    let request = ["--request", "GET http://catalog/items"];
+    let (code, out, err) = explain(CANARY, &request).await;
+    assert_eq!(code, Some(0), "{err}");
+    for part in [
+        "virtual host catalog.my-app.svc.cluster.local:80",
+        "wants the header x-canary to be \"true\"; the request has no such header",
+        "90 % of the requests",
+        "outbound|80|v1|catalog.my-app.svc.cluster.local",
+        "10 % of the requests",
+        "routing.yaml:",
+        "(virtualservice my-app/catalog)",
+        "(destinationrule my-app/catalog)",
+        "limit       connections 0 of 100 now",
+        "after 3 5xx in a row",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}");
+    }
+    let canary = json(CANARY, &[&request[..], &["-H", "x-canary: true"]].concat()).await;
+    let outcomes = canary["outcomes"].as_array().expect("outcomes");
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(outcomes[0]["share"], 1.0);
+    assert_eq!(
+        outcomes[0]["forward"]["cluster"],
+        "outbound|80|v2|catalog.my-app.svc.cluster.local"
+    );
+    assert_eq!(canary["routes"][1]["reached"], false);
+}
+
+#[tokio::test]
+async fn worst_case_and_tries_are_those_of_the_policy() {
+    let explained = json(RESILIENCE, &["--request", "GET http://catalog/items"]).await;
+    let times = &explained["outcomes"][0]["forward"]["times"];
+    // Three retries of 2 s each within 5 s: the fourth try never begins if each takes its time.
+    assert_eq!(times["attempts"], 4, "{explained:#}");
+    assert_eq!(times["attempts_if_slow"], 3);
+    assert_eq!(times["worst_case_ms"], 5_000.0);
+}
+
+#[tokio::test]
+async fn secrets_of_a_request_are_not_repeated() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: my-app}
+spec:
+  hosts: [a.example]
+  http:
+  - match: [{headers: {authorization: {exact: nobody}}}]
+    directResponse: {status: 200}
+";
+    std::fs::write(folder.path().join("a.yaml"), text).expect("a file");
+    let flags = [
+        "--request",
+        "http://a.example/",
+        "-H",
+        "authorization: Bearer sesame",
+    ];
+    let (code, out, err) = explain(folder.path().to_str().expect("UTF-8"), &flags).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("a value that is not shown"), "{out}");
+    assert!(!out.contains("sesame"), "{out}");
+    assert!(out.contains("404 Not Found"), "{out}");
+}
+
+#[tokio::test]
+async fn yaml_says_the_same_as_json_and_a_channel_is_asked_by_its_target() {
+    let flags = [
+        "--request",
+        "/items",
+        "--channel",
+        "catalog.my-app.svc.cluster.local",
+    ];
+    let json = json(CANARY, &flags).await;
+    assert_eq!(
+        json["virtual_host"]["name"],
+        "catalog.my-app.svc.cluster.local:80"
+    );
+    let flags: Vec<&str> = flags.iter().copied().chain(["-o", "yaml"]).collect();
+    let (_, yaml, _) = explain(CANARY, &flags).await;
+    assert!(
+        yaml.contains("name: catalog.my-app.svc.cluster.local:80")
+            || yaml.contains("name: \"catalog.my-app.svc.cluster.local:80\""),
+        "{yaml}"
+    );
+}
+
+#[tokio::test]
+async fn wrong_arguments_and_faults_of_the_folder_are_told_apart() {
+    for (flags, why) in [
+        (&["--request", "G{T http://a"][..], "is no method"),
+        (
+            &["--request", "http://a", "-H", "x"],
+            "expected NAME: VALUE",
+        ),
+        (
+            &["--request", "http://a", "--channel", "a/b"],
+            "it is not a host",
+        ),
+        (&[], "--request"),
+    ] {
+        let (code, _, err) = explain(CANARY, flags).await;
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(why), "{err}");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("a.yaml"), "a: [").expect("a file");
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, _, err) = explain(path, &["--request", "http://a"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("a.yaml:1"), "{err}");
+}

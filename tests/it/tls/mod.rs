@@ -1,0 +1,8 @@
+//! Identities and encrypted connections, with certificates that are made for each test.
+
+pub(crate) mod authority;
+mod certificates;
+mod handshakes;
+mod secrets;
+mod sniffing;
+mod trust;

@@ -1,0 +1,196 @@
+//! Whose word counts, and what happens when that changes: rows A2, A3, A11, A12, A13, A16 and A17.
+
+use meshwork::tls::{Acceptor, Bundle, Credentials, Refusal, Trust};
+use rcgen::KeyPair;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::authority::{Authority, clock, credentials, trust};
+use super::handshakes::{connector, handshake, mesh_tls, reason, refused};
+
+fn domain(trust: Trust, name: &str, authority: &Authority) -> Trust {
+    trust.with_domain(name.parse().unwrap(), authority.bundle())
+}
+
+/// What a server that trusts `trust` refuses a client of this authority for.
+async fn refused_for(server: &Credentials, client: &Credentials) -> Option<Refusal> {
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let (served, _) = handshake(&acceptor, &connector(&mesh_tls(), client, clock())).await;
+    refused(&served)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a11_nobody_is_believed_whose_trust_domain_is_not_listed() {
+    let mut root = Authority::new("root");
+    let server = credentials(&mut root, "spiffe://td/server");
+    let both = domain(trust(&root), "other", &root);
+    let stranger = Credentials::new(Some(root.issue("spiffe://other/x").identity()), both);
+    let found = refused_for(&server, &stranger).await;
+    assert_eq!(found, Some(Refusal::WrongDomain("other".parse().unwrap())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a12_a_trust_domain_cannot_issue_for_another() {
+    let (mut a, b) = (Authority::new("a"), Authority::new("b"));
+    let federated = domain(domain(Trust::default(), "td", &a), "b", &b);
+    let server = Credentials::new(Some(a.issue("spiffe://td/x").identity()), federated.clone());
+    let forged = Credentials::new(Some(a.issue("spiffe://b/x").identity()), federated);
+    assert_eq!(
+        refused_for(&server, &forged).await,
+        Some(Refusal::UnknownIssuer)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a13_domains_that_share_a_key_stay_apart() {
+    let key = KeyPair::generate().unwrap();
+    let pem = key.serialize_pem();
+    let mut a = Authority::with_key("a", key);
+    let mut b = Authority::with_key("b", KeyPair::from_pem(&pem).unwrap());
+    let server = credentials(&mut a, "spiffe://td/x");
+    let both = domain(domain(Trust::default(), "td", &a), "b", &b);
+    let other = Credentials::new(Some(b.issue("spiffe://b/x").identity()), both.clone());
+    let found = refused_for(&server, &other).await;
+    assert_eq!(found, Some(Refusal::WrongDomain("b".parse().unwrap())));
+    server.trust(both);
+    assert_eq!(refused_for(&server, &other).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_a_root_is_replaced_in_three_steps_in_any_order_of_peers() {
+    for order in [[0, 1], [1, 0]] {
+        let (mut old, mut new) = (Authority::new("old"), Authority::new("new"));
+        let peers = [
+            credentials(&mut old, "spiffe://td/a"),
+            credentials(&mut old, "spiffe://td/b"),
+        ];
+        let union = format!("{}{}", old.pem(), new.pem());
+        let union = Bundle::from_pem(union.as_bytes()).unwrap();
+        let mut step = 0;
+        for phase in ["both roots", "new leaves", "new root"] {
+            for peer in order.map(|index| &peers[index]) {
+                match phase {
+                    "both roots" => peer
+                        .trust(Trust::default().with_domain("td".parse().unwrap(), union.clone())),
+                    "new leaves" => peer.rotate(new.issue("spiffe://td/a").identity()),
+                    _ => peer.trust(trust(&new)),
+                };
+                step += 1;
+                for (server, client) in [(0, 1), (1, 0)] {
+                    let found = refused_for(&peers[server], &peers[client]).await;
+                    assert_eq!(found, None, "step {step} ({phase}), {order:?}");
+                }
+            }
+        }
+        let late = Credentials::new(Some(old.issue("spiffe://td/late").identity()), trust(&new));
+        assert_eq!(
+            refused_for(&peers[0], &late).await,
+            Some(Refusal::UnknownIssuer)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a3_a_step_too_early_fails_closed_with_its_reason_and_heals() {
+    let (mut old, new) = (Authority::new("old"), Authority::new("new"));
+    let server = credentials(&mut old, "spiffe://td/server");
+    let client = credentials(&mut old, "spiffe://td/client");
+    server.trust(trust(&new));
+    let found = refused_for(&server, &client).await.unwrap();
+    assert_eq!(found.reason(), "unknown_issuer");
+    assert_eq!(server.counts().refused, 1);
+    server.trust(trust(&old));
+    assert_eq!(refused_for(&server, &client).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_no_session_is_resumed_so_no_verification_is_skipped() {
+    let mut root = Authority::new("root");
+    let server = credentials(&mut root, "spiffe://td/server");
+    let client = credentials(&mut root, "spiffe://td/client");
+    let acceptor = Acceptor::new(server.clone(), clock());
+    // One connector for both connections: if tickets were kept, it would have them.
+    let connector = connector(&mesh_tls(), &client, clock());
+    let (served, called) = handshake(&acceptor, &connector).await;
+    assert!(served.is_ok() && called.is_ok());
+    server.trust(Trust::default());
+    let (served, _) = handshake(&acceptor, &connector).await;
+    assert_eq!(
+        refused(&served),
+        Some(Refusal::WrongDomain("td".parse().unwrap()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a17_a_revoked_peer_is_cut_and_others_are_not() {
+    let mut root = Authority::new("root");
+    let mut middle = root.intermediate("middle");
+    let server = credentials(&mut root, "spiffe://td/server");
+    // Serial numbers: the intermediate has 1, the server 2.
+    let one = credentials(&mut root, "spiffe://td/one");
+    let other = credentials(&mut root, "spiffe://td/other");
+    let issued = middle.issue("spiffe://td/below");
+    let chain = format!("{}{}", issued.chain, middle.pem());
+    let below = meshwork::tls::Identity::from_pem(chain.as_bytes(), issued.key.as_bytes());
+    let below = Credentials::new(Some(below.unwrap()), trust(&root));
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let mut streams = Vec::new();
+    for client in [&one, &other, &below] {
+        let (served, called) = handshake(&acceptor, &connector(&mesh_tls(), client, clock())).await;
+        streams.push((served.unwrap(), called.unwrap()));
+    }
+    let revoking = |serials: &[u64]| {
+        let bundle = root
+            .bundle()
+            .with_revocations(root.revoke(serials).as_bytes());
+        Trust::default().with_domain("td".parse().unwrap(), bundle.unwrap())
+    };
+    // Somebody waits for bytes and is woken by the list alone.
+    let (below, _below) = streams.pop().unwrap();
+    let (mut other, mut other_end) = streams.pop().unwrap();
+    let (mut one, _one) = streams.pop().unwrap();
+    let waiting = tokio::spawn(async move { one.read_u8().await });
+    tokio::task::yield_now().await;
+    server.trust(revoking(&[3]));
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(reason(&error), Some(Refusal::Revoked));
+    assert_eq!(server.counts().cut, 1);
+
+    let mut below = below;
+    server.trust(revoking(&[1, 3]));
+    let error = below.read_u8().await.unwrap_err();
+    assert_eq!(
+        reason(&error),
+        Some(Refusal::Revoked),
+        "its intermediate is revoked"
+    );
+
+    other_end.write_all(b"?").await.unwrap();
+    other_end.flush().await.unwrap();
+    assert_eq!(
+        other.read_u8().await.unwrap(),
+        b'?',
+        "siblings are untouched"
+    );
+    assert_eq!(server.counts().cut, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leaf_cuts_nobody_and_the_same_leaf_is_no_rotation() {
+    let mut root = Authority::new("root");
+    let server = credentials(&mut root, "spiffe://td/server");
+    let client = credentials(&mut root, "spiffe://td/client");
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let (served, called) = handshake(&acceptor, &connector(&mesh_tls(), &client, clock())).await;
+    let (mut served, mut called) = (served.unwrap(), called.unwrap());
+    let next = root.issue("spiffe://td/server").identity();
+    assert_eq!(server.rotate(next.clone()), 2);
+    assert_eq!(server.rotate(next), 2);
+    assert_eq!(server.trust((*server.trusted()).clone()), 2);
+    assert_eq!(
+        (server.counts().rotations, server.counts().trust_changes),
+        (1, 0)
+    );
+    called.write_all(b"?").await.unwrap();
+    called.flush().await.unwrap();
+    assert_eq!(served.read_u8().await.unwrap(), b'?');
+}
