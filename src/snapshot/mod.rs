@@ -13,6 +13,7 @@
 
 mod changes;
 mod cluster;
+mod difference;
 mod gate;
 mod link;
 mod members;

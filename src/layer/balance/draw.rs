@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::balancer::POSITIONS;
-use super::index::Tier;
 use super::pool::{Growth, Place, Pool};
 use super::state::State;
+use super::tier::Tier;
 use super::{Ask, Balancer, Candidate};
 use crate::model::balancing::PeakEwma;
 use crate::model::cluster::Balancing;

@@ -104,6 +104,7 @@ mod sorted;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tier;
 
 use std::num::NonZeroU32;
 

@@ -158,7 +158,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
     let listed = BTreeMap::from([
         ("src/explain/mod.rs", 1),
         ("src/mesh.rs", 2),
-        ("src/mesh/tasks.rs", 2),
+        ("src/mesh/tasks.rs", 3),
         ("src/outbound/mod.rs", 1),
         ("src/outbound/route.rs", 1),
     ]);
@@ -224,6 +224,7 @@ fn the_way_from_route_to_pick_takes_no_lock_and_builds_no_text() {
         "src/layer/balance/pool.rs",
         "src/layer/balance/shares.rs",
         "src/layer/balance/sorted.rs",
+        "src/layer/balance/tier.rs",
         "src/list/tree.rs",
         "src/layer/limit/gauge.rs",
         "src/layer/limit/mod.rs",
