@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     NoEndpoint,
     /// The endpoint could not be connected to.
     Connect,
+    /// The endpoint was connected to and the connection could not be secured.
+    Secure,
     /// Connecting took longer than the cluster's connect timeout.
     ConnectTimeout { after: Duration },
     /// The connection broke after the request was sent, or the peer reset the stream.
@@ -99,6 +101,10 @@ pub(crate) enum Kind {
     },
     /// The mesh, or this side of the connection, is shutting down.
     Draining,
+    /// A policy denies the request; which one is not for the caller.
+    Denied,
+    /// The request can be read in two ways, so that policy and handler might see two requests.
+    Ambiguous { why: &'static str },
     /// The request cannot be sent as it is.
     Request { why: &'static str },
     /// The configuration, the target or an argument is wrong.
@@ -278,7 +284,18 @@ impl Error {
     /// Whether no connection to the endpoint could be made: refused, unreachable, timed out.
     #[must_use]
     pub fn is_connect(&self) -> bool {
-        matches!(self.inner.kind, Kind::Connect | Kind::ConnectTimeout { .. })
+        matches!(
+            self.inner.kind,
+            Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure
+        )
+    }
+
+    /// Whether the connection to the endpoint could not be secured: one side did not believe the
+    /// other, or does not speak TLS. The cause says why. It is a [connect](Self::is_connect) failure
+    /// too, and nothing of the request was sent.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.inner.kind, Kind::Secure)
     }
 
     /// Whether a limit of the cluster was reached, or client-side admission control rejected the
@@ -327,6 +344,19 @@ impl Error {
         matches!(self.inner.kind, Kind::Fault { .. })
     }
 
+    /// Whether a policy denied the request; it was not handed on.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.inner.kind, Kind::Denied)
+    }
+
+    /// Whether the request was refused because it can be read in two ways, see
+    /// [`layer::canonical`](crate::layer::canonical).
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self.inner.kind, Kind::Ambiguous { .. })
+    }
+
     /// Whether the mesh is shutting down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -356,12 +386,15 @@ impl Error {
             | Kind::NoEndpoint
             | Kind::Connect
             | Kind::ConnectTimeout { .. }
+            | Kind::Secure
             | Kind::Refused
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
+            | Kind::Denied
+            | Kind::Ambiguous { .. }
             | Kind::Request { .. }
             | Kind::Config { .. } => true,
             Kind::Body
@@ -398,7 +431,9 @@ impl Error {
             Kind::NoRoute { .. } | Kind::Blocked { .. } => Some(Flag::NoRoute),
             Kind::NoCluster => Some(Flag::NoCluster),
             Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
-            Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
+            Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure => {
+                Some(Flag::UpstreamConnectionFailure)
+            }
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
             Kind::Refused => Some(Flag::UpstreamRemoteReset),
             // Envoy has no letters for its admission control; what it means is an overflow.
@@ -408,7 +443,9 @@ impl Error {
             Kind::Idle { .. } => Some(Flag::StreamIdle),
             Kind::Fault { .. } => Some(Flag::FaultInjected),
             Kind::Draining => Some(Flag::LocalReset),
-            Kind::Request { .. } | Kind::Config { .. } => None,
+            Kind::Ambiguous { .. } | Kind::Denied | Kind::Request { .. } | Kind::Config { .. } => {
+                None
+            }
         }
     }
 
@@ -423,7 +460,8 @@ impl Error {
             }
             Kind::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Fault { status, .. } => status,
-            Kind::Request { .. } => StatusCode::BAD_REQUEST,
+            Kind::Ambiguous { .. } | Kind::Request { .. } => StatusCode::BAD_REQUEST,
+            Kind::Denied => StatusCode::FORBIDDEN,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
             | Kind::Inner
@@ -431,6 +469,7 @@ impl Error {
             | Kind::NoEndpoint
             | Kind::Connect
             | Kind::ConnectTimeout { .. }
+            | Kind::Secure
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
@@ -442,7 +481,8 @@ impl Error {
     /// The gRPC status code that a gRPC caller sees for this failure.
     ///
     /// 14 UNAVAILABLE for all that a retry elsewhere may cure, 4 DEADLINE_EXCEEDED for all
-    /// timeouts but that of connecting, 13 INTERNAL for wrong requests and configurations.
+    /// timeouts but that of connecting, 7 PERMISSION_DENIED for what a policy denies, 13 INTERNAL for
+    /// wrong requests and configurations.
     #[must_use]
     pub fn grpc_status(&self) -> u32 {
         match self.inner.kind {
@@ -451,7 +491,8 @@ impl Error {
                 grpc: Some(code), ..
             } => code,
             Kind::Fault { status, .. } => grpc_of_http(status),
-            Kind::Request { .. } | Kind::Config { .. } => 13,
+            Kind::Denied => 7,
+            Kind::Ambiguous { .. } | Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
             | Kind::Inner
             | Kind::NoRoute { .. }
@@ -460,6 +501,7 @@ impl Error {
             | Kind::NoEndpoint
             | Kind::Connect
             | Kind::ConnectTimeout { .. }
+            | Kind::Secure
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
@@ -507,6 +549,7 @@ impl fmt::Display for Error {
             Kind::NoCluster => f.write_str("the route's cluster does not exist")?,
             Kind::NoEndpoint => f.write_str("no healthy endpoint")?,
             Kind::Connect => f.write_str("could not connect")?,
+            Kind::Secure => f.write_str("could not secure the connection")?,
             Kind::ConnectTimeout { after } => write!(f, "could not connect within {after:?}")?,
             Kind::Reset => f.write_str("the connection broke before the response")?,
             Kind::Refused => f.write_str("the peer refused the request unseen")?,
@@ -564,6 +607,9 @@ impl fmt::Display for Error {
                 write!(f, "injected fault: gRPC status {code}")?;
             }
             Kind::Draining => f.write_str("the mesh is shutting down")?,
+            // Envoy's words, and all that a caller is told.
+            Kind::Denied => f.write_str("RBAC: access denied")?,
+            Kind::Ambiguous { why } => write!(f, "the request is ambiguous: {why}")?,
             Kind::Request { why } => write!(f, "the request cannot be sent: {why}")?,
             Kind::Config { text } => f.write_str(text)?,
         }

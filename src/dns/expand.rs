@@ -164,6 +164,7 @@ mod tests {
             weight: NonZeroU32::MIN,
             health: Health::Healthy,
             labels: Arc::default(),
+            meshed: false,
         };
         Endpoints {
             name: "e".into(),

@@ -16,7 +16,9 @@
 //! Nothing in here reads configuration files, names clusters, or needs prost or serde.
 
 pub mod admission;
+pub mod authz;
 pub mod balance;
+pub mod canonical;
 pub mod classify;
 pub mod concurrency;
 pub mod deadline;

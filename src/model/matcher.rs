@@ -260,7 +260,7 @@ fn joined<'a>(
 }
 
 impl HeaderTest {
-    fn holds(&self, text: &str) -> bool {
+    pub(crate) fn holds(&self, text: &str) -> bool {
         match self {
             Self::Present => true,
             Self::Range { from, to } => text

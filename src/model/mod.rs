@@ -14,6 +14,7 @@
 //! a document down by a line changes nothing.
 
 pub mod affinity;
+pub mod authorization;
 pub mod balancing;
 pub mod cluster;
 pub mod endpoint;

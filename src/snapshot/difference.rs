@@ -15,6 +15,7 @@ pub(super) struct Entry<'a> {
     pub(super) address: &'a Address,
     pub(super) weight: NonZeroU32,
     pub(super) health: Health,
+    pub(super) meshed: bool,
 }
 
 impl<'a> Entry<'a> {
@@ -26,6 +27,7 @@ impl<'a> Entry<'a> {
             address: &endpoint.address,
             weight: endpoint.weight,
             health: endpoint.health,
+            meshed: endpoint.meshed,
         })
     }
 

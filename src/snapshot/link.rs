@@ -29,6 +29,9 @@ pub(crate) struct Environment {
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
+    /// Where the certificates are that clusters name.
+    #[cfg(feature = "tls-core")]
+    pub(crate) materials: crate::tls::Materials,
     pub(crate) random: Random,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,

@@ -22,13 +22,14 @@ use super::difference::{Entry, difference, entries};
 use super::gate::ClusterGate;
 use super::link::Environment;
 use super::on_demand::OnDemand;
+use super::security;
 use crate::layer::balance::{Balancer, Rules, Signals};
 use crate::layer::limit::Limits;
-use crate::layer::outlier::{Detector, Host};
+use crate::layer::outlier::Detector;
 use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
-use crate::transport::{Connections, Settings};
+use crate::transport::{Connections, Secure, Settings};
 
 /// Which endpoints came and went.
 #[derive(Debug, Default)]
@@ -98,7 +99,11 @@ pub(super) fn cluster(
             starved: AtomicBool::new(false),
         }),
     };
-    let maker = Maker::new(model, &running, environment);
+    let secure = match old {
+        Some(old) if old.model.security == model.security => old.secure.clone(),
+        Some(_) | None => security::secure(&model.security, environment),
+    };
+    let maker = Maker::new(model, &secure, &running, environment);
     let rules = rules(model);
     let balancer = match old {
         Some(old) if *old.balancer.rules() == rules && maker.suits(old) => {
@@ -138,6 +143,7 @@ pub(super) fn cluster(
         },
         running,
         on_demand: OnDemand::of(&model.discovery),
+        secure,
     })
 }
 
@@ -149,7 +155,13 @@ pub(super) fn renew(
     moves: &mut Moves,
 ) {
     let before = cluster.endpoints.swap(Some(endpoints.clone()));
-    let maker = Maker::new(&cluster.model, &cluster.running, environment);
+    let Cluster {
+        model,
+        running,
+        secure,
+        ..
+    } = cluster;
+    let maker = Maker::new(model, secure, running, environment);
     maker.change(&cluster.balancer, before.as_deref(), Some(endpoints), moves);
 }
 
@@ -163,8 +175,9 @@ fn rules(model: &model::Cluster) -> Rules {
 
 /// Makes members of a cluster.
 struct Maker<'a> {
-    cluster: &'a Arc<str>,
+    model: &'a model::Cluster,
     settings: Arc<Settings>,
+    secure: &'a Option<Arc<dyn Secure>>,
     running: &'a Arc<Running>,
     environment: &'a Environment,
 }
@@ -172,12 +185,14 @@ struct Maker<'a> {
 impl<'a> Maker<'a> {
     fn new(
         model: &'a model::Cluster,
+        secure: &'a Option<Arc<dyn Secure>>,
         running: &'a Arc<Running>,
         environment: &'a Environment,
     ) -> Self {
         Self {
-            cluster: &model.name,
+            model,
             settings: Arc::new(Settings::from(model)),
+            secure,
             running,
             environment,
         }
@@ -185,7 +200,12 @@ impl<'a> Maker<'a> {
 
     /// Whether the endpoints of a cluster can run on as they are.
     fn suits(&self, old: &Cluster) -> bool {
-        Settings::from(&*old.model) == *self.settings
+        old.model.security == self.model.security && Settings::from(&*old.model) == *self.settings
+    }
+
+    /// Whether connections to an endpoint are encrypted.
+    fn secures(&self, entry: &Entry<'_>) -> bool {
+        security::wanted(&self.model.security, entry.meshed)
     }
 
     /// Takes a balancer from one set of endpoints to the next.
@@ -202,36 +222,66 @@ impl<'a> Maker<'a> {
         let mut taken = HashSet::new();
         for entry in &left {
             let named = balancer.all_named(&entry.address.to_string());
-            let found = named
-                .into_iter()
-                .find(|member| entry.is(member) && taken.insert(Arc::as_ptr(member)));
+            let found = named.into_iter().find(|member| {
+                let secured = member.endpoint.secured == self.secures(entry);
+                entry.is(member) && secured && taken.insert(Arc::as_ptr(member))
+            });
             leaving.extend(found);
         }
-        let mut fresh: HashMap<&Address, Arc<Endpoint>> = HashMap::new();
+        let mut running = HashMap::new();
         let mut joining = Vec::with_capacity(joined.len());
         for entry in &joined {
-            let label = entry.address.to_string();
-            let known = balancer.all_named(&label).into_iter().next();
-            let endpoint = match known.as_ref().map(|member| &member.endpoint) {
-                Some(endpoint) => endpoint.clone(),
-                None => fresh
-                    .entry(entry.address)
-                    .or_insert_with(|| Arc::new(self.endpoint(entry.address, label.into())))
-                    .clone(),
-            };
-            joining.push(member(entry, endpoint, known.as_deref()));
-        }
-        for endpoint in fresh.into_values() {
-            self.running.detector.join(&endpoint.host);
-            moves.up.push(endpoint);
+            let known = balancer.all_named(&entry.address.to_string());
+            if known.is_empty() && !running.contains_key(entry.address) {
+                let endpoint = Arc::new(self.endpoint(entry, None));
+                self.running.detector.join(&endpoint.host);
+                moves.up.push(endpoint.clone());
+                running.insert(entry.address, endpoint);
+            }
+            let endpoint = self.run(entry, known.iter(), &mut running);
+            joining.push(member(entry, endpoint, known.first().map(|known| &**known)));
         }
         balancer.change(&leaving, joining);
         for endpoint in once_each(&leaving) {
-            if balancer.all_named(&endpoint.label).is_empty() {
+            let left = balancer.all_named(&endpoint.label);
+            if left.is_empty() {
                 self.running.detector.leave(&endpoint.host);
                 moves.down.push(endpoint);
+            } else if !left
+                .iter()
+                .any(|member| Arc::ptr_eq(&member.endpoint, &endpoint))
+            {
+                moves.replaced.push(endpoint);
             }
         }
+    }
+
+    /// The endpoint of an entry: the one that runs, if it can run on; `running` are those that were
+    /// made before.
+    fn run<'e, 'k>(
+        &self,
+        entry: &Entry<'e>,
+        mut known: impl Iterator<Item = &'k Arc<Member>> + Clone,
+        running: &mut HashMap<&'e Address, Arc<Endpoint>>,
+    ) -> Arc<Endpoint> {
+        let secured = self.secures(entry);
+        let first = known.clone().next();
+        if let Some(member) = known.find(|member| member.endpoint.secured == secured) {
+            return member.endpoint.clone();
+        }
+        let made = running
+            .get(entry.address)
+            .filter(|endpoint| endpoint.secured == secured);
+        if let Some(endpoint) = made {
+            return endpoint.clone();
+        }
+        let before = match first {
+            Some(member) => Some(&member.endpoint),
+            None => running.get(entry.address),
+        };
+        let endpoint = Arc::new(self.endpoint(entry, before.map(|before| &**before)));
+        running.insert(entry.address, endpoint.clone());
+        endpoint
     }
 
     /// All members, in the order of the registry.
@@ -247,25 +297,20 @@ impl<'a> Maker<'a> {
             .map(|member| (&member.endpoint.address, member))
             .collect();
         let mut running: HashMap<&Address, Arc<Endpoint>> = HashMap::new();
-        entries(endpoints.map(|one| &**one))
-            .map(|entry| {
-                let known = before.get(entry.address).copied();
-                let make = || match known.map(|member| &member.endpoint) {
-                    Some(endpoint) if reusable => endpoint.clone(),
-                    Some(endpoint) => Arc::new(Endpoint {
-                        // Ejections outlive a change of settings; connections do not.
-                        host: endpoint.host.clone(),
-                        ..self.endpoint(entry.address, endpoint.label.clone())
-                    }),
-                    None => {
-                        let label = entry.address.to_string().into();
-                        Arc::new(self.endpoint(entry.address, label))
-                    }
-                };
-                let endpoint = running.entry(entry.address).or_insert_with(make).clone();
-                member(&entry, endpoint, known.map(|known| &**known))
-            })
-            .collect()
+        let mut all = Vec::new();
+        for entry in entries(endpoints.map(|one| &**one)) {
+            let known = before.get(entry.address).copied();
+            let endpoint = match known {
+                // Ejections outlive a change of settings; connections do not.
+                Some(member) if !reusable => running
+                    .entry(entry.address)
+                    .or_insert_with(|| Arc::new(self.endpoint(&entry, Some(&member.endpoint))))
+                    .clone(),
+                known => self.run(&entry, known.into_iter(), &mut running),
+            };
+            all.push(member(&entry, endpoint, known.map(|known| &**known)));
+        }
+        all
     }
 
     /// Tells the detector, and `moves`, who is there and who has left.
@@ -297,22 +342,28 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// One that runs from this moment on.
-    fn endpoint(&self, address: &Address, label: Arc<str>) -> Endpoint {
+    /// One that runs from this moment on; what is held against the one `before` is held against it.
+    fn endpoint(&self, entry: &Entry<'_>, before: Option<&Endpoint>) -> Endpoint {
         let environment = self.environment;
+        let secured = self.secures(entry);
         Endpoint {
-            cluster: self.cluster.clone(),
-            address: address.clone(),
-            label,
-            host: Arc::new(Host::new()),
+            cluster: self.model.name.clone(),
+            address: entry.address.clone(),
+            secured,
+            label: match before {
+                Some(before) => before.label.clone(),
+                None => entry.address.to_string().into(),
+            },
+            host: before.map_or_else(Arc::default, |before| before.host.clone()),
             signals: Signals::new(Instant::now()),
             connections: match &environment.answer {
                 Some(answer) => Connections::answering(answer.clone()),
-                None => Connections::new(
-                    address.clone(),
+                None => Connections::secured(
+                    entry.address.clone(),
                     self.settings.clone(),
                     environment.connector.clone(),
                     Arc::new(ClusterGate(self.running.limits.clone())),
+                    self.secure.clone().filter(|_| secured),
                 ),
             },
             active: AtomicU32::new(0),

@@ -18,6 +18,7 @@ mod gate;
 mod link;
 mod members;
 mod on_demand;
+mod security;
 mod stats;
 mod table;
 

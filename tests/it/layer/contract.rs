@@ -118,7 +118,8 @@ impl Drop for Guard {
 }
 
 fn request(path: &'static str) -> Request<Body> {
-    Request::builder().uri(path).body(Body::empty()).unwrap()
+    let uri = format!("http://probe{path}");
+    Request::builder().uri(uri).body(Body::empty()).unwrap()
 }
 
 async fn ready<S>(service: &mut S)

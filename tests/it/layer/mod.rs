@@ -1,6 +1,7 @@
 //! The layers, each alone around a service that is no mesh.
 
 mod admission;
+mod authz;
 mod balance;
 mod concurrency;
 mod contract;

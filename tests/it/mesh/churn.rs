@@ -45,7 +45,7 @@ async fn keep_calling(mesh: Mesh, ends: Arc<AtomicBool>, calls: Arc<AtomicUsize>
 /// every eighth does not listen yet when it is announced.
 fn change(world: &World, endpoints: &mut Arc<Endpoints>, turn: u16, random: &Random) {
     let new = ENDPOINTS + 1 + turn;
-    if turn % 8 != 0 {
+    if !turn.is_multiple_of(8) {
         world.named(new);
     }
     let list = &mut Arc::make_mut(endpoints).localities[0].endpoints;
