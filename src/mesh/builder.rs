@@ -192,6 +192,7 @@ impl Builder {
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
+            checked: Arc::default(),
             connector,
             source: match self.address {
                 Some(address) => HashKey::of(address.to_string()),
@@ -239,6 +240,7 @@ impl Builder {
             tasks.spawn(async move { names.run(&*resolver, || applier.renew()).await });
         }
         tasks.spawn(tasks::sweep(core.clone()));
+        tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
             shared: Arc::new(Shared { core, tasks }),
         })

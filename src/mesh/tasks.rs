@@ -172,6 +172,20 @@ impl Applier {
     }
 }
 
+/// Brings the balancers in force up to date when active checks have changed their mind about an
+/// endpoint.
+pub(super) async fn heed_checks(core: Arc<Core>) {
+    loop {
+        core.environment.checked.notified().await;
+        let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        for cluster in core.live.load().clusters() {
+            if cluster.running.checks.take_mark() {
+                cluster.balancer.refresh();
+            }
+        }
+    }
+}
+
 /// Sweeps the clusters in force that are due; returns when the next one is.
 fn sweep_once(core: &Core, now: Instant) -> Option<Instant> {
     let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);

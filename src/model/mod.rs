@@ -19,6 +19,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
+pub mod health;
 pub mod identity;
 pub mod limit;
 pub mod listener;
@@ -31,6 +32,7 @@ mod resources;
 pub mod retry;
 pub mod route;
 pub mod security;
+pub mod upgrade;
 mod words;
 
 pub use crate::list::List;

@@ -34,6 +34,8 @@ pub(super) struct Attempts<'a> {
     cut: Cut,
     bond: Bond<'a>,
     avoid_previous: bool,
+    /// Whether a try would switch its connection: two of them would be two conversations.
+    switches: bool,
     /// The number of the try that was begun last.
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
@@ -79,6 +81,7 @@ impl<'a> Attempts<'a> {
                 .retry
                 .as_ref()
                 .is_some_and(|retry| retry.avoid_previous),
+            switches: call.upgrade.is_some(),
             number: 0,
             running: SmallVec::new(),
             last: None,
@@ -259,11 +262,11 @@ impl<'a> Tries<Body> for Attempts<'a> {
     }
 
     /// Counted only when a hedge is due, so it may look at members one by one.
-    /// A session has one endpoint, so it has nobody else.
+    /// A session has one endpoint, so it has nobody else; an upgrade is made once.
     fn can_hedge(&self) -> bool {
         let balancer = &self.cluster.balancer;
         let bound = self.bond.remembered.and_then(|key| balancer.named(key));
-        if bound.is_some() {
+        if bound.is_some() || self.switches {
             return false;
         }
         balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))

@@ -108,6 +108,12 @@ impl Guard for Lease {
         self.work.count();
     }
 
+    /// The timeouts of route and caller are for the switch; what lasts afterwards has an idle
+    /// timeout only, as in Envoy.
+    fn switched(&mut self) {
+        self.cut.deadline = Deadline::NONE;
+    }
+
     fn moved(self: Pin<&mut Self>) {
         let this = self.project();
         if this.cut.idle.is_some() {

@@ -26,6 +26,7 @@ mod passthrough;
 mod report;
 mod rewrite;
 mod route;
+mod upgrade;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub use options::CallOptions;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
 pub(crate) use route::{Chosen, Door, Entry, Scope, enter, no_route, view};
+use upgrade::Upgrade;
 
 /// What all requests of a mesh share.
 pub(crate) struct Core {
@@ -104,7 +106,7 @@ async fn send(
 ) -> Result<Response<Body>, Error> {
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
-    let call = Call::take(scope, &mut request);
+    let call = Call::take(core, scope, &mut request);
     let chosen = route::choose(core, scope, &request)?;
     if let Some(report) = &call.report {
         report.decided(
@@ -130,12 +132,22 @@ async fn serve(
     call: &Call,
     request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
+    // Before anything else, as Envoy's connection manager does before it makes its filters.
+    if let (Some(upgrade), Action::Forward(to)) = (&call.upgrade, &chosen.route.model.action) {
+        upgrade.permit(to)?;
+    }
     if let Some(injector) = &chosen.route.fault {
         inject(core, injector, call, request.headers()).await?;
     }
     let mut response = match &chosen.route.model.action {
         Action::Direct(direct) => call.dialect.direct(direct),
-        Action::Forward(to) => forward(core, chosen, call, to, request).await?,
+        Action::Forward(to) => {
+            let mut response = forward(core, chosen, call, to, request).await?;
+            if let Some(upgrade) = &call.upgrade {
+                upgrade.answer(&mut response)?;
+            }
+            response
+        }
         Action::Redirect(redirect) => answer::redirect(redirect, &request),
     };
     chosen.change_response(response.headers_mut());
@@ -175,18 +187,20 @@ async fn forward(
 ) -> Result<Response<Body>, Error> {
     let deadline = call.deadline(to.timeout);
     chosen.prepare(to, &mut request)?;
-    if !to.mirrors.is_empty() {
+    // A copy could not carry what follows the switch.
+    if !to.mirrors.is_empty() && call.upgrade.is_none() {
         request = core.mirrors.copy(core, chosen, to, request);
     }
     let bond = Bond::new(core, chosen, call, to, &request)?;
     let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?;
-    let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
+    let armed = chosen.route.retry.as_ref();
+    let policy = armed.filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
     let terms = retry::Call {
         policy,
         per_try_timeout: call
             .asked
-            .per_try(policy.and_then(retry::Policy::per_try_timeout)),
+            .per_try(armed.and_then(retry::Policy::per_try_timeout)),
         quota: &cluster.quota,
         active_requests: &|| cluster.running.limits.active_requests(),
         deadline,
@@ -215,14 +229,17 @@ struct Call {
     reader: Reader,
     /// When the caller stops waiting, as far as it is known before a route is.
     caller: Deadline,
+    /// The protocol that it wants to switch to.
+    upgrade: Option<Box<Upgrade>>,
 }
 
 impl Call {
-    fn take(scope: Scope<'_>, request: &mut Request<Body>) -> Self {
+    fn take(core: &Core, scope: Scope<'_>, request: &mut Request<Body>) -> Self {
         let began = Instant::now();
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
         let report = extensions.remove::<CallReport>();
+        let upgrade = Upgrade::take(request, core.random());
         let headers = request.headers_mut();
         let asked = Asked::take(headers);
         let said = |after| Deadline::caller(began, after);
@@ -239,6 +256,7 @@ impl Call {
             asked,
             report,
             caller: caller.min(deadline::Context::current()),
+            upgrade,
         }
     }
 
@@ -255,7 +273,6 @@ impl Call {
             per_try,
         } = self.asked;
         self.caller == Deadline::NONE
-            && self.options.retry
             && patience.is_none()
             && timeout.is_none()
             && per_try.is_none()

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use tokio::sync::Notify;
+
 use crate::event::Announcer;
 use crate::layer::balance::HashKey;
 use crate::layer::deadline::Announcement;
@@ -27,6 +29,8 @@ pub(crate) struct Environment {
     pub(crate) active_faults: ActiveFaults,
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
+    /// Told when active checks have changed their mind about an endpoint.
+    pub(crate) checked: Arc<Notify>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
     /// Where the certificates are that clusters name.
@@ -116,10 +120,11 @@ pub(crate) fn link(
 pub(crate) fn retire(before: &Snapshot, after: &Snapshot, moves: &Moves) {
     moves.retire();
     for (name, old) in &before.clusters {
-        let kept = after
-            .clusters
-            .get(name)
-            .is_some_and(|new| Arc::ptr_eq(new, old));
+        let new = after.clusters.get(name);
+        if new.is_none() {
+            old.running.checks.end();
+        }
+        let kept = new.is_some_and(|new| Arc::ptr_eq(new, old));
         if !kept && let Some(on_demand) = &old.on_demand {
             on_demand.retire();
         }

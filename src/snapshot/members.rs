@@ -11,15 +11,16 @@
 //! configuration before shall find the endpoints that it had.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::cluster::{Cluster, Endpoint, Member, Running};
 use super::difference::{Entry, difference, entries};
 use super::gate::ClusterGate;
+use super::health::{Age, Checks};
 use super::link::Environment;
 use super::on_demand::OnDemand;
 use super::security;
@@ -94,7 +95,8 @@ pub(super) fn cluster(
             limits: Arc::new(Limits::new(&model.limits)),
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            checks: Checks::new(environment),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
@@ -120,18 +122,16 @@ pub(super) fn cluster(
         old => {
             let members = maker.all(old, endpoints);
             maker.compare(old, &members, moves);
+            let age = if old.is_some() { Age::Known } else { Age::New };
+            maker.check(once_each(&members), age);
             match old {
                 Some(old) => old.balancer.succeed(rules, members),
                 None => Balancer::new(rules, members, &environment.random),
             }
         }
     };
-    if old.is_some_and(|old| old.model.outlier != model.outlier) {
-        let members = balancer.members();
-        let hosts = members.iter().map(|member| &*member.endpoint.host);
-        // Without a policy all are readmitted, and the balancer has to hear of that.
-        let _ = running.detector.set(model.outlier.clone(), hosts);
-        balancer.refresh();
+    if let Some(old) = old {
+        maker.take_over(old, &balancer);
     }
     Arc::new(Cluster {
         model: model.clone(),
@@ -241,6 +241,14 @@ impl<'a> Maker<'a> {
             let endpoint = self.run(entry, known.iter(), &mut running);
             joining.push(member(entry, endpoint, known.first().map(|known| &**known)));
         }
+        if self.model.health_check.is_some() {
+            // Before they can be picked: who comes is not used before its first check.
+            let gone: HashSet<_> = leaving.iter().map(Arc::as_ptr).collect();
+            let mut after = balancer.members();
+            after.retain(|member| !gone.contains(&Arc::as_ptr(member)));
+            after.extend(joining.iter().cloned());
+            self.check(once_each(&after), Age::Known);
+        }
         balancer.change(&leaving, joining);
         for endpoint in once_each(&leaving) {
             let left = balancer.all_named(&endpoint.label);
@@ -254,6 +262,42 @@ impl<'a> Maker<'a> {
                 moves.replaced.push(endpoint);
             }
         }
+    }
+
+    /// Has these endpoints checked, and no others: O(endpoints), as each has a task of its own.
+    fn check(&self, endpoints: impl Iterator<Item = Arc<Endpoint>>, age: Age) {
+        let endpoints: Vec<_> = endpoints.collect();
+        let Running {
+            checks, counters, ..
+        } = &**self.running;
+        checks.set(
+            self.model,
+            endpoints.iter(),
+            counters,
+            self.secure.as_ref(),
+            self.environment,
+            age,
+        );
+    }
+
+    /// Brings the policies of health in force where they are other ones than those of `old`.
+    fn take_over(&self, old: &Cluster, balancer: &Balancer<Member>) {
+        let ejects = old.model.outlier != self.model.outlier;
+        let checks = old.model.health_check != self.model.health_check;
+        if !ejects && !checks {
+            return;
+        }
+        let members = balancer.members();
+        if ejects {
+            let hosts = members.iter().map(|member| &*member.endpoint.host);
+            // Without a policy all are readmitted, and the balancer has to hear of that.
+            let policy = self.model.outlier.clone();
+            let _ = self.running.detector.set(policy, hosts);
+        }
+        if checks {
+            self.check(once_each(&members), Age::Known);
+        }
+        balancer.refresh();
     }
 
     /// The endpoint of an entry: the one that runs, if it can run on; `running` are those that were
@@ -342,7 +386,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// One that runs from this moment on; what is held against the one `before` is held against it.
+    /// One that runs from this moment on; what is known of the one `before` is known of it.
     fn endpoint(&self, entry: &Entry<'_>, before: Option<&Endpoint>) -> Endpoint {
         let environment = self.environment;
         let secured = self.secures(entry);
@@ -355,7 +399,10 @@ impl<'a> Maker<'a> {
                 None => entry.address.to_string().into(),
             },
             host: before.map_or_else(Arc::default, |before| before.host.clone()),
-            signals: Signals::new(Instant::now()),
+            signals: match before {
+                Some(before) => before.signals.clone(),
+                None => Arc::new(Signals::new(Instant::now())),
+            },
             connections: match &environment.answer {
                 Some(answer) => Connections::answering(answer.clone()),
                 None => Connections::secured(
@@ -366,9 +413,8 @@ impl<'a> Maker<'a> {
                     self.secure.clone().filter(|_| secured),
                 ),
             },
-            active: AtomicU32::new(0),
-            requests: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            counts: before.map_or_else(Arc::default, |before| before.counts.clone()),
+            checked: before.map_or_else(Arc::default, |before| before.checked.clone()),
         }
     }
 }

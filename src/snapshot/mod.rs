@@ -15,6 +15,7 @@ mod changes;
 mod cluster;
 mod difference;
 mod gate;
+mod health;
 mod link;
 mod members;
 mod on_demand;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Cluster, Member, Snapshot};
+use crate::layer::health::Health;
 
 /// Counters and gauges of a mesh at one moment.
 ///
@@ -49,6 +50,10 @@ pub struct ClusterStats {
     pub ejections: u64,
     /// Endpoints that came back.
     pub readmissions: u64,
+    /// Active health checks that have ended.
+    pub checks: u64,
+    /// Those among them that did not pass.
+    pub checks_failed: u64,
     /// Requests in flight now.
     pub active_requests: u32,
     /// Connections now, those being dialled included.
@@ -75,6 +80,8 @@ pub struct EndpointStats {
     pub connections: usize,
     /// Whether it is ejected now.
     pub ejected: bool,
+    /// What active checks say; `None`: it is not checked, or no check has ended yet.
+    pub checked: Option<Health>,
 }
 
 impl Snapshot {
@@ -108,18 +115,20 @@ impl Cluster {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.running.counters;
         let limits = &self.running.limits;
+        let (checks, checks_failed) = self.running.checks.counted();
         let members = self.members_in_order();
-        let endpoints = members
-            .iter()
-            .map(|member| &member.endpoint)
-            .map(|endpoint| EndpointStats {
+        let endpoints = members.iter().map(|member| {
+            let endpoint = &member.endpoint;
+            EndpointStats {
                 address: endpoint.label.clone(),
-                requests: read(&endpoint.requests),
-                failures: read(&endpoint.failures),
-                active_requests: endpoint.active.load(Ordering::Relaxed),
+                requests: read(&endpoint.counts.requests),
+                failures: read(&endpoint.counts.failures),
+                active_requests: endpoint.counts.active.load(Ordering::Relaxed),
                 connections: endpoint.connections.stats().connections,
                 ejected: !endpoint.host.admitted(),
-            });
+                checked: endpoint.checked.health(),
+            }
+        });
         ClusterStats {
             name: self.name().clone(),
             requests: read(&counters.requests),
@@ -133,6 +142,8 @@ impl Cluster {
             mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
+            checks,
+            checks_failed,
             active_requests: limits.active_requests(),
             connections: limits.connections(),
             pending: limits.pending_requests(),

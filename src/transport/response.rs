@@ -48,7 +48,11 @@ pub trait Guard: Send + 'static {
     /// The head of a response is here and a body follows.
     fn answered(&mut self) {}
 
-    /// A frame of the body was handed on.
+    /// The connection was switched to another protocol and is the caller's; what follows is told
+    /// as for a body.
+    fn switched(&mut self) {}
+
+    /// A frame of the body, or bytes of a switched connection, were handed on.
     fn moved(self: Pin<&mut Self>) {}
 
     /// The trailers have arrived; [`ended`](Guard::ended) follows.

@@ -10,11 +10,13 @@ mod churn;
 mod disk;
 mod dns;
 mod edits;
+mod endpoints;
 mod events;
 mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
+mod health;
 mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
@@ -25,7 +27,10 @@ mod outlier;
 mod protocols;
 mod retries;
 mod routing;
+mod runtimes;
+mod soak;
 mod streaming;
 mod tasks;
 mod timeouts;
+mod upgrades;
 pub(crate) mod world;
