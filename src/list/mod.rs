@@ -133,6 +133,17 @@ impl<'a, T: Clone> IntoIterator for &'a List<T> {
     }
 }
 
+/// Copies of the elements, since others may share them.
+impl<T: Clone> IntoIterator for List<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let elements: Vec<T> = self.iter().cloned().collect();
+        elements.into_iter()
+    }
+}
+
 /// The elements of a [`List`] in their order.
 #[derive(Debug)]
 pub struct Iter<'a, T>(tree::Iter<'a, T, ()>);
