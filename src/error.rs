@@ -148,6 +148,8 @@ pub(crate) enum Whose {
 pub enum Flag {
     /// `DI`: a delay was injected.
     DelayInjected,
+    /// `DC`: the caller went away before the end of the response.
+    DownstreamConnectionTermination,
     /// `FI`: an abort was injected.
     FaultInjected,
     /// `LR`: reset by this side.
@@ -186,6 +188,7 @@ impl Flag {
     pub fn code(self) -> &'static str {
         match self {
             Self::DelayInjected => "DI",
+            Self::DownstreamConnectionTermination => "DC",
             Self::FaultInjected => "FI",
             Self::LocalReset => "LR",
             Self::NoCluster => "NC",
@@ -328,6 +331,11 @@ impl Error {
     #[must_use]
     pub fn is_no_route(&self) -> bool {
         matches!(self.inner.kind, Kind::NoRoute { .. } | Kind::Blocked { .. })
+    }
+
+    /// Whether the host is unknown and may not be passed through.
+    pub(crate) fn is_blocked(&self) -> bool {
+        matches!(self.inner.kind, Kind::Blocked { .. })
     }
 
     /// Whether the route led nowhere: its cluster does not exist or has no usable endpoint.

@@ -1,6 +1,9 @@
 //! The front door: build a mesh, take channels from it, end it.
 
+#[cfg(feature = "inbound")]
+mod admin;
 mod builder;
+mod metrics;
 mod tasks;
 
 use std::fmt;
@@ -161,7 +164,9 @@ impl Mesh {
     /// [`shutdown`](Self::shutdown), and turns new ones away while the mesh drains.
     #[must_use]
     pub fn inbound_layer(&self) -> crate::inbound::InboundLayer {
-        crate::inbound::InboundLayer::new(self.shared.core.drain.clone())
+        let core = &self.shared.core;
+        let telemetry = core.environment.telemetry.clone();
+        crate::inbound::InboundLayer::new(core.drain.clone(), telemetry)
     }
 }
 

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -9,6 +10,7 @@ use tokio::task::futures::TaskLocalFuture;
 
 use crate::layer::deadline::{Context as Inherited, Deadline};
 use crate::outbound::{Dialect, Work};
+use crate::telemetry::Meter;
 
 pin_project! {
     /// The future of a request behind the door.
@@ -29,6 +31,7 @@ pin_project! {
             #[pin]
             inner: TaskLocalFuture<Deadline, F>,
             work: Option<Work>,
+            meter: Option<Meter>,
         },
     }
 }
@@ -42,11 +45,12 @@ impl<F: Future> ResponseFuture<F> {
         }
     }
 
-    pub(super) fn serving(inner: F, deadline: Deadline, work: Work) -> Self {
+    pub(super) fn serving(inner: F, deadline: Deadline, work: Work, meter: Option<Meter>) -> Self {
         Self {
             state: State::Serving {
                 inner: Inherited::scope(deadline, inner),
                 work: Some(work),
+                meter,
             },
         }
     }
@@ -55,17 +59,30 @@ impl<F: Future> ResponseFuture<F> {
 impl<F, R, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
-    R: Default,
+    R: Default + HttpBody,
 {
     type Output = Result<Response<InboundBody<R>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Refused { dialect } => Poll::Ready(Ok(refusal(*dialect))),
-            StateProjection::Serving { inner, work } => {
-                let response = ready!(inner.poll(cx))?;
-                let work = work.take();
-                Poll::Ready(Ok(response.map(|inner| InboundBody { inner, work })))
+            StateProjection::Serving { inner, work, meter } => {
+                let response = ready!(inner.poll(cx));
+                if let (Some(meter), Ok(response)) = (meter.as_mut(), &response) {
+                    meter.answered(response);
+                } else if let Some(meter) = meter {
+                    meter.broke();
+                }
+                let (work, mut meter) = (work.take(), meter.take());
+                Poll::Ready(response.map(|response| {
+                    response.map(|inner| {
+                        if inner.is_end_stream() {
+                            meter.iter_mut().for_each(Meter::ended);
+                            meter = None;
+                        }
+                        InboundBody { inner, work, meter }
+                    })
+                }))
             }
         }
     }
@@ -75,6 +92,7 @@ fn refusal<R: Default>(dialect: Dialect) -> Response<InboundBody<R>> {
     let mut response = Response::new(InboundBody {
         inner: R::default(),
         work: None,
+        meter: None,
     });
     match dialect {
         Dialect::Grpc => {
@@ -96,6 +114,7 @@ pin_project! {
         #[pin]
         inner: R,
         work: Option<Work>,
+        meter: Option<Meter>,
     }
 }
 
@@ -108,9 +127,29 @@ impl<R: HttpBody> HttpBody for InboundBody<R> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let mut this = this;
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if let Some(meter) = this.meter {
+            match &frame {
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, Buf::remaining);
+                    meter.received(bytes as u64);
+                    frame
+                        .trailers_ref()
+                        .into_iter()
+                        .for_each(|trailers| meter.trailers(trailers));
+                }
+                Some(Err(_)) => meter.broke(),
+                None => meter.ended(),
+            }
+        }
         if !matches!(frame, Some(Ok(_))) {
             *this.work = None;
+        }
+        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+            // Servers ask for no more of a body that says that it is over.
+            this.meter.iter_mut().for_each(Meter::ended);
+            *this.meter = None;
         }
         Poll::Ready(frame)
     }

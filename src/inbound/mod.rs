@@ -1,8 +1,8 @@
 //! How a request arrives.
 //!
-//! For now the door does three things: it takes in the deadline that the caller put on the wire,
+//! For now the door does four things: it takes in the deadline that the caller put on the wire,
 //! so that calls made under this request inherit it; it counts the request, so that a shutdown can
-//! wait for it; and while the mesh drains it turns new requests away with a status that callers
+//! wait for it; it measures it, as the callee (`reporter="destination"`); and while the mesh drains it turns new requests away with a status that callers
 //! retry elsewhere (503, or UNAVAILABLE for gRPC).
 
 mod future;
@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::layer::deadline::{Asked, Deadline};
-use crate::outbound::Drain;
+use crate::outbound::{Dialect, Drain};
+use crate::telemetry::{Meter, Protocol, Registry};
 
 pub use future::{InboundBody, ResponseFuture};
 pub use peer::{CertificateNames, Peer};
@@ -34,11 +36,12 @@ pub use peer::{CertificateNames, Peer};
 #[derive(Clone, Debug)]
 pub struct InboundLayer {
     drain: Arc<Drain>,
+    telemetry: Registry,
 }
 
 impl InboundLayer {
-    pub(crate) fn new(drain: Arc<Drain>) -> Self {
-        Self { drain }
+    pub(crate) fn new(drain: Arc<Drain>, telemetry: Registry) -> Self {
+        Self { drain, telemetry }
     }
 }
 
@@ -49,6 +52,7 @@ impl<S> Layer<S> for InboundLayer {
         Inbound {
             inner,
             drain: self.drain.clone(),
+            telemetry: self.telemetry.clone(),
         }
     }
 }
@@ -58,12 +62,13 @@ impl<S> Layer<S> for InboundLayer {
 pub struct Inbound<S> {
     inner: S,
     drain: Arc<Drain>,
+    telemetry: Registry,
 }
 
 impl<S, B, R> Service<Request<B>> for Inbound<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    R: Default,
+    R: Default + http_body::Body,
 {
     type Response = Response<InboundBody<R>>;
     type Error = S::Error;
@@ -79,6 +84,28 @@ where
         };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
-        ResponseFuture::serving(self.inner.call(request), deadline, work)
+        let meter = self.meter(&request);
+        ResponseFuture::serving(self.inner.call(request), deadline, work, meter)
+    }
+}
+
+impl<S> Inbound<S> {
+    /// Begins to measure a request, if that is wanted. Of its body only a length that it announces is
+    /// known: a body that is counted would have another type.
+    fn meter<B>(&self, request: &Request<B>) -> Option<Meter> {
+        if !self.telemetry.measures() {
+            return None;
+        }
+        let peer = request.extensions().get::<Peer>();
+        let principal = peer.and_then(|peer| peer.principal.as_ref());
+        let series = self.telemetry.from(principal);
+        let headers = request.headers();
+        let protocol = match Dialect::of(headers) {
+            Dialect::Grpc => Protocol::Grpc,
+            Dialect::Http => Protocol::Http,
+        };
+        let mut meter = Meter::new(&series, Instant::now(), protocol);
+        meter.announced(headers);
+        Some(meter)
     }
 }

@@ -37,6 +37,9 @@ impl Tasks {
     }
 }
 
+/// After how many edits of endpoints alone it is looked for series that nobody counts for any more.
+const PRUNED: u64 = 64;
+
 /// Puts configurations in force, one after the other: the source's, and the same one again when a
 /// name has other addresses.
 pub(super) struct Applier {
@@ -116,6 +119,12 @@ impl Applier {
         &self.core.environment.events
     }
 
+    /// Counts a configuration that was rejected.
+    #[cfg(feature = "yaml")]
+    pub(super) fn rejected(&self) {
+        self.core.environment.telemetry.rejected().add(1);
+    }
+
     /// Puts the last set in force again, with the addresses that its names have by this time.
     pub(super) fn renew(&self) {
         let mut last = self.last();
@@ -141,7 +150,7 @@ impl Applier {
         generation
     }
 
-    fn link_all(&self, resources: &Resources) -> u64 {
+    fn link_all(&self, resources: &Arc<Resources>) -> u64 {
         let core = &*self.core;
         // A sweep between linking and storing would readmit an endpoint in the old balancer only.
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,6 +158,8 @@ impl Applier {
         let (next, moves) = snapshot::link(&before, resources, &core.environment);
         let after = core.live.store(next);
         snapshot::retire(&before, &after, &moves);
+        drop(before);
+        core.environment.telemetry.prune();
         self.announce(after.generation(), &moves)
     }
 
@@ -158,7 +169,12 @@ impl Applier {
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let current = core.live.load_full();
         let moves = snapshot::replace_endpoints(&current, endpoints, &core.environment);
-        self.announce(current.generation(), &moves)
+        let generation = current.generation();
+        // What those count for that have left is looked for now and then: it takes a look at all.
+        if generation.is_multiple_of(PRUNED) {
+            core.environment.telemetry.prune();
+        }
+        self.announce(generation, &moves)
     }
 
     fn announce(&self, generation: u64, moves: &Moves) -> u64 {

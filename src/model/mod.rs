@@ -33,7 +33,7 @@ pub mod retry;
 pub mod route;
 pub mod security;
 pub mod upgrade;
-mod words;
+pub(crate) mod words;
 
 pub use crate::list::List;
 pub use cluster::Cluster;

@@ -17,6 +17,7 @@ use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
+use crate::telemetry::Series;
 
 use super::drain::Work;
 use super::lease::{Cut, Lease};
@@ -29,6 +30,8 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 pub(super) struct Attempts<'a> {
     core: &'a Core,
     cluster: Arc<Cluster>,
+    /// What the try that was begun last counts for.
+    series: Arc<Series>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
     cut: Cut,
@@ -67,6 +70,7 @@ impl<'a> Attempts<'a> {
         count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,
+            series: cluster.series.clone(),
             cluster,
             report: call.report.clone(),
             // Valid only while the route alone says how long the call and its tries may take.
@@ -89,6 +93,11 @@ impl<'a> Attempts<'a> {
         })
     }
 
+    /// What the call counts for: who served it, or the cluster that it was meant for.
+    pub(super) fn series(&self) -> &Arc<Series> {
+        &self.series
+    }
+
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -96,7 +105,8 @@ impl<'a> Attempts<'a> {
     fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
         let permit: Permit = running.limits.request()?;
-        let endpoint = self.pick()?;
+        let (endpoint, series) = self.pick()?;
+        self.series = series;
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
         let began = balancer.watches_latency().then(Instant::now);
@@ -111,7 +121,7 @@ impl<'a> Attempts<'a> {
         Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }
 
-    fn pick(&self) -> Result<Arc<Endpoint>, Error> {
+    fn pick(&self) -> Result<(Arc<Endpoint>, Arc<Series>), Error> {
         let avoid = |endpoint: &Arc<Endpoint>| {
             let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, endpoint);
             self.tried.iter().any(tried) || self.is_busy(endpoint)
@@ -124,7 +134,7 @@ impl<'a> Attempts<'a> {
             .or_else(|| {
                 balancer.pick_for(ask, self.core.random(), |member| avoid(&member.endpoint))
             })
-            .map(|member| member.endpoint.clone())
+            .map(|member| (member.endpoint.clone(), member.series.clone()))
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
     }
 

@@ -21,6 +21,7 @@ use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
 use crate::random::Random;
+use crate::telemetry::Series;
 use crate::transport::{Connections, Secure};
 
 /// One cluster of one snapshot.
@@ -33,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) quota: Quota,
     /// Lives on in the next snapshot's cluster of this name.
     pub(crate) running: Arc<Running>,
+    /// What requests count for that no endpoint was found for.
+    pub(crate) series: Arc<Series>,
     /// The hosts that were asked for, if they are this cluster's endpoints.
     pub(super) on_demand: Option<OnDemand>,
     /// What secures its connections, if anything does.
@@ -60,6 +63,8 @@ pub(crate) struct Member {
     pub(crate) weight: NonZeroU32,
     pub(crate) health: Health,
     pub(crate) placement: Placement,
+    /// What requests to it count for.
+    pub(crate) series: Arc<Series>,
 }
 
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.

@@ -1,7 +1,8 @@
 //! Which endpoints differ between two sets of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::cluster::Member;
 use crate::layer::balance::Placement;
@@ -16,6 +17,7 @@ pub(super) struct Entry<'a> {
     pub(super) weight: NonZeroU32,
     pub(super) health: Health,
     pub(super) meshed: bool,
+    pub(super) labels: &'a Arc<BTreeMap<Box<str>, Box<str>>>,
 }
 
 impl<'a> Entry<'a> {
@@ -28,6 +30,7 @@ impl<'a> Entry<'a> {
             weight: endpoint.weight,
             health: endpoint.health,
             meshed: endpoint.meshed,
+            labels: &endpoint.labels,
         })
     }
 

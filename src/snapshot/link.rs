@@ -15,10 +15,12 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
+use crate::telemetry::Registry;
 use crate::transport::{Answer, Connect};
 
+use super::changes::Moves;
 use super::cluster::Cluster;
-use super::members::{Moves, cluster, renew};
+use super::members::{cluster, renew};
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
 
@@ -37,6 +39,8 @@ pub(crate) struct Environment {
     #[cfg(feature = "tls-core")]
     pub(crate) materials: crate::tls::Materials,
     pub(crate) random: Random,
+    /// What is measured.
+    pub(crate) telemetry: Registry,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
 }
@@ -49,7 +53,7 @@ pub(crate) struct Environment {
 /// [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
-    resources: &Resources,
+    resources: &Arc<Resources>,
     environment: &Environment,
 ) -> (Snapshot, Moves) {
     let mut moves = Moves::default();
@@ -105,6 +109,7 @@ pub(crate) fn link(
     }
     let snapshot = Snapshot {
         generation: AtomicU64::new(before.generation() + 1),
+        linked: resources.clone(),
         listeners,
         ports,
         hosts,

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
+use super::changes::{Moves, once_each};
 use super::cluster::{Cluster, Endpoint, Member, Running};
 use super::difference::{Entry, difference, entries};
 use super::gate::ClusterGate;
@@ -24,52 +25,15 @@ use super::health::{Age, Checks};
 use super::link::Environment;
 use super::on_demand::OnDemand;
 use super::security;
+use super::series::{Counted, EndpointLabels, series};
 use crate::layer::balance::{Balancer, Rules, Signals};
 use crate::layer::limit::Limits;
 use crate::layer::outlier::Detector;
 use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
+use crate::telemetry::Series;
 use crate::transport::{Connections, Secure, Settings};
-
-/// Which endpoints came and went.
-#[derive(Debug, Default)]
-pub(crate) struct Moves {
-    /// Those whose address nobody in the cluster had before.
-    pub(super) up: Vec<Arc<Endpoint>>,
-    /// Those whose address nobody in the cluster has any more.
-    pub(super) down: Vec<Arc<Endpoint>>,
-    /// Those that run on under other settings: the connections of the old ones are let go.
-    replaced: Vec<Arc<Endpoint>>,
-}
-
-impl Moves {
-    /// Retires the connections of all endpoints that are not used any more.
-    ///
-    /// Requests that are on their way to them finish, also those that have not been sent yet: a
-    /// cluster in use lives until its last request leaves. The connections close behind them.
-    pub(super) fn retire(&self) {
-        for endpoint in self.down.iter().chain(&self.replaced) {
-            endpoint.connections.retire();
-        }
-    }
-
-    /// All endpoints of a cluster that is gone.
-    pub(super) fn all_down(&mut self, cluster: &Cluster) {
-        let members = cluster.balancer.members();
-        self.down.extend(once_each(&members));
-    }
-}
-
-/// The endpoints of members; two members may have one.
-fn once_each(members: &[Arc<Member>]) -> impl Iterator<Item = Arc<Endpoint>> {
-    let mut seen = HashSet::new();
-    members
-        .iter()
-        .map(|member| &member.endpoint)
-        .filter(move |endpoint| seen.insert(Arc::as_ptr(endpoint)))
-        .cloned()
-}
 
 /// The cluster of `model` with these endpoints, going on from the one before.
 pub(super) fn cluster(
@@ -142,6 +106,7 @@ pub(super) fn cluster(
             None => Quota::new(model.limits.retries),
         },
         running,
+        series: series(model, &EndpointLabels::new(), environment),
         on_demand: OnDemand::of(&model.discovery),
         secure,
     })
@@ -208,6 +173,10 @@ impl<'a> Maker<'a> {
         security::wanted(&self.model.security, entry.meshed)
     }
 
+    fn counted(&self) -> Counted<'_> {
+        Counted::new(self.model, self.environment)
+    }
+
     /// Takes a balancer from one set of endpoints to the next.
     fn change(
         &self,
@@ -230,6 +199,7 @@ impl<'a> Maker<'a> {
         }
         let mut running = HashMap::new();
         let mut joining = Vec::with_capacity(joined.len());
+        let mut counted = self.counted();
         for entry in &joined {
             let known = balancer.all_named(&entry.address.to_string());
             if known.is_empty() && !running.contains_key(entry.address) {
@@ -239,7 +209,8 @@ impl<'a> Maker<'a> {
                 running.insert(entry.address, endpoint);
             }
             let endpoint = self.run(entry, known.iter(), &mut running);
-            joining.push(member(entry, endpoint, known.first().map(|known| &**known)));
+            let known = known.first().map(|known| &**known);
+            joining.push(member(entry, endpoint, known, counted.series(entry.labels)));
         }
         if self.model.health_check.is_some() {
             // Before they can be picked: who comes is not used before its first check.
@@ -342,6 +313,7 @@ impl<'a> Maker<'a> {
             .collect();
         let mut running: HashMap<&Address, Arc<Endpoint>> = HashMap::new();
         let mut all = Vec::new();
+        let mut counted = self.counted();
         for entry in entries(endpoints.map(|one| &**one)) {
             let known = before.get(entry.address).copied();
             let endpoint = match known {
@@ -352,7 +324,13 @@ impl<'a> Maker<'a> {
                     .clone(),
                 known => self.run(&entry, known.into_iter(), &mut running),
             };
-            all.push(member(&entry, endpoint, known.map(|known| &**known)));
+            let known = known.map(|known| &**known);
+            all.push(member(
+                &entry,
+                endpoint,
+                known,
+                counted.series(entry.labels),
+            ));
         }
         all
     }
@@ -420,7 +398,12 @@ impl<'a> Maker<'a> {
 }
 
 /// A member; one that serves again after the registry said that it did not begins anew.
-fn member(entry: &Entry<'_>, endpoint: Arc<Endpoint>, known: Option<&Member>) -> Arc<Member> {
+fn member(
+    entry: &Entry<'_>,
+    endpoint: Arc<Endpoint>,
+    known: Option<&Member>,
+    series: Arc<Series>,
+) -> Arc<Member> {
     if entry.health == Health::Healthy && known.is_some_and(|was| was.health != Health::Healthy) {
         endpoint.signals.restart(Instant::now());
     }
@@ -429,5 +412,6 @@ fn member(entry: &Entry<'_>, endpoint: Arc<Endpoint>, known: Option<&Member>) ->
         weight: entry.weight,
         health: entry.health,
         placement: entry.placement,
+        series,
     })
 }

@@ -20,6 +20,7 @@ mod link;
 mod members;
 mod on_demand;
 mod security;
+mod series;
 mod stats;
 mod table;
 
@@ -37,10 +38,9 @@ use crate::layer::retry;
 use crate::model;
 use crate::name::Target;
 
-pub(crate) use changes::announce;
+pub(crate) use changes::{Moves, announce};
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
-pub(crate) use members::Moves;
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
@@ -51,6 +51,8 @@ pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     /// An edit of endpoints alone counts up the one that is in force.
     generation: AtomicU64,
+    /// What it was made of, but for the endpoints that have changed since.
+    linked: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Virtual hosts by the port that the caller dials.
     ports: HashMap<u16, Arc<Table>>,
@@ -90,6 +92,7 @@ impl Snapshot {
     pub(crate) fn empty() -> Self {
         Self {
             generation: AtomicU64::new(0),
+            linked: Arc::default(),
             listeners: HashMap::new(),
             ports: HashMap::new(),
             hosts: HashMap::new(),
@@ -102,6 +105,18 @@ impl Snapshot {
     /// Which of the mesh's configurations this is.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What is in force: O(resources), for who asks.
+    pub(crate) fn resources(&self) -> model::Resources {
+        let mut resources = model::Resources::clone(&self.linked);
+        for (name, users) in &self.users {
+            let endpoints = users.first().and_then(|one| one.endpoints.load_full());
+            if let Some(endpoints) = endpoints {
+                resources.endpoints.insert(name.clone(), endpoints);
+            }
+        }
+        resources
     }
 
     /// One more, which is this one with other endpoints.

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::uri::Authority;
 use tokio::time::Instant;
 
+use super::changes::Moves;
 use super::cluster::Cluster;
 use super::link::Environment;
 use super::lower;
-use super::members::{Moves, cluster};
+use super::members::cluster;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
 use crate::model::{self, List, Origin};

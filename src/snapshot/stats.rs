@@ -54,6 +54,8 @@ pub struct ClusterStats {
     pub checks: u64,
     /// Those among them that did not pass.
     pub checks_failed: u64,
+    /// How many retries the mesh's budget has left, also where another rule limits them.
+    pub retry_budget: u32,
     /// Requests in flight now.
     pub active_requests: u32,
     /// Connections now, those being dialled included.
@@ -144,6 +146,7 @@ impl Cluster {
             readmissions: read(&counters.readmissions),
             checks,
             checks_failed,
+            retry_budget: self.quota.budget_remaining(),
             active_requests: limits.active_requests(),
             connections: limits.connections(),
             pending: limits.pending_requests(),

@@ -1,5 +1,7 @@
 //! Requests through the front door, over memory.
 
+#[cfg(feature = "inbound")]
+mod admin;
 mod answers;
 #[cfg(feature = "yaml")]
 mod article;
@@ -22,6 +24,7 @@ mod hostile;
 #[cfg(feature = "inbound")]
 mod inbound;
 mod limits;
+mod metrics;
 mod mirroring;
 mod outlier;
 mod protocols;
