@@ -145,7 +145,7 @@ fn is_local(request: &Request<()>) -> bool {
 fn ready(core: &Core) -> Page {
     if core.drain.is_draining() {
         plain(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n")
-    } else if core.live.load().generation == 0 {
+    } else if core.live.load().generation() == 0 {
         plain(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n")
     } else {
         plain(StatusCode::OK, "LIVE\n")
