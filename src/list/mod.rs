@@ -71,6 +71,11 @@ impl<T: Clone> List<T> {
         self.0.push(element);
     }
 
+    /// Takes out the last element.
+    pub fn pop(&mut self) -> Option<T> {
+        self.0.pop()
+    }
+
     /// Takes out an element and puts the last one in its place; `None` if there is none at `index`.
     pub fn swap_remove(&mut self, index: usize) -> Option<T> {
         self.0.swap_remove(index)
