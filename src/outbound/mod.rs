@@ -38,7 +38,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::body::replay::Buffers;
-use crate::error::{Error, Flag};
+use crate::error::{Error, Flag, Kind};
 use crate::layer::deadline::{self, Asked, Deadline};
 use crate::layer::fault::Injector;
 use crate::layer::retry;
@@ -193,6 +193,7 @@ async fn serve(
             response
         }
         Action::Redirect(redirect) => answer::redirect(redirect, &request),
+        Action::Serve => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
     Ok(response)

@@ -220,7 +220,9 @@ impl Linker<'_> {
                 forward.retry.as_ref().map(retry::Policy::new),
                 announced(forward),
             ),
-            Action::Direct(_) | Action::Redirect(_) => (Vec::new(), Vec::new(), None, None),
+            Action::Direct(_) | Action::Redirect(_) | Action::Serve => {
+                (Vec::new(), Vec::new(), None, None)
+            }
         };
         let fault = model
             .fault

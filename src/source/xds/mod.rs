@@ -15,13 +15,30 @@
 //! Types of the wire (prost, `envoy_types`) stay in here. What leaves is the
 //! [model](crate::model), the same that files become.
 
+#[allow(
+    dead_code,
+    reason = "the stream that carries resources is not joined to it in this commit"
+)]
+#[allow(deprecated, reason = "control planes still write Envoy's older fields")]
+mod decode;
+#[allow(
+    dead_code,
+    reason = "the server that sends resources is not joined to it in this commit"
+)]
+#[allow(deprecated, reason = "older clients read Envoy's older fields only")]
+mod encode;
+mod extra;
 mod kind;
+mod proto;
 #[allow(
     dead_code,
     reason = "the machine that drives it is not joined to it in this commit"
 )]
 mod resource;
+#[cfg(test)]
+mod tests;
 
+pub use encode::Dialect;
 pub use kind::Kind;
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use resource::{Context, Decode, Decoded, Fault, Rejection, Resource};
