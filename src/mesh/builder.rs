@@ -17,11 +17,15 @@ use crate::event::Event;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 use crate::model::OutboundTraffic;
+#[cfg(feature = "xds")]
+use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Environment, Live};
+use crate::snapshot::{Demand, Environment, Live};
 #[cfg(feature = "yaml")]
 use crate::source::istio;
+#[cfg(feature = "xds")]
+use crate::source::xds;
 use crate::source::{Feed, Published, What};
 use crate::telemetry::{self, Registry};
 use crate::transport::{Answer, Connect, TcpConnector};
@@ -52,6 +56,8 @@ pub struct Builder {
 
 enum Source {
     Nothing,
+    #[cfg(feature = "xds")]
+    Xds(Box<xds::Bootstrap>),
     Feed(Feed),
     #[cfg(feature = "yaml")]
     Yaml(PathBuf, istio::Options),
@@ -89,6 +95,20 @@ impl Builder {
     #[cfg(feature = "yaml")]
     pub fn yaml_with(mut self, path: impl Into<PathBuf>, options: istio::Options) -> Self {
         self.source = Source::Yaml(path.into(), options);
+        self
+    }
+
+    /// Asks control planes by xDS, as `bootstrap` says, for what channels and requests are for.
+    ///
+    /// [`start`](Self::start) waits for no server: nothing is asked for yet. A call waits for what it
+    /// asks for, within its deadline, and fails at once while no server can be reached; what is known
+    /// stays in force whatever becomes of the servers. The [`connector`](Self::connector) connects to
+    /// them too.
+    ///
+    /// The last of `xds`, `yaml` and `feed` wins.
+    #[cfg(feature = "xds")]
+    pub fn xds(mut self, bootstrap: xds::Bootstrap) -> Self {
+        self.source = Source::Xds(Box::new(bootstrap));
         self
     }
 
@@ -193,6 +213,8 @@ impl Builder {
         let standard = || by_sockets.then(dns::default_resolver);
         let resolver = self.resolver.or_else(standard);
         let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
+        #[cfg(feature = "xds")]
+        let to_servers = connector.clone();
         let names = Arc::new(dns::Names::new(self.random.clone()));
         if resolver.is_some() {
             connector = Arc::new(dns::Resolving::new(connector, names.clone()));
@@ -204,6 +226,7 @@ impl Builder {
             answer: self.answer,
             checked: Arc::default(),
             connector,
+            demand: self.source.demand(),
             source: match self.address {
                 Some(address) => HashKey::of(address.to_string()),
                 None => HashKey(self.random.draw()),
@@ -233,6 +256,8 @@ impl Builder {
         if let Some(upkeep) = upkeep.flatten() {
             tasks.spawn(upkeep);
         }
+        #[cfg(feature = "xds")]
+        let mut driver = None;
         match self.source {
             Source::Nothing => {
                 applier.apply(Arc::default());
@@ -240,6 +265,25 @@ impl Builder {
             Source::Feed(feed) => {
                 applier.apply(feed.initial.clone());
                 tasks.spawn(follow_feed(applier.clone(), feed));
+            }
+            #[cfg(feature = "xds")]
+            Source::Xds(bootstrap) => {
+                let to_apply = applier.clone();
+                let apply = Box::new(move |resources: &Arc<Resources>| {
+                    to_apply.apply(resources.clone());
+                });
+                if let Some(demand) = core.environment.demand.clone() {
+                    let surroundings = xds::Surroundings {
+                        random: core.environment.random.clone(),
+                        connector: to_servers,
+                        demand,
+                        apply,
+                    };
+                    let running = xds::start(&bootstrap, surroundings).await;
+                    applier.start();
+                    driver = Some(running.clone());
+                    tasks.spawn(running.run());
+                }
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
@@ -256,8 +300,26 @@ impl Builder {
         tasks.spawn(tasks::sweep(core.clone()));
         tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
-            shared: Arc::new(Shared { core, tasks }),
+            shared: Arc::new(Shared {
+                core,
+                tasks,
+                #[cfg(feature = "xds")]
+                driver,
+            }),
         })
+    }
+}
+
+impl Source {
+    /// What a source that is asked for names is asked.
+    fn demand(&self) -> Option<Arc<Demand>> {
+        match self {
+            #[cfg(feature = "xds")]
+            Self::Xds(bootstrap) => Some(Demand::new(bootstrap.naming())),
+            Self::Nothing | Self::Feed(_) => None,
+            #[cfg(feature = "yaml")]
+            Self::Yaml(..) => None,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod answer;
 mod attempt;
 mod channel;
 mod client;
+mod discover;
 mod drain;
 mod lease;
 mod mirror;
@@ -143,7 +144,8 @@ async fn decide(
     request: Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
-    let chosen = route::choose(core, scope, &request).inspect_err(|error| {
+    let chosen = discover::choose(core, scope, &request, call.caller).await;
+    let chosen = chosen.inspect_err(|error| {
         if let (Some(meter), true) = (meter.as_mut(), error.is_blocked()) {
             meter.serves(core.environment.telemetry.blocked());
         }
@@ -157,7 +159,7 @@ async fn decide(
     }
     let result = serve(core, &chosen, call, request, meter).await;
     result.map_err(|error| {
-        let error = chosen.locate(error);
+        let error = discover::annotate(core, &chosen, chosen.locate(error));
         if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
             report.raise(flag);
         }

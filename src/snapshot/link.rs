@@ -20,8 +20,9 @@ use crate::transport::{Answer, Connect};
 
 use super::changes::Moves;
 use super::cluster::Cluster;
+use super::demand::Demand;
 use super::members::{cluster, renew};
-use super::table::Table;
+use super::table::{Table, addressed};
 use super::{Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
@@ -34,6 +35,8 @@ pub(crate) struct Environment {
     /// Told when active checks have changed their mind about an endpoint.
     pub(crate) checked: Arc<Notify>,
     pub(crate) connector: Arc<dyn Connect>,
+    /// What is asked of a source that is asked for names.
+    pub(crate) demand: Option<Arc<Demand>>,
     pub(crate) events: Announcer,
     /// Where the certificates are that clusters name.
     #[cfg(feature = "tls-core")]
@@ -97,6 +100,10 @@ pub(crate) fn link(
             listeners.insert(name.clone(), table);
         }
     }
+    let addressed = match &environment.demand {
+        Some(_) => addressed(&listeners),
+        None => HashMap::new(),
+    };
     let mut ports = HashMap::new();
     let mut hosts: HashMap<Box<str>, Vec<u16>> = HashMap::new();
     for (name, routes) in &resources.routes {
@@ -111,6 +118,7 @@ pub(crate) fn link(
         generation: AtomicU64::new(before.generation() + 1),
         linked: resources.clone(),
         listeners,
+        addressed,
         ports,
         hosts,
         clusters,

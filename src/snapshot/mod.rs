@@ -13,6 +13,7 @@
 
 mod changes;
 mod cluster;
+mod demand;
 mod difference;
 mod gate;
 mod health;
@@ -40,6 +41,7 @@ use crate::name::Target;
 
 pub(crate) use changes::{Moves, announce};
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
+pub(crate) use demand::{Demand, Held, Naming, Standing};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;
@@ -54,6 +56,9 @@ pub(crate) struct Snapshot {
     /// What it was made of, but for the endpoints that have changed since.
     linked: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
+    /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
+    /// requests find them by their authority.
+    addressed: HashMap<u16, HashMap<Box<str>, Arc<Table>>>,
     /// Virtual hosts by the port that the caller dials.
     ports: HashMap<u16, Arc<Table>>,
     /// The ports of each host, for targets that name none.
@@ -94,6 +99,7 @@ impl Snapshot {
             generation: AtomicU64::new(0),
             linked: Arc::default(),
             listeners: HashMap::new(),
+            addressed: HashMap::new(),
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
@@ -128,7 +134,7 @@ impl Snapshot {
     pub(crate) fn target(&self, target: &Target) -> Option<&Arc<VirtualHost>> {
         match target {
             Target::Listener { name, authority } => {
-                self.listeners.get(name)?.find(authority.as_str())
+                of_authority(self.listeners.get(name)?, authority)
             }
             Target::Host { host, port, .. } => {
                 let port = port.unwrap_or_else(|| self.sole_port(host));
@@ -144,7 +150,13 @@ impl Snapshot {
         default_port: u16,
     ) -> Option<&Arc<VirtualHost>> {
         let port = authority.port_u16().unwrap_or(default_port);
-        self.ports.get(&port)?.find(authority.host())
+        let by_port = self.ports.get(&port);
+        by_port
+            .and_then(|table| table.find(authority.host()))
+            .or_else(|| {
+                let table = self.addressed.get(&port)?.get(&*lower(authority.host()))?;
+                of_authority(table, authority)
+            })
     }
 
     fn sole_port(&self, host: &str) -> u16 {
@@ -158,6 +170,15 @@ impl Snapshot {
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.values()
     }
+}
+
+/// The virtual host of a listener for an authority: with its port as gRPC looks for it, else the
+/// host alone, since both are written.
+fn of_authority<'t>(table: &'t Table, authority: &Authority) -> Option<&'t Arc<VirtualHost>> {
+    let whole = authority.as_str();
+    let host = authority.host();
+    let found = table.find(whole);
+    found.or_else(|| (host.len() < whole.len()).then(|| table.find(host))?)
 }
 
 /// The configuration in force, for all who send requests.

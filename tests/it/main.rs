@@ -16,3 +16,5 @@ mod testing;
 mod tls;
 #[cfg(feature = "outbound")]
 mod transport;
+#[cfg(feature = "xds")]
+mod xds;
