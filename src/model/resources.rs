@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::security::PeerPolicy;
 use super::{Cluster, Endpoints, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
@@ -31,6 +32,8 @@ pub struct Resources {
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
+    /// What is asked of callers.
+    pub peers: PeerPolicy,
 }
 
 impl Resources {
@@ -43,12 +46,14 @@ impl Resources {
             clusters,
             endpoints,
             outbound_traffic,
+            peers,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
             && clusters.is_empty()
             && endpoints.is_empty()
             && outbound_traffic.is_none()
+            && *peers == PeerPolicy::default()
     }
 
     /// The endpoints of `after` that differ from those here, if all else is not only equal but the
@@ -62,11 +67,13 @@ impl Resources {
             clusters,
             endpoints,
             outbound_traffic,
+            peers,
         } = self;
         let rest = same(clusters, &after.clusters)
             && same(routes, &after.routes)
             && same(listeners, &after.listeners)
-            && *outbound_traffic == after.outbound_traffic;
+            && *outbound_traffic == after.outbound_traffic
+            && *peers == after.peers;
         // Names that come or go may be the endpoints of any cluster.
         if !rest || !endpoints.keys().eq(after.endpoints.keys()) {
             return None;

@@ -124,6 +124,7 @@ pub(crate) fn link(
         clusters,
         users,
         outbound_traffic: resources.outbound_traffic,
+        peers: resources.peers.clone(),
     };
     (snapshot, moves)
 }

@@ -54,6 +54,10 @@ pub(crate) struct Snapshot {
     /// An edit of endpoints alone counts up the one that is in force.
     generation: AtomicU64,
     /// What it was made of, but for the endpoints that have changed since.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "the admin endpoint asks for it")
+    )]
     linked: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
@@ -68,6 +72,8 @@ pub(crate) struct Snapshot {
     users: HashMap<Arc<str>, Vec<Arc<Cluster>>>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
+    /// What is asked of callers.
+    pub(crate) peers: model::security::PeerPolicy,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -105,6 +111,7 @@ impl Snapshot {
             clusters: HashMap::new(),
             users: HashMap::new(),
             outbound_traffic: None,
+            peers: model::security::PeerPolicy::default(),
         }
     }
 
@@ -114,6 +121,7 @@ impl Snapshot {
     }
 
     /// What is in force: O(resources), for who asks.
+    #[cfg(feature = "inbound")]
     pub(crate) fn resources(&self) -> model::Resources {
         let mut resources = model::Resources::clone(&self.linked);
         for (name, users) in &self.users {
