@@ -159,7 +159,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
         ("src/admin/answer.rs", 3),
         ("src/explain/mod.rs", 1),
         ("src/mesh.rs", 2),
-        ("src/mesh/tasks.rs", 3),
+        ("src/mesh/tasks.rs", 4),
         ("src/outbound/mod.rs", 1),
         ("src/outbound/route.rs", 1),
     ]);
