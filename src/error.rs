@@ -491,6 +491,40 @@ impl Error {
         }
     }
 
+    /// Envoy's `%RESPONSE_CODE_DETAILS%` for this failure.
+    #[cfg_attr(
+        not(feature = "outbound"),
+        allow(dead_code, reason = "for access logs")
+    )]
+    pub(crate) fn details(&self) -> &'static str {
+        match self.inner.kind {
+            Kind::NoRoute { .. } | Kind::Blocked { .. } => "route_not_found",
+            Kind::Discovery { .. } | Kind::NoCluster => "cluster_not_found",
+            Kind::NoEndpoint => "no_healthy_upstream",
+            Kind::Connect | Kind::ConnectTimeout { .. } => {
+                "upstream_reset_before_response_started{connection_failure}"
+            }
+            Kind::Body | Kind::Inner | Kind::Reset => {
+                "upstream_reset_before_response_started{connection_termination}"
+            }
+            Kind::Refused => "upstream_reset_before_response_started{remote_reset}",
+            Kind::Overflow { .. } | Kind::Throttled => {
+                "upstream_reset_before_response_started{overflow}"
+            }
+            Kind::RateLimited { .. } => "local_rate_limited",
+            Kind::Timeout { .. } => "response_timeout",
+            Kind::PerTryTimeout { .. } => "upstream_per_try_timeout",
+            Kind::Idle { .. } => "stream_idle_timeout",
+            Kind::Fault { .. } => "fault_filter_abort",
+            Kind::Draining => "local_reset",
+            Kind::Secure => "upstream_reset_before_response_started{connection_failure}",
+            Kind::Upgrade { .. } | Kind::UpgradeForbidden { .. } => "upgrade_failed",
+            Kind::Denied => "rbac_access_denied",
+            Kind::Ambiguous { .. } => "path_normalization_failed",
+            Kind::Request { .. } | Kind::Config { .. } => "bad_request",
+        }
+    }
+
     /// The HTTP status that a sidecar would answer with.
     #[must_use]
     pub fn status(&self) -> StatusCode {

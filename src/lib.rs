@@ -97,7 +97,7 @@
 //!
 //! # What is not there yet
 //!
-//! TLS and identities, authorization and JWT, configuration by xDS, metrics and traces by
+//! Authorization and JWT, configuration by xDS, metrics and traces by
 //! OpenTelemetry. What a file asks of these is refused by name, or a warning; nothing is ignored in
 //! silence. `docs/kinds` has every field of every kind. There are no gateways, and only HTTP and
 //! gRPC are routed.
@@ -151,6 +151,8 @@ mod readme {}
 #[cfg(feature = "inbound")]
 mod admin;
 mod body;
+#[cfg(feature = "control-plane")]
+pub mod control;
 #[cfg(feature = "outbound")]
 pub mod dns;
 mod error;
@@ -194,4 +196,6 @@ pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFu
 pub use random::Random;
 #[cfg(feature = "outbound")]
 pub use snapshot::{ClusterStats, EndpointStats, Stats};
+#[cfg(feature = "outbound")]
+pub use telemetry::access::AccessLog;
 pub use workload::Workload;

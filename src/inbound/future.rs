@@ -11,6 +11,7 @@ use tokio::task::futures::TaskLocalFuture;
 use crate::layer::deadline::{Context as Inherited, Deadline};
 use crate::outbound::{Dialect, Work};
 use crate::telemetry::Meter;
+use crate::telemetry::trace::{self, Parent, Scoped};
 
 pin_project! {
     /// The future of a request behind the door.
@@ -29,7 +30,7 @@ pin_project! {
         Refused { dialect: Dialect },
         Serving {
             #[pin]
-            inner: TaskLocalFuture<Deadline, F>,
+            inner: Scoped<TaskLocalFuture<Deadline, F>>,
             work: Option<Work>,
             meter: Option<Meter>,
         },
@@ -45,10 +46,15 @@ impl<F: Future> ResponseFuture<F> {
         }
     }
 
-    pub(super) fn serving(inner: F, deadline: Deadline, work: Work, meter: Option<Meter>) -> Self {
+    pub(super) fn serving(
+        inner: F,
+        (deadline, parent): (Deadline, Option<Parent>),
+        work: Work,
+        meter: Option<Meter>,
+    ) -> Self {
         Self {
             state: State::Serving {
-                inner: Inherited::scope(deadline, inner),
+                inner: trace::scope(parent, Inherited::scope(deadline, inner)),
                 work: Some(work),
                 meter,
             },
@@ -67,7 +73,10 @@ where
         match self.project().state.project() {
             StateProjection::Refused { dialect } => Poll::Ready(Ok(refusal(*dialect))),
             StateProjection::Serving { inner, work, meter } => {
-                let response = ready!(inner.poll(cx));
+                let response = {
+                    let _entered = trace::enter(meter.as_ref().and_then(Meter::span));
+                    ready!(inner.poll(cx))
+                };
                 if let (Some(meter), Ok(response)) = (meter.as_mut(), &response) {
                     meter.answered(response);
                 } else if let Some(meter) = meter {

@@ -1,11 +1,17 @@
 //! How a request arrives.
 //!
-//! For now the door does four things: it takes in the deadline that the caller put on the wire,
+//! For now the door does five things: it takes in the deadline that the caller put on the wire,
 //! so that calls made under this request inherit it; it counts the request, so that a shutdown can
-//! wait for it; it measures it, as the callee (`reporter="destination"`); and while the mesh drains it turns new requests away with a status that callers
+//! wait for it; it carries its trace on to the calls that are made under it; it measures it, as the callee (`reporter="destination"`); and while the mesh drains it turns new requests away with a status that callers
 //! retry elsewhere (503, or UNAVAILABLE for gRPC).
 
+#[cfg(feature = "tls-core")]
+mod connection;
 mod future;
+#[cfg(feature = "tls-core")]
+mod health;
+#[cfg(feature = "tls-core")]
+mod listener;
 mod peer;
 
 use std::sync::Arc;
@@ -18,9 +24,13 @@ use tower_service::Service;
 
 use crate::layer::deadline::{Asked, Deadline};
 use crate::outbound::{Dialect, Drain};
-use crate::telemetry::{Meter, Protocol, Registry};
+use crate::telemetry::{Meter, Protocol, Registry, Span, trace};
 
 pub use future::{InboundBody, ResponseFuture};
+#[cfg(feature = "tls-core")]
+pub(crate) use health::Health;
+#[cfg(feature = "tls-core")]
+pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
 
 /// Puts the inbound side of a mesh around a server; made by
@@ -84,16 +94,21 @@ where
         };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
-        let meter = self.meter(&request);
-        ResponseFuture::serving(self.inner.call(request), deadline, work, meter)
+        let span = self.telemetry.tracing().arrived(&request);
+        let parent = match &span {
+            Some(span) => span.parent(),
+            None => trace::Parent::of(request.headers()),
+        };
+        let meter = self.meter(&request, span);
+        ResponseFuture::serving(self.inner.call(request), (deadline, parent), work, meter)
     }
 }
 
 impl<S> Inbound<S> {
     /// Begins to measure a request, if that is wanted. Of its body only a length that it announces is
     /// known: a body that is counted would have another type.
-    fn meter<B>(&self, request: &Request<B>) -> Option<Meter> {
-        if !self.telemetry.measures() {
+    fn meter<B>(&self, request: &Request<B>, span: Option<Span>) -> Option<Meter> {
+        if !self.telemetry.measures() && span.is_none() {
             return None;
         }
         let peer = request.extensions().get::<Peer>();
@@ -106,6 +121,6 @@ impl<S> Inbound<S> {
         };
         let mut meter = Meter::new(&series, Instant::now(), protocol);
         meter.announced(headers);
-        Some(meter)
+        Some(meter.with(self.telemetry.measures(), None, span))
     }
 }

@@ -16,6 +16,8 @@ use crate::event::Announcer;
 use crate::event::Event;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
+#[cfg(feature = "otel")]
+use crate::model::Fraction;
 use crate::model::OutboundTraffic;
 #[cfg(feature = "xds")]
 use crate::model::Resources;
@@ -27,6 +29,8 @@ use crate::source::Feed;
 use crate::source::istio;
 #[cfg(feature = "xds")]
 use crate::source::xds;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{self, Registry};
 use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
@@ -48,6 +52,13 @@ pub struct Builder {
     random: Random,
     address: Option<IpAddr>,
     metrics: bool,
+    log: Option<AccessLog>,
+    #[cfg(feature = "otel")]
+    tracer: Option<opentelemetry::global::BoxedTracer>,
+    #[cfg(feature = "otel")]
+    sampled: Fraction,
+    #[cfg(feature = "otel")]
+    meter: Option<opentelemetry::metrics::Meter>,
     #[cfg(feature = "tls-core")]
     identity: Option<crate::tls::Source>,
     #[cfg(feature = "tls-core")]
@@ -75,6 +86,13 @@ impl Builder {
             random: Random::from_entropy(),
             address: None,
             metrics: true,
+            log: None,
+            #[cfg(feature = "otel")]
+            tracer: None,
+            #[cfg(feature = "otel")]
+            sampled: Fraction::from_parts_per_million(10_000).unwrap_or(Fraction::ZERO),
+            #[cfg(feature = "otel")]
+            meter: None,
             #[cfg(feature = "tls-core")]
             identity: None,
             #[cfg(feature = "tls-core")]
@@ -194,6 +212,39 @@ impl Builder {
         self
     }
 
+    /// Writes a line for each call in Envoy's words, see [`AccessLog`]; by default none is written. What
+    /// waits to be written is written when the mesh [shuts down](Mesh::shutdown).
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Makes spans of calls, their tries and inbound requests with this tracer, such as
+    /// `opentelemetry::global::tracer("order")`; `docs/TRACES.md` tells which. Without one the mesh
+    /// still carries the trace of an inbound request on to the calls that are made under it.
+    #[cfg(feature = "otel")]
+    pub fn traces(mut self, tracer: opentelemetry::global::BoxedTracer) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
+    /// Records Istio's metrics of requests with this meter too, such as
+    /// `opentelemetry::global::meter("order")`. Its SDK must be built with the feature
+    /// `experimental_metrics_bound_instruments`; without it nothing arrives.
+    #[cfg(feature = "otel")]
+    pub fn meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// Which share of the traces that begin here is sampled; 1 % by default, as Istio has it. A parent's
+    /// decision wins over it.
+    #[cfg(feature = "otel")]
+    pub fn trace_sampling(mut self, share: Fraction) -> Self {
+        self.sampled = share;
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -232,9 +283,23 @@ impl Builder {
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
-            telemetry: Registry::new(&telemetry::Settings {
+            telemetry: Registry::new(telemetry::Settings {
                 metrics: self.metrics,
                 workload: self.workload.clone(),
+                log: self.log,
+                #[cfg(feature = "otel")]
+                instruments: self.meter.as_ref().map(telemetry::Instruments::new),
+                #[cfg(not(feature = "otel"))]
+                instruments: None,
+                #[cfg(feature = "otel")]
+                tracing: Tracing::new(
+                    self.tracer,
+                    self.sampled,
+                    own_attributes(&self.workload),
+                    self.random.clone(),
+                ),
+                #[cfg(not(feature = "otel"))]
+                tracing: Tracing,
             }),
             #[cfg(feature = "tls-core")]
             materials: crate::tls::Materials::new(credentials, self.clock),
@@ -255,6 +320,10 @@ impl Builder {
         #[cfg(feature = "tls-core")]
         if let Some(upkeep) = upkeep.flatten() {
             tasks.spawn(upkeep);
+        }
+        #[cfg(feature = "tls-core")]
+        if let Some(own) = core.environment.materials.mesh().cloned() {
+            tasks.spawn(tasks::renew(core.clone(), own));
         }
         #[cfg(feature = "xds")]
         let mut driver = None;
@@ -308,6 +377,19 @@ impl Builder {
             }),
         })
     }
+}
+
+/// What every span says of this process, in Istio's words.
+#[cfg(feature = "otel")]
+fn own_attributes(workload: &Workload) -> Vec<opentelemetry::KeyValue> {
+    let app = workload
+        .labels()
+        .get("app")
+        .map_or("unknown", String::as_str);
+    vec![
+        opentelemetry::KeyValue::new("istio.canonical_service", app.to_owned()),
+        opentelemetry::KeyValue::new("istio.namespace", workload.namespace().to_owned()),
+    ]
 }
 
 impl Source {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::security::PeerPolicy;
 use super::{Cluster, Endpoints, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
@@ -31,6 +32,8 @@ pub struct Resources {
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
+    /// What is asked of callers.
+    pub peers: PeerPolicy,
 }
 
 impl Resources {
@@ -43,12 +46,14 @@ impl Resources {
             clusters,
             endpoints,
             outbound_traffic,
+            peers,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
             && clusters.is_empty()
             && endpoints.is_empty()
             && outbound_traffic.is_none()
+            && *peers == PeerPolicy::default()
     }
 
     /// Puts a listener in under its name, in place of the one that was there.

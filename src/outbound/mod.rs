@@ -46,7 +46,7 @@ use crate::layer::retry;
 use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, Live};
-use crate::telemetry::{Meter, Protocol};
+use crate::telemetry::{Meter, Protocol, Span, access, trace};
 
 use affinity::Bond;
 pub(crate) use answer::Dialect;
@@ -94,6 +94,7 @@ impl Core {
             cluster.close();
         }
         self.passthrough.close();
+        self.environment.telemetry.close();
     }
 
     fn random(&self) -> &Random {
@@ -110,7 +111,8 @@ async fn send(
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
     let call = Call::take(core, scope, &mut request);
-    let mut meter = call.meter(core, &mut request);
+    let span = call.trace(core, &mut request);
+    let mut meter = call.meter(core, &mut request, span);
     let result = decide(core, scope, &call, request, &mut meter).await;
     conclude(result, meter)
 }
@@ -150,6 +152,9 @@ async fn decide(
             meter.serves(core.environment.telemetry.blocked());
         }
     })?;
+    if let Some(meter) = meter {
+        meter.decided(&chosen.route.model.name, chosen.cluster_name());
+    }
     if let Some(report) = &call.report {
         report.decided(
             chosen.generation,
@@ -185,7 +190,11 @@ async fn serve(
     if let Some(injector) = &chosen.route.fault {
         inject(core, injector, call, request.headers(), meter).await?;
     }
-    let mut response = match &chosen.route.model.action {
+    let action = &chosen.route.model.action;
+    if let (Some(meter), Action::Direct(_) | Action::Redirect(_)) = (meter.as_mut(), action) {
+        meter.direct();
+    }
+    let mut response = match action {
         Action::Direct(direct) => call.dialect.direct(direct),
         Action::Forward(to) => {
             let mut response = forward(core, chosen, call, to, request, meter).await?;
@@ -244,7 +253,8 @@ async fn forward(
         request = core.mirrors.copy(core, chosen, to, request);
     }
     let bond = Bond::new(core, chosen, call, to, &request)?;
-    let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?;
+    let span = meter.as_ref().and_then(|meter| meter.span()).cloned();
+    let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?.under(span);
     let armed = chosen.route.retry.as_ref();
     let policy = armed.filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
@@ -271,6 +281,7 @@ async fn forward(
     let (result, summary) = ended.unwrap_or_else(|| (Err(deadline.error()), attempts.summary()));
     if let Some(meter) = meter {
         meter.serves(attempts.series());
+        meter.tried(attempts.number(), attempts.last());
         summary
             .flag()
             .into_iter()
@@ -321,19 +332,42 @@ impl Call {
         }
     }
 
+    /// Carries on the trace that the call belongs to; its span, if it gets one.
+    fn trace(&self, core: &Core, request: &mut Request<Body>) -> Option<Span> {
+        let tracing = core.environment.telemetry.tracing();
+        let inherited = trace::inherited();
+        let span = tracing.call(request, inherited.as_ref());
+        if span.is_none() && (inherited.is_some() || tracing.is_on()) {
+            let headers = request.headers_mut();
+            // Nobody has told the callee; who decided against the trace tells that as well.
+            if trace::Parent::of(headers).is_none() {
+                let random = core.random();
+                let undecided =
+                    inherited.filter(|parent| parent.sampled.is_some() || !tracing.is_on());
+                let parent = undecided.unwrap_or_else(|| {
+                    let trace = u128::from(random.draw()) << 64 | u128::from(random.draw() | 1);
+                    trace::Parent::new(trace, random.draw() | 1, false, None)
+                });
+                parent.write(headers);
+            }
+        }
+        span
+    }
+
     /// Begins to measure the call, if that is wanted.
-    fn meter(&self, core: &Core, request: &mut Request<Body>) -> Option<Meter> {
+    fn meter(&self, core: &Core, request: &mut Request<Body>, span: Option<Span>) -> Option<Meter> {
         let telemetry = &core.environment.telemetry;
-        if !telemetry.measures() {
+        if !telemetry.is_on() {
             return None;
         }
+        let entry = telemetry.log().map(|log| access::Entry::new(log, request));
         let protocol = match self.dialect {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(telemetry.unknown(), self.began, protocol);
         meter.watch(request.body_mut());
-        Some(meter)
+        Some(meter.with(telemetry.measures(), entry, span))
     }
 
     /// The end of the call on a route with this timeout, which begins when the request is sent on.

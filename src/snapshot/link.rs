@@ -120,6 +120,7 @@ pub(crate) fn link(
         hosts,
         clusters,
         outbound_traffic: resources.outbound_traffic,
+        peers: resources.peers.clone(),
     }
 }
 

@@ -53,6 +53,10 @@ pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     pub(crate) generation: u64,
     /// What it was made of, for who asks.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "the admin endpoint asks for it")
+    )]
     pub(crate) resources: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
@@ -65,6 +69,8 @@ pub(crate) struct Snapshot {
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
+    /// What is asked of callers.
+    pub(crate) peers: model::security::PeerPolicy,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -101,6 +107,7 @@ impl Snapshot {
             hosts: HashMap::new(),
             clusters: HashMap::new(),
             outbound_traffic: None,
+            peers: model::security::PeerPolicy::default(),
         }
     }
 

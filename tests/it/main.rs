@@ -4,6 +4,8 @@
 mod cli;
 #[cfg(feature = "yaml")]
 mod compile;
+#[cfg(feature = "control-plane")]
+mod control;
 mod house;
 #[cfg(feature = "yaml")]
 mod istio;

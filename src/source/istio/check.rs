@@ -73,6 +73,7 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::EndpointSlice(_)
         | Kind::Endpoints(_)
         | Kind::MeshConfig(_)
+        | Kind::PeerAuthentication(_)
         | Kind::Pod(_)
         | Kind::Service(_)
         | Kind::ServiceAccount(_)

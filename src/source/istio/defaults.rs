@@ -12,6 +12,8 @@ use crate::model::OutboundTraffic;
 
 /// MeshConfig's `rootNamespace`.
 const ROOT_NAMESPACE: &str = "istio-system";
+/// MeshConfig's `trustDomain`.
+const TRUST_DOMAIN: &str = "cluster.local";
 /// MeshConfig's `connectTimeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// MeshConfig's `dnsRefreshRate`.
@@ -39,6 +41,22 @@ impl<'a> Defaults<'a> {
             .config
             .and_then(|config| config.root_namespace.as_ref());
         said.map_or(ROOT_NAMESPACE, |name| name.as_str())
+    }
+
+    /// The trust domains whose identities are those of the mesh, its own first.
+    pub(super) fn trust_domains(self) -> impl Iterator<Item = &'a str> {
+        let own = self.config.and_then(|config| config.trust_domain.as_ref());
+        let own = own.map_or(TRUST_DOMAIN, |domain| domain.as_str());
+        let aliases = self.config.map(|config| &config.trust_domain_aliases);
+        let aliases = aliases.into_iter().flatten().map(|domain| domain.as_str());
+        std::iter::once(own).chain(aliases)
+    }
+
+    /// Whether mutual TLS is automatic.
+    pub(super) fn auto_mtls(self) -> bool {
+        self.config
+            .and_then(|config| config.enable_auto_mtls)
+            .unwrap_or(true)
     }
 
     pub(super) fn connect_timeout(self) -> Duration {

@@ -305,6 +305,7 @@ impl<'a> Reader<'a> {
     ) -> Option<Kind> {
         let dialect = match reads {
             Reads::DestinationRule
+            | Reads::PeerAuthentication
             | Reads::ServiceEntry
             | Reads::Sidecar
             | Reads::VirtualService
@@ -349,6 +350,7 @@ impl<'a> Reader<'a> {
             Reads::GrpcRoute => body.decode().map(Kind::GrpcRoute),
             Reads::HttpRoute => body.decode().map(Kind::HttpRoute),
             Reads::Namespace => body.decode().map(Kind::Namespace),
+            Reads::PeerAuthentication => body.decode().map(Kind::PeerAuthentication),
             Reads::Pod => body.decode().map(Kind::Pod),
             Reads::ReferenceGrant => body.decode().map(Kind::ReferenceGrant),
             Reads::Service => body.decode().map(Kind::Service),

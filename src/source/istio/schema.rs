@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
-    DestinationRule, EndpointSlice, Endpoints, Namespace, Pod, Service, ServiceAccount,
-    ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    DestinationRule, EndpointSlice, Endpoints, Namespace, PeerAuthentication, Pod, Service,
+    ServiceAccount, ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 
 /// The JSON schema (draft 2020-12) of one document: one of the kinds that take effect, told apart
@@ -50,6 +50,7 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
         Reads::GrpcRoute => under_spec(body::<GrpcRouteSpec>(generator)),
         Reads::HttpRoute => under_spec(body::<HttpRouteSpec>(generator)),
         Reads::ReferenceGrant => under_spec(body::<ReferenceGrantSpec>(generator)),
+        Reads::PeerAuthentication => under_spec(body::<PeerAuthentication>(generator)),
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),
         Reads::Sidecar => under_spec(body::<Sidecar>(generator)),

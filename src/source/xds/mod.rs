@@ -22,9 +22,9 @@ mod client;
 #[allow(deprecated, reason = "control planes still write Envoy's older fields")]
 mod decode;
 mod dump;
-#[allow(
-    dead_code,
-    reason = "the server that sends resources is not joined to it in this commit"
+#[cfg_attr(
+    not(feature = "control-plane"),
+    allow(dead_code, reason = "nobody serves")
 )]
 #[allow(deprecated, reason = "older clients read Envoy's older fields only")]
 mod encode;
@@ -50,6 +50,8 @@ use tokio::time::Instant;
 pub use bootstrap::Bootstrap;
 pub use dump::{Dump, ResourceDump, ResourceState, ServerDump, ValueDump};
 pub use encode::Dialect;
+#[cfg(feature = "control-plane")]
+pub(crate) use encode::encode;
 pub use kind::Kind;
 pub(crate) use resource::{Context, Decode, Decoded, Fault, Resource};
 pub(crate) use stream::{Driver, Surroundings};

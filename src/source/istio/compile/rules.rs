@@ -64,6 +64,7 @@ impl<'a> Rules<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)

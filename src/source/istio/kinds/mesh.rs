@@ -96,7 +96,12 @@ pub struct MeshConfig {
     /// The namespace whose policy is for the whole mesh; absent means `istio-system`.
     pub root_namespace: Option<Located<String>>,
     /// The trust domain of identities.
-    pub trust_domain: Option<String>,
+    pub trust_domain: Option<Located<String>>,
+    /// Other trust domains whose identities count as those of the mesh.
+    pub trust_domain_aliases: Vec<Located<String>>,
+    /// Whether endpoints that speak mutual TLS are called by it where no DestinationRule says;
+    /// absent means yes.
+    pub enable_auto_mtls: Option<bool>,
     /// `exportTo` of services and ServiceEntries that have none; absent means `*`.
     pub default_service_export_to: Vec<Located<String>>,
     /// `exportTo` of VirtualServices that have none; absent means `*`.

@@ -18,6 +18,7 @@ mod kubernetes;
 mod load_balancer;
 mod mesh;
 mod object;
+mod peer_authentication;
 mod service_entry;
 mod virtual_service;
 
@@ -50,6 +51,7 @@ pub use mesh::{
     Sidecar, WorkloadGroup,
 };
 pub use object::{Kind, Meta, Object};
+pub use peer_authentication::{PeerAuthentication, PeerTls, PeerTlsMode};
 pub use service_entry::{
     Location, Resolution, ServiceEntry, ServiceEntryPort, WorkloadEntry, WorkloadLabels,
 };

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, Pod, Service, ServiceAccount,
-    ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, PeerAuthentication, Pod,
+    Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry,
+    WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -74,6 +75,8 @@ pub enum Kind {
     HttpRoute(Box<HttpRouteSpec>),
     /// Kubernetes Namespace.
     Namespace(Box<Namespace>),
+    /// `security.istio.io` PeerAuthentication.
+    PeerAuthentication(Box<PeerAuthentication>),
     /// Kubernetes Pod.
     Pod(Box<Pod>),
     /// `gateway.networking.k8s.io` ReferenceGrant.
@@ -108,6 +111,7 @@ impl Kind {
             Self::GrpcRoute(_) => "GRPCRoute",
             Self::HttpRoute(_) => "HTTPRoute",
             Self::Namespace(_) => "Namespace",
+            Self::PeerAuthentication(_) => "PeerAuthentication",
             Self::Pod(_) => "Pod",
             Self::ReferenceGrant(_) => "ReferenceGrant",
             Self::Service(_) => "Service",

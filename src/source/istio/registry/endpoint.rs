@@ -62,6 +62,7 @@ impl<'a> Slices<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
@@ -210,6 +211,9 @@ fn member(
         health: candidate.health,
         labels: known.labels,
         locality: known.locality,
+        namespace: namespace.into(),
+        account: known.account,
+        is_machine: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::names::{duration, export_to_at, host_fault, is_dns_label, labels};
 use super::{Checker, destination_rule, http_action, load_balancer, support};
+use crate::model::identity::TrustDomain;
 use crate::source::istio::fault::{Code, quoted};
 use crate::source::istio::kinds::{EgressListener, MeshConfig, Sidecar, WorkloadGroup};
 
@@ -101,6 +102,8 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
     let MeshConfig {
         root_namespace,
         trust_domain,
+        trust_domain_aliases,
+        enable_auto_mtls: _,
         default_service_export_to,
         default_virtual_service_export_to,
         default_destination_rule_export_to,
@@ -117,14 +120,17 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
             check.error(format!("{} is no namespace (DNS-1123 label)", quoted(name)));
         }
     });
-    let other = trust_domain
-        .as_ref()
-        .is_some_and(|domain| domain != "cluster.local");
-    check.no_effect(
-        "trustDomain",
-        other,
-        "it matters with mTLS, which is not supported yet",
-    );
+    let is_domain = |check: &mut Checker<'_>, text: &str| {
+        if let Err(fault) = TrustDomain::new(text) {
+            check.error(format!("{} is no trust domain: {fault}", quoted(text)));
+        }
+    };
+    check.some("trustDomain", trust_domain.as_ref(), |check, text| {
+        is_domain(check, text);
+    });
+    check.each("trustDomainAliases", trust_domain_aliases, |check, text| {
+        is_domain(check, text)
+    });
     export_to_at(check, "defaultServiceExportTo", default_service_export_to);
     export_to_at(
         check,

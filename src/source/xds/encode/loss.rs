@@ -60,7 +60,8 @@ impl fmt::Display for Lost {
 }
 
 impl Loss {
-    /// All of them.
+    /// All of them, for the table of the docs.
+    #[cfg(test)]
     pub(crate) const ALL: &'static [Self] = &[
         Self::AddressKind,
         Self::AuthorityRewrite,

@@ -5,7 +5,11 @@ use super::{Pen, value};
 use crate::model::retry::{Backoff, Hedge, RetryOn, RetryPolicy};
 use crate::source::xds::decode::GRPC_TOKENS;
 use crate::source::xds::extra::{HedgeExtra, RetryExtra, RouteExtra};
-use crate::source::xds::proto::route as wire;
+use crate::source::xds::proto::{Any, route as wire};
+
+/// Without its type Envoy refuses the whole route configuration.
+const PREVIOUS_HOSTS: &str =
+    "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
 type Messages = (Option<wire::RetryPolicy>, Option<wire::HedgePolicy>);
 
@@ -34,7 +38,12 @@ pub(super) fn policy(pen: &mut Pen<'_>, model: &RetryPolicy, extra: &mut RouteEx
     if *avoid_previous {
         message.retry_host_predicate = vec![wire::retry_policy::RetryHostPredicate {
             name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-            config_type: None,
+            config_type: Some(
+                wire::retry_policy::retry_host_predicate::ConfigType::TypedConfig(Any {
+                    type_url: PREVIOUS_HOSTS.to_owned(),
+                    value: Vec::new(),
+                }),
+            ),
         }];
         message.host_selection_retry_max_attempts = 5;
     }

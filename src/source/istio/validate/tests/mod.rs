@@ -4,6 +4,7 @@ mod destination_rule;
 mod gateway_api;
 mod kubernetes;
 mod mesh;
+mod peer_authentication;
 mod service_entry;
 mod support;
 mod virtual_service;
@@ -17,6 +18,7 @@ fn object(kind: &str, spec: &str) -> String {
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Deployment" => "apps/v1",
         "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
+        "PeerAuthentication" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
     let body = match kind {
