@@ -160,7 +160,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
         ("src/explain/mod.rs", 1),
         ("src/inbound/listener.rs", 1),
         ("src/mesh.rs", 2),
-        ("src/mesh/tasks.rs", 4),
+        ("src/mesh/tasks.rs", 5),
         ("src/outbound/mod.rs", 1),
         ("src/outbound/route.rs", 1),
     ]);
