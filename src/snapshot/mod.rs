@@ -13,6 +13,10 @@
 
 mod changes;
 mod cluster;
+#[cfg_attr(
+    not(feature = "xds"),
+    allow(dead_code, reason = "only control planes are asked for names")
+)]
 mod demand;
 mod difference;
 mod gate;
@@ -41,7 +45,9 @@ use crate::name::Target;
 
 pub(crate) use changes::{Moves, announce};
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
-pub(crate) use demand::{Demand, Held, Naming, Standing};
+pub(crate) use demand::{Demand, Held};
+#[cfg(feature = "xds")]
+pub(crate) use demand::{Naming, Standing};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 pub use stats::{ClusterStats, EndpointStats, Stats};
 use table::Table;
