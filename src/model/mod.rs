@@ -35,6 +35,7 @@ pub mod security;
 pub mod upgrade;
 pub(crate) mod words;
 
+pub use crate::list::List;
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;
 pub use listener::Listener;

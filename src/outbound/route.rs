@@ -136,7 +136,7 @@ pub(crate) fn choose(
     };
     let port = port(&authority, request.uri());
     Ok(Some(Chosen {
-        generation: snapshot.generation,
+        generation: snapshot.generation(),
         route,
         destination,
         port,
@@ -237,7 +237,7 @@ impl Chosen {
         request: &Request<B>,
     ) -> Vec<(f64, Self)> {
         let chosen = |destination, remembered| Self {
-            generation: snapshot.generation,
+            generation: snapshot.generation(),
             route: route.clone(),
             destination,
             remembered,

@@ -8,6 +8,7 @@ mod answers;
 mod article;
 mod balance;
 mod cancel;
+mod churn;
 #[cfg(feature = "yaml")]
 mod disk;
 mod dns;
