@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Cluster, Endpoints, Listener, OutboundTraffic, RouteConfiguration};
+use super::{Cluster, Endpoints, Inbound, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
 ///
@@ -29,12 +29,15 @@ pub struct Resources {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// The endpoints that clusters name.
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
+    /// What is asked of requests that arrive.
+    pub inbound: Arc<Inbound>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
 }
 
 impl Resources {
-    /// Whether there is no resource of any kind, and nothing said of other hosts.
+    /// Whether there is no resource of any kind, and nothing said of other hosts and of requests
+    /// that arrive.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
@@ -42,12 +45,14 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            inbound,
             outbound_traffic,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
             && clusters.is_empty()
             && endpoints.is_empty()
+            && **inbound == Inbound::default()
             && outbound_traffic.is_none()
     }
 

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use super::kinds::{GoDuration, LocalitySetting, Retries, TrafficPolicy};
+use super::kinds::{
+    ExtensionProvider, GoDuration, LocalitySetting, NormalizationKind, Retries, TrafficPolicy,
+};
 use super::kinds::{
     H2UpgradePolicy, Kind, MeshConfig, Object, OutboundMode, OutboundTrafficPolicy,
 };
 use super::registry::Visibility;
 use super::yaml::Located;
 use crate::model::OutboundTraffic;
+use crate::model::inbound::Normalization;
 
 /// MeshConfig's `rootNamespace`.
 const ROOT_NAMESPACE: &str = "istio-system";
+/// MeshConfig's `trustDomain`.
+const TRUST_DOMAIN: &str = "cluster.local";
 /// MeshConfig's `connectTimeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// MeshConfig's `dnsRefreshRate`.
@@ -39,6 +44,45 @@ impl<'a> Defaults<'a> {
             .config
             .and_then(|config| config.root_namespace.as_ref());
         said.map_or(ROOT_NAMESPACE, |name| name.as_str())
+    }
+
+    /// The trust domain of identities.
+    pub(super) fn trust_domain(self) -> &'a str {
+        let said = self
+            .config
+            .and_then(|config| config.trust_domain.as_deref());
+        said.filter(|domain| !domain.is_empty())
+            .unwrap_or(TRUST_DOMAIN)
+    }
+
+    /// Other trust domains of the mesh.
+    pub(super) fn trust_domain_aliases(self) -> impl Iterator<Item = &'a str> {
+        let aliases = self.config.map(|config| &config.trust_domain_aliases[..]);
+        aliases
+            .unwrap_or_default()
+            .iter()
+            .map(|alias| alias.as_str())
+    }
+
+    /// What becomes of paths that can be read in two ways.
+    pub(super) fn normalization(self) -> Normalization {
+        let said = self
+            .config
+            .and_then(|config| config.path_normalization.as_ref());
+        match said.map(|said| said.normalization).unwrap_or_default() {
+            NormalizationKind::Default => Normalization::Reject,
+            NormalizationKind::None => Normalization::None,
+            NormalizationKind::Base => Normalization::Base,
+            NormalizationKind::MergeSlashes => Normalization::MergeSlashes,
+            NormalizationKind::DecodeAndMergeSlashes => Normalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// What the mesh works with outside of it.
+    pub(super) fn providers(self) -> &'a [Located<ExtensionProvider>] {
+        self.config
+            .map(|config| &config.extension_providers[..])
+            .unwrap_or_default()
     }
 
     pub(super) fn connect_timeout(self) -> Duration {

@@ -39,6 +39,7 @@ mod compile;
 mod defaults;
 mod fault;
 mod folder;
+mod jwks;
 pub mod kinds;
 mod live;
 mod read;
@@ -46,6 +47,7 @@ mod registry;
 mod schema;
 mod validate;
 mod watch;
+mod when;
 mod yaml;
 
 pub use check::{Checked, check};

@@ -18,6 +18,7 @@ pub(crate) enum Treatment {
 /// The kinds that take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
+    AuthorizationPolicy,
     DestinationRule,
     EndpointSlice,
     Endpoints,
@@ -26,6 +27,7 @@ pub(crate) enum Reads {
     Namespace,
     Pod,
     ReferenceGrant,
+    RequestAuthentication,
     Service,
     ServiceAccount,
     ServiceEntry,
@@ -139,8 +141,18 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
             Read(Reads::ReferenceGrant),
         ),
         entry("PeerAuthentication", SECURITY, TWO, Unenforced),
-        entry("AuthorizationPolicy", SECURITY, TWO, Unenforced),
-        entry("RequestAuthentication", SECURITY, TWO, Unenforced),
+        entry(
+            "AuthorizationPolicy",
+            SECURITY,
+            TWO,
+            Read(Reads::AuthorizationPolicy),
+        ),
+        entry(
+            "RequestAuthentication",
+            SECURITY,
+            TWO,
+            Read(Reads::RequestAuthentication),
+        ),
         entry("Telemetry", TELEMETRY, &["v1", "v1alpha1"], Idle),
         entry("Gateway", NETWORKING, THREE, Idle),
         entry("Sidecar", NETWORKING, THREE, Read(Reads::Sidecar)),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, Pod, Service, ServiceAccount,
-    ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, Pod,
+    RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService,
+    Workload, WorkloadEntry, WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -60,6 +61,8 @@ pub struct Meta {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
+    /// `security.istio.io` AuthorizationPolicy.
+    AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// `networking.istio.io` DestinationRule.
     DestinationRule(Box<DestinationRule>),
     /// `discovery.k8s.io` EndpointSlice.
@@ -78,6 +81,8 @@ pub enum Kind {
     Pod(Box<Pod>),
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant(Box<ReferenceGrantSpec>),
+    /// `security.istio.io` RequestAuthentication.
+    RequestAuthentication(Box<RequestAuthentication>),
     /// Kubernetes Service.
     Service(Box<Service>),
     /// Kubernetes ServiceAccount.
@@ -101,6 +106,7 @@ impl Kind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::AuthorizationPolicy(_) => "AuthorizationPolicy",
             Self::DestinationRule(_) => "DestinationRule",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Endpoints(_) => "Endpoints",
@@ -110,6 +116,7 @@ impl Kind {
             Self::Namespace(_) => "Namespace",
             Self::Pod(_) => "Pod",
             Self::ReferenceGrant(_) => "ReferenceGrant",
+            Self::RequestAuthentication(_) => "RequestAuthentication",
             Self::Service(_) => "Service",
             Self::ServiceAccount(_) => "ServiceAccount",
             Self::ServiceEntry(_) => "ServiceEntry",

@@ -56,13 +56,15 @@ impl<'a> Slices<'a> {
                     let key = (namespace, &*object.meta.name);
                     all.legacy.entry(key).or_insert(endpoints);
                 }
-                Kind::DestinationRule(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::DestinationRule(_)
                 | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::Pod(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)

@@ -151,7 +151,8 @@ impl<'a> Registry<'a> {
                 Kind::ServiceEntry(spec) => {
                     services.extend(entry::services(object, spec, defaults, &workloads, faults));
                 }
-                Kind::DestinationRule(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
                 | Kind::MeshConfig(_)
@@ -160,6 +161,7 @@ impl<'a> Registry<'a> {
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::Pod(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::ServiceAccount(_)
                 | Kind::Sidecar(_)
                 | Kind::WorkloadGroup(_)

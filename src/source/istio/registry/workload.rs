@@ -50,7 +50,8 @@ impl<'a> Workloads<'a> {
                         labels,
                     });
                 }
-                Kind::DestinationRule(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
                 | Kind::MeshConfig(_)
@@ -58,6 +59,7 @@ impl<'a> Workloads<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)

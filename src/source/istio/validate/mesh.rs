@@ -1,7 +1,8 @@
 //! The rules of Sidecar, WorkloadGroup and the mesh configuration.
 
 use super::names::{duration, export_to_at, host_fault, is_dns_label, labels};
-use super::{Checker, destination_rule, http_action, load_balancer, support};
+use super::{Checker, destination_rule, http_action, load_balancer, support, token};
+use crate::model::identity::TrustDomain;
 use crate::source::istio::fault::{Code, quoted};
 use crate::source::istio::kinds::{EgressListener, MeshConfig, Sidecar, WorkloadGroup};
 
@@ -110,8 +111,21 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
         default_traffic_policy,
         locality_lb_setting,
         h2_upgrade_policy: _,
+        trust_domain_aliases,
+        path_normalization: _,
+        extension_providers,
         dns_refresh_rate,
     } = config;
+    token::providers(check, extension_providers);
+    check.each(
+        "trustDomainAliases",
+        trust_domain_aliases,
+        |check, domain| {
+            if let Err(error) = domain.parse::<TrustDomain>() {
+                check.error(format!("{}: {error}", quoted(domain)));
+            }
+        },
+    );
     check.some("rootNamespace", root_namespace.as_ref(), |check, name| {
         if !is_dns_label(name) {
             check.error(format!("{} is no namespace (DNS-1123 label)", quoted(name)));
