@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     NoEndpoint,
     /// The endpoint could not be connected to.
     Connect,
+    /// The endpoint was connected to and the connection could not be secured.
+    Secure,
     /// Connecting took longer than the cluster's connect timeout.
     ConnectTimeout { after: Duration },
     /// The connection broke after the request was sent, or the peer reset the stream.
@@ -282,7 +284,18 @@ impl Error {
     /// Whether no connection to the endpoint could be made: refused, unreachable, timed out.
     #[must_use]
     pub fn is_connect(&self) -> bool {
-        matches!(self.inner.kind, Kind::Connect | Kind::ConnectTimeout { .. })
+        matches!(
+            self.inner.kind,
+            Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure
+        )
+    }
+
+    /// Whether the connection to the endpoint could not be secured: one side did not believe the
+    /// other, or does not speak TLS. The cause says why. It is a [connect](Self::is_connect) failure
+    /// too, and nothing of the request was sent.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.inner.kind, Kind::Secure)
     }
 
     /// Whether a limit of the cluster was reached, or client-side admission control rejected the
@@ -373,6 +386,7 @@ impl Error {
             | Kind::NoEndpoint
             | Kind::Connect
             | Kind::ConnectTimeout { .. }
+            | Kind::Secure
             | Kind::Refused
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
@@ -417,7 +431,9 @@ impl Error {
             Kind::NoRoute { .. } | Kind::Blocked { .. } => Some(Flag::NoRoute),
             Kind::NoCluster => Some(Flag::NoCluster),
             Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
-            Kind::Connect | Kind::ConnectTimeout { .. } => Some(Flag::UpstreamConnectionFailure),
+            Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure => {
+                Some(Flag::UpstreamConnectionFailure)
+            }
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
             Kind::Refused => Some(Flag::UpstreamRemoteReset),
             // Envoy has no letters for its admission control; what it means is an overflow.
@@ -453,6 +469,7 @@ impl Error {
             | Kind::NoEndpoint
             | Kind::Connect
             | Kind::ConnectTimeout { .. }
+            | Kind::Secure
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
@@ -484,6 +501,7 @@ impl Error {
             | Kind::NoEndpoint
             | Kind::Connect
             | Kind::ConnectTimeout { .. }
+            | Kind::Secure
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
@@ -531,6 +549,7 @@ impl fmt::Display for Error {
             Kind::NoCluster => f.write_str("the route's cluster does not exist")?,
             Kind::NoEndpoint => f.write_str("no healthy endpoint")?,
             Kind::Connect => f.write_str("could not connect")?,
+            Kind::Secure => f.write_str("could not secure the connection")?,
             Kind::ConnectTimeout { after } => write!(f, "could not connect within {after:?}")?,
             Kind::Reset => f.write_str("the connection broke before the response")?,
             Kind::Refused => f.write_str("the peer refused the request unseen")?,

@@ -129,6 +129,14 @@ impl Mesh {
         self.shared.core.environment.events.listen()
     }
 
+    /// The credentials that connections of this mesh present and judge by, to be watched, counted, or
+    /// rotated by the program; `None` if the builder was given none.
+    #[cfg(feature = "tls-core")]
+    #[must_use]
+    pub fn credentials(&self) -> Option<crate::tls::Credentials> {
+        self.shared.core.environment.materials.mesh().cloned()
+    }
+
     /// Ends the mesh: refuses new calls, waits up to `deadline` for those under way (inbound ones
     /// too), then ends its tasks and closes its connections.
     ///

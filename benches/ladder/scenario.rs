@@ -155,6 +155,7 @@ fn cluster(name: &str, step: Step, protocol: Protocol) -> Cluster {
         panic_threshold: Percent::ZERO,
         connect_timeout: Duration::from_secs(10),
         protocol,
+        security: meshwork::model::security::Security::Plaintext,
         connection: Connection::default(),
         limits: match step {
             Step::Mesh | Step::Route => Limits::default(),
@@ -177,6 +178,7 @@ fn locality(endpoints: impl Iterator<Item = SocketAddr>) -> LocalityEndpoints {
                 weight: NonZeroU32::MIN,
                 health: Health::Healthy,
                 labels: labels.clone(),
+                meshed: false,
             })
             .collect(),
     }

@@ -157,6 +157,7 @@ mod tests {
             weight: NonZeroU32::MIN,
             health: Health::Healthy,
             labels: Arc::default(),
+            meshed: false,
         };
         Endpoints {
             name: "e".into(),

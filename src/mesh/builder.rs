@@ -42,6 +42,10 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     random: Random,
     address: Option<IpAddr>,
+    #[cfg(feature = "tls-core")]
+    identity: Option<crate::tls::Source>,
+    #[cfg(feature = "tls-core")]
+    clock: crate::tls::Clock,
 }
 
 enum Source {
@@ -62,6 +66,10 @@ impl Builder {
             resolver: None,
             random: Random::from_entropy(),
             address: None,
+            #[cfg(feature = "tls-core")]
+            identity: None,
+            #[cfg(feature = "tls-core")]
+            clock: crate::tls::Clock::default(),
         }
     }
 
@@ -126,6 +134,27 @@ impl Builder {
         self
     }
 
+    /// Says where this process has its identity from, and whom it trusts: credentials that the
+    /// program renews ([`Credentials`](crate::tls::Credentials)), or files
+    /// ([`FileSource`](crate::tls::FileSource)).
+    ///
+    /// The mesh presents it to servers that a DestinationRule in mode ISTIO_MUTUAL or auto mTLS lead
+    /// to, and to clients of its own listeners. Without one, connections that must present an identity
+    /// fail, and auto mTLS is off. What cannot be used yet is tried again, see
+    /// [`tls`](crate::tls); the mesh starts without it.
+    #[cfg(feature = "tls-core")]
+    pub fn identity(mut self, source: impl Into<crate::tls::Source>) -> Self {
+        self.identity = Some(source.into());
+        self
+    }
+
+    /// Judges certificates by this clock in place of the system's, for tests.
+    #[cfg(feature = "tls-core")]
+    pub fn clock(mut self, clock: crate::tls::Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Lets `answer` stand in for every endpoint, without a connection: what is left is the cost of
     /// the mesh itself. Wins over [`connector`](Self::connector). See
     /// [`Connections::answering`](crate::transport::Connections::answering).
@@ -158,6 +187,8 @@ impl Builder {
         if resolver.is_some() {
             connector = Arc::new(dns::Resolving::new(connector, names.clone()));
         }
+        #[cfg(feature = "tls-core")]
+        let (credentials, upkeep) = self.identity.map(crate::tls::Source::start).unzip();
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
@@ -167,6 +198,8 @@ impl Builder {
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
+            #[cfg(feature = "tls-core")]
+            materials: crate::tls::Materials::new(credentials, self.clock),
             random: self.random,
         };
         let core = Arc::new(Core {
@@ -181,6 +214,10 @@ impl Builder {
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));
         let tasks = Tasks::default();
+        #[cfg(feature = "tls-core")]
+        if let Some(upkeep) = upkeep.flatten() {
+            tasks.spawn(upkeep);
+        }
         match self.source {
             Source::Nothing => {
                 applier.apply(&Arc::default());

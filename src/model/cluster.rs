@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::balancing::{Maglev, PeakEwma, RingHash, Spread, WeightedRoundRobin};
 use super::limit::Limits;
 use super::outlier::Outlier;
+use super::security::Security;
 use super::{Origin, Percent};
 
 /// A cluster without its endpoints.
@@ -26,6 +27,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Which protocol is spoken.
     pub protocol: Protocol,
+    /// How connections are secured.
+    pub security: Security,
     /// How connections are kept.
     pub connection: Connection,
     /// How much may be under way at once.

@@ -55,6 +55,10 @@ pub struct Endpoint {
     pub health: Health,
     /// Labels of the workload behind it.
     pub labels: Arc<BTreeMap<Box<str>, Box<str>>>,
+    /// Whether it speaks the mutual TLS of a mesh, so that a cluster whose security is
+    /// [automatic](super::security::Security::Automatic) does so with it (Istio's label
+    /// `security.istio.io/tlsMode: istio`; xDS metadata `envoy.transport_socket_match`).
+    pub meshed: bool,
 }
 
 /// What the registry says of an endpoint's health.

@@ -63,6 +63,7 @@ fn route(environment: &Environment) -> Arc<Route> {
         panic_threshold: Percent::ZERO,
         connect_timeout: std::time::Duration::from_secs(10),
         protocol: model::cluster::Protocol::SameAsRequest,
+        security: model::security::Security::Plaintext,
         connection: model::cluster::Connection::default(),
         limits: model::limit::Limits::default(),
         outlier: None,

@@ -19,7 +19,7 @@ use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
 use crate::random::Random;
-use crate::transport::Connections;
+use crate::transport::{Connections, Secure};
 
 /// One cluster of one snapshot.
 pub(crate) struct Cluster {
@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) running: Arc<Running>,
     /// The hosts that were asked for, if they are this cluster's endpoints.
     pub(super) on_demand: Option<OnDemand>,
+    /// What secures its connections, if anything does.
+    pub(super) secure: Option<Arc<dyn Secure>>,
 }
 
 /// What an edit of the cluster does not restart.
@@ -62,6 +64,8 @@ pub(crate) struct Endpoint {
     /// The name of its cluster.
     pub(crate) cluster: Arc<str>,
     pub(crate) address: Address,
+    /// Whether its connections are to be encrypted.
+    pub(crate) secured: bool,
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
     pub(crate) host: Arc<Host>,

@@ -20,11 +20,12 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
-use crate::transport::{Answer, Connect, Connections, Settings};
+use crate::transport::{Answer, Connect, Connections, Secure, Settings};
 
 use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
 use super::gate::ClusterGate;
 use super::on_demand::OnDemand;
+use super::security;
 use super::table::Table;
 use super::{Route, Snapshot, VirtualHost};
 
@@ -37,6 +38,9 @@ pub(crate) struct Environment {
     pub(crate) answer: Option<Answer>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
+    /// Where the certificates are that clusters name.
+    #[cfg(feature = "tls-core")]
+    pub(crate) materials: crate::tls::Materials,
     pub(crate) random: Random,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
@@ -267,7 +271,17 @@ pub(super) fn cluster(
             starved: AtomicBool::new(false),
         }),
     };
-    let members = members(old, model, endpoints, &running, environment);
+    let secure = match old {
+        Some(old) if old.model.security == model.security => old.secure.clone(),
+        Some(_) | None => security::secure(&model.security, environment),
+    };
+    let wiring = Wiring {
+        model,
+        secure: &secure,
+        running: &running,
+        environment,
+    };
+    let members = members(old, endpoints, &wiring);
     enroll(old, &members, &running.detector);
     if old.is_some_and(|old| old.model.outlier != model.outlier) {
         let hosts = members.iter().map(|member| &*member.endpoint.host);
@@ -288,6 +302,7 @@ pub(super) fn cluster(
         },
         running,
         on_demand: OnDemand::of(&model.discovery),
+        secure,
     })
 }
 
@@ -315,24 +330,35 @@ fn rules(model: &model::Cluster) -> Rules {
     }
 }
 
+/// What all endpoints of a cluster are made with.
+struct Wiring<'a> {
+    model: &'a Arc<model::Cluster>,
+    secure: &'a Option<Arc<dyn Secure>>,
+    running: &'a Arc<Running>,
+    environment: &'a Environment,
+}
+
 /// The members of all priorities, each with its running endpoint.
 fn members(
     old: Option<&Arc<Cluster>>,
-    model: &Arc<model::Cluster>,
     endpoints: Option<&Arc<model::Endpoints>>,
-    running: &Arc<Running>,
-    environment: &Environment,
+    wiring: &Wiring<'_>,
 ) -> Vec<Arc<Member>> {
-    let settings = Arc::new(Settings::from(&**model));
-    let reusable = old.is_some_and(|old| Settings::from(&*old.model) == *settings);
+    let cluster = wiring.model;
+    let settings = Arc::new(Settings::from(&**cluster));
+    let reusable = old.is_some_and(|old| {
+        old.model.security == cluster.security && Settings::from(&*old.model) == *settings
+    });
     let before: HashMap<&Address, &Arc<Member>> = old
         .map(|old| old.balancer.members())
         .unwrap_or_default()
         .iter()
         .map(|member| (&member.endpoint.address, member))
         .collect();
-    let new =
-        |address: &Address| new_endpoint(&model.name, address, &settings, running, environment);
+    let new = |one: &model::endpoint::Endpoint| {
+        let secured = security::wanted(&cluster.security, one.meshed);
+        new_endpoint(&one.address, secured, &settings, wiring)
+    };
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
     (0..)
         .zip(localities)
@@ -347,14 +373,17 @@ fn members(
         .filter(|(_, endpoint)| endpoint.health != Health::Draining)
         .map(|(placement, model)| {
             let known = before.get(&model.address);
+            let secured = security::wanted(&cluster.security, model.meshed);
             let endpoint = match known {
-                Some(member) if reusable => member.endpoint.clone(),
+                Some(member) if reusable && member.endpoint.secured == secured => {
+                    member.endpoint.clone()
+                }
                 Some(member) => Arc::new(Endpoint {
                     // Ejections outlive a change of settings; connections do not.
                     host: member.endpoint.host.clone(),
-                    ..new(&model.address)
+                    ..new(model)
                 }),
-                None => Arc::new(new(&model.address)),
+                None => Arc::new(new(model)),
             };
             if model.health == Health::Healthy
                 && known.is_some_and(|member| member.health != Health::Healthy)
@@ -372,25 +401,32 @@ fn members(
 }
 
 fn new_endpoint(
-    cluster: &Arc<str>,
     address: &Address,
+    secured: bool,
     settings: &Arc<Settings>,
-    running: &Arc<Running>,
-    environment: &Environment,
+    wiring: &Wiring<'_>,
 ) -> Endpoint {
+    let Wiring {
+        model,
+        secure,
+        running,
+        environment,
+    } = wiring;
     Endpoint {
-        cluster: cluster.clone(),
+        cluster: model.name.clone(),
         address: address.clone(),
+        secured,
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
         signals: Signals::new(Instant::now()),
         connections: match &environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
-            None => Connections::new(
+            None => Connections::secured(
                 address.clone(),
                 settings.clone(),
                 environment.connector.clone(),
                 Arc::new(ClusterGate(running.limits.clone())),
+                (*secure).clone().filter(|_| secured),
             ),
         },
         active: AtomicU32::new(0),

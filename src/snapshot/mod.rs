@@ -14,6 +14,7 @@ mod cluster;
 mod gate;
 mod link;
 mod on_demand;
+mod security;
 mod stats;
 mod table;
 

@@ -127,6 +127,7 @@ impl Cluster {
                     weight: NonZeroU32::MIN,
                     health: Health::Healthy,
                     labels: Arc::default(),
+                    meshed: false,
                 }],
             }],
             origin: Origin::built_in(),

@@ -45,6 +45,7 @@ use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Endpoint, Endpoints, Health, Locality, LocalityEndpoints};
+use crate::model::security::Security;
 use crate::model::{Cluster, Origin, Resources};
 use crate::random::Random;
 use crate::source::istio::{Options, compile_dir};
@@ -174,6 +175,8 @@ impl World {
             let endpoints = endpoints(&cluster, chosen);
             resources.insert_cluster(Cluster {
                 discovery: Discovery::Endpoints(endpoints.name.clone()),
+                // Backends are in this process, whom no network could impersonate.
+                security: Security::Plaintext,
                 ..Cluster::clone(&cluster)
             });
             resources.insert_endpoints(endpoints);
@@ -218,6 +221,7 @@ fn endpoints<'a>(cluster: &Cluster, backends: impl Iterator<Item = &'a Backend>)
         weight: NonZeroU32::MIN,
         health: Health::Healthy,
         labels: Arc::default(),
+        meshed: false,
     });
     Endpoints {
         name: cluster.name.clone(),

@@ -198,10 +198,30 @@ impl Credentials {
         self.shared.state.subscribe()
     }
 
+    /// Whether there is another handle than this one.
+    pub(super) fn is_used_elsewhere(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
+    /// A handle that keeps nothing alive.
+    pub(super) fn downgrade(&self) -> Weak {
+        Weak(Arc::downgrade(&self.shared))
+    }
+
     /// Whether both are the same handle.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+/// A handle for whoever renews: it ends when nobody uses the credentials any more.
+#[derive(Clone)]
+pub(super) struct Weak(std::sync::Weak<Shared>);
+
+impl Weak {
+    pub(super) fn upgrade(&self) -> Option<Credentials> {
+        self.0.upgrade().map(|shared| Credentials { shared })
     }
 }
 

@@ -12,6 +12,7 @@ use super::lease::Returned;
 use super::remote::Remote;
 use super::request::{Outgoing, prepare};
 use super::response::{Guard, guarded};
+use super::secure::Secure;
 use super::{Http, Settings};
 use crate::body::Body;
 use crate::error::{Error, Kind};
@@ -71,7 +72,21 @@ impl Connections {
         connector: Arc<dyn Connect>,
         gate: Arc<dyn Gate>,
     ) -> Arc<Self> {
-        let remote = Remote::new(address, settings, connector, gate);
+        Self::secured(address, settings, connector, gate, None)
+    }
+
+    /// As [`new`](Self::new), with connections that are secured by `security` before any request
+    /// goes over them; `None`: they are not.
+    #[must_use]
+    pub fn secured(
+        address: Address,
+        settings: Arc<Settings>,
+        connector: Arc<dyn Connect>,
+        gate: Arc<dyn Gate>,
+        security: Option<Arc<dyn Secure>>,
+    ) -> Arc<Self> {
+        let mut remote = Remote::new(address, settings, connector, gate);
+        remote.security = security;
         Arc::new(Self {
             target: Target::Remote(Arc::new(remote)),
         })

@@ -108,13 +108,18 @@ fn dial(
 ) -> impl Future<Output = Result<(Sender, Wire), DialFailure>> + Send + use<> {
     let settings = remote.settings.clone();
     let connector = remote.connector.clone();
+    let security = remote.security.clone();
     let address = remote.address.clone();
     let count = remote.tasks.clone();
     async move {
         let limit = settings.connect_timeout;
         let dialling = async {
             let connecting = connector.connect(&address, &settings);
-            let io = connecting.await.map_err(DialFailure::Io)?;
+            let mut io = connecting.await.map_err(DialFailure::Io)?;
+            if let Some(security) = &security {
+                let securing = security.secure(io, &address, http.version());
+                io = securing.await.map_err(DialFailure::Secure)?;
+            }
             let handshake = |cause| {
                 let cause = Some(Arc::new(cause));
                 DialFailure::Handshake(NoSettings { cause })

@@ -75,6 +75,8 @@ pub(super) enum DialFailure {
     Elapsed(Duration),
     Handshake(NoSettings),
     Io(io::Error),
+    /// The stream could not be made secure.
+    Secure(io::Error),
 }
 
 /// The connection ended before the peer had said that it speaks HTTP/2.
@@ -101,6 +103,7 @@ impl DialFailure {
             Self::Elapsed(after) => Error::new(Kind::ConnectTimeout { after: *after }),
             Self::Handshake(cause) => Error::new(Kind::Connect).caused_by(cause.clone()),
             Self::Io(cause) => Error::new(Kind::Connect).caused_by(again(cause)),
+            Self::Secure(cause) => Error::new(Kind::Secure).caused_by(again(cause)),
         }
     }
 }

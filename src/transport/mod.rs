@@ -78,6 +78,7 @@ pub(crate) mod race;
 mod remote;
 mod request;
 mod response;
+mod secure;
 mod settings;
 mod slot;
 mod wire;
@@ -87,6 +88,7 @@ pub use connections::{Answer, Connections, Stats};
 pub use failure::{Unanswered, is_exhausted};
 pub use gate::{Claim, Gate, Permit, Unlimited};
 pub use response::{End, Guard};
+pub use secure::Secure;
 pub use settings::Settings;
 
 use settings::Http;

@@ -27,6 +27,7 @@ use super::failure::{DialFailure, Failure};
 use super::gate::{Claim, Gate};
 use super::lease::Lease;
 use super::request::Outgoing;
+use super::secure::Secure;
 use super::slot::{Entry, Slot};
 use super::wire::Sender;
 use super::{Http, Settings};
@@ -43,6 +44,7 @@ pub(super) struct Remote {
     pub(super) address: Address,
     pub(super) settings: Arc<Settings>,
     pub(super) connector: Arc<dyn Connect>,
+    pub(super) security: Option<Arc<dyn Secure>>,
     gate: Arc<dyn Gate>,
     /// The HTTP/2 connections that may take a stream, oldest first: the first is filled before
     /// the next, so that the others become idle and close.
@@ -138,6 +140,7 @@ impl Remote {
             address,
             settings,
             connector,
+            security: None,
             gate,
             links: ArcSwap::from_pointee(Vec::new()),
             waiting: AtomicUsize::new(0),

@@ -30,6 +30,14 @@ pub(super) enum Http {
 }
 
 impl Http {
+    /// As the `http` crate writes it.
+    pub(super) fn version(self) -> Version {
+        match self {
+            Self::One => Version::HTTP_11,
+            Self::Two => Version::HTTP_2,
+        }
+    }
+
     /// The version in which `request` is sent.
     pub(super) fn of<B>(protocol: Protocol, request: &Request<B>) -> Self {
         match protocol {

@@ -75,7 +75,7 @@ impl Outcome {
     #[must_use]
     pub fn of_error(error: &Error) -> Option<Self> {
         match error.kind() {
-            Kind::Connect => Some(Self::Local(Local::Connect)),
+            Kind::Connect | Kind::Secure => Some(Self::Local(Local::Connect)),
             // A failed connect by time is a timeout in Envoy's pool too (`LocalOriginTimeout`).
             Kind::ConnectTimeout { .. }
             | Kind::Timeout { .. }

@@ -205,7 +205,7 @@ impl Policy {
         let on = &self.on;
         let no_answer = on.server_error || on.gateway_error || on.reset;
         match kind {
-            Kind::Connect | Kind::ConnectTimeout { .. } => {
+            Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure => {
                 no_answer || on.connect_failure || on.reset_before_request
             }
             Kind::Refused => no_answer || on.refused_stream,

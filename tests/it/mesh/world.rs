@@ -30,6 +30,7 @@ use meshwork::model::route::{
     Action, Destination, Destinations, Domain, Forward, HeaderChanges, Route, RouteConfiguration,
     VirtualHost,
 };
+use meshwork::model::security::Security;
 use meshwork::model::{Origin, Percent, Resources};
 use meshwork::source::Publisher;
 use meshwork::transport::{Connect, Connecting, Io, Settings};
@@ -272,6 +273,7 @@ pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Endpoints {
         weight: NonZeroU32::MIN,
         health: Health::Healthy,
         labels: Arc::default(),
+        meshed: false,
     };
     Endpoints {
         name: name.into(),
@@ -294,6 +296,7 @@ pub(crate) fn cluster(name: &str, protocol: Protocol) -> Cluster {
         panic_threshold: Percent::ZERO,
         connect_timeout: Duration::from_secs(10),
         protocol,
+        security: Security::default(),
         connection: Connection::default(),
         limits: Limits::default(),
         outlier: None,

@@ -25,6 +25,7 @@ pub(super) fn endpoints(
             weight: member.weight,
             health: member.health,
             labels: member.labels.clone(),
+            meshed: false,
         });
     }
     let weights: Vec<_> = groups

@@ -15,6 +15,7 @@ use crate::model::cluster::{
 };
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::outlier::{LocalOrigin, Outlier};
+use crate::model::security::Security;
 use crate::model::{Origin, Percent};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::kinds::{
@@ -142,6 +143,8 @@ impl<'a> Blocks<'a> {
                 .and_then(|tcp| positive(tcp.connect_timeout))
                 .unwrap_or(CONNECT_TIMEOUT),
             protocol: spoken(protocol, http),
+            // What secures it is known only with its members.
+            security: Security::Plaintext,
             connection: connection(tcp, http),
             limits: limits(tcp, http, self.budget),
             outlier: self.outlier.map(|block| outlier(block, ejection)),

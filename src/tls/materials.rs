@@ -1,0 +1,134 @@
+//! Where the certificates are that a configuration names.
+//!
+//! A configuration says "the mesh's own", "these files" or "the provider of this name"; handshakes
+//! need what is in them at their moment. Here each of them becomes [`Credentials`] once, however many
+//! clusters use it, and is kept fresh as long as somebody does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::clock::Clock;
+use super::credentials::Credentials;
+use super::files::FileSource;
+use super::trust::{Bundle, Trust};
+use crate::model::security::{Files, Material};
+
+/// All certificates of a mesh, by the names that a configuration has for them.
+#[derive(Clone)]
+pub(crate) struct Materials {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mesh: Option<Credentials>,
+    clock: Clock,
+    // Locked when a configuration is linked, never on the way of a request.
+    files: Mutex<HashMap<Files, Watched>>,
+    named: Mutex<BTreeMap<Arc<str>, Credentials>>,
+    system: Mutex<Option<Credentials>>,
+}
+
+/// Credentials from files and the task that looks at the files.
+struct Watched {
+    credentials: Credentials,
+    task: Option<tokio::task::AbortHandle>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Materials {
+    pub(crate) fn new(mesh: Option<Credentials>, clock: Clock) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                mesh,
+                clock,
+                files: Mutex::default(),
+                named: Mutex::default(),
+                system: Mutex::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.shared.clock
+    }
+
+    /// The mesh's own, if the program gave any.
+    pub(crate) fn mesh(&self) -> Option<&Credentials> {
+        self.shared.mesh.as_ref()
+    }
+
+    /// What `material` names. What nobody provides yet has no identity and trusts nobody, so that
+    /// handshakes fail until somebody does.
+    pub(crate) fn get(&self, material: &Material) -> Credentials {
+        match material {
+            Material::Files(files) => self.files(files),
+            Material::Mesh => self.shared.mesh.clone().unwrap_or_default(),
+            Material::Named(name) => self.named(name),
+            Material::System => self.system(),
+        }
+    }
+
+    /// The credentials of a provider, to which whoever provides them publishes.
+    pub(crate) fn named(&self, name: &Arc<str>) -> Credentials {
+        lock(&self.shared.named)
+            .entry(name.clone())
+            .or_default()
+            .clone()
+    }
+
+    fn files(&self, files: &Files) -> Credentials {
+        let mut all = lock(&self.shared.files);
+        if let Some(known) = all.get(files) {
+            return known.credentials.clone();
+        }
+        // Edits would pile up what they named: what nobody holds any more is let go here.
+        all.retain(|_, watched| watched.credentials.is_used_elsewhere());
+        let source = FileSource::new(files.clone());
+        let credentials = source.load_now();
+        let task = tokio::runtime::Handle::try_current().ok().map(|runtime| {
+            let watching = source.watch(credentials.downgrade());
+            runtime.spawn(watching).abort_handle()
+        });
+        let watched = Watched {
+            credentials: credentials.clone(),
+            task,
+        };
+        all.insert(files.clone(), watched);
+        credentials
+    }
+
+    fn system(&self) -> Credentials {
+        let mut system = lock(&self.shared.system);
+        let load = || {
+            let trust = match Bundle::system() {
+                Ok(bundle) => Trust::default().with_roots(bundle),
+                Err(error) => {
+                    tracing::error!("{error}; servers that need it are not believed");
+                    Trust::default()
+                }
+            };
+            Credentials::new(None, trust)
+        };
+        system.get_or_insert_with(load).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Materials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Materials")
+            .field("mesh", &self.shared.mesh)
+            .finish_non_exhaustive()
+    }
+}

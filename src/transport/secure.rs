@@ -1,0 +1,26 @@
+//! How a byte stream is made secure before HTTP is spoken over it.
+
+use std::fmt;
+
+use http::Version;
+
+use super::connect::{Connecting, Io};
+use crate::model::endpoint::Address;
+
+/// Encrypts a stream that a [`Connect`](super::Connect) has opened.
+///
+/// It is a step of its own, behind connecting, so that whoever opens streams (sockets, a resolver, a
+/// network in memory) need not know of it.
+pub trait Secure: fmt::Debug + Send + Sync + 'static {
+    /// Secures a stream to `address`, over which this version of HTTP will be spoken.
+    ///
+    /// What it takes counts against the
+    /// [connect timeout](super::Settings::connect_timeout); the future is dropped when that has
+    /// passed.
+    ///
+    /// # Errors
+    ///
+    /// Why the peer is not believed, or that the stream broke. There is no way back to plaintext:
+    /// the connection is not made then.
+    fn secure(&self, io: Io, address: &Address, version: Version) -> Connecting;
+}
