@@ -118,7 +118,9 @@ impl Mesh {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = &self.shared.core;
-        core.live.load().stats(core.buffers.used())
+        core.live
+            .load()
+            .stats(core.buffers.used(), core.inbound.stats())
     }
 
     /// What happens from now on: ejections, empty budgets, edits, endpoints that come and go.
@@ -157,11 +159,12 @@ impl Mesh {
 
 #[cfg(feature = "inbound")]
 impl Mesh {
-    /// The layer for servers: takes in the caller's deadline, counts requests for
-    /// [`shutdown`](Self::shutdown), and turns new ones away while the mesh drains.
+    /// The layer for servers: decides who may call by the policies in force, takes in the caller's
+    /// deadline, counts requests for [`shutdown`](Self::shutdown), and turns new ones away while the
+    /// mesh drains. See [`inbound`](crate::inbound).
     #[must_use]
     pub fn inbound_layer(&self) -> crate::inbound::InboundLayer {
-        crate::inbound::InboundLayer::new(self.shared.core.drain.clone())
+        crate::inbound::InboundLayer::new(self.shared.core.clone())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::layer::fault::ActiveFaults;
 use crate::model::OutboundTraffic;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Environment, Live};
+use crate::snapshot::{Environment, InboundCounts, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
@@ -210,6 +210,9 @@ impl Builder {
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
             mirrors: Mirrors::default(),
+            inbound: InboundCounts::default(),
+            #[cfg(feature = "jwt")]
+            clock: self.clock,
             upkeep: Mutex::default(),
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));

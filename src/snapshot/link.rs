@@ -103,6 +103,11 @@ pub(crate) fn link(
         ports,
         hosts,
         clusters,
+        inbound: if before.inbound == resources.inbound {
+            before.inbound.clone()
+        } else {
+            resources.inbound.clone()
+        },
         outbound_traffic: resources.outbound_traffic,
     }
 }

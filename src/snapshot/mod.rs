@@ -34,7 +34,8 @@ use crate::name::Target;
 pub(crate) use changes::announce;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, retire, stand_alone};
-pub use stats::{ClusterStats, EndpointStats, Stats};
+pub(crate) use stats::InboundCounts;
+pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
 
@@ -49,6 +50,8 @@ pub(crate) struct Snapshot {
     /// The ports of each host, for targets that name none.
     hosts: HashMap<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// What is asked of requests that arrive; kept where an edit does not concern it.
+    pub(crate) inbound: Arc<model::Inbound>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
 }
@@ -84,6 +87,8 @@ impl Snapshot {
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
+            // Nobody has said yet who may come in.
+            inbound: Arc::new(model::Inbound::closed()),
             outbound_traffic: None,
         }
     }
