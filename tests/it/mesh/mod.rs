@@ -3,6 +3,8 @@
 mod answers;
 #[cfg(feature = "yaml")]
 mod article;
+#[cfg(all(feature = "inbound", feature = "yaml"))]
+mod authorization;
 mod balance;
 mod cancel;
 #[cfg(feature = "yaml")]

@@ -112,6 +112,9 @@ fn key_address(check: &mut Checker<'_>, uri: &str) {
             quoted(uri)
         ));
     }
+    if good {
+        check.refuse_value("jwksUri", Some("write the keys themselves under jwks"));
+    }
 }
 
 fn discovered(check: &mut Checker<'_>, issuer: &str) {
@@ -120,6 +123,10 @@ fn discovered(check: &mut Checker<'_>, issuer: &str) {
     if !good {
         let text = format!("{} says nowhere where its keys are", quoted(issuer));
         check.error_hint(text, "write jwks or jwksUri");
+    }
+    if good {
+        let found = "fetching the keys of an issuer";
+        check.refuse_value(found, Some("write the keys themselves under jwks"));
     }
 }
 

@@ -1,11 +1,13 @@
 //! One test per rule, each with the text that users see.
 
+mod access;
 mod destination_rule;
 mod gateway_api;
 mod kubernetes;
 mod mesh;
 mod service_entry;
 mod support;
+mod token;
 mod virtual_service;
 
 use crate::source::istio::{Faults, Options, Severity, read};
@@ -17,6 +19,7 @@ fn object(kind: &str, spec: &str) -> String {
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Deployment" => "apps/v1",
         "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
+        "AuthorizationPolicy" | "RequestAuthentication" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
     let body = match kind {
