@@ -48,9 +48,8 @@ fn jwt_rule(check: &mut Checker<'_>, rule: &JwtRule) {
     if jwks.is_some() && jwks_uri.is_some() {
         check.error_at("jwks", "only one of jwks and jwksUri can be set");
     }
-    check.some("jwksUri", jwks_uri.as_ref(), |check, uri| {
-        key_address(check, uri)
-    });
+    let address = jwks_uri.as_ref().filter(|_| jwks.is_none());
+    check.some("jwksUri", address, |check, uri| key_address(check, uri));
     if let (true, None, None, Some(issuer)) = (named, jwks_uri, jwks, issuer) {
         check.within("issuer", |check| discovered(check, issuer));
     }

@@ -43,7 +43,7 @@ rule_tests! {
         => "targetRefs: targetRefs has no effect in this client: it attaches the policy to a \
             gateway or waypoint, and there is none in this process";
     a_selector_has_labels: refuses(policy, "selector: {matchLabels: {'*': b}}")
-        => "selector.matchLabels.*: \"*\" is no label key";
+        => "selector.matchLabels[\"*\"]: \"*\" is no label key";
     custom_has_rules: refuses(policy, "action: CUSTOM, provider: {name: p}")
         => "CUSTOM action without rules is meaningless: it asks about no request";
     custom_has_a_provider: refuses(policy, "action: CUSTOM, rules: [{}]")
@@ -165,7 +165,7 @@ fn a_dry_run_is_a_boolean_and_of_a_policy_that_decides() {
         )
     };
     assert!(said("true", "ALLOW").is_empty() && said("false", "DENY").is_empty());
-    let at = "metadata.annotations.istio.io/dry-run: istio.io/dry-run";
+    let at = "metadata.annotations[\"istio.io/dry-run\"]: istio.io/dry-run";
     assert_eq!(
         said("yes", "DENY"),
         [format!("{at} is \"yes\": expected true or false")]
