@@ -101,6 +101,10 @@ pub(crate) enum Kind {
     },
     /// The mesh, or this side of the connection, is shutting down.
     Draining,
+    /// The connection does not switch to the protocol that the request asks for.
+    Upgrade { why: &'static str },
+    /// The route does not let requests switch to this protocol.
+    UpgradeForbidden { protocol: Box<str> },
     /// A policy denies the request; which one is not for the caller.
     Denied,
     /// The request can be read in two ways, so that policy and handler might see two requests.
@@ -144,6 +148,8 @@ pub(crate) enum Whose {
 pub enum Flag {
     /// `DI`: a delay was injected.
     DelayInjected,
+    /// `DC`: the caller went away before the end of the response.
+    DownstreamConnectionTermination,
     /// `FI`: an abort was injected.
     FaultInjected,
     /// `LR`: reset by this side.
@@ -182,6 +188,7 @@ impl Flag {
     pub fn code(self) -> &'static str {
         match self {
             Self::DelayInjected => "DI",
+            Self::DownstreamConnectionTermination => "DC",
             Self::FaultInjected => "FI",
             Self::LocalReset => "LR",
             Self::NoCluster => "NC",
@@ -326,6 +333,11 @@ impl Error {
         matches!(self.inner.kind, Kind::NoRoute { .. } | Kind::Blocked { .. })
     }
 
+    /// Whether the host is unknown and may not be passed through.
+    pub(crate) fn is_blocked(&self) -> bool {
+        matches!(self.inner.kind, Kind::Blocked { .. })
+    }
+
     /// Whether the route led nowhere: its cluster does not exist or has no usable endpoint.
     #[must_use]
     pub fn is_no_endpoint(&self) -> bool {
@@ -363,6 +375,15 @@ impl Error {
         matches!(self.inner.kind, Kind::Draining)
     }
 
+    /// Whether the connection could not be switched to another protocol, or the route forbids it.
+    #[must_use]
+    pub fn is_upgrade(&self) -> bool {
+        matches!(
+            self.inner.kind,
+            Kind::Upgrade { .. } | Kind::UpgradeForbidden { .. }
+        )
+    }
+
     /// Whether a configuration, a target or an argument is wrong.
     #[must_use]
     pub fn is_config(&self) -> bool {
@@ -393,6 +414,7 @@ impl Error {
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
+            | Kind::UpgradeForbidden { .. }
             | Kind::Denied
             | Kind::Ambiguous { .. }
             | Kind::Request { .. }
@@ -402,7 +424,8 @@ impl Error {
             | Kind::Reset
             | Kind::Timeout { .. }
             | Kind::PerTryTimeout { .. }
-            | Kind::Idle { .. } => false,
+            | Kind::Idle { .. }
+            | Kind::Upgrade { .. } => false,
         }
     }
 
@@ -435,7 +458,7 @@ impl Error {
                 Some(Flag::UpstreamConnectionFailure)
             }
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
-            Kind::Refused => Some(Flag::UpstreamRemoteReset),
+            Kind::Refused | Kind::Upgrade { .. } => Some(Flag::UpstreamRemoteReset),
             // Envoy has no letters for its admission control; what it means is an overflow.
             Kind::Overflow { .. } | Kind::Throttled => Some(Flag::UpstreamOverflow),
             Kind::RateLimited { .. } => Some(Flag::RateLimited),
@@ -443,9 +466,11 @@ impl Error {
             Kind::Idle { .. } => Some(Flag::StreamIdle),
             Kind::Fault { .. } => Some(Flag::FaultInjected),
             Kind::Draining => Some(Flag::LocalReset),
-            Kind::Ambiguous { .. } | Kind::Denied | Kind::Request { .. } | Kind::Config { .. } => {
-                None
-            }
+            Kind::Ambiguous { .. }
+            | Kind::Denied
+            | Kind::UpgradeForbidden { .. }
+            | Kind::Request { .. }
+            | Kind::Config { .. } => None,
         }
     }
 
@@ -461,7 +486,7 @@ impl Error {
             Kind::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Fault { status, .. } => status,
             Kind::Ambiguous { .. } | Kind::Request { .. } => StatusCode::BAD_REQUEST,
-            Kind::Denied => StatusCode::FORBIDDEN,
+            Kind::Denied | Kind::UpgradeForbidden { .. } => StatusCode::FORBIDDEN,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
             | Kind::Inner
@@ -474,6 +499,7 @@ impl Error {
             | Kind::Refused
             | Kind::Overflow { .. }
             | Kind::Throttled
+            | Kind::Upgrade { .. }
             | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -491,7 +517,7 @@ impl Error {
                 grpc: Some(code), ..
             } => code,
             Kind::Fault { status, .. } => grpc_of_http(status),
-            Kind::Denied => 7,
+            Kind::Denied | Kind::UpgradeForbidden { .. } => 7,
             Kind::Ambiguous { .. } | Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
             | Kind::Inner
@@ -507,6 +533,7 @@ impl Error {
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
             | Kind::Throttled
+            | Kind::Upgrade { .. }
             | Kind::Draining => 14,
         }
     }
@@ -607,6 +634,12 @@ impl fmt::Display for Error {
                 write!(f, "injected fault: gRPC status {code}")?;
             }
             Kind::Draining => f.write_str("the mesh is shutting down")?,
+            Kind::Upgrade { why } => write!(f, "the protocol was not switched: {why}")?,
+            Kind::UpgradeForbidden { protocol } => write!(
+                f,
+                "the route does not let requests switch to {protocol:?}; Istio's routes allow \
+                 websocket only"
+            )?,
             // Envoy's words, and all that a caller is told.
             Kind::Denied => f.write_str("RBAC: access denied")?,
             Kind::Ambiguous { why } => write!(f, "the request is ambiguous: {why}")?,

@@ -65,8 +65,22 @@ pub enum Event {
         /// The endpoint's address.
         endpoint: Arc<str>,
     },
+    /// An active health check passed, and the endpoint counts as healthy from now on.
+    Healthy {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// The endpoint's address.
+        endpoint: Arc<str>,
+    },
     /// Outlier detection let an endpoint in again.
     Readmitted {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// The endpoint's address.
+        endpoint: Arc<str>,
+    },
+    /// Active health checks failed, and the endpoint gets no requests until they pass.
+    Unhealthy {
         /// The cluster's name.
         cluster: Arc<str>,
         /// The endpoint's address.

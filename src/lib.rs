@@ -148,6 +148,8 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "inbound")]
+mod admin;
 mod body;
 #[cfg(feature = "outbound")]
 pub mod dns;
@@ -170,6 +172,8 @@ mod random;
 #[cfg(feature = "outbound")]
 mod snapshot;
 pub mod source;
+#[cfg(feature = "outbound")]
+mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod testing;
 #[cfg(feature = "tls-core")]

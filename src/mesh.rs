@@ -1,6 +1,9 @@
 //! The front door: build a mesh, take channels from it, end it.
 
+#[cfg(feature = "inbound")]
+mod admin;
 mod builder;
+mod metrics;
 mod tasks;
 
 use std::fmt;

@@ -23,6 +23,12 @@ pub(crate) async fn answering(step: Step, endpoints: usize) -> Channel {
     )
 }
 
+/// The whole bench config over endpoints that answer at once, with metrics off.
+pub(crate) async fn unmeasured(step: Step) -> Channel {
+    let resources = addressless(step, Speaks::Http2, scenario::ENDPOINTS);
+    channel(&start(answered(Mesh::builder()).metrics(false), resources).await)
+}
+
 /// A client over endpoints that answer at once.
 pub(crate) async fn client(step: Step) -> Client {
     let resources = addressless(step, Speaks::Http2, scenario::ENDPOINTS);

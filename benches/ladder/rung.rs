@@ -72,6 +72,11 @@ fn no_op() -> Vec<Rung> {
         step("no-op/+ outlier", Step::Outlier, ENDPOINTS),
         step("no-op/+ timeout", Step::Timeout, ENDPOINTS),
         step("no-op/+ retry", Step::Retry, ENDPOINTS),
+        rung("no-op/without metrics", || {
+            caller(Form::Path, async || {
+                Tower(mesh::unmeasured(Step::Retry).await)
+            })
+        }),
         rung("no-op/client", || {
             caller(Form::Absolute, async || {
                 Tower(mesh::client(Step::Retry).await)

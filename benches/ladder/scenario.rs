@@ -24,6 +24,7 @@ use meshwork::model::retry::{Backoff, RetryOn, RetryPolicy};
 use meshwork::model::route::{
     Action, Destination, Destinations, Domain, Forward, HeaderChanges, Route, VirtualHost,
 };
+use meshwork::model::upgrade::Upgrades;
 use meshwork::model::{Cluster, Endpoints, Origin, Percent, Resources, RouteConfiguration};
 
 use crate::call::HOST_NAME;
@@ -130,6 +131,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
             authority_rewrite: None,
             mirrors: Vec::new(),
             affinity: Affinity::default(),
+            upgrades: Upgrades::default(),
         })),
         headers: HeaderChanges::default(),
         fault: None,
@@ -162,6 +164,7 @@ fn cluster(name: &str, step: Step, protocol: Protocol) -> Cluster {
             Step::Limit | Step::Outlier | Step::Timeout | Step::Retry => limits(),
         },
         outlier: (step >= Step::Outlier).then(outlier),
+        health_check: None,
         origin: Origin::built_in(),
     }
 }

@@ -8,6 +8,8 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -44,9 +46,23 @@ enum Kind {
 /// A foreign body. It is `Send` but perhaps not `Sync`, so it can only be reached with `&mut`;
 /// what is asked with `&` is remembered beside it.
 struct Stream {
-    body: SyncWrapper<Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>>,
+    body: SyncWrapper<Pin<Box<dyn Foreign + Send>>>,
     size: SizeHint,
     ended: bool,
+    /// Where its bytes are counted as they are read, if somebody asked.
+    counted: Option<Arc<AtomicU64>>,
+}
+
+/// A body behind a pointer.
+trait Foreign: HttpBody<Data = Bytes, Error = BoxError> {
+    /// See [`Body::keep`].
+    fn keep(self: Pin<&mut Self>, held: &mut dyn Any);
+}
+
+/// A body that holds something until it ends, and takes more to hold.
+pub(crate) trait Keep {
+    /// Takes what it knows out of `held`, which is an `Option` of something.
+    fn keep(self: Pin<&mut Self>, held: &mut dyn Any);
 }
 
 impl Body {
@@ -67,14 +83,50 @@ impl Body {
             return own.take().unwrap_or_default();
         }
         match body {
-            Some(body) if !body.is_end_stream() => Self {
-                kind: Kind::Stream(Stream {
-                    size: body.size_hint(),
-                    body: SyncWrapper::new(Box::pin(Erased { body })),
-                    ended: false,
-                }),
-            },
+            Some(body) if !body.is_end_stream() => {
+                let size = body.size_hint();
+                Self::stream(size, Box::pin(Erased { body }))
+            }
             _ => Self::empty(),
+        }
+    }
+
+    /// A body that can be given something to hold; it is not at its end.
+    pub(crate) fn keeping<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error = Error> + Keep + Send + 'static,
+    {
+        let size = body.size_hint();
+        Self::stream(size, Box::pin(Keeping { body }))
+    }
+
+    fn stream(size: SizeHint, body: Pin<Box<dyn Foreign + Send>>) -> Self {
+        Self {
+            kind: Kind::Stream(Stream {
+                body: SyncWrapper::new(body),
+                size,
+                ended: false,
+                counted: None,
+            }),
+        }
+    }
+
+    /// Gives the body something to hold until it ends or is dropped. `held` is an `Option`, which is
+    /// empty afterwards if the body took it; bodies that come from elsewhere take nothing.
+    ///
+    /// This is how what is measured of a call moves into the one allocation that its response has
+    /// anyway, without this module knowing what it is.
+    pub(crate) fn keep(&mut self, held: &mut dyn Any) {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.body.get_mut().as_mut().keep(held);
+        }
+    }
+
+    /// Counts the bytes of a stream from here on as they are read; of a body that is whole already
+    /// [`size_hint`](HttpBody::size_hint) tells them.
+    pub(crate) fn count_into(&mut self, count: &Arc<AtomicU64>) {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.counted = Some(count.clone());
         }
     }
 
@@ -139,6 +191,10 @@ impl HttpBody for Body {
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 stream.size = body.size_hint();
                 stream.ended = frame.is_none() || body.is_end_stream();
+                if let (Some(count), Some(Ok(frame))) = (&stream.counted, &frame) {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    count.fetch_add(bytes as u64, Ordering::Relaxed);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(own)))
             }
         }
@@ -187,6 +243,49 @@ pin_project_lite::pin_project! {
     struct Erased<B> {
         #[pin]
         body: B,
+    }
+}
+
+impl<B> Foreign for Erased<B>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    fn keep(self: Pin<&mut Self>, _: &mut dyn Any) {}
+}
+
+pin_project_lite::pin_project! {
+    /// A body of ours that takes something to hold.
+    struct Keeping<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Error> + Keep> Foreign for Keeping<B> {
+    fn keep(self: Pin<&mut Self>, held: &mut dyn Any) {
+        self.project().body.keep(held);
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Error>> HttpBody for Keeping<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(self.project().body.poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -25,11 +25,12 @@ mod time;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Request, StatusCode};
 
 use crate::error::{Error, Flag};
 use crate::model::matcher::{HeaderKey, Mismatch, RequestView};
 use crate::model::route::{Action, Domain};
+use crate::model::words::is_secret;
 use crate::model::{Fraction, Origin};
 use crate::outbound::{Chosen, Core, Door, Entry, Scope, answer, enter, no_route, view};
 use crate::snapshot::{Route, VirtualHost};
@@ -298,17 +299,17 @@ fn what_it_has(mismatch: Mismatch<'_>, view: &RequestView<'_>) -> String {
             HeaderKey::Authority => format!("{:?}", view.authority),
             HeaderKey::Method => format!("{:?}", view.method),
             HeaderKey::Scheme => format!("{:?}", view.scheme),
-            HeaderKey::Field(name) => values(view.headers, name.as_str()),
+            HeaderKey::Field(name) => values(view.headers, name),
         },
     }
 }
 
-fn values(headers: &HeaderMap, name: &str) -> String {
+fn values(headers: &HeaderMap, name: &HeaderName) -> String {
     let all: Vec<_> = headers.get_all(name).iter().collect();
     if all.is_empty() {
         return "no such header".to_owned();
     }
-    if matches!(name, "authorization" | "proxy-authorization" | "cookie") {
+    if is_secret(name) {
         return "a value that is not shown".to_owned();
     }
     let texts = all.iter().map(|value| format!("{value:?}"));

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::Held;
 use super::answer;
 use super::recheck::Recheck;
 use crate::error::{BoxError, Error, Kind as ErrorKind};
-use crate::outbound::{Dialect, Work};
+use crate::outbound::Dialect;
 
 pin_project! {
     /// A response body that keeps its request counted until it ends, and ends early when policies
@@ -29,7 +30,7 @@ pin_project! {
             #[pin]
             inner: R,
             watch: Option<Recheck>,
-            work: Option<Work>,
+            held: Option<Held>,
         },
         Door { text: Bytes },
         Over,
@@ -37,9 +38,16 @@ pin_project! {
 }
 
 impl<R> InboundBody<R> {
-    pub(super) fn handler(inner: R, watch: Option<Recheck>, work: Option<Work>) -> Self {
+    pub(super) fn handler(inner: R, watch: Option<Recheck>, held: Option<Held>) -> Self
+    where
+        R: HttpBody,
+    {
+        let mut held = held;
+        if inner.is_end_stream() {
+            ended(&mut held);
+        }
         Self {
-            kind: Kind::Handler { inner, watch, work },
+            kind: Kind::Handler { inner, watch, held },
         }
     }
 
@@ -70,14 +78,25 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let denied = match self.as_mut().project().kind.project() {
-            KindProjection::Handler { inner, watch, work } => {
+            KindProjection::Handler {
+                mut inner,
+                watch,
+                held,
+            } => {
                 if let Some(dialect) = watch.as_mut().and_then(|watch| watch.denied_now(cx)) {
+                    if let Some(meter) = held.as_mut().and_then(|held| held.meter.as_mut()) {
+                        meter.broke();
+                    }
                     dialect
                 } else {
-                    let frame = ready!(inner.poll_frame(cx));
+                    let frame = ready!(inner.as_mut().poll_frame(cx));
+                    measure(held, &frame);
                     if !matches!(frame, Some(Ok(_))) {
-                        *work = None;
+                        *held = None;
                         *watch = None;
+                    } else if inner.is_end_stream() {
+                        // Servers ask for no more of a body that says that it is over.
+                        ended(held);
                     }
                     return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
                 }
@@ -110,6 +129,30 @@ where
             Kind::Door { text } => SizeHint::with_exact(text.len() as u64),
             Kind::Over => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// Measures what a body yields.
+fn measure<E>(held: &mut Option<Held>, frame: &Option<Result<Frame<Bytes>, E>>) {
+    let Some(meter) = held.as_mut().and_then(|held| held.meter.as_mut()) else {
+        return;
+    };
+    match frame {
+        Some(Ok(frame)) => {
+            meter.received(frame.data_ref().map_or(0, Bytes::len) as u64);
+            if let Some(trailers) = frame.trailers_ref() {
+                meter.trailers(trailers);
+            }
+        }
+        Some(Err(_)) => meter.broke(),
+        None => meter.ended(),
+    }
+}
+
+/// The body is over, whether or not anybody asks it for its end.
+fn ended(held: &mut Option<Held>) {
+    if let Some(mut meter) = held.as_mut().and_then(|held| held.meter.take()) {
+        meter.ended();
     }
 }
 

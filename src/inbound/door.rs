@@ -12,6 +12,7 @@ use crate::model::Inbound;
 use crate::name::Target;
 use crate::outbound::{self, Core, Scope, Work};
 use crate::snapshot::InboundCounts;
+use crate::telemetry::Registry;
 
 /// The door of one mesh.
 pub(super) struct Door {
@@ -57,6 +58,11 @@ impl Door {
     ) -> Result<Response<Body>, Error> {
         let target = Target::parse(authority)?;
         outbound::send(&self.core, Scope::Target(&target), request).await
+    }
+
+    /// Where requests are measured.
+    pub(super) fn telemetry(&self) -> &Registry {
+        &self.core.environment.telemetry
     }
 
     /// Who looks at tokens.

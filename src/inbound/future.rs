@@ -12,13 +12,14 @@ use pin_project_lite::pin_project;
 use tokio::task::futures::TaskLocalFuture;
 use tower_service::Service;
 
+use super::Held;
 use super::answer::{self, Answer};
 use super::body::InboundBody;
 use super::judge::{Asking, Passed};
 use super::recheck::Recheck;
 use crate::error::BoxError;
 use crate::layer::deadline::{Context as Inherited, Deadline};
-use crate::outbound::Work;
+use crate::telemetry::Meter;
 
 pin_project! {
     /// The response to a request behind the door: the handler's, or the door's own.
@@ -37,11 +38,14 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, F, B> {
-        Answered { answer: Option<Answer> },
+        Answered {
+            answer: Option<Answer>,
+            meter: Option<Meter>,
+        },
         Asking {
             asking: Asking,
             // Taken when the handler is called.
-            rest: Option<(S, B, Work)>,
+            rest: Option<(S, B, Held)>,
             deadline: Deadline,
         },
         Serving {
@@ -49,7 +53,7 @@ pin_project! {
             inner: TaskLocalFuture<Deadline, F>,
             watch: Option<Recheck>,
             to_caller: HeaderMap,
-            work: Option<Work>,
+            held: Option<Held>,
         },
         Over,
     }
@@ -59,10 +63,10 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn answered(answer: Answer) -> Self {
+    pub(super) fn answered(answer: Answer, meter: Option<Meter>) -> Self {
         let answer = Some(answer);
         Self {
-            state: State::Answered { answer },
+            state: State::Answered { answer, meter },
         }
     }
 
@@ -71,12 +75,12 @@ where
         ready: S,
         body: B,
         deadline: Deadline,
-        work: Work,
+        held: Held,
     ) -> Self {
         Self {
             state: State::Asking {
                 asking,
-                rest: Some((ready, body, work)),
+                rest: Some((ready, body, held)),
                 deadline,
             },
         }
@@ -86,10 +90,10 @@ where
         inner: S::Future,
         passed: Passed,
         deadline: Deadline,
-        work: Work,
+        held: Held,
     ) -> Self {
         Self {
-            state: serving(inner, passed, deadline, work),
+            state: serving(inner, passed, deadline, held),
         }
     }
 }
@@ -98,13 +102,13 @@ fn serving<S, F: Future, B>(
     inner: F,
     passed: Passed,
     deadline: Deadline,
-    work: Work,
+    held: Held,
 ) -> State<S, F, B> {
     State::Serving {
         inner: Inherited::scope(deadline, inner),
         watch: passed.watch,
         to_caller: passed.to_caller,
-        work: Some(work),
+        held: Some(held),
     }
 }
 
@@ -120,8 +124,8 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Answered { answer } => match answer.take() {
-                    Some(answer) => return Poll::Ready(Ok(response(answer))),
+                StateProjection::Answered { answer, meter } => match answer.take() {
+                    Some(answer) => return Poll::Ready(Ok(response(answer, meter.take()))),
                     // Polled after it was ready: there is nothing more to say.
                     None => return Poll::Pending,
                 },
@@ -132,11 +136,14 @@ where
                 } => {
                     let judged = ready!(asking.poll(cx));
                     match (judged, rest.take()) {
-                        (Ok((parts, passed)), Some((mut ready, body, work))) => {
+                        (Ok((parts, passed)), Some((mut ready, body, held))) => {
                             let inner = ready.call(Request::from_parts(parts, body));
-                            serving(inner, passed, *deadline, work)
+                            serving(inner, passed, *deadline, held)
                         }
-                        (Err(answer), _) => return Poll::Ready(Ok(response(answer))),
+                        (Err(answer), rest) => {
+                            let meter = rest.and_then(|(_, _, held)| held.meter);
+                            return Poll::Ready(Ok(response(answer, meter)));
+                        }
                         (Ok(_), None) => State::Over,
                     }
                 }
@@ -144,15 +151,21 @@ where
                     inner,
                     watch,
                     to_caller,
-                    work,
+                    held,
                 } => match inner.poll(cx) {
                     Poll::Ready(result) => {
-                        let (watch, work) = (watch.take(), work.take());
+                        let (watch, mut held) = (watch.take(), held.take());
                         let added = std::mem::take(to_caller);
                         state.set(State::Over);
+                        let meter = held.as_mut().and_then(|held| held.meter.as_mut());
+                        match (&result, meter) {
+                            (Ok(response), Some(meter)) => meter.answered(response),
+                            (Err(_), Some(meter)) => meter.broke(),
+                            (Ok(_) | Err(_), None) => {}
+                        }
                         let mut response = result?;
                         response.headers_mut().extend(added);
-                        let with = |inner| InboundBody::handler(inner, watch, work);
+                        let with = |inner| InboundBody::handler(inner, watch, held);
                         return Poll::Ready(Ok(response.map(with)));
                     }
                     Poll::Pending => {
@@ -162,6 +175,7 @@ where
                         };
                         State::Answered {
                             answer: Some(answer::denied(dialect)),
+                            meter: held.take().and_then(|held| held.meter),
                         }
                     }
                 },
@@ -172,10 +186,17 @@ where
     }
 }
 
-fn response<R>(answer: Answer) -> Response<InboundBody<R>> {
+/// The door's own answers are measured as they are made: they are short and break off nowhere.
+fn response<R>(answer: Answer, meter: Option<Meter>) -> Response<InboundBody<R>> {
+    let bytes = answer.text.len() as u64;
     let mut response = Response::new(InboundBody::door(answer.text));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
+    if let Some(mut meter) = meter {
+        meter.answered(&response);
+        meter.received(bytes);
+        meter.ended();
+    }
     response
 }
 

@@ -10,7 +10,8 @@
 //!    Envoy's words and nothing more: the reason is for the log and the counters.
 //!
 //! Then the handler is called, under the deadline that the caller put on the wire, so that calls made under this
-//! request inherit it, and counted, so that a shutdown can wait for it.
+//! request inherit it, counted, so that a shutdown can wait for it, and measured, as the callee
+//! (`reporter="destination"`).
 //!
 //! # One configuration, and its edits
 //!
@@ -44,12 +45,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::error::BoxError;
 use crate::layer::deadline::{Asked, Deadline};
-use crate::outbound::{Core, Dialect};
+use crate::outbound::{Core, Dialect, Work};
+use crate::telemetry::{Meter, Protocol};
 
 pub use body::InboundBody;
 use door::Door;
@@ -115,21 +118,52 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let dialect = Dialect::of(request.headers());
         let Ok(work) = self.door.admit() else {
-            return ResponseFuture::answered(answer::draining(dialect));
+            return ResponseFuture::answered(answer::draining(dialect), None);
         };
+        let meter = self.meter(&request, dialect);
+        let held = Held { work, meter };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
         match self.door.judge(&mut request, dialect) {
-            Judgement::Refused(answer) => ResponseFuture::answered(answer),
+            Judgement::Refused(answer) => ResponseFuture::answered(answer, held.meter),
             Judgement::Passed(passed) => {
-                ResponseFuture::serving(self.inner.call(request), passed, deadline, work)
+                ResponseFuture::serving(self.inner.call(request), passed, deadline, held)
             }
             Judgement::Asking(asking) => {
                 // The instance that was made ready is the one that is called, later.
                 let next = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, next);
-                ResponseFuture::asking(asking, ready, request.into_body(), deadline, work)
+                ResponseFuture::asking(asking, ready, request.into_body(), deadline, held)
             }
         }
+    }
+}
+
+/// What a request holds until its response has ended.
+struct Held {
+    /// Keeps it counted.
+    work: Work,
+    /// Measures it, if that is wanted.
+    meter: Option<Meter>,
+}
+
+impl<S> Inbound<S> {
+    /// Begins to measure a request, if that is wanted. Of its body only a length that it announces is
+    /// known: a body that is counted would have another type.
+    fn meter<B>(&self, request: &Request<B>, dialect: Dialect) -> Option<Meter> {
+        let telemetry = self.door.telemetry();
+        if !telemetry.measures() {
+            return None;
+        }
+        let peer = request.extensions().get::<Peer>();
+        let principal = peer.and_then(|peer| peer.principal.as_ref());
+        let series = telemetry.from(principal);
+        let protocol = match dialect {
+            Dialect::Grpc => Protocol::Grpc,
+            Dialect::Http => Protocol::Http,
+        };
+        let mut meter = Meter::new(&series, Instant::now(), protocol);
+        meter.announced(request.headers());
+        Some(meter)
     }
 }

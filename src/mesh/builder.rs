@@ -23,6 +23,7 @@ use crate::snapshot::{Environment, InboundCounts, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
+use crate::telemetry::{self, Registry};
 use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
 
@@ -42,6 +43,7 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     random: Random,
     address: Option<IpAddr>,
+    metrics: bool,
     #[cfg(feature = "tls-core")]
     identity: Option<crate::tls::Source>,
     #[cfg(feature = "tls-core")]
@@ -66,6 +68,7 @@ impl Builder {
             resolver: None,
             random: Random::from_entropy(),
             address: None,
+            metrics: true,
             #[cfg(feature = "tls-core")]
             identity: None,
             #[cfg(feature = "tls-core")]
@@ -164,6 +167,13 @@ impl Builder {
         self
     }
 
+    /// Whether requests are measured for [`Mesh::metrics`]; they are by default. What costs nothing
+    /// on the way of a request (the counters of clusters) is there in any case.
+    pub fn metrics(mut self, measured: bool) -> Self {
+        self.metrics = measured;
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -192,12 +202,17 @@ impl Builder {
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
+            checked: Arc::default(),
             connector,
             source: match self.address {
                 Some(address) => HashKey::of(address.to_string()),
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
+            telemetry: Registry::new(&telemetry::Settings {
+                metrics: self.metrics,
+                workload: self.workload.clone(),
+            }),
             #[cfg(feature = "tls-core")]
             materials: crate::tls::Materials::new(credentials, self.clock),
             random: self.random,
@@ -242,6 +257,7 @@ impl Builder {
             tasks.spawn(async move { names.run(&*resolver, || applier.renew()).await });
         }
         tasks.spawn(tasks::sweep(core.clone()));
+        tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
             shared: Arc::new(Shared { core, tasks }),
         })
@@ -264,6 +280,7 @@ async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
                 applier.apply(&resources);
             }
             istio::Update::Rejected(faults) => {
+                applier.rejected();
                 applier.events().tell(|| Event::ConfigRejected {
                     text: faults.to_string().into(),
                 });

@@ -69,6 +69,12 @@ impl Applier {
         &self.core.environment.events
     }
 
+    /// Counts a configuration that was rejected.
+    #[cfg(feature = "yaml")]
+    pub(super) fn rejected(&self) {
+        self.core.environment.telemetry.rejected().add(1);
+    }
+
     /// Puts the last set in force again, with the addresses that its names have by this time.
     pub(super) fn renew(&self) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +100,23 @@ impl Applier {
             "configuration in force"
         );
         core.generation.send_replace(generation);
+        drop(before);
+        core.environment.telemetry.prune();
         generation
+    }
+}
+
+/// Brings the balancers in force up to date when active checks have changed their mind about an
+/// endpoint.
+pub(super) async fn heed_checks(core: Arc<Core>) {
+    loop {
+        core.environment.checked.notified().await;
+        let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        for cluster in core.live.load().clusters() {
+            if cluster.running.checks.take_mark() {
+                cluster.balancer.refresh();
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::balancing::{Maglev, PeakEwma, RingHash, Spread, WeightedRoundRobin};
+use super::health::HealthCheck;
 use super::limit::Limits;
 use super::outlier::Outlier;
 use super::security::Security;
@@ -35,6 +36,9 @@ pub struct Cluster {
     pub limits: Limits,
     /// When an endpoint is ejected; `None`: never.
     pub outlier: Option<Outlier>,
+    /// What endpoints are asked; `None`: nothing, and the registry alone says who is healthy. Not for
+    /// clusters whose endpoint is the host of the request.
+    pub health_check: Option<HealthCheck>,
     /// Who wrote it.
     pub origin: Origin,
 }

@@ -19,6 +19,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoint;
 pub mod fault;
+pub mod health;
 pub mod identity;
 pub mod inbound;
 pub mod limit;
@@ -33,7 +34,8 @@ pub mod retry;
 pub mod route;
 pub mod security;
 pub mod token;
-mod words;
+pub mod upgrade;
+pub(crate) mod words;
 
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;

@@ -14,6 +14,7 @@ use super::affinity::Affinity;
 use super::fault::Fault;
 use super::matcher::{Regex, RouteMatcher};
 use super::retry::RetryPolicy;
+use super::upgrade::Upgrades;
 
 /// A set of virtual hosts (xDS's `RouteConfiguration`).
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -125,6 +126,8 @@ pub struct Forward {
     pub mirrors: Vec<Mirror>,
     /// Which requests go to the same endpoint.
     pub affinity: Affinity,
+    /// Which protocols requests may switch to; others are answered with 403, as Envoy does.
+    pub upgrades: Upgrades,
 }
 
 /// A cluster that gets copies of requests (Envoy's `RequestMirrorPolicy`, Istio's `mirrors`).

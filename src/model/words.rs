@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use http::HeaderName;
+
 use super::matcher::{
     HeaderKey, HeaderMatcher, HeaderTest, Mismatch, PathMatcher, QueryMatcher, RouteMatcher,
     StringMatcher,
@@ -37,6 +39,19 @@ impl fmt::Display for HeaderKey {
     }
 }
 
+/// Whether a header carries credentials: its values are shown to nobody.
+pub(crate) fn is_secret(name: &HeaderName) -> bool {
+    const SECRET: [&str; 6] = [
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "set-cookie",
+        "x-api-key",
+        "x-auth-token",
+    ];
+    SECRET.contains(&name.as_str())
+}
+
 impl fmt::Display for HeaderMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.key)?;
@@ -44,6 +59,10 @@ impl fmt::Display for HeaderMatcher {
             f.write_str("not ")?;
         }
         match &self.test {
+            HeaderTest::Value(_) if matches!(&self.key, HeaderKey::Field(name) if is_secret(name)) =>
+            {
+                f.write_str("to have a value that is not shown")?;
+            }
             HeaderTest::Present => f.write_str("to be there")?,
             HeaderTest::Range { from, to } => {
                 write!(f, "to be a number from {from} to below {to}")?
@@ -111,10 +130,15 @@ impl fmt::Display for RouteMatcher {
 
 impl fmt::Display for HeaderChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Add(name, value) => write!(f, "add {name}: {value:?}"),
-            Self::Remove(name) => write!(f, "remove {name}"),
-            Self::Set(name, value) => write!(f, "set {name}: {value:?}"),
+        let (verb, name, value) = match self {
+            Self::Add(name, value) => ("add", name, value),
+            Self::Remove(name) => return write!(f, "remove {name}"),
+            Self::Set(name, value) => ("set", name, value),
+        };
+        if is_secret(name) || value.is_sensitive() {
+            write!(f, "{verb} {name}: a value that is not shown")
+        } else {
+            write!(f, "{verb} {name}: {value:?}")
         }
     }
 }
@@ -200,8 +224,6 @@ impl fmt::Display for Outlier {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
     use crate::model::Fraction;
 
@@ -236,5 +258,23 @@ mod tests {
              and a share of 12.5 %"
         );
         assert_eq!(RouteMatcher::everything().to_string(), "any request");
+    }
+
+    #[test]
+    fn credentials_are_not_repeated() {
+        let name = HeaderName::from_static("authorization");
+        let sesame = http::HeaderValue::from_static("Bearer sesame");
+        let set = HeaderChange::Set(name.clone(), sesame);
+        assert_eq!(
+            set.to_string(),
+            "set authorization: a value that is not shown"
+        );
+        let matcher = HeaderMatcher {
+            key: HeaderKey::Field(name),
+            test: HeaderTest::Value(StringMatcher::Exact("Bearer sesame".into())),
+            invert: false,
+            missing_is_empty: false,
+        };
+        assert!(!matcher.to_string().contains("sesame"), "{matcher}");
     }
 }

@@ -17,6 +17,7 @@ use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
+use crate::telemetry::Series;
 
 use super::drain::Work;
 use super::lease::{Cut, Lease};
@@ -29,11 +30,15 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 pub(super) struct Attempts<'a> {
     core: &'a Core,
     cluster: Arc<Cluster>,
+    /// What the try that was begun last counts for.
+    series: Arc<Series>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
     cut: Cut,
     bond: Bond<'a>,
     avoid_previous: bool,
+    /// Whether a try would switch its connection: two of them would be two conversations.
+    switches: bool,
     /// The number of the try that was begun last.
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
@@ -65,6 +70,7 @@ impl<'a> Attempts<'a> {
         count(&cluster.running.counters.requests, 1);
         Ok(Self {
             core,
+            series: cluster.series.clone(),
             cluster,
             report: call.report.clone(),
             // Valid only while the route alone says how long the call and its tries may take.
@@ -79,11 +85,17 @@ impl<'a> Attempts<'a> {
                 .retry
                 .as_ref()
                 .is_some_and(|retry| retry.avoid_previous),
+            switches: call.upgrade.is_some(),
             number: 0,
             running: SmallVec::new(),
             last: None,
             tried: SmallVec::new(),
         })
+    }
+
+    /// What the call counts for: who served it, or the cluster that it was meant for.
+    pub(super) fn series(&self) -> &Arc<Series> {
+        &self.series
     }
 
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
@@ -93,7 +105,8 @@ impl<'a> Attempts<'a> {
     fn admit(&mut self) -> Result<Lease, Error> {
         let running = &self.cluster.running;
         let permit: Permit = running.limits.request()?;
-        let endpoint = self.pick()?;
+        let (endpoint, series) = self.pick()?;
+        self.series = series;
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
         let began = balancer.watches_latency().then(Instant::now);
@@ -108,7 +121,7 @@ impl<'a> Attempts<'a> {
         Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
     }
 
-    fn pick(&self) -> Result<Arc<Endpoint>, Error> {
+    fn pick(&self) -> Result<(Arc<Endpoint>, Arc<Series>), Error> {
         let avoid = |endpoint: &Arc<Endpoint>| {
             let tried = |one: &Arc<Endpoint>| Arc::ptr_eq(one, endpoint);
             self.tried.iter().any(tried) || self.is_busy(endpoint)
@@ -121,7 +134,7 @@ impl<'a> Attempts<'a> {
             .or_else(|| {
                 balancer.pick_for(ask, self.core.random(), |member| avoid(&member.endpoint))
             })
-            .map(|member| member.endpoint.clone())
+            .map(|member| (member.endpoint.clone(), member.series.clone()))
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
     }
 
@@ -259,11 +272,11 @@ impl<'a> Tries<Body> for Attempts<'a> {
     }
 
     /// Counted only when a hedge is due, so it may look at members one by one.
-    /// A session has one endpoint, so it has nobody else.
+    /// A session has one endpoint, so it has nobody else; an upgrade is made once.
     fn can_hedge(&self) -> bool {
         let balancer = &self.cluster.balancer;
         let bound = self.bond.remembered.and_then(|key| balancer.named(key));
-        if bound.is_some() {
+        if bound.is_some() || self.switches {
             return false;
         }
         let mut members = self.cluster.balancer.members().iter();

@@ -36,6 +36,12 @@ impl Drain {
         self.active.load(Ordering::SeqCst)
     }
 
+    /// Whether new work is refused.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// Refuses new work from now on.
     pub(crate) fn begin(&self) {
         self.draining.store(true, Ordering::SeqCst);

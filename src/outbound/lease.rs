@@ -1,5 +1,6 @@
 //! What a try holds until the last byte of its response.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::error::{Error, Kind};
 use crate::layer::deadline::Deadline;
 use crate::layer::limit::Permit;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
-use crate::transport::Guard;
+use crate::telemetry::Meter;
+use crate::transport::{End, Guard};
 
 use super::answer;
 use super::drain::Work;
@@ -30,6 +32,8 @@ pin_project! {
         // Who wants to know what the endpoint reports in its trailers.
         reporter: Option<Arc<Cluster>>,
         moved: Option<Instant>,
+        // What is measured of the call, once this is the response that it gets.
+        meter: Option<Meter>,
         #[pin]
         timer: Option<Sleep>,
     }
@@ -93,6 +97,7 @@ impl Lease {
             cut,
             reporter,
             moved: None,
+            meter: None,
             timer: None,
         }
     }
@@ -108,6 +113,12 @@ impl Guard for Lease {
         self.work.count();
     }
 
+    /// The timeouts of route and caller are for the switch; what lasts afterwards has an idle
+    /// timeout only, as in Envoy.
+    fn switched(&mut self) {
+        self.cut.deadline = Deadline::NONE;
+    }
+
     fn moved(self: Pin<&mut Self>) {
         let this = self.project();
         if this.cut.idle.is_some() {
@@ -115,19 +126,44 @@ impl Guard for Lease {
         }
     }
 
+    fn received(self: Pin<&mut Self>, bytes: usize) {
+        if let Some(meter) = self.project().meter {
+            meter.received(bytes as u64);
+        }
+    }
+
+    fn keep(self: Pin<&mut Self>, held: &mut dyn Any) {
+        if let Some(held) = held.downcast_mut::<Option<Meter>>() {
+            *self.project().meter = held.take();
+        }
+    }
+
+    fn ended(self: Pin<&mut Self>, end: End) {
+        if let (Some(meter), End::Complete) = (self.project().meter, end) {
+            meter.ended();
+        }
+    }
+
     fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
         let this = self.project();
+        if let Some(meter) = this.meter {
+            meter.trailers(trailers);
+        }
         if let Some(cluster) = this.reporter {
             cluster.take_report(this.in_flight.endpoint(), trailers);
         }
     }
 
     fn broken(self: Pin<&mut Self>, error: Error) -> Result<HeaderMap, Error> {
-        let endpoint = self.in_flight.endpoint();
+        let this = self.project();
+        if let Some(meter) = this.meter {
+            meter.cut(&error);
+        }
+        let endpoint = this.in_flight.endpoint();
         let error = error
             .at_cluster(&endpoint.cluster)
             .at_endpoint(&endpoint.label);
-        match self.cut.reader {
+        match this.cut.reader {
             Reader::Grpc => Ok(answer::grpc_trailers(&error)),
             Reader::Plain => Err(error),
         }

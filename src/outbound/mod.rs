@@ -26,11 +26,13 @@ mod passthrough;
 mod report;
 mod rewrite;
 mod route;
+mod upgrade;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -43,6 +45,7 @@ use crate::layer::retry;
 use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, InboundCounts, Live};
+use crate::telemetry::{Meter, Protocol};
 
 use affinity::Bond;
 pub(crate) use answer::Dialect;
@@ -60,6 +63,7 @@ pub use options::CallOptions;
 pub(crate) use passthrough::Passthrough;
 pub use report::{Attempt, CallReport};
 pub(crate) use route::{Chosen, Door, Entry, Scope, enter, no_route, view};
+use upgrade::Upgrade;
 
 /// What all requests of a mesh share.
 pub(crate) struct Core {
@@ -111,8 +115,46 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, Error> {
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
-    let call = Call::take(scope, &mut request);
-    let chosen = route::choose(core, scope, &request)?;
+    let call = Call::take(core, scope, &mut request);
+    let mut meter = call.meter(core, &mut request);
+    let result = decide(core, scope, &call, request, &mut meter).await;
+    conclude(result, meter)
+}
+
+/// Hands what is measured to the response, which is over with its last byte.
+fn conclude(
+    mut result: Result<Response<Body>, Error>,
+    mut meter: Option<Meter>,
+) -> Result<Response<Body>, Error> {
+    match (&mut result, &mut meter) {
+        (_, None) => {}
+        (Err(error), Some(metering)) => metering.failed(error),
+        (Ok(response), Some(metering)) => {
+            metering.answered(response);
+            response.body_mut().keep(&mut meter);
+            if let Some(mut metering) = meter {
+                // Nobody has to be waited for: the mesh's own answer, or an empty body.
+                metering.received(response.body().size_hint().exact().unwrap_or_default());
+                metering.ended();
+            }
+        }
+    }
+    result
+}
+
+/// Finds out what is to be done with a request, and does it.
+async fn decide(
+    core: &Core,
+    scope: Scope<'_>,
+    call: &Call,
+    request: Request<Body>,
+    meter: &mut Option<Meter>,
+) -> Result<Response<Body>, Error> {
+    let chosen = route::choose(core, scope, &request).inspect_err(|error| {
+        if let (Some(meter), true) = (meter.as_mut(), error.is_blocked()) {
+            meter.serves(core.environment.telemetry.blocked());
+        }
+    })?;
     if let Some(report) = &call.report {
         report.decided(
             chosen.generation,
@@ -120,7 +162,7 @@ pub(crate) async fn send(
             chosen.cluster_name(),
         );
     }
-    let result = serve(core, &chosen, &call, request).await;
+    let result = serve(core, &chosen, call, request, meter).await;
     result.map_err(|error| {
         let error = chosen.locate(error);
         if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
@@ -136,13 +178,27 @@ async fn serve(
     chosen: &Chosen,
     call: &Call,
     request: Request<Body>,
+    meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
+    if let (Some(meter), Ok(cluster)) = (meter.as_mut(), chosen.cluster()) {
+        meter.serves(&cluster.series);
+    }
+    // Before anything else, as Envoy's connection manager does before it makes its filters.
+    if let (Some(upgrade), Action::Forward(to)) = (&call.upgrade, &chosen.route.model.action) {
+        upgrade.permit(to)?;
+    }
     if let Some(injector) = &chosen.route.fault {
-        inject(core, injector, call, request.headers()).await?;
+        inject(core, injector, call, request.headers(), meter).await?;
     }
     let mut response = match &chosen.route.model.action {
         Action::Direct(direct) => call.dialect.direct(direct),
-        Action::Forward(to) => forward(core, chosen, call, to, request).await?,
+        Action::Forward(to) => {
+            let mut response = forward(core, chosen, call, to, request, meter).await?;
+            if let Some(upgrade) = &call.upgrade {
+                upgrade.answer(&mut response)?;
+            }
+            response
+        }
         Action::Redirect(redirect) => answer::redirect(redirect, &request),
     };
     chosen.change_response(response.headers_mut());
@@ -156,11 +212,15 @@ async fn inject(
     injector: &Injector,
     call: &Call,
     headers: &HeaderMap,
+    meter: &mut Option<Meter>,
 ) -> Result<(), Error> {
     let decision = injector.decide(headers, core.random());
     let abort = decision.error();
     if let Some(hold) = decision.delay {
         call.raise(Flag::DelayInjected);
+        if let Some(meter) = meter {
+            meter.raise(Flag::DelayInjected);
+        }
         let held = tokio::time::sleep(hold.duration);
         match call.caller.at() {
             None => held.await,
@@ -179,21 +239,24 @@ async fn forward(
     call: &Call,
     to: &Forward,
     mut request: Request<Body>,
+    meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
     let deadline = call.deadline(to.timeout);
     chosen.prepare(to, &mut request)?;
-    if !to.mirrors.is_empty() {
+    // A copy could not carry what follows the switch.
+    if !to.mirrors.is_empty() && call.upgrade.is_none() {
         request = core.mirrors.copy(core, chosen, to, request);
     }
     let bond = Bond::new(core, chosen, call, to, &request)?;
     let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?;
-    let policy = chosen.route.retry.as_ref().filter(|_| call.options.retry);
+    let armed = chosen.route.retry.as_ref();
+    let policy = armed.filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
     let terms = retry::Call {
         policy,
         per_try_timeout: call
             .asked
-            .per_try(policy.and_then(retry::Policy::per_try_timeout)),
+            .per_try(armed.and_then(retry::Policy::per_try_timeout)),
         quota: &cluster.quota,
         active_requests: &|| cluster.running.limits.active_requests(),
         deadline,
@@ -210,11 +273,19 @@ async fn forward(
         }
     };
     let (result, summary) = ended.unwrap_or_else(|| (Err(deadline.error()), attempts.summary()));
+    if let Some(meter) = meter {
+        meter.serves(attempts.series());
+        summary
+            .flag()
+            .into_iter()
+            .for_each(|flag| meter.raise(flag));
+    }
     attempts.finish(result, &summary)
 }
 
 /// What a caller said about one call.
 struct Call {
+    began: Instant,
     options: CallOptions,
     asked: Asked,
     report: Option<CallReport>,
@@ -222,14 +293,17 @@ struct Call {
     reader: Reader,
     /// When the caller stops waiting, as far as it is known before a route is.
     caller: Deadline,
+    /// The protocol that it wants to switch to.
+    upgrade: Option<Box<Upgrade>>,
 }
 
 impl Call {
-    fn take(scope: Scope<'_>, request: &mut Request<Body>) -> Self {
+    fn take(core: &Core, scope: Scope<'_>, request: &mut Request<Body>) -> Self {
         let began = Instant::now();
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
         let report = extensions.remove::<CallReport>();
+        let upgrade = Upgrade::take(request, core.random());
         let headers = request.headers_mut();
         let asked = Asked::take(headers);
         let said = |after| Deadline::caller(began, after);
@@ -237,6 +311,7 @@ impl Call {
         let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
         let dialect = Dialect::of(headers);
         Self {
+            began,
             dialect,
             reader: match (scope, dialect) {
                 (Scope::Target(_), Dialect::Grpc) => Reader::Grpc,
@@ -246,7 +321,23 @@ impl Call {
             asked,
             report,
             caller: caller.min(deadline::Context::current()),
+            upgrade,
         }
+    }
+
+    /// Begins to measure the call, if that is wanted.
+    fn meter(&self, core: &Core, request: &mut Request<Body>) -> Option<Meter> {
+        let telemetry = &core.environment.telemetry;
+        if !telemetry.measures() {
+            return None;
+        }
+        let protocol = match self.dialect {
+            Dialect::Grpc => Protocol::Grpc,
+            Dialect::Http => Protocol::Http,
+        };
+        let mut meter = Meter::new(telemetry.unknown(), self.began, protocol);
+        meter.watch(request.body_mut());
+        Some(meter)
     }
 
     /// The end of the call on a route with this timeout, which begins when the request is sent on.
@@ -262,7 +353,6 @@ impl Call {
             per_try,
         } = self.asked;
         self.caller == Deadline::NONE
-            && self.options.retry
             && patience.is_none()
             && timeout.is_none()
             && per_try.is_none()

@@ -43,7 +43,8 @@ impl CallOptions {
         self
     }
 
-    /// Sends the request once, whatever the route's retry policy says.
+    /// Sends the request once, whatever the route's retry policy says; the policy's per-try timeout
+    /// still bounds that one try.
     #[must_use]
     pub const fn without_retries(mut self) -> Self {
         self.retry = false;

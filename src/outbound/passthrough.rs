@@ -67,6 +67,7 @@ fn route(environment: &Environment) -> Arc<Route> {
         connection: model::cluster::Connection::default(),
         limits: model::limit::Limits::default(),
         outlier: None,
+        health_check: None,
         origin: Origin::built_in(),
     };
     let route = model::route::Route {
@@ -81,6 +82,7 @@ fn route(environment: &Environment) -> Arc<Route> {
             authority_rewrite: None,
             mirrors: Vec::new(),
             affinity: model::affinity::Affinity::default(),
+            upgrades: model::upgrade::Upgrades::default(),
         })),
         headers: HeaderChanges::default(),
         fault: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::health::{Checked, Checks};
 use super::on_demand::OnDemand;
 use crate::event::{self, Announcer};
 use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
@@ -19,6 +20,7 @@ use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
 use crate::random::Random;
+use crate::telemetry::Series;
 use crate::transport::{Connections, Secure};
 
 /// One cluster of one snapshot.
@@ -30,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) quota: Quota,
     /// Lives on in the next snapshot's cluster of this name.
     pub(crate) running: Arc<Running>,
+    /// What requests count for that no endpoint was found for.
+    pub(crate) series: Arc<Series>,
     /// The hosts that were asked for, if they are this cluster's endpoints.
     pub(super) on_demand: Option<OnDemand>,
     /// What secures its connections, if anything does.
@@ -43,7 +47,8 @@ pub(crate) struct Running {
     pub(crate) detector: Detector,
     /// When the detector swept last. Locked by the one task that sweeps.
     pub(crate) swept: Mutex<Option<Instant>>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) checks: Checks,
     pub(crate) events: Announcer,
     /// Whether the last retry that was wanted was denied.
     pub(crate) starved: AtomicBool,
@@ -56,6 +61,8 @@ pub(crate) struct Member {
     pub(crate) weight: NonZeroU32,
     pub(crate) health: Health,
     pub(crate) placement: Placement,
+    /// What requests to it count for.
+    pub(crate) series: Arc<Series>,
 }
 
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
@@ -69,8 +76,16 @@ pub(crate) struct Endpoint {
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
     pub(crate) host: Arc<Host>,
-    pub(crate) signals: Signals,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) counts: Arc<EndpointCounts>,
+    /// What active checks say of it.
+    pub(crate) checked: Arc<Checked>,
+}
+
+/// What an endpoint has counted; it outlives an edit of how it is connected to.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointCounts {
     pub(crate) active: AtomicU32,
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
@@ -98,11 +113,13 @@ impl Candidate for Member {
     }
 
     fn active(&self) -> u32 {
-        self.endpoint.active.load(Ordering::Relaxed)
+        self.endpoint.counts.active.load(Ordering::Relaxed)
     }
 
     fn admitted(&self) -> bool {
-        self.health == Health::Healthy && self.endpoint.host.admitted()
+        self.health == Health::Healthy
+            && self.endpoint.host.admitted()
+            && self.endpoint.checked.admits()
     }
 
     fn key(&self) -> &str {
@@ -126,7 +143,7 @@ impl Cluster {
     /// Records how a try ended and says so if that ejected the endpoint.
     pub(crate) fn record(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) {
         if matches!(outcome, Outcome::Local(_) | Outcome::Failure(500..)) {
-            endpoint.failures.fetch_add(1, Ordering::Relaxed);
+            endpoint.counts.failures.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(event) = self.running.detector.record(&endpoint.host, outcome, now) {
             self.balancer.refresh();
@@ -211,6 +228,7 @@ impl Cluster {
 
     /// Ends all connections with the requests that are under way; no new one is taken.
     pub(crate) fn close(&self) {
+        self.running.checks.end();
         for member in self.balancer.members() {
             member.endpoint.connections.close();
         }
@@ -288,8 +306,8 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
-        endpoint.active.fetch_add(1, Ordering::Relaxed);
-        endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        endpoint.counts.active.fetch_add(1, Ordering::Relaxed);
+        endpoint.counts.requests.fetch_add(1, Ordering::Relaxed);
         Self { endpoint }
     }
 
@@ -300,7 +318,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.counts.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,10 +1,11 @@
 //! From a set of resources to a snapshot.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::event::Announcer;
@@ -20,10 +21,12 @@ use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
+use crate::telemetry::{Registry, Series};
 use crate::transport::{Answer, Connect, Connections, Secure, Settings};
 
-use super::cluster::{Cluster, Counters, Endpoint, Member, Running};
+use super::cluster::{Cluster, Endpoint, Member, Running};
 use super::gate::ClusterGate;
+use super::health::{Age, Checks};
 use super::on_demand::OnDemand;
 use super::security;
 use super::table::Table;
@@ -36,12 +39,16 @@ pub(crate) struct Environment {
     pub(crate) active_faults: ActiveFaults,
     /// Answers in place of all endpoints, in benchmarks and tests.
     pub(crate) answer: Option<Answer>,
+    /// Told when active checks have changed their mind about an endpoint.
+    pub(crate) checked: Arc<Notify>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) events: Announcer,
     /// Where the certificates are that clusters name.
     #[cfg(feature = "tls-core")]
     pub(crate) materials: crate::tls::Materials,
     pub(crate) random: Random,
+    /// What is measured.
+    pub(crate) telemetry: Registry,
     /// What stands for this client where requests are kept together by their source.
     pub(crate) source: HashKey,
 }
@@ -54,7 +61,7 @@ pub(crate) struct Environment {
 /// force (see [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
-    resources: &Resources,
+    resources: &Arc<Resources>,
     environment: &Environment,
 ) -> Snapshot {
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
@@ -99,6 +106,7 @@ pub(crate) fn link(
     }
     Snapshot {
         generation: before.generation + 1,
+        resources: resources.clone(),
         listeners,
         ports,
         hosts,
@@ -128,6 +136,9 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
             .iter()
             .map(|member| Arc::as_ptr(&member.endpoint.connections))
             .collect();
+        if new.is_none() {
+            old.running.checks.end();
+        }
         for member in old.balancer.members() {
             if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
                 member.endpoint.connections.retire();
@@ -271,7 +282,8 @@ pub(super) fn cluster(
             limits: Arc::new(Limits::new(&model.limits)),
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            checks: Checks::new(environment),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
@@ -288,6 +300,14 @@ pub(super) fn cluster(
     };
     let members = members(old, endpoints, &wiring);
     enroll(old, &members, &running.detector);
+    running.checks.set(
+        model,
+        members.iter().map(|member| &member.endpoint),
+        &running.counters,
+        secure.as_ref(),
+        environment,
+        if old.is_some() { Age::Known } else { Age::New },
+    );
     if old.is_some_and(|old| old.model.outlier != model.outlier) {
         let hosts = members.iter().map(|member| &*member.endpoint.host);
         // Without a policy all are readmitted; the balancer below is made after that.
@@ -306,6 +326,7 @@ pub(super) fn cluster(
             None => Quota::new(model.limits.retries),
         },
         running,
+        series: series(model, &BTreeMap::new(), environment),
         on_demand: OnDemand::of(&model.discovery),
         secure,
     })
@@ -365,6 +386,11 @@ fn members(
         new_endpoint(&one.address, secured, &settings, wiring)
     };
     let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    let mut counted = Counted {
+        model: cluster,
+        environment: wiring.environment,
+        last: None,
+    };
     (0..)
         .zip(localities)
         .flat_map(|(number, locality)| {
@@ -384,8 +410,12 @@ fn members(
                     member.endpoint.clone()
                 }
                 Some(member) => Arc::new(Endpoint {
-                    // Ejections outlive a change of settings; connections do not.
+                    // What is known of the endpoint outlives a change of settings; connections do
+                    // not.
                     host: member.endpoint.host.clone(),
+                    signals: member.endpoint.signals.clone(),
+                    counts: member.endpoint.counts.clone(),
+                    checked: member.endpoint.checked.clone(),
                     ..new(model)
                 }),
                 None => Arc::new(new(model)),
@@ -400,9 +430,45 @@ fn members(
                 weight: model.weight,
                 health: model.health,
                 placement,
+                series: counted.series(&model.labels),
             })
         })
         .collect()
+}
+
+/// What the endpoints of a cluster count for. Neighbours mostly are replicas of one workload, so that
+/// the last answer is the next.
+struct Counted<'a> {
+    model: &'a model::Cluster,
+    environment: &'a Environment,
+    last: Option<(Arc<EndpointLabels>, Arc<Series>)>,
+}
+
+type EndpointLabels = BTreeMap<Box<str>, Box<str>>;
+
+impl Counted<'_> {
+    fn series(&mut self, labels: &Arc<EndpointLabels>) -> Arc<Series> {
+        if let Some((known, series)) = &self.last
+            && (Arc::ptr_eq(known, labels) || known == labels)
+        {
+            return series.clone();
+        }
+        let series = series(self.model, labels, self.environment);
+        self.last = Some((labels.clone(), series.clone()));
+        series
+    }
+}
+
+fn series(
+    model: &model::Cluster,
+    labels: &EndpointLabels,
+    environment: &Environment,
+) -> Arc<Series> {
+    let telemetry = &environment.telemetry;
+    if !telemetry.measures() {
+        return telemetry.unknown().clone();
+    }
+    telemetry.toward(&model.name, |name| labels.get(name).map(AsRef::as_ref))
 }
 
 fn new_endpoint(
@@ -423,7 +489,7 @@ fn new_endpoint(
         secured,
         label: address.to_string().into(),
         host: Arc::new(Host::new()),
-        signals: Signals::new(Instant::now()),
+        signals: Arc::new(Signals::new(Instant::now())),
         connections: match &environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
             None => Connections::secured(
@@ -434,8 +500,7 @@ fn new_endpoint(
                 (*secure).clone().filter(|_| secured),
             ),
         },
-        active: AtomicU32::new(0),
-        requests: AtomicU64::new(0),
-        failures: AtomicU64::new(0),
+        counts: Arc::default(),
+        checked: Arc::default(),
     }
 }

@@ -12,6 +12,7 @@
 mod changes;
 mod cluster;
 mod gate;
+mod health;
 mod link;
 mod on_demand;
 mod security;
@@ -44,6 +45,8 @@ pub(crate) use table::lower;
 pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     pub(crate) generation: u64,
+    /// What it was made of, for who asks.
+    pub(crate) resources: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Virtual hosts by the port that the caller dials.
     ports: HashMap<u16, Arc<Table>>,
@@ -83,6 +86,7 @@ impl Snapshot {
     pub(crate) fn empty() -> Self {
         Self {
             generation: 0,
+            resources: Arc::default(),
             listeners: HashMap::new(),
             ports: HashMap::new(),
             hosts: HashMap::new(),

@@ -114,6 +114,7 @@ impl Cluster {
             // A host that somebody asked for has no substitute, so nobody is ejected: Envoy's
             // cluster of original destinations does not look at health either.
             outlier: None,
+            health_check: None,
             ..model::Cluster::clone(&self.model)
         };
         let endpoints = model::Endpoints {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Cluster, Snapshot};
+use crate::layer::health::Health;
 
 /// Counters and gauges of a mesh at one moment.
 ///
@@ -112,6 +113,12 @@ pub struct ClusterStats {
     pub ejections: u64,
     /// Endpoints that came back.
     pub readmissions: u64,
+    /// Active health checks that have ended.
+    pub checks: u64,
+    /// Those among them that did not pass.
+    pub checks_failed: u64,
+    /// How many retries the mesh's budget has left, also where another rule limits them.
+    pub retry_budget: u32,
     /// Requests in flight now.
     pub active_requests: u32,
     /// Connections now, those being dialled included.
@@ -138,6 +145,8 @@ pub struct EndpointStats {
     pub connections: usize,
     /// Whether it is ejected now.
     pub ejected: bool,
+    /// What active checks say; `None`: it is not checked, or no check has ended yet.
+    pub checked: Option<Health>,
 }
 
 impl Snapshot {
@@ -159,15 +168,17 @@ impl Cluster {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.running.counters;
         let limits = &self.running.limits;
+        let (checks, checks_failed) = self.running.checks.counted();
         let endpoints = self.balancer.members().iter().map(|member| {
             let endpoint = &member.endpoint;
             EndpointStats {
                 address: endpoint.label.clone(),
-                requests: read(&endpoint.requests),
-                failures: read(&endpoint.failures),
-                active_requests: endpoint.active.load(Ordering::Relaxed),
+                requests: read(&endpoint.counts.requests),
+                failures: read(&endpoint.counts.failures),
+                active_requests: endpoint.counts.active.load(Ordering::Relaxed),
                 connections: endpoint.connections.stats().connections,
                 ejected: !endpoint.host.admitted(),
+                checked: endpoint.checked.health(),
             }
         });
         ClusterStats {
@@ -183,6 +194,9 @@ impl Cluster {
             mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
+            checks,
+            checks_failed,
+            retry_budget: self.quota.budget_remaining(),
             active_requests: limits.active_requests(),
             connections: limits.connections(),
             pending: limits.pending_requests(),

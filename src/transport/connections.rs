@@ -3,16 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 
 use super::connect::Connect;
 use super::failure::{Sent, Unanswered, classify};
 use super::gate::Gate;
-use super::lease::Returned;
+use super::lease::{Lease, Returned};
+use super::outgoing::{Held, Outgoing};
 use super::remote::Remote;
-use super::request::{Outgoing, prepare};
+use super::request::prepare;
 use super::response::{Guard, guarded};
 use super::secure::Secure;
+use super::upgrade::{Handshake, switched};
 use super::{Http, Settings};
 use crate::body::Body;
 use crate::error::{Error, Kind};
@@ -118,8 +121,13 @@ impl Connections {
     /// and hears how that ended.
     ///
     /// The request is made fit for the version of HTTP that it goes by: HTTP/1.1 gets `Host` and a
-    /// path, HTTP/2 a scheme and an authority, and headers for one hop (`connection`, `upgrade`,
-    /// `te` other than `trailers`, ...) are removed. There is no timeout but that of connecting.
+    /// path, HTTP/2 a scheme and an authority, and headers for one hop (`connection`, `te` other
+    /// than `trailers`, ...) are removed. There is no timeout but that of connecting.
+    ///
+    /// A request that asks to [switch protocols](super::upgrade) may be answered with 101, and its
+    /// stream is then in the response. The body of one with `Expect: 100-continue` is held back over
+    /// HTTP/1.1 until the peer asks for it, answers, or has said nothing for a second
+    /// (RFC 9110 §10.1.1); over HTTP/2, where hyper tells nothing of 1xx answers, it is not.
     ///
     /// Must be polled within a tokio runtime, whose tasks then own the connection.
     ///
@@ -131,6 +139,7 @@ impl Connections {
     /// [is draining](Error::is_draining): closed;
     /// [is reset](Error::is_reset): the connection broke or the peer refused the stream;
     /// [is body](Error::is_body): the request's body failed.
+    /// [is upgrade](Error::is_upgrade): the peer takes no upgrade over HTTP/2.
     /// A request without authority and `Host`, or with method CONNECT, cannot be sent.
     ///
     /// # Cancel safety
@@ -189,13 +198,22 @@ async fn send<G: Guard>(
     guard: G,
 ) -> Result<Response<Body>, Unanswered> {
     let http = Http::of(remote.settings.protocol, &request);
-    if let Err(why) = prepare(&mut request, http) {
+    let handshake = Handshake::of(&request);
+    if let Err(why) = prepare(&mut request, http, handshake.as_ref()) {
         let error = Error::new(Kind::Request { why });
         let unsent = Some(request);
         return Err(Unanswered { error, unsent });
     }
+    let unsent = |request: Request<Outgoing>| {
+        let mut request = request.map(Outgoing::into_body);
+        if let Some(handshake) = &handshake {
+            handshake.restore(&mut request);
+        }
+        Some(request)
+    };
+    let held = Held::of(&request, http);
     let (head, body) = request.into_parts();
-    let (body, mut upload) = Outgoing::new(body);
+    let (body, mut upload) = Outgoing::new(body, held.as_ref());
     let mut request = Request::from_parts(head, body);
     let mut resends = 0;
     loop {
@@ -204,12 +222,29 @@ async fn send<G: Guard>(
             Err(failure) => {
                 return Err(Unanswered {
                     error: failure.into(),
-                    unsent: Some(request.map(Outgoing::into_body)),
+                    unsent: unsent(request),
                 });
             }
         };
+        if handshake.is_some() && !lease.may_switch() {
+            let why = "the endpoint takes no extended CONNECT over HTTP/2 (RFC 8441)";
+            return Err(Unanswered {
+                error: Error::new(Kind::Upgrade { why }),
+                unsent: unsent(request),
+            });
+        }
+        if let Some(held) = &held {
+            held.listen(&mut request);
+        }
         match lease.exchange(request, upload).await {
-            Ok((response, lease)) => return Ok(guarded(response, Some(lease), guard)),
+            Ok((response, lease)) => {
+                return answered(response, lease, guard, handshake, http).map_err(|error| {
+                    Unanswered {
+                        error,
+                        unsent: None,
+                    }
+                });
+            }
             Err(Returned {
                 unsent: Some(again),
                 ..
@@ -217,16 +252,39 @@ async fn send<G: Guard>(
                 (request, upload) = again;
                 resends += 1;
             }
-            Err(Returned { error, unsent }) => {
-                let sent = match unsent {
+            Err(Returned {
+                error,
+                unsent: back,
+            }) => {
+                let sent = match back {
                     Some(_) => Sent::No,
                     None => Sent::Perhaps,
                 };
-                let unsent = unsent.map(|(request, _)| request.map(Outgoing::into_body));
-                let error = classify(error, sent);
-                return Err(Unanswered { error, unsent });
+                return Err(Unanswered {
+                    error: classify(error, sent),
+                    unsent: back.and_then(|(request, _)| unsent(request)),
+                });
             }
         }
+    }
+}
+
+/// Ties the response, or the stream that it switched to, to what it keeps alive.
+fn answered<G: Guard>(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    guard: G,
+    handshake: Option<Handshake>,
+    http: Http,
+) -> Result<Response<Body>, Error> {
+    match handshake {
+        Some(handshake) if handshake.completed(&mut response, http) => {
+            Ok(switched(response, lease, guard))
+        }
+        None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Error::new(Kind::Reset).caused_by("it switched protocols unasked"))
+        }
+        Some(_) | None => Ok(guarded(response, Some(lease), guard)),
     }
 }
 

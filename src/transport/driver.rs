@@ -37,14 +37,16 @@ pub(super) fn spawn(
     permit: Permit,
 ) {
     let counted = Counted::new(remote.tasks.clone());
-    let tenure = Tenure {
+    let mut tenure = Tenure {
         remote: Arc::downgrade(remote),
         slot,
         permit: Some(permit),
+        unfinished: Some(http),
     };
     let dial = dial(remote, http);
     runtime.spawn(async move {
         run(dial, &tenure, http).await;
+        tenure.unfinished = None;
         // The count falls first, so that who sees the connection gone sees the task gone too.
         drop(counted);
         drop(tenure);
@@ -57,6 +59,8 @@ struct Tenure {
     remote: Weak<Remote>,
     slot: Arc<Slot>,
     permit: Option<Permit>,
+    /// Which requests wait for it, until it is known that its task came to its own end.
+    unfinished: Option<Http>,
 }
 
 impl Drop for Tenure {
@@ -64,6 +68,11 @@ impl Drop for Tenure {
         // The permit first: who is woken by `gone` may need it.
         self.permit = None;
         if let Some(remote) = self.remote.upgrade() {
+            // Its task panicked, or its runtime ended. To dial again at once for those who wait
+            // could go on like that for ever; a failure lets them try another endpoint.
+            if let Some(http) = self.unfinished {
+                remote.failed(http, DialFailure::Abandoned);
+            }
             remote.gone(&self.slot);
         }
     }
@@ -164,6 +173,8 @@ struct Driver<'a> {
 enum Phase {
     /// Nothing is left to do but to say goodbye.
     Leaving,
+    /// The bytes are the caller's (an upgrade); the connection counts until that one lets go of it.
+    Switched,
     /// Requests may come, or are under way.
     Serving,
 }
@@ -177,6 +188,7 @@ impl<'a> Driver<'a> {
                 .max_concurrent_streams
                 .map_or(u32::MAX, u32::from),
         };
+        slot.set_tunnels(wire.takes_tunnels());
         slot.touch();
         slot.set_limit(wire.capacity().min(streams));
         Self {
@@ -212,9 +224,18 @@ impl<'a> Driver<'a> {
         while woken.as_mut().poll(cx).is_ready() {
             woken.set(self.slot.wake().notified());
         }
-        if self.slot.is_aborted() || self.wire.poll(cx).is_ready() {
+        if self.phase == Phase::Switched {
+            return match self.slot.is_spent() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            };
+        }
+        if self.slot.is_aborted() {
             self.slot.close();
             return Poll::Ready(());
+        }
+        if self.wire.poll(cx).is_ready() {
+            return self.wire_ended();
         }
         self.follow_peer();
         if self.phase == Phase::Serving && self.slot.is_spent() {
@@ -223,7 +244,7 @@ impl<'a> Driver<'a> {
         }
         while alarm.as_mut().poll(cx).is_ready() {
             match self.phase {
-                Phase::Leaving => return Poll::Ready(()),
+                Phase::Leaving | Phase::Switched => return Poll::Ready(()),
                 Phase::Serving => {
                     let now = Instant::now();
                     self.expire(now);
@@ -232,6 +253,22 @@ impl<'a> Driver<'a> {
             }
         }
         Poll::Pending
+    }
+
+    /// hyper has finished: the connection is gone, or it was handed to the request that switched it.
+    /// A request that asked for a switch and got another answer ends like one that got it, since
+    /// nobody but its reader can tell the two apart; that delays the books and no byte.
+    fn wire_ended(&mut self) -> Poll<()> {
+        if !self.slot.is_switching() {
+            self.slot.close();
+            return Poll::Ready(());
+        }
+        self.phase = Phase::Switched;
+        self.close();
+        match self.slot.is_spent() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// Takes over what the peer has said about streams.

@@ -71,6 +71,8 @@ pub(super) enum Failure {
 /// Why a connection could not be made.
 #[derive(Debug)]
 pub(super) enum DialFailure {
+    /// The task of the connection ended before its time.
+    Abandoned,
     /// The connection, or the peer's first HTTP/2 frame, took too long.
     Elapsed(Duration),
     Handshake(NoSettings),
@@ -100,6 +102,8 @@ impl From<Failure> for Error {
 impl DialFailure {
     fn error(&self) -> Error {
         match self {
+            Self::Abandoned => Error::new(Kind::Connect)
+                .caused_by("the connection's task panicked, or its runtime has ended"),
             Self::Elapsed(after) => Error::new(Kind::ConnectTimeout { after: *after }),
             Self::Handshake(cause) => Error::new(Kind::Connect).caused_by(cause.clone()),
             Self::Io(cause) => Error::new(Kind::Connect).caused_by(again(cause)),

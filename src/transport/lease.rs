@@ -8,8 +8,8 @@ use hyper::client::conn::TrySendError;
 
 use super::Http;
 use super::failure::Sent;
+use super::outgoing::{Outgoing, Upload};
 use super::remote::Remote;
-use super::request::{Outgoing, Upload};
 use super::slot::Slot;
 use super::wire::Sender;
 
@@ -56,6 +56,18 @@ impl Lease {
 
     pub(super) fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// The request that is sent next may switch the connection to another protocol. False if the
+    /// peer takes no such request.
+    pub(super) fn may_switch(&self) -> bool {
+        match self.http {
+            Http::One => {
+                self.slot.set_switching(true);
+                true
+            }
+            Http::Two => self.slot.takes_tunnels(),
+        }
     }
 
     /// Sends one request and waits for the head of its response. Dropping the future resets the

@@ -35,6 +35,10 @@
 //! (GOAWAY below its stream, REFUSED_STREAM) has an error that
 //! [is unprocessed](crate::Error::is_unprocessed). Whatever else broke may have been processed.
 //!
+//! # Switching
+//!
+//! A request may turn its connection into something else, see [`upgrade`].
+//!
 //! # Dropping
 //!
 //! Dropping [`Connections::send`]'s future or a response body gives back everything at once: the
@@ -74,6 +78,7 @@ mod driver;
 mod failure;
 mod gate;
 mod lease;
+mod outgoing;
 pub(crate) mod race;
 mod remote;
 mod request;
@@ -81,6 +86,7 @@ mod response;
 mod secure;
 mod settings;
 mod slot;
+pub mod upgrade;
 mod wire;
 
 pub use connect::{Connect, Connecting, Io, Stream, TcpConnector};

@@ -26,7 +26,7 @@ use super::driver;
 use super::failure::{DialFailure, Failure};
 use super::gate::{Claim, Gate};
 use super::lease::Lease;
-use super::request::Outgoing;
+use super::outgoing::Outgoing;
 use super::secure::Secure;
 use super::slot::{Entry, Slot};
 use super::wire::Sender;
@@ -397,6 +397,7 @@ impl Remote {
     pub(super) fn give_back(self: &Arc<Self>, sender: Sender, slot: &Arc<Slot>) {
         let mut unwanted = Vec::new();
         let mut state = self.state();
+        slot.set_switching(false);
         slot.leave();
         if let Sender::One(sender) = sender
             && !slot.is_closed()

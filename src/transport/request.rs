@@ -1,35 +1,40 @@
 //! A request in the form that its connection's version of HTTP asks for.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::oneshot;
+use http_body::Body as HttpBody;
 
 use super::Http;
-use crate::body::Body;
-use crate::error::{Error, Kind};
+use super::upgrade::Handshake;
 
 /// Makes `request` fit for a connection that speaks `http`; doing so again changes nothing, so a
 /// request that was not sent can go to any other endpoint.
 ///
 /// HTTP/1.1 gets `Host` and a path (RFC 9112 §3.2), HTTP/2 a scheme and an authority instead
-/// (RFC 9113 §8.3.1); both lose what is meant for one hop only (RFC 9110 §7.6.1). The authority of
-/// the URI wins over `Host`, because that is what a route rewrites.
-pub(super) fn prepare<B>(request: &mut Request<B>, http: Http) -> Result<(), &'static str> {
+/// (RFC 9113 §8.3.1); both lose what is meant for one hop only (RFC 9110 §7.6.1), except a
+/// `handshake` that this hop takes part in. The authority of the URI wins over `Host`, because that
+/// is what a route rewrites.
+pub(super) fn prepare<B: HttpBody>(
+    request: &mut Request<B>,
+    http: Http,
+    handshake: Option<&Handshake>,
+) -> Result<(), &'static str> {
     if request.method() == Method::CONNECT {
         return Err("the mesh opens no tunnels (CONNECT)");
+    }
+    if handshake.is_some() && http == Http::Two && !request.body().is_end_stream() {
+        return Err("an upgrade over HTTP/2 has no body before the switch");
     }
     strip_hop_by_hop(request.headers_mut());
     match http {
         Http::One => prepare_one(request),
         Http::Two => prepare_two(request),
+    }?;
+    if let Some(handshake) = handshake {
+        handshake.write(request, http);
     }
+    Ok(())
 }
 
 const NO_AUTHORITY: &str = "it has neither an authority nor a Host header";
@@ -144,71 +149,13 @@ fn strip_found(headers: &mut HeaderMap) {
     }
 }
 
-/// The caller's half of an [`Outgoing`] body: dropping it ends the upload.
-pub(super) type Upload = oneshot::Sender<Infallible>;
-
-/// A request body whose upload ends when the response is no longer wanted.
-///
-/// hyper goes on sending the body of a request whose response was dropped after its head: a
-/// caller that forgets a stream half-way would leave a stream and a task behind for as long as
-/// the body stays silent. A body whose bytes are all known needs no such leash.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    body: Body,
-    leash: Option<oneshot::Receiver<Infallible>>,
-}
-
-impl Outgoing {
-    pub(super) fn new(body: Body) -> (Self, Option<Upload>) {
-        if body.whole().is_some() {
-            return (Self { body, leash: None }, None);
-        }
-        let (upload, leash) = oneshot::channel();
-        let leash = Some(leash);
-        (Self { body, leash }, Some(upload))
-    }
-
-    pub(super) fn into_body(self) -> Body {
-        self.body
-    }
-}
-
-impl HttpBody for Outgoing {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(leash) = &mut self.leash
-            && Pin::new(leash).poll(cx).is_ready()
-        {
-            self.leash = None;
-            self.body = Body::empty();
-            let gone = Error::new(Kind::Body).caused_by("the response is no longer wanted");
-            return Poll::Ready(Some(Err(gone)));
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
+    use crate::body::Body;
 
-    fn request(uri: &str, headers: &[(&'static str, &'static str)]) -> Request<()> {
-        let mut request = Request::new(());
+    fn request(uri: &str, headers: &[(&'static str, &'static str)]) -> Request<Body> {
+        let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri.parse().unwrap();
         for (name, value) in headers {
             request
@@ -231,7 +178,7 @@ mod tests {
             let headers = host.map(|host| ("host", host));
             let mut request = request(uri, headers.as_slice());
             for _ in 0..2 {
-                prepare(&mut request, Http::One).unwrap();
+                prepare(&mut request, Http::One, None).unwrap();
                 assert_eq!(request.uri().to_string(), path, "{row}");
                 assert_eq!(request.headers()["host"], expected, "{row}");
                 assert_eq!(request.version(), Version::HTTP_11, "{row}");
@@ -250,7 +197,7 @@ mod tests {
             let headers = host.map(|host| ("host", host));
             let mut request = request(uri, headers.as_slice());
             for _ in 0..2 {
-                prepare(&mut request, Http::Two).unwrap();
+                prepare(&mut request, Http::Two, None).unwrap();
                 assert_eq!(request.uri().to_string(), expected, "{row}");
                 assert!(!request.headers().contains_key("host"), "{row}");
                 assert_eq!(request.version(), Version::HTTP_2, "{row}");
@@ -261,10 +208,10 @@ mod tests {
     #[test]
     fn a_request_can_go_to_the_other_version_after_it_was_prepared() {
         let mut request = request("http://a:1/x", &[]);
-        prepare(&mut request, Http::One).unwrap();
-        prepare(&mut request, Http::Two).unwrap();
+        prepare(&mut request, Http::One, None).unwrap();
+        prepare(&mut request, Http::Two, None).unwrap();
         assert_eq!(request.uri().to_string(), "http://a:1/x");
-        prepare(&mut request, Http::One).unwrap();
+        prepare(&mut request, Http::One, None).unwrap();
         assert_eq!(request.uri().to_string(), "/x");
         assert_eq!(request.headers()["host"], "a:1");
     }
@@ -272,13 +219,20 @@ mod tests {
     #[test]
     fn what_names_no_host_or_wants_a_tunnel_is_refused() {
         for http in [Http::One, Http::Two] {
-            assert_eq!(prepare(&mut request("/x", &[]), http), Err(NO_AUTHORITY));
+            assert_eq!(
+                prepare(&mut request("/x", &[]), http, None),
+                Err(NO_AUTHORITY)
+            );
             let mut tunnel = request("a:443", &[]);
             *tunnel.method_mut() = Method::CONNECT;
-            assert!(prepare(&mut tunnel, http).unwrap_err().contains("CONNECT"));
+            assert!(
+                prepare(&mut tunnel, http, None)
+                    .unwrap_err()
+                    .contains("CONNECT")
+            );
         }
         let bad = &mut request("/", &[("host", "not a host")]);
-        assert_eq!(prepare(bad, Http::Two), Err(NO_AUTHORITY));
+        assert_eq!(prepare(bad, Http::Two, None), Err(NO_AUTHORITY));
     }
 
     #[test]
@@ -297,7 +251,7 @@ mod tests {
                     ("x-end", "2"),
                 ],
             );
-            prepare(&mut request, http).unwrap();
+            prepare(&mut request, http, None).unwrap();
             request.headers_mut().remove("host");
             let mut left: Vec<_> = request
                 .headers()
@@ -307,31 +261,5 @@ mod tests {
             left.sort_unstable();
             assert_eq!(left, [("te", "trailers"), ("x-end", "2")]);
         }
-    }
-
-    struct Silent;
-
-    impl HttpBody for Silent {
-        type Data = Bytes;
-        type Error = Error;
-
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-            Poll::Pending
-        }
-    }
-
-    #[tokio::test]
-    async fn an_upload_ends_with_its_response() {
-        let (whole, upload) = Outgoing::new(Body::from("x"));
-        assert!(upload.is_none());
-        assert_eq!(whole.collect().await.unwrap().to_bytes(), "x");
-
-        let (mut silent, upload) = Outgoing::new(Body::new(Silent));
-        assert!(tokio_test::task::spawn(silent.frame()).poll().is_pending());
-        drop(upload);
-        assert!(silent.frame().await.unwrap().unwrap_err().is_body());
     }
 }

@@ -1,5 +1,6 @@
 //! A response body that ends what its request began.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,7 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::lease::Lease;
-use crate::body::Body;
+use crate::body::{Body, Keep};
 use crate::error::{BoxError, Error, Kind};
 
 /// How a response ended.
@@ -48,8 +49,23 @@ pub trait Guard: Send + 'static {
     /// The head of a response is here and a body follows.
     fn answered(&mut self) {}
 
-    /// A frame of the body was handed on.
+    /// The connection was switched to another protocol and is the caller's; what follows is told
+    /// as for a body.
+    fn switched(&mut self) {}
+
+    /// A frame of the body, or bytes of a switched connection, were handed on.
     fn moved(self: Pin<&mut Self>) {}
+
+    /// A part of the body was handed on.
+    fn received(self: Pin<&mut Self>, bytes: usize) {
+        let _ = bytes;
+    }
+
+    /// The call that this response answers has something to hold until its end: takes what it knows
+    /// out of `held`, which is an `Option` of something. Called at most once, before the body is read.
+    fn keep(self: Pin<&mut Self>, held: &mut dyn Any) {
+        let _ = held;
+    }
 
     /// The trailers have arrived; [`ended`](Guard::ended) follows.
     fn trailers(self: Pin<&mut Self>, trailers: &HeaderMap) {
@@ -150,8 +166,16 @@ where
             return Body::empty();
         }
         let cut = false;
-        Body::new(Guarded { body, held, cut })
+        Body::keeping(Guarded { body, held, cut })
     })
+}
+
+impl<B, G: Guard> Keep for Guarded<B, G> {
+    fn keep(self: Pin<&mut Self>, held: &mut dyn Any) {
+        if let Some(guard) = self.project().held.project().guard.as_pin_mut() {
+            guard.keep(held);
+        }
+    }
 }
 
 impl<B, G> HttpBody for Guarded<B, G>
@@ -191,6 +215,11 @@ where
             Some(Ok(frame)) => Some(frame),
             None => None,
         };
+        if let Some(bytes) = frame.as_ref().and_then(Frame::data_ref).map(Bytes::len)
+            && let Some(guard) = this.held.as_mut().project().guard.as_pin_mut()
+        {
+            guard.received(bytes);
+        }
         match &frame {
             Some(frame) if frame.is_trailers() || this.body.is_end_stream() => {
                 let guard = this.held.as_mut().project().guard;

@@ -30,6 +30,10 @@ pub(super) struct Slot {
     limit: AtomicU32,
     idle_since: AtomicU64,
     aborted: AtomicBool,
+    /// Whether the request under way may switch the connection to another protocol (HTTP/1.1).
+    switching: AtomicBool,
+    /// Whether the peer takes extended CONNECT (HTTP/2).
+    tunnels: AtomicBool,
     wake: Notify,
 }
 
@@ -53,6 +57,8 @@ impl Slot {
             limit: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
+            switching: AtomicBool::new(false),
+            tunnels: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -145,6 +151,24 @@ impl Slot {
         self.aborted.load(SeqCst)
     }
 
+    /// Whether the request that has just entered may switch the connection to another protocol.
+    pub(super) fn set_switching(&self, switching: bool) {
+        self.switching.store(switching, SeqCst);
+    }
+
+    pub(super) fn is_switching(&self) -> bool {
+        self.switching.load(SeqCst)
+    }
+
+    /// What the peer's SETTINGS say of extended CONNECT (RFC 8441 §3).
+    pub(super) fn set_tunnels(&self, tunnels: bool) {
+        self.tunnels.store(tunnels, SeqCst);
+    }
+
+    pub(super) fn takes_tunnels(&self) -> bool {
+        self.tunnels.load(SeqCst)
+    }
+
     /// Where the driver hears of [`close`](Self::close), [`abort`](Self::abort) and of the last
     /// request of a closed connection. Only the driver may wait for it.
     pub(super) fn wake(&self) -> &Notify {
@@ -198,5 +222,103 @@ mod tests {
         assert_eq!(slot.enter(), None);
         slot.leave();
         assert!(slot.enter().is_some());
+    }
+
+    /// Every order in which threads of so many steps each can run; a step is one atomic operation,
+    /// and where all of them are sequentially consistent there are no other executions.
+    fn interleavings(
+        steps: &mut [usize],
+        order: &mut Vec<usize>,
+        visit: &mut impl FnMut(&[usize]),
+    ) {
+        if steps.iter().all(|left| *left == 0) {
+            visit(order);
+        }
+        for thread in 0..steps.len() {
+            if steps[thread] > 0 {
+                steps[thread] -= 1;
+                order.push(thread);
+                interleavings(steps, order, visit);
+                order.pop();
+                steps[thread] += 1;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn g14_in_every_order_no_place_is_given_twice_and_none_after_the_end() {
+        // Three requests (enter, leave), and the driver, which closes at some moment.
+        for (limit, requests) in [(1, None), (2, None), (2, NonZeroU32::new(2)), (3, None)] {
+            let mut orders = 0;
+            interleavings(&mut [2, 2, 2, 1], &mut Vec::new(), &mut |order| {
+                orders += 1;
+                let slot = Slot::new(0, requests);
+                slot.set_limit(limit);
+                let mut inside = [None; 3];
+                let mut begun = [false; 3];
+                let (mut closed, mut last, mut entered) = (false, 0, 0);
+                for &thread in order {
+                    match thread {
+                        3 => {
+                            slot.close();
+                            closed = true;
+                        }
+                        request if !begun[request] => {
+                            begun[request] = true;
+                            inside[request] = slot.enter();
+                            assert!(!closed || inside[request].is_none(), "{order:?}");
+                            entered += u32::from(inside[request].is_some());
+                            last += u32::from(inside[request] == Some(Entry::Last));
+                        }
+                        request => {
+                            if inside[request].take().is_some() {
+                                slot.leave();
+                            }
+                        }
+                    }
+                    let active = inside.iter().flatten().count();
+                    assert!(active <= limit as usize, "{order:?}");
+                    assert_eq!(slot.active() as usize, active, "{order:?}");
+                    assert_eq!(
+                        slot.is_spent(),
+                        active == 0 && slot.is_closed(),
+                        "{order:?}"
+                    );
+                }
+                assert!(slot.is_spent(), "{order:?}: something was not given back");
+                assert!(
+                    requests.is_none_or(|most| entered <= most.get()),
+                    "{order:?}"
+                );
+                assert!(last <= 1, "{order:?}: two were the last");
+            });
+            assert_eq!(orders, 630);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn g14_in_every_order_an_idle_connection_is_closed_or_used_and_never_both() {
+        interleavings(&mut [2, 2, 1, 1], &mut Vec::new(), &mut |order| {
+            let slot = Slot::new(0, None);
+            slot.set_limit(5);
+            let (mut inside, mut begun) = ([false; 2], [false; 2]);
+            let mut gone = false;
+            for &thread in order {
+                match thread {
+                    2 | 3 => gone |= slot.close_if_idle(),
+                    request if !begun[request] => {
+                        begun[request] = true;
+                        inside[request] = slot.enter().is_some();
+                        assert_eq!(inside[request], !gone, "{order:?}");
+                    }
+                    request => {
+                        if std::mem::take(&mut inside[request]) {
+                            slot.leave();
+                        }
+                    }
+                }
+                assert!(!gone || slot.active() == 0, "{order:?}");
+            }
+        });
     }
 }

@@ -19,7 +19,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connect::Io;
-use super::request::Outgoing;
+use super::outgoing::Outgoing;
 use crate::model::cluster::Connection;
 
 /// The least time between PINGs, and for an answer to one: what tokio's timer can tell apart.
@@ -38,7 +38,8 @@ const RESET_STREAMS: usize = 1_024;
 
 /// The receiving end of requests: what the driver polls.
 pub(super) enum Wire {
-    One(Box<http1::Connection<TokioIo<Io>, Outgoing>>),
+    /// hyper keeps the name of this type to itself.
+    One(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
     Two(Box<Http2>),
 }
 
@@ -57,7 +58,8 @@ pub(super) enum Sender {
 
 pub(super) async fn http1(io: Io) -> hyper::Result<(Sender, Wire)> {
     let (sender, wire) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-    Ok((Sender::One(sender), Wire::One(Box::new(wire))))
+    let wire = Box::pin(wire.with_upgrades());
+    Ok((Sender::One(sender), Wire::One(wire)))
 }
 
 /// Sends the preface. The peer's limit of streams counts as zero until its SETTINGS arrive, so
@@ -97,7 +99,7 @@ impl Wire {
     /// Moves bytes; ready when the connection is gone.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         match self {
-            Self::One(wire) => Pin::new(wire).poll(cx),
+            Self::One(wire) => wire.as_mut().poll(cx),
             Self::Two(wire) => wire.poll(cx),
         }
     }
@@ -110,6 +112,17 @@ impl Wire {
             Self::Two(wire) => wire.requests.as_ref().map_or(0, |requests| {
                 u32::try_from(requests.current_max_send_streams()).unwrap_or(u32::MAX)
             }),
+        }
+    }
+
+    /// Whether the peer takes extended CONNECT, as far as its SETTINGS have said (RFC 8441 §3).
+    pub(super) fn takes_tunnels(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Two(wire) => wire
+                .requests
+                .as_ref()
+                .is_some_and(http2::Connection::is_extended_connect_protocol_enabled),
         }
     }
 

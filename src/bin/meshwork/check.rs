@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::USAGE;
 use crate::config::{self, Client, Reading};
+use crate::sarif;
 
 /// Find all that is wrong with a folder of Istio and Kubernetes YAML, without starting anything.
 ///
@@ -40,6 +41,8 @@ pub(crate) struct Args {
 enum Output {
     /// One JSON object
     Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
     /// For people: faults, then one line that counts them
     Text,
 }
@@ -58,6 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let checked = istio::check(&args.path, &clients, &args.reading.options());
     let text = match args.output {
         Output::Json => format!("{:#}\n", as_json(&args.path, &checked)),
+        Output::Sarif => format!("{:#}\n", sarif::report(&checked)),
         Output::Text => as_text(&args.path, &checked),
     };
     std::io::stdout().write_all(text.as_bytes())?;

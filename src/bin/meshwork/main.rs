@@ -7,15 +7,22 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod ask;
 mod call;
 mod check;
 mod config;
 mod demo;
+mod diff;
+mod dump;
 mod duration;
 mod echo;
 mod explain;
+mod init;
+mod sarif;
 mod schema;
+mod shell;
 mod signal;
+mod top;
 mod yaml;
 
 use std::process::ExitCode;
@@ -34,10 +41,16 @@ struct Cli {
 enum Command {
     Call(call::Args),
     Check(check::Args),
+    Completions(shell::Completions),
     Demo(demo::Args),
+    Diff(diff::Args),
+    Dump(dump::Args),
     Echo(echo::Args),
     Explain(explain::Args),
+    Init(init::Args),
+    Man(shell::Man),
     Schema(schema::Args),
+    Top(top::Args),
 }
 
 /// The exit code for wrong arguments, which clap uses too.
@@ -47,10 +60,16 @@ fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Call(args) => call::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Completions(args) => shell::completions(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Dump(args) => dump::run(&args),
         Command::Echo(args) => echo::run(args),
         Command::Explain(args) => explain::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Schema(args) => schema::run(args),
+        Command::Top(args) => top::run(&args),
     };
     ran.unwrap_or_else(|error| {
         if left(&error) {

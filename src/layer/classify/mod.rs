@@ -93,6 +93,8 @@ impl Outcome {
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
+            | Kind::Upgrade { .. }
+            | Kind::UpgradeForbidden { .. }
             | Kind::Denied
             | Kind::Ambiguous { .. }
             | Kind::Request { .. }

@@ -33,6 +33,8 @@ pub struct Checker {
     against: u32,
     /// No check has ended yet.
     first: bool,
+    /// Nobody uses the endpoint.
+    quiet: bool,
     next: Instant,
 }
 
@@ -47,6 +49,7 @@ impl Checker {
             health: settings.initial,
             against: 0,
             first: true,
+            quiet: false,
             next: later(now, up_to(settings.initial_jitter, &random)),
             settings,
             random,
@@ -69,6 +72,12 @@ impl Checker {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.settings.timeout
+    }
+
+    /// Says whether nobody uses the endpoint, so that it is enough to ask it at
+    /// [`no_traffic_interval`](Settings::no_traffic_interval). In force for what is planned next.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
     }
 
     /// A probe has ended at `now`. Plans the next one, and returns the new health if it changed.
@@ -113,8 +122,12 @@ impl Checker {
             unhealthy_interval,
             healthy_edge_interval,
             unhealthy_edge_interval,
+            no_traffic_interval,
             ..
         } = self.settings;
+        if let (true, Some(interval)) = (self.quiet, no_traffic_interval) {
+            return interval;
+        }
         let edge = |special: Option<Duration>| special.filter(|_| edge);
         match self.health {
             Health::Healthy => edge(healthy_edge_interval).unwrap_or(interval),
@@ -254,6 +267,19 @@ mod tests {
             (Verdict::Unhealthy, 4),
         ] {
             checker.record(verdict, now);
+            assert_eq!(checker.next_probe() - now, seconds * SECOND);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_nobody_uses_is_asked_at_an_interval_of_its_own() {
+        let (mut checker, now) = checker(Settings {
+            no_traffic_interval: Some(60 * SECOND),
+            ..steady()
+        });
+        for (quiet, seconds) in [(true, 60), (false, 10), (true, 60)] {
+            checker.set_quiet(quiet);
+            checker.record(Verdict::Healthy, now);
             assert_eq!(checker.next_probe() - now, seconds * SECOND);
         }
     }

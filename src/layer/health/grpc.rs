@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use thiserror::Error;
 use tower_service::Service;
@@ -21,7 +21,7 @@ use crate::layer::classify::grpc_status;
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// The longest service name. gRPC sets no bound; a path of a request is shorter than that.
-const LONGEST_NAME: usize = 8 * 1024;
+pub(crate) const LONGEST_NAME: usize = 8 * 1024;
 
 /// `HealthCheckResponse.ServingStatus.SERVING`.
 const SERVING: u64 = 1;
@@ -49,6 +49,8 @@ pub struct GrpcProbe<S> {
     target: Uri,
     /// The framed message.
     message: Bytes,
+    /// Further headers.
+    metadata: HeaderMap,
 }
 
 /// A service name that is too long to be one.
@@ -80,7 +82,15 @@ impl<S> GrpcProbe<S> {
             service,
             target,
             message: encode(name),
+            metadata: HeaderMap::new(),
         })
+    }
+
+    /// Adds a header to the question (Envoy's `initial_metadata`).
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.metadata.append(name, value);
+        self
     }
 
     fn request(&self) -> Request<Body> {
@@ -88,6 +98,7 @@ impl<S> GrpcProbe<S> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
         let headers = request.headers_mut();
+        headers.extend(self.metadata.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
         request

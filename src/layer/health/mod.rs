@@ -16,7 +16,7 @@
 //!
 //! [`Checker`] is the state machine: `(verdict, now) -> change, next`. It has no IO, no timer, and
 //! draws its jitter from an injected [`Random`](crate::Random). A [`Probe`] is one question:
-//! [`TcpProbe`], [`HttpProbe`] or [`GrpcProbe`], each over a tower service that the caller brings,
+//! [`TcpProbe`], [`ExchangeProbe`], [`HttpProbe`] or [`GrpcProbe`], each over a tower service that the caller brings,
 //! so probes use the same connector, TLS and identity as requests do. [`run`] puts them together into
 //! a future that never ends. Nothing here spawns a task: whoever owns the endpoint drives the future
 //! and drops it with the endpoint, and with it goes the probe under way.
@@ -48,6 +48,7 @@
 //! ```
 
 mod checker;
+mod exchange;
 mod grpc;
 mod http_probe;
 mod tcp;
@@ -63,6 +64,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 pub use checker::Checker;
+pub use exchange::ExchangeProbe;
+pub(crate) use grpc::LONGEST_NAME;
 pub use grpc::{GrpcProbe, InvalidServiceName};
 pub use http_probe::HttpProbe;
 pub use tcp::TcpProbe;
@@ -123,6 +126,9 @@ pub struct Settings {
     pub healthy_edge_interval: Option<Duration>,
     /// The interval after the check that made it unhealthy. Default: as `unhealthy_interval`.
     pub unhealthy_edge_interval: Option<Duration>,
+    /// The interval while the checker is told that nobody uses the endpoint, whatever its health (see
+    /// [`Checker::set_quiet`]). Default: as if it were used; Envoy's is 60 s.
+    pub no_traffic_interval: Option<Duration>,
     /// Up to so much is added to each interval, at random. Default 1 s, so that a thousand clients
     /// do not ask in step.
     pub jitter: Duration,
@@ -149,8 +155,8 @@ pub struct InvalidSettings {
     least: Duration,
 }
 
-const LEAST: Duration = Duration::from_millis(1);
-const MOST: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LEAST: Duration = Duration::from_millis(1);
+pub(crate) const MOST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Settings {
     fn check(self) -> Result<Self, InvalidSettings> {
@@ -159,6 +165,7 @@ impl Settings {
             unhealthy_interval,
             healthy_edge_interval,
             unhealthy_edge_interval,
+            no_traffic_interval,
             jitter,
             initial_jitter,
             timeout,
@@ -176,6 +183,7 @@ impl Settings {
                 or(unhealthy_edge_interval),
                 LEAST,
             ),
+            ("no_traffic_interval", or(no_traffic_interval), LEAST),
             ("jitter", jitter, Duration::ZERO),
             ("initial_jitter", initial_jitter, Duration::ZERO),
             ("timeout", timeout, LEAST),
@@ -199,6 +207,7 @@ impl Default for Settings {
             unhealthy_interval: None,
             healthy_edge_interval: None,
             unhealthy_edge_interval: None,
+            no_traffic_interval: None,
             jitter: Duration::from_secs(1),
             initial_jitter: Duration::ZERO,
             timeout: Duration::from_secs(5),
@@ -216,19 +225,31 @@ impl Default for Settings {
 ///
 /// Cancel-safe: the future holds nothing but its arguments, and dropping it ends the probe under
 /// way.
-pub async fn run<P, F>(mut checker: Checker, mut probe: P, mut on_change: F) -> Infallible
+pub async fn run<P, F>(checker: Checker, probe: P, mut on_change: F) -> Infallible
 where
     P: Probe,
     F: FnMut(Health),
+{
+    watch(checker, probe, |checker, verdict| {
+        if let Some(health) = checker.record(verdict, Instant::now()) {
+            on_change(health);
+        }
+    })
+    .await
+}
+
+/// As [`run`], and leaves it to `judge` to record each verdict.
+pub(crate) async fn watch<P, F>(mut checker: Checker, mut probe: P, mut judge: F) -> Infallible
+where
+    P: Probe,
+    F: FnMut(&mut Checker, Verdict),
 {
     loop {
         tokio::time::sleep_until(checker.next_probe()).await;
         let verdict = tokio::time::timeout(checker.timeout(), probe.probe())
             .await
             .unwrap_or(Verdict::Unanswered);
-        if let Some(health) = checker.record(verdict, Instant::now()) {
-            on_change(health);
-        }
+        judge(&mut checker, verdict);
     }
 }
 

@@ -224,6 +224,8 @@ impl Policy {
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Draining
+            | Kind::Upgrade { .. }
+            | Kind::UpgradeForbidden { .. }
             | Kind::Denied
             | Kind::Ambiguous { .. }
             | Kind::Request { .. }

@@ -3,8 +3,10 @@
 mod call;
 mod check;
 mod demo;
+mod diff;
 mod echo;
 mod explain;
+mod operate;
 mod process;
 mod proto;
 

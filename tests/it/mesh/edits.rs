@@ -342,3 +342,31 @@ async fn a_publisher_hears_when_the_mesh_is_gone() {
     let error = publisher.publish(empty()).await.unwrap_err();
     assert!(error.is_config(), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_endpoint_has_counted_survives_an_edit_of_its_connections() {
+    let world = World::default();
+    world.status(1, 500);
+    world.hung(2);
+    let resources = |seconds: u64| {
+        let cluster = Cluster {
+            connect_timeout: std::time::Duration::from_secs(seconds),
+            ..cluster("c", Protocol::Http1)
+        };
+        one(cluster, &[1, 2], |_| {})
+    };
+    let (mesh, publisher) = world.mesh(resources(10)).await;
+    let hanging = mesh.clone();
+    for _ in 0..4 {
+        let hanging = hanging.clone();
+        tokio::spawn(async move { call(&hanging, get("http://catalog/")).await });
+        settle().await;
+    }
+    publisher.publish(resources(5)).await.unwrap();
+    let endpoints = counted(&mesh, "c").endpoints;
+    assert_eq!((endpoints[0].requests, endpoints[0].failures), (2, 2));
+    assert_eq!(
+        (endpoints[1].requests, endpoints[1].active_requests),
+        (2, 2)
+    );
+}

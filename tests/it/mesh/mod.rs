@@ -1,5 +1,7 @@
 //! Requests through the front door, over memory.
 
+#[cfg(feature = "inbound")]
+mod admin;
 mod answers;
 #[cfg(feature = "yaml")]
 mod article;
@@ -11,22 +13,28 @@ mod cancel;
 mod disk;
 mod dns;
 mod edits;
+mod endpoints;
 mod events;
 mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
+mod health;
 mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
 mod inbound;
 mod limits;
+mod metrics;
 mod mirroring;
 mod outlier;
 mod protocols;
 mod retries;
 mod routing;
+mod runtimes;
+mod soak;
 mod streaming;
 mod tasks;
 mod timeouts;
+mod upgrades;
 pub(crate) mod world;

@@ -530,3 +530,28 @@ async fn g8_an_answer_during_the_upload_is_delivered_and_the_upload_ends() {
     assert!(sender.is_closed(), "nobody reads the rest");
     assert_eq!(counted(&mesh, "c").attempts, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_try_only_still_has_the_per_try_timeout() {
+    let world = World::default();
+    world.hung(1);
+    let (mesh, _publisher) = world
+        .mesh(one(cluster("c", Protocol::Http1), &[1], |terms| {
+            terms.timeout = Some(seconds(5));
+            terms.retry = Some(retries(3, Some(seconds(2))));
+        }))
+        .await;
+    let mut request = get("http://catalog/");
+    let once = CallOptions::new().without_retries();
+    request.extensions_mut().insert(once);
+    let began = Instant::now();
+    let error = call(&mesh, request).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("no response within the per-try timeout of 2s"),
+        "{error}"
+    );
+    assert_eq!(began.elapsed(), seconds(2));
+    assert_eq!(counted(&mesh, "c").attempts, 1);
+}

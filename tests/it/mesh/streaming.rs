@@ -10,11 +10,15 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use meshwork::model::cluster::Protocol;
-use meshwork::{Body, Error};
+use meshwork::model::endpoint::Address;
+use meshwork::model::route::Forward;
+use meshwork::transport::{Connect, Connecting, Io, Settings};
+use meshwork::{Body, Error, Mesh};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::world::{World, call, cluster, counted, one, retries, seconds};
+use super::world::{World, call, cluster, counted, millis, one, retries, seconds};
 
 /// A body of these frames.
 struct Frames(VecDeque<Frame<Bytes>>);
@@ -158,4 +162,187 @@ async fn g10_a_stream_of_an_hour_survives_edits_and_its_idle_timer_is_exact() {
     assert!(error.is_timeout(), "{error}");
     assert_eq!(silent.elapsed(), seconds(90));
     assert_eq!(counted(&mesh, "c").active_requests, 0);
+}
+
+/// Connections whose other ends a test holds.
+#[derive(Debug)]
+struct Raw(mpsc::UnboundedSender<DuplexStream>);
+
+impl Connect for Raw {
+    fn connect(&self, _: &Address, _: &Settings) -> Connecting {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let _ = self.0.send(theirs);
+        Box::pin(async move { Ok(Io::boxed(ours)) })
+    }
+}
+
+/// A mesh whose one endpoint is played by the test, byte by byte.
+async fn raw(
+    change: impl FnOnce(&mut Forward),
+) -> (
+    Mesh,
+    meshwork::source::Publisher,
+    mpsc::UnboundedReceiver<DuplexStream>,
+) {
+    let (accepted, peers) = mpsc::unbounded_channel();
+    let (publisher, feed) =
+        meshwork::source::feed(one(cluster("c", Protocol::Http1), &[1], change));
+    let mesh = Mesh::builder().feed(feed).connector(Raw(accepted));
+    (mesh.start().await.unwrap(), publisher, peers)
+}
+
+/// The head of a request, and not one byte more.
+async fn head(peer: &mut DuplexStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(peer.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn expecting() -> Request<Body> {
+    Request::put("http://catalog/")
+        .header("expect", "100-continue")
+        .body(Body::from("body"))
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_expects_100_waits_for_it_and_for_a_second_at_most() {
+    for (row, asks_after, comes_after) in [("asked for", Some(300), 300), ("silence", None, 1_000)]
+    {
+        let (mesh, _publisher, mut peers) = raw(|_| {}).await;
+        let calling = tokio::spawn(async move { call(&mesh, expecting()).await });
+        let mut peer = peers.recv().await.unwrap();
+        assert!(
+            head(&mut peer).await.contains("expect: 100-continue"),
+            "{row}"
+        );
+        let began = Instant::now();
+        if let Some(after) = asks_after {
+            let mut early = [0; 1];
+            let read = tokio::time::timeout(millis(after), peer.read(&mut early)).await;
+            assert!(
+                read.is_err(),
+                "{row}: the body came before it was asked for"
+            );
+            peer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await
+                .unwrap();
+        }
+        let mut body = [0; 4];
+        peer.read_exact(&mut body).await.unwrap();
+        assert_eq!(&body, b"body", "{row}");
+        assert_eq!(began.elapsed().as_millis(), comes_after, "{row}");
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .await
+            .unwrap();
+        assert_eq!(
+            calling.await.unwrap().unwrap(),
+            (200, "ok".to_owned()),
+            "{row}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_answer_in_place_of_100_is_delivered_and_the_body_stays_here() {
+    let (mesh, _publisher, mut peers) = raw(|_| {}).await;
+    let calling = mesh.clone();
+    let calling = tokio::spawn(async move { call(&calling, expecting()).await });
+    let mut peer = peers.recv().await.unwrap();
+    head(&mut peer).await;
+    peer.write_all(b"HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\n\r\nno")
+        .await
+        .unwrap();
+    assert_eq!(calling.await.unwrap().unwrap(), (417, "no".to_owned()));
+    // The connection cannot be used again: the peer would take the next head for the body.
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"");
+    assert_eq!(counted(&mesh, "c").connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_never_asked_for_can_be_sent_to_another_try() {
+    let (mesh, _publisher, mut peers) = raw(|to| to.retry = Some(retries(1, None))).await;
+    let calling = tokio::spawn(async move { call(&mesh, expecting()).await });
+    let mut first = peers.recv().await.unwrap();
+    head(&mut first).await;
+    first
+        .write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut second = peers.recv().await.unwrap();
+    head(&mut second).await;
+    second
+        .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        .await
+        .unwrap();
+    let mut body = [0; 4];
+    second.read_exact(&mut body).await.unwrap();
+    assert_eq!(&body, b"body");
+    second
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(calling.await.unwrap().unwrap().0, 200);
+}
+
+/// Sends each chunk of the request back before it reads the next.
+async fn mirror_chunks(request: Request<Incoming>) -> Result<Response<Body>, super::world::Break> {
+    let (sender, body) = super::world::Fed::body();
+    tokio::spawn(async move {
+        let mut incoming = request.into_body();
+        while let Some(Ok(frame)) = incoming.frame().await {
+            if let Ok(data) = frame.into_data()
+                && sender.send(Ok(Frame::data(data))).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    Ok(Response::new(body))
+}
+
+#[tokio::test]
+async fn on_sockets_both_directions_stream_in_turns_in_both_versions() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(mirror_chunks);
+                    let _ = hyper_util::server::conn::auto::Builder::new(
+                        hyper_util::rt::TokioExecutor::new(),
+                    )
+                    .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
+                    .await;
+                });
+            }
+        });
+        let mut resources = one(cluster("c", protocol), &[1], |to| {
+            to.retry = Some(retries(1, None));
+            to.idle_timeout = Some(seconds(60));
+        });
+        let mut endpoints = super::world::endpoints("c", &[1]);
+        endpoints.localities[0].endpoints[0].address = Address::Socket(address);
+        resources.insert_endpoints(endpoints);
+        let (_publisher, feed) = meshwork::source::feed(resources);
+        let mesh = Mesh::builder().feed(feed).start().await.unwrap();
+        let (sender, chunks) = mpsc::channel(1);
+        let request = Request::post("http://catalog/").body(Sent(chunks)).unwrap();
+        let response = mesh.client().request(request).await.unwrap();
+        let mut body = response.into_body();
+        for turn in 0..200_u32 {
+            let chunk = Bytes::from(turn.to_string());
+            sender.send(chunk.clone()).await.unwrap();
+            let back = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(back, chunk, "{protocol:?}");
+        }
+        drop(sender);
+        let rest = body.collect().await.unwrap().to_bytes();
+        assert!(rest.is_empty(), "{protocol:?}");
+    }
 }

@@ -404,7 +404,7 @@ async fn the_callee_is_told_what_holds_for_this_call_and_not_what_the_route_says
         (
             "one try only",
             options(CallOptions::new().without_retries()),
-            5_000,
+            2_000,
         ),
     ] {
         seen.lock().unwrap().clear();

@@ -31,6 +31,7 @@ use meshwork::model::route::{
     VirtualHost,
 };
 use meshwork::model::security::Security;
+use meshwork::model::upgrade::Upgrades;
 use meshwork::model::{Origin, Percent, Resources};
 use meshwork::source::Publisher;
 use meshwork::transport::{Connect, Connecting, Io, Settings};
@@ -212,8 +213,10 @@ impl Connect for World {
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| places.answer(port, request));
             // Ends when the mesh lets go of the connection; its error is the mesh's to report.
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(theirs), service)
+            let mut server = auto::Builder::new(TokioExecutor::new());
+            server.http2().enable_connect_protocol();
+            let _ = server
+                .serve_connection_with_upgrades(TokioIo::new(theirs), service)
                 .await;
         });
         Box::pin(async move { Ok(Io::boxed(ours)) })
@@ -300,6 +303,7 @@ pub(crate) fn cluster(name: &str, protocol: Protocol) -> Cluster {
         connection: Connection::default(),
         limits: Limits::default(),
         outlier: None,
+        health_check: None,
         origin: Origin::built_in(),
     }
 }
@@ -314,6 +318,7 @@ pub(crate) fn forward(destinations: Destinations) -> Forward {
         authority_rewrite: None,
         mirrors: Vec::new(),
         affinity: Affinity::default(),
+        upgrades: Upgrades::default(),
     }
 }
 

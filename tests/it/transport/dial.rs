@@ -227,3 +227,55 @@ async fn a_request_that_cannot_be_sent_says_why() {
     );
     assert_eq!(connections.stats().dials, 0);
 }
+
+/// A connector with a bug.
+#[derive(Debug, Default)]
+struct Buggy(std::sync::atomic::AtomicUsize);
+
+impl meshwork::transport::Connect for Buggy {
+    fn connect(
+        &self,
+        _: &meshwork::model::endpoint::Address,
+        _: &meshwork::transport::Settings,
+    ) -> meshwork::transport::Connecting {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Box::pin(async { panic!("a bug of the connector") })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_panics_is_a_failed_connect_and_is_not_called_again_by_itself() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let buggy = Arc::new(Buggy::default());
+        #[derive(Debug)]
+        struct Shared(Arc<Buggy>);
+        impl meshwork::transport::Connect for Shared {
+            fn connect(
+                &self,
+                address: &meshwork::model::endpoint::Address,
+                settings: &meshwork::transport::Settings,
+            ) -> meshwork::transport::Connecting {
+                self.0.connect(address, settings)
+            }
+        }
+        let connections = meshwork::transport::Connections::new(
+            meshwork::model::endpoint::Address::Socket(([10, 0, 0, 1], 80).into()),
+            Arc::new(settings(protocol)),
+            Arc::new(Shared(buggy.clone())),
+            Arc::new(meshwork::transport::Unlimited),
+        );
+        for dials in 1..=3 {
+            let request = http::Request::get("http://a/")
+                .body(meshwork::Body::empty())
+                .unwrap();
+            let unanswered = connections.send(request, ()).await.unwrap_err();
+            assert!(unanswered.error.is_connect(), "{}", unanswered.error);
+            assert!(unanswered.unsent.is_some());
+            let cause = std::error::Error::source(&unanswered.error)
+                .unwrap()
+                .to_string();
+            assert!(cause.contains("panicked"), "{cause}");
+            assert_eq!(buggy.0.load(std::sync::atomic::Ordering::SeqCst), dials);
+        }
+    }
+}

@@ -75,6 +75,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 
+    /// Answer questions about this process at a loopback address, such as 127.0.0.1:15000: /ready,
+    /// /stats/prometheus, /clusters, /config_dump, /explain; `meshwork top` and `dump` ask there
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) admin: Option<std::net::SocketAddr>,
+
     /// Print the result as one line of JSON, the last line of stdout
     #[arg(long)]
     pub(super) json: bool,

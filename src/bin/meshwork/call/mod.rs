@@ -104,6 +104,10 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
         builder = builder.yaml_with(path, args.reading.options());
     }
     let mesh = builder.start().await?;
+    if let Some(address) = args.admin {
+        let address = mesh.admin(address).await?;
+        eprintln!("admin endpoint at http://{address}");
+    }
     Ok(Ready { mesh, template })
 }
 

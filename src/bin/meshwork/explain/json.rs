@@ -11,7 +11,7 @@ use meshwork::explain::{
 use meshwork::model::Fraction;
 use serde_json::{Value, json};
 
-pub(super) fn explanation(explained: &Explanation) -> Value {
+pub(crate) fn explanation(explained: &Explanation) -> Value {
     json!({
         "request": explained.request,
         "generation": explained.generation,

@@ -1,6 +1,6 @@
 //! `meshwork explain`: what would this request do?
 
-mod json;
+pub(crate) mod json;
 
 use std::io;
 use std::io::Write as _;
@@ -117,7 +117,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Connects to nobody: an explanation sends nothing, and with a connector nothing is resolved.
 #[derive(Debug)]
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl Connect for Nobody {
     fn connect(&self, _: &Address, _: &Settings) -> Connecting {

@@ -148,6 +148,8 @@ impl<'a> Blocks<'a> {
             connection: connection(tcp, http),
             limits: limits(tcp, http, self.budget),
             outlier: self.outlier.map(|block| outlier(block, ejection)),
+            // No kind of Istio asks for them.
+            health_check: None,
             origin,
         }
     }

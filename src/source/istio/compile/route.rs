@@ -17,6 +17,7 @@ use crate::model::retry::RetryPolicy;
 use crate::model::route::{
     Action, Destination, Destinations, Forward, HeaderChanges, Mirror, Route,
 };
+use crate::model::upgrade::Upgrades;
 use crate::model::{Fraction, Origin};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::{self, HttpMatch, HttpRoute, HttpRouteDestination, Object};
@@ -66,6 +67,7 @@ pub(super) fn default_route(
             authority_rewrite: None,
             mirrors: Vec::new(),
             affinity,
+            upgrades: Upgrades::default(),
         })),
         headers: HeaderChanges::default(),
         fault: None,
@@ -270,6 +272,7 @@ impl Rule<'_> {
             authority_rewrite,
             mirrors: self.mirrors(scope)?,
             affinity,
+            upgrades: Upgrades::default(),
         };
         Ok((Action::Forward(Box::new(forward)), headers))
     }

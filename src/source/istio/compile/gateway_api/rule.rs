@@ -16,6 +16,7 @@ use crate::model::retry::RetryPolicy;
 use crate::model::route::{
     Action, Destination, Destinations, DirectResponse, Forward, HeaderChanges, Mirror, Route,
 };
+use crate::model::upgrade::Upgrades;
 use crate::source::istio::compile::action::{self, Unusable};
 use crate::source::istio::compile::route::pinned;
 use crate::source::istio::compile::{Scope, affinity, retry};
@@ -348,6 +349,7 @@ impl<'a> Rule<'a> {
             authority_rewrite,
             mirrors: Vec::new(),
             affinity,
+            upgrades: Upgrades::default(),
         };
         Ok(Some((forward, headers)))
     }

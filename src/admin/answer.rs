@@ -1,0 +1,367 @@
+//! The answers, by path.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+
+use super::json::Json;
+use super::{Inspect, dump};
+use crate::outbound::Core;
+use crate::snapshot::{ClusterStats, Stats};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const PROMETHEUS: &str = crate::telemetry::prometheus::CONTENT_TYPE;
+
+/// The paths, each with what it shows.
+const PATHS: [(&str, &str); 6] = [
+    (
+        "/ready",
+        "200 LIVE once a configuration is in force, 503 before and while draining",
+    ),
+    (
+        "/stats",
+        "counters and gauges, a line for each; ?format=json, ?format=prometheus",
+    ),
+    ("/stats/prometheus", "all metrics, for Prometheus"),
+    (
+        "/clusters",
+        "clusters and their endpoints, a line for each fact; ?format=json",
+    ),
+    (
+        "/config_dump",
+        "the configuration in force, with origins, as JSON",
+    ),
+    (
+        "/explain",
+        "what would become of a request: ?url=http://HOST/PATH, &method=M, &header=NAME:VALUE (repeatable)",
+    ),
+];
+
+/// What is answered, and in which type.
+struct Page(StatusCode, &'static str, String);
+
+pub(super) fn answer(
+    inspect: &dyn Inspect,
+    request: &Request<()>,
+    loopback: bool,
+) -> Response<Full<Bytes>> {
+    let Page(status, kind, text) = page(inspect, request, loopback);
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+fn page(inspect: &dyn Inspect, request: &Request<()>, loopback: bool) -> Page {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "nothing can be changed here; use GET\n",
+        );
+    }
+    if loopback && !is_local(request) {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "this address is asked by the name localhost or by its number, not by another name\n",
+        );
+    }
+    let Some(core) = inspect.core() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "the mesh is gone\n");
+    };
+    let query = request.uri().query().unwrap_or_default();
+    let format = parameters(query, "format").next();
+    match (request.uri().path(), format.as_deref()) {
+        ("/ready", _) => ready(&core),
+        ("/stats/prometheus", _) | ("/stats", Some("prometheus")) => Page(
+            StatusCode::OK,
+            PROMETHEUS,
+            inspect.metrics().unwrap_or_default(),
+        ),
+        ("/stats", format) => shown(format, lines(&stats(&core)), || numbers(&stats(&core))),
+        ("/clusters", format) => {
+            shown(format, clusters(&stats(&core)), || described(&stats(&core)))
+        }
+        ("/config_dump", _) => {
+            let snapshot = core.live.load_full();
+            let dump = dump::dump(snapshot.generation, &snapshot.resources);
+            Page(StatusCode::OK, JSON, format!("{dump}\n"))
+        }
+        ("/explain", _) => explain(inspect, query),
+        ("/", _) => plain(StatusCode::OK, &index()),
+        (path, _) => plain(
+            StatusCode::NOT_FOUND,
+            &format!("there is no {path:?} here; there are\n{}", index()),
+        ),
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Page {
+    Page(status, TEXT, text.to_owned())
+}
+
+fn shown(format: Option<&str>, text: String, json: impl FnOnce() -> Json) -> Page {
+    match format {
+        None | Some("text") => Page(StatusCode::OK, TEXT, text),
+        Some("json") => Page(StatusCode::OK, JSON, format!("{}\n", json())),
+        Some(other) => plain(
+            StatusCode::BAD_REQUEST,
+            &format!("format={other:?}: expected text or json\n"),
+        ),
+    }
+}
+
+fn index() -> String {
+    let lines = PATHS
+        .iter()
+        .map(|(path, what)| format!("{path:<18} {what}\n"));
+    lines.collect()
+}
+
+/// Whether the one who asks named this machine by a number or as itself.
+fn is_local(request: &Request<()>) -> bool {
+    let Some(host) = request.headers().get(HOST) else {
+        return false;
+    };
+    let authority = Authority::try_from(host.as_bytes());
+    authority.is_ok_and(|authority| {
+        let host = authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
+}
+
+fn ready(core: &Core) -> Page {
+    if core.drain.is_draining() {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n")
+    } else if core.live.load().generation == 0 {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n")
+    } else {
+        plain(StatusCode::OK, "LIVE\n")
+    }
+}
+
+fn stats(core: &Core) -> Stats {
+    core.live
+        .load()
+        .stats(core.buffers.used(), core.inbound.stats())
+}
+
+/// The numbers of a cluster by name.
+fn counted(one: &ClusterStats) -> [(&'static str, u64); 15] {
+    [
+        ("requests", one.requests),
+        ("failures", one.failures),
+        ("attempts", one.attempts),
+        ("retries", one.retries),
+        ("retries_denied", one.retries_denied),
+        ("hedges", one.hedges),
+        ("overflows", one.overflows),
+        ("mirrored", one.mirrored),
+        ("mirrors_dropped", one.mirrors_dropped),
+        ("ejections", one.ejections),
+        ("readmissions", one.readmissions),
+        ("retry_budget", one.retry_budget.into()),
+        ("active_requests", one.active_requests.into()),
+        ("connections", one.connections.into()),
+        ("pending", one.pending.into()),
+    ]
+}
+
+fn lines(stats: &Stats) -> String {
+    let mut text = format!(
+        "config.generation: {}\nbuffered_bytes: {}\n",
+        stats.generation, stats.buffered_bytes
+    );
+    for cluster in &stats.clusters {
+        for (name, number) in counted(cluster) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "cluster.{}.{name}: {number}", cluster.name);
+        }
+    }
+    text
+}
+
+fn numbers(stats: &Stats) -> Json {
+    let clusters = stats.clusters.iter().map(|cluster| {
+        let mut fields = vec![("name", Json::from(&*cluster.name))];
+        fields.extend(counted(cluster).map(|(name, number)| (name, number.into())));
+        Json::Object(fields)
+    });
+    Json::Object(vec![
+        ("generation", stats.generation.into()),
+        ("buffered_bytes", (stats.buffered_bytes as u64).into()),
+        ("clusters", clusters.collect()),
+    ])
+}
+
+/// In the form of Envoy's `/clusters`.
+fn clusters(stats: &Stats) -> String {
+    let mut text = String::new();
+    for cluster in &stats.clusters {
+        for one in &cluster.endpoints {
+            let health = if one.ejected {
+                "/failed_outlier_check"
+            } else {
+                "healthy"
+            };
+            let success = one.requests.saturating_sub(one.failures);
+            for (name, value) in [
+                ("rq_total", one.requests.to_string()),
+                ("rq_success", success.to_string()),
+                ("rq_error", one.failures.to_string()),
+                ("rq_active", one.active_requests.to_string()),
+                ("cx_active", one.connections.to_string()),
+                ("health_flags", health.to_owned()),
+            ] {
+                let _ = writeln!(text, "{}::{}::{name}::{value}", cluster.name, one.address);
+            }
+        }
+    }
+    text
+}
+
+fn described(stats: &Stats) -> Json {
+    let clusters = stats.clusters.iter().map(|cluster| {
+        let endpoints = cluster.endpoints.iter().map(|one| {
+            Json::Object(vec![
+                ("address", (*one.address).into()),
+                ("requests", one.requests.into()),
+                ("failures", one.failures.into()),
+                ("active_requests", one.active_requests.into()),
+                ("connections", (one.connections as u64).into()),
+                ("ejected", one.ejected.into()),
+            ])
+        });
+        let mut fields = vec![("name", Json::from(&*cluster.name))];
+        fields.extend(counted(cluster).map(|(name, number)| (name, number.into())));
+        fields.push(("endpoints", endpoints.collect()));
+        Json::Object(fields)
+    });
+    Json::Object(vec![
+        ("generation", stats.generation.into()),
+        ("clusters", clusters.collect()),
+    ])
+}
+
+fn explain(inspect: &dyn Inspect, query: &str) -> Page {
+    let asked = match asked(query) {
+        Ok(asked) => asked,
+        Err(why) => return plain(StatusCode::BAD_REQUEST, &format!("{why}\n")),
+    };
+    match inspect.explain(&asked) {
+        Some(text) => plain(StatusCode::OK, &text),
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, "the mesh is gone\n"),
+    }
+}
+
+/// The request that is asked about.
+fn asked(query: &str) -> Result<Request<()>, String> {
+    let mut request = Request::new(());
+    let url = parameters(query, "url").next();
+    let url = url.ok_or("expected ?url=http://HOST/PATH, found none")?;
+    *request.uri_mut() = url
+        .parse::<Uri>()
+        .map_err(|error| format!("url={url:?}: {error}; expected http://HOST/PATH"))?;
+    if let Some(method) = parameters(query, "method").next() {
+        *request.method_mut() = Method::from_bytes(method.as_bytes())
+            .map_err(|_| format!("method={method:?} is no method"))?;
+    }
+    for header in parameters(query, "header") {
+        let wanted = || format!("header={header:?}: expected NAME:VALUE");
+        let (name, value) = header.split_once(':').ok_or_else(wanted)?;
+        let name = name.trim().parse::<HeaderName>().map_err(|_| wanted())?;
+        let value = value.trim().parse::<HeaderValue>().map_err(|_| wanted())?;
+        request.headers_mut().append(name, value);
+    }
+    Ok(request)
+}
+
+/// The values of a query parameter, decoded.
+fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter(move |(key, _)| *key == name)
+        .map(|(_, value)| decoded(value))
+}
+
+/// Without `%XX` and `+`; what is not well-formed stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let code = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => {
+                bytes.push(code);
+                rest = &after[2..];
+            }
+            (b'+', _) => {
+                bytes.push(b' ');
+                rest = after;
+            }
+            (other, _) => {
+                bytes.push(*other);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded_and_slips_of_them_survive() {
+        let query = "url=http%3A%2F%2Fa%2Fb&header=x:+1%&header=y:2%zz&url=c";
+        assert_eq!(
+            parameters(query, "url").collect::<Vec<_>>(),
+            ["http://a/b", "c"]
+        );
+        assert_eq!(
+            parameters(query, "header").collect::<Vec<_>>(),
+            ["x: 1%", "y:2%zz"]
+        );
+        for (query, why) in [
+            ("", "found none"),
+            ("url=a%20b", "expected http://HOST/PATH"),
+            ("url=http://a&method=a%20b", "is no method"),
+            ("url=http://a&header=x", "expected NAME:VALUE"),
+        ] {
+            assert!(asked(query).unwrap_err().contains(why), "{query}");
+        }
+        assert_eq!(
+            asked("url=http://a&header=x:1").unwrap().headers()["x"],
+            "1"
+        );
+    }
+
+    #[test]
+    fn only_numbers_and_localhost_are_local() {
+        for (host, local) in [
+            ("localhost:1", true),
+            ("127.0.0.1", true),
+            ("[::1]:15000", true),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            let request = Request::get("/").header(HOST, host).body(()).unwrap();
+            assert_eq!(is_local(&request), local, "{host}");
+        }
+    }
+}

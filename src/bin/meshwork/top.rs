@@ -1,0 +1,226 @@
+//! `meshwork top`: what goes on in a running process.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use crossterm::cursor::MoveTo;
+use crossterm::queue;
+use crossterm::terminal::{Clear, ClearType};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::ask::Asked;
+use crate::duration;
+
+/// Show the rates of a running process, cluster by cluster: requests, success, retries, ejections, what is
+/// under way and what is left of the retry budget.
+///
+/// On a terminal the table is drawn anew at each interval, else a table follows the other. Ctrl-C ends it.
+///
+/// Exit code: 0, or 1 if the process cannot be asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The admin endpoint of the process
+    #[arg(value_name = "HOST:PORT")]
+    address: String,
+
+    /// Over how long rates are taken
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    interval: Duration,
+
+    /// End after so many tables [default: no end]
+    #[arg(short = 'n', long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
+
+    /// Print one JSON object per line instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and prints.
+///
+/// # Errors
+///
+/// The process cannot be asked, or stdout not be written to.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let asked = Asked::at(&args.address).await?;
+    let mut before = Moment::of(&asked).await?;
+    let mut shown = 0;
+    while args.count.is_none_or(|count| shown < count) {
+        tokio::time::sleep(args.interval).await;
+        let now = Moment::of(&asked).await?;
+        let rows = rows(&before, &now);
+        if args.json {
+            println(
+                &json!({"clusters": rows.iter().map(Row::json).collect::<Vec<_>>()}).to_string(),
+            )?;
+        } else {
+            draw(&rows)?;
+        }
+        before = now;
+        shown += 1;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn println(line: &str) -> anyhow::Result<()> {
+    let mut stdout = stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// The counters of a process at one moment.
+#[derive(Debug)]
+struct Moment {
+    at: Instant,
+    clusters: BTreeMap<String, Value>,
+}
+
+impl Moment {
+    async fn of(asked: &Asked) -> anyhow::Result<Self> {
+        let mut answer = asked.json("/clusters?format=json").await?;
+        let clusters = answer["clusters"].as_array_mut().map(std::mem::take);
+        let named = |cluster: Value| {
+            let name = cluster["name"].as_str().unwrap_or_default().to_owned();
+            (name, cluster)
+        };
+        Ok(Self {
+            at: Instant::now(),
+            clusters: clusters
+                .unwrap_or_default()
+                .into_iter()
+                .map(named)
+                .collect(),
+        })
+    }
+}
+
+/// What is shown of one cluster.
+#[derive(Debug, PartialEq)]
+struct Row {
+    cluster: String,
+    per_second: f64,
+    /// In percent; `None` without a request.
+    success: Option<f64>,
+    retries_per_second: f64,
+    active: u64,
+    endpoints: usize,
+    ejected: usize,
+    budget: u64,
+}
+
+fn rows(before: &Moment, now: &Moment) -> Vec<Row> {
+    let seconds = now
+        .at
+        .saturating_duration_since(before.at)
+        .as_secs_f64()
+        .max(0.001);
+    let row = |(name, cluster): (&String, &Value)| {
+        let nothing = Value::Null;
+        let old = before.clusters.get(name).unwrap_or(&nothing);
+        let number = |value: &Value, field: &str| value[field].as_f64().unwrap_or_default();
+        let grown = |field: &str| (number(cluster, field) - number(old, field)).max(0.0);
+        let (requests, failures) = (grown("requests"), grown("failures"));
+        let endpoints = cluster["endpoints"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        Row {
+            cluster: name.clone(),
+            per_second: requests / seconds,
+            success: (requests > 0.0).then(|| (1.0 - failures / requests) * 100.0),
+            retries_per_second: grown("retries") / seconds,
+            active: number(cluster, "active_requests") as u64,
+            endpoints: endpoints.len(),
+            ejected: endpoints
+                .iter()
+                .filter(|one| one["ejected"] == true)
+                .count(),
+            budget: number(cluster, "retry_budget") as u64,
+        }
+    };
+    now.clusters.iter().map(row).collect()
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "cluster": self.cluster,
+            "requests_per_second": self.per_second,
+            "success_percent": self.success,
+            "retries_per_second": self.retries_per_second,
+            "active_requests": self.active,
+            "endpoints": self.endpoints,
+            "ejected": self.ejected,
+            "retry_budget": self.budget,
+        })
+    }
+}
+
+fn draw(rows: &[Row]) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header([
+        "cluster",
+        "per second",
+        "success",
+        "retries/s",
+        "active",
+        "ejected",
+        "budget",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.cluster.clone(),
+            format!("{:.1}", row.per_second),
+            row.success
+                .map_or("-".to_owned(), |share| format!("{share:.1} %")),
+            format!("{:.1}", row.retries_per_second),
+            row.active.to_string(),
+            format!("{} of {}", row.ejected, row.endpoints),
+            row.budget.to_string(),
+        ]);
+    }
+    for column in 1..7 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut stdout = stdout().lock();
+    if stdout.is_terminal() {
+        queue!(stdout, MoveTo(0, 0), Clear(ClearType::FromCursorDown))?;
+    }
+    writeln!(stdout, "{table}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_are_what_counters_have_grown_by() {
+        let at = Instant::now();
+        let moment = |seconds, requests, failures| Moment {
+            at: at + Duration::from_secs(seconds),
+            clusters: BTreeMap::from([(
+                "c".to_owned(),
+                json!({"requests": requests, "failures": failures, "retries": requests / 10, "active_requests": 2,
+                       "retry_budget": 7, "endpoints": [{"ejected": true}, {"ejected": false}]}),
+            )]),
+        };
+        let rows = rows(&moment(0, 100, 10), &moment(2, 200, 15));
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].per_second, rows[0].success), (50.0, Some(95.0)));
+        assert_eq!(
+            (rows[0].ejected, rows[0].endpoints, rows[0].budget),
+            (1, 2, 7)
+        );
+        assert_eq!(rows[0].retries_per_second, 5.0);
+    }
+}

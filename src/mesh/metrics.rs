@@ -1,0 +1,157 @@
+//! What a mesh has measured, as Prometheus reads it.
+
+use super::Mesh;
+use crate::snapshot::{ClusterStats, Stats};
+use crate::telemetry::prometheus::{CONTENT_TYPE, Kind, Text};
+
+impl Mesh {
+    /// The content type of [`metrics`](Self::metrics), for who serves it.
+    pub const METRICS_CONTENT_TYPE: &str = CONTENT_TYPE;
+
+    /// All metrics in the text format of Prometheus 0.0.4: Istio's standard ones of requests
+    /// (`istio_requests_total` and its relatives, with their labels), and the mesh's own counters and
+    /// gauges by cluster. `docs/METRICS.md` lists them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), meshwork::Error> {
+    /// let mesh = meshwork::Mesh::builder().start().await?;
+    /// assert!(mesh.metrics().contains("\nmeshwork_config_generation 1\n"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let telemetry = &self.shared.core.environment.telemetry;
+        let stats = self.stats();
+        let mut text = Text::default();
+        text.requests(&telemetry.all());
+        text.family("istio_build", Kind::Gauge, "The version of the mesh.");
+        let version = [("component", "proxy"), ("tag", env!("CARGO_PKG_VERSION"))];
+        text.sample("istio_build", &version, 1);
+        let single = [
+            (
+                "meshwork_config_generation",
+                Kind::Gauge,
+                "The configuration in force, counted from 1.",
+                stats.generation,
+            ),
+            (
+                "meshwork_config_rejected_total",
+                Kind::Counter,
+                "Configurations that had faults and changed nothing.",
+                telemetry.rejected().read(),
+            ),
+            (
+                "meshwork_buffered_bytes",
+                Kind::Gauge,
+                "Bytes of request bodies that are kept for retries.",
+                stats.buffered_bytes as u64,
+            ),
+            (
+                "meshwork_active_work",
+                Kind::Gauge,
+                "Calls, response bodies and inbound requests under way.",
+                self.shared.core.drain.active() as u64,
+            ),
+        ];
+        for (name, kind, help, value) in single {
+            text.family(name, kind, help);
+            text.sample(name, &[], value);
+        }
+        clusters(&stats, &mut text);
+        text.into_string()
+    }
+}
+
+type Of = fn(&ClusterStats) -> u64;
+
+/// Counters of clusters: name without the prefix `meshwork_cluster_`, help, value.
+const COUNTERS: [(&str, &str, Of); 11] = [
+    (
+        "requests_total",
+        "Requests that were sent to the cluster.",
+        |one| one.requests,
+    ),
+    (
+        "failures_total",
+        "Requests whose last answer was an error of this side or a 5xx.",
+        |one| one.failures,
+    ),
+    ("attempts_total", "Tries, including first ones.", |one| {
+        one.attempts
+    }),
+    ("retries_total", "Tries after the first one.", |one| {
+        one.retries
+    }),
+    (
+        "retries_denied_total",
+        "Retries that the budget or a limit denied.",
+        |one| one.retries_denied,
+    ),
+    (
+        "hedges_total",
+        "Tries that were begun while an earlier one was under way.",
+        |one| one.hedges,
+    ),
+    ("overflows_total", "Requests that a limit refused.", |one| {
+        one.overflows
+    }),
+    (
+        "mirrored_total",
+        "Copies of other requests that were sent.",
+        |one| one.mirrored,
+    ),
+    (
+        "mirrors_dropped_total",
+        "Copies that were not sent.",
+        |one| one.mirrors_dropped,
+    ),
+    ("ejections_total", "Endpoints that were ejected.", |one| {
+        one.ejections
+    }),
+    ("readmissions_total", "Endpoints that came back.", |one| {
+        one.readmissions
+    }),
+];
+
+/// Gauges of clusters, in the same form.
+const GAUGES: [(&str, &str, Of); 6] = [
+    ("active_requests", "Requests in flight.", |one| {
+        one.active_requests.into()
+    }),
+    (
+        "connections",
+        "Connections, those being dialled included.",
+        |one| one.connections.into(),
+    ),
+    (
+        "pending_requests",
+        "Requests that wait for a connection.",
+        |one| one.pending.into(),
+    ),
+    ("retry_budget", "Retries that the budget has left.", |one| {
+        one.retry_budget.into()
+    }),
+    ("endpoints", "Endpoints.", |one| one.endpoints.len() as u64),
+    (
+        "endpoints_ejected",
+        "Endpoints that are ejected now.",
+        |one| {
+            one.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.ejected)
+                .count() as u64
+        },
+    ),
+];
+
+fn clusters(stats: &Stats, text: &mut Text) {
+    let counters = COUNTERS.iter().map(|family| (Kind::Counter, family));
+    let gauges = GAUGES.iter().map(|family| (Kind::Gauge, family));
+    for (kind, (name, help, of)) in counters.chain(gauges) {
+        let name = format!("meshwork_cluster_{name}");
+        text.family(&name, kind, help);
+        for cluster in &stats.clusters {
+            text.sample(&name, &[("cluster", &cluster.name)], of(cluster));
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Active health checks of a cluster's endpoints.
+//!
+//! Each endpoint of a cluster with checks has one task, which asks it over connections of its own
+//! (Envoy's checks do not count against a cluster's limits either). The task belongs to the cluster's
+//! [`Checks`], which live in what an edit does not restart: an edit ends the tasks of endpoints that
+//! have left, begins those of endpoints that came, and leaves the others alone unless the check
+//! itself or the connection settings are other ones; health is kept even then.
+//!
+//! # Before the first answer
+//!
+//! Envoy keeps a new cluster back until each endpoint was checked once. A mesh that starts must not
+//! wait for a callee that is down, so here the endpoints that come together with the checks are used
+//! until one of them has passed its first check; from then on only those that passed are. An
+//! endpoint that joins later is not used before its first check, and an endpoint that was in use
+//! when checks were added counts as healthy until they say otherwise.
+//!
+//! # How a verdict comes into force
+//!
+//! The task writes it down at the endpoint and marks the cluster as changed. A balancer belongs to a
+//! snapshot, and a task that outlives many of them cannot know which is in force, so one task of the
+//! mesh, which does, brings the balancers of marked clusters up to date.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::cluster::{Counters, Endpoint};
+use super::link::Environment;
+use crate::body::Body;
+use crate::error::Error;
+use crate::event::{Announcer, Event};
+use crate::layer::health::{
+    self, Checker, ExchangeProbe, GrpcProbe, Health, HttpProbe, Probe, watch,
+};
+use crate::model;
+use crate::model::cluster::Protocol;
+use crate::model::endpoint::Address;
+use crate::model::health::{GrpcQuestion, HealthCheck, HttpQuestion, Question, TcpQuestion};
+use crate::transport::{Connect, Connections, Io, Secure, Settings, Unlimited};
+
+/// What active checks have found out about one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Checked(AtomicU8);
+
+/// Nobody asks.
+const UNCHECKED: u8 = 0;
+/// No check has ended; it is used for lack of a better one.
+const PRESUMED: u8 = 1;
+/// No check has ended; it is not used.
+const UNKNOWN: u8 = 2;
+const HEALTHY: u8 = 3;
+const UNHEALTHY: u8 = 4;
+
+impl Checked {
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, state: u8) {
+        self.0.store(state, Ordering::Relaxed);
+    }
+
+    /// Whether it may get requests.
+    pub(crate) fn admits(&self) -> bool {
+        !matches!(self.get(), UNKNOWN | UNHEALTHY)
+    }
+
+    /// What the last check said; `None` if there was none.
+    pub(crate) fn health(&self) -> Option<Health> {
+        match self.get() {
+            HEALTHY => Some(Health::Healthy),
+            UNHEALTHY => Some(Health::Unhealthy),
+            _ => None,
+        }
+    }
+}
+
+/// The checks of one cluster. Dropping them ends their tasks.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    board: Arc<Board>,
+    // Locked by edits only.
+    tasks: Mutex<HashMap<Address, Task>>,
+}
+
+/// What the tasks of a cluster share.
+#[derive(Debug)]
+struct Board {
+    events: Announcer,
+    /// Tells the mesh that a cluster is marked.
+    changed: Arc<Notify>,
+    marked: AtomicBool,
+    /// Endpoints that are used although no check has ended. Locked when a first check ends.
+    presumed: Mutex<Vec<Arc<Checked>>>,
+    checks: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Task {
+    check: Arc<HealthCheck>,
+    settings: Settings,
+    secure: Option<Arc<dyn Secure>>,
+    checked: Arc<Checked>,
+    running: Ended,
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Ended(JoinHandle<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these hold is whole after each statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Checks {
+    pub(crate) fn new(environment: &Environment) -> Self {
+        Self {
+            board: Arc::new(Board {
+                events: environment.events.clone(),
+                changed: environment.checked.clone(),
+                marked: AtomicBool::new(false),
+                presumed: Mutex::default(),
+                checks: AtomicU64::new(0),
+                failures: AtomicU64::new(0),
+            }),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Ends all checks; what they found stays.
+    pub(crate) fn end(&self) {
+        lock(&self.tasks).clear();
+    }
+
+    /// Whether a verdict has changed since this was asked for the last time.
+    pub(crate) fn take_mark(&self) -> bool {
+        self.board.marked.swap(false, Ordering::SeqCst)
+    }
+
+    /// How many checks have ended, and how many of them did not pass.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.board.checks), read(&self.board.failures))
+    }
+
+    /// Checks these endpoints, and no others, as `model` says. `new` says whether the cluster is.
+    pub(super) fn set<'a>(
+        &self,
+        model: &model::Cluster,
+        endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
+        counters: &Arc<Counters>,
+        secure: Option<&Arc<dyn Secure>>,
+        environment: &Environment,
+        age: Age,
+    ) {
+        let mut tasks = lock(&self.tasks);
+        let Some(check) = &model.health_check else {
+            tasks.clear();
+            drop(tasks);
+            endpoints.for_each(|endpoint| endpoint.checked.set(UNCHECKED));
+            return;
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            // The runtime is being torn down: nobody will be asked any more.
+            return;
+        };
+        let check = Arc::new(check.clone());
+        let settings = settings(model, &check.question);
+        let first = tasks.is_empty();
+        let mut staying = HashSet::new();
+        for endpoint in endpoints {
+            staying.insert(endpoint.address.clone());
+            // Checks go the way that requests go, encrypted or not.
+            let secure = secure.filter(|_| endpoint.secured);
+            let way = Way {
+                address: &endpoint.address,
+                settings: &settings,
+                secure,
+                environment,
+            };
+            let known = tasks.get(&endpoint.address);
+            if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
+                continue;
+            }
+            self.begin(&endpoint.checked, first, age);
+            let asking = Asking {
+                board: self.board.clone(),
+                counters: counters.clone(),
+                cluster: model.name.clone(),
+                label: endpoint.label.clone(),
+                checked: endpoint.checked.clone(),
+            };
+            let running = asking.start(&runtime, &check, &way);
+            let task = Task {
+                check: check.clone(),
+                settings: settings.clone(),
+                secure: secure.cloned(),
+                checked: endpoint.checked.clone(),
+                running: Ended(running),
+            };
+            tasks.insert(endpoint.address.clone(), task);
+        }
+        tasks.retain(|address, _| staying.contains(address));
+    }
+
+    /// What an endpoint counts as until its first check has ended.
+    fn begin(&self, checked: &Arc<Checked>, first: bool, age: Age) {
+        if checked.get() != UNCHECKED {
+            return;
+        }
+        checked.set(match (first, age) {
+            (true, Age::Known) => HEALTHY,
+            (true, Age::New) => {
+                lock(&self.board.presumed).push(checked.clone());
+                PRESUMED
+            }
+            (false, _) => UNKNOWN,
+        });
+    }
+}
+
+/// Whether a cluster was there before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Age {
+    Known,
+    New,
+}
+
+impl Task {
+    /// Whether it is what would be begun now.
+    fn serves(&self, check: &HealthCheck, way: &Way<'_>, endpoint: &Endpoint) -> bool {
+        let same = match (&self.secure, way.secure) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same && *self.check == *check
+            && self.settings == *way.settings
+            && Arc::ptr_eq(&self.checked, &endpoint.checked)
+            && !self.running.0.is_finished()
+    }
+}
+
+/// How connections for checks are made: as those of requests, in the version that the check speaks.
+fn settings(model: &model::Cluster, question: &Question) -> Settings {
+    Settings {
+        protocol: match question {
+            Question::Grpc(_) => Protocol::Http2,
+            Question::Http(http) if http.protocol == Protocol::Http2 => Protocol::Http2,
+            Question::Http(_) | Question::Tcp(_) => Protocol::Http1,
+        },
+        ..Settings::from(model)
+    }
+}
+
+/// How an endpoint is reached.
+struct Way<'a> {
+    address: &'a Address,
+    settings: &'a Settings,
+    secure: Option<&'a Arc<dyn Secure>>,
+    environment: &'a Environment,
+}
+
+/// One endpoint that is asked.
+struct Asking {
+    board: Arc<Board>,
+    counters: Arc<Counters>,
+    cluster: Arc<str>,
+    label: Arc<str>,
+    checked: Arc<Checked>,
+}
+
+impl Asking {
+    fn start(self, runtime: &Handle, check: &HealthCheck, way: &Way<'_>) -> JoinHandle<()> {
+        let initial = match self.checked.get() {
+            HEALTHY => Health::Healthy,
+            _ => Health::Unhealthy,
+        };
+        let timing = timing(check, initial);
+        let checker = Checker::new(timing, Instant::now(), way.environment.random.clone());
+        // `timing` has brought every duration within its bounds.
+        let checker = checker.expect("durations were clamped to what a checker takes");
+        let authority = authority(&self.cluster, &self.label);
+        match &check.question {
+            Question::Tcp(tcp) => {
+                let dialler = Dialler {
+                    connector: way.environment.connector.clone(),
+                    settings: Arc::new(way.settings.clone()),
+                    secure: way.secure.cloned(),
+                };
+                runtime.spawn(self.run(checker, exchange(tcp, dialler, way.address)))
+            }
+            Question::Http(http) => {
+                let asked = Asked::new(check, way);
+                runtime.spawn(self.run(checker, http_probe(http, asked, authority)))
+            }
+            Question::Grpc(grpc) => {
+                let asked = Asked::new(check, way);
+                runtime.spawn(self.run(checker, grpc_probe(grpc, asked, authority)))
+            }
+        }
+    }
+
+    async fn run<P: Probe + Send>(self, checker: Checker, probe: P) {
+        match watch(checker, probe, |checker, verdict| {
+            self.told(checker, verdict)
+        })
+        .await {}
+    }
+
+    /// A check has ended.
+    fn told(&self, checker: &mut Checker, verdict: health::Verdict) {
+        let quiet = self.counters.requests.load(Ordering::Relaxed) == 0;
+        checker.set_quiet(quiet);
+        checker.record(verdict, Instant::now());
+        self.board.checks.fetch_add(1, Ordering::Relaxed);
+        if verdict != health::Verdict::Healthy {
+            self.board.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let (before, health) = (self.checked.get(), checker.health());
+        let after = match health {
+            Health::Healthy => HEALTHY,
+            Health::Unhealthy => UNHEALTHY,
+        };
+        if before == after {
+            return;
+        }
+        self.checked.set(after);
+        if health == Health::Healthy {
+            self.board.presume_no_more();
+        }
+        self.tell(health);
+        self.board.marked.store(true, Ordering::SeqCst);
+        self.board.changed.notify_one();
+    }
+
+    fn tell(&self, health: Health) {
+        let (cluster, endpoint) = (self.cluster.clone(), self.label.clone());
+        tracing::info!(
+            cluster = &*cluster,
+            endpoint = &*endpoint,
+            ?health,
+            "endpoint checked"
+        );
+        self.board.events.tell(|| match health {
+            Health::Healthy => Event::Healthy { cluster, endpoint },
+            Health::Unhealthy => Event::Unhealthy { cluster, endpoint },
+        });
+    }
+}
+
+impl Board {
+    /// One endpoint is known to be well, so nobody has to stand in untried.
+    fn presume_no_more(&self) {
+        for checked in lock(&self.presumed).drain(..) {
+            let state = &checked.0;
+            // One that was judged in the meantime keeps its verdict.
+            let _ = state.compare_exchange(PRESUMED, UNKNOWN, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The checker's settings: those of the model, within the bounds of what it takes.
+fn timing(check: &HealthCheck, initial: Health) -> health::Settings {
+    let within = |time: Duration| time.clamp(health::LEAST, health::MOST);
+    health::Settings {
+        interval: within(check.interval),
+        unhealthy_interval: check.unhealthy_interval.map(within),
+        healthy_edge_interval: check.healthy_edge_interval.map(within),
+        unhealthy_edge_interval: check.unhealthy_edge_interval.map(within),
+        no_traffic_interval: check.no_traffic_interval.map(within),
+        jitter: check.jitter.min(health::MOST),
+        initial_jitter: check.initial_jitter.min(health::MOST),
+        timeout: within(check.timeout),
+        healthy_threshold: check.healthy_threshold,
+        unhealthy_threshold: check.unhealthy_threshold,
+        initial,
+    }
+}
+
+/// What stands for the host where the check names none: names such as `outbound|80||catalog` are no
+/// authorities.
+fn authority(cluster: &str, label: &str) -> Authority {
+    Authority::try_from(cluster)
+        .or_else(|_| Authority::try_from(label))
+        .unwrap_or(Authority::from_static("localhost"))
+}
+
+fn exchange(
+    question: &TcpQuestion,
+    dialler: Dialler,
+    address: &Address,
+) -> ExchangeProbe<Dialler, Address> {
+    ExchangeProbe::new(dialler, address.clone())
+        .send(question.send.clone())
+        .receive(question.receive.iter().cloned())
+}
+
+fn http_probe(question: &HttpQuestion, asked: Asked, authority: Authority) -> HttpProbe<Asked> {
+    let mut request = Request::new(());
+    *request.method_mut() = question.method.clone();
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(question.host.clone().unwrap_or(authority));
+    parts.path_and_query = Some(question.path.clone());
+    *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path are all there");
+    let headers = request.headers_mut();
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("meshwork/HC"));
+    for (name, value) in &question.headers {
+        headers.append(name, value.clone());
+    }
+    let ranges = |pairs: &[(_, _)]| {
+        pairs
+            .iter()
+            .map(|(from, to)| *from..=*to)
+            .collect::<Vec<_>>()
+    };
+    let probe = HttpProbe::new(asked, request).retriable(ranges(&question.retriable));
+    match question.expected.is_empty() {
+        true => probe,
+        false => probe.expected(ranges(&question.expected)),
+    }
+}
+
+fn grpc_probe(question: &GrpcQuestion, asked: Asked, authority: Authority) -> GrpcProbe<Asked> {
+    let authority = question.authority.clone().unwrap_or(authority);
+    // A name that no server can have stays one when it is cut.
+    let mut cuts = (0..=health::LONGEST_NAME.min(question.service.len())).rev();
+    let end = cuts.find(|end| question.service.is_char_boundary(*end));
+    let name = &question.service[..end.unwrap_or(0)];
+    let probe = GrpcProbe::new(asked, Scheme::HTTP, authority, name);
+    let probe = probe.expect("the name was cut to the longest that is taken");
+    question
+        .metadata
+        .iter()
+        .fold(probe, |probe, (name, value)| {
+            probe.header(name.clone(), value.clone())
+        })
+}
+
+/// An endpoint as a service: connections that serve checks alone.
+#[derive(Clone)]
+struct Asked(Arc<Connections>);
+
+impl Asked {
+    fn new(check: &HealthCheck, way: &Way<'_>) -> Self {
+        let connections = match &way.environment.answer {
+            Some(answer) => Connections::answering(answer.clone()),
+            None => Connections::secured(
+                way.address.clone(),
+                Arc::new(way.settings.clone()),
+                way.environment.connector.clone(),
+                Arc::new(Unlimited),
+                way.secure.cloned(),
+            ),
+        };
+        if !check.reuse_connection {
+            // Each check has a connection of its own then.
+            connections.retire();
+        }
+        Self(connections)
+    }
+}
+
+impl Service<Request<Body>> for Asked {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let connections = self.0.clone();
+        Box::pin(async move {
+            let answered = connections.send(request, ()).await;
+            answered.map_err(|unanswered| unanswered.error)
+        })
+    }
+}
+
+/// A connector as a service from an address to a stream.
+struct Dialler {
+    connector: Arc<dyn Connect>,
+    settings: Arc<Settings>,
+    secure: Option<Arc<dyn Secure>>,
+}
+
+impl Service<Address> for Dialler {
+    type Response = Io;
+    type Error = std::io::Error;
+    type Future = crate::transport::Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, address: Address) -> Self::Future {
+        let connecting = self.connector.connect(&address, &self.settings);
+        match self.secure.clone() {
+            None => connecting,
+            Some(secure) => Box::pin(async move {
+                let io = connecting.await?;
+                secure.secure(io, &address, Version::HTTP_11).await
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Asking({})", self.label)
+    }
+}

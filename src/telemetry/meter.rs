@@ -1,0 +1,231 @@
+//! One request that is being measured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, Response};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::series::{Key, Measured, Series};
+use crate::body::Body;
+use crate::error::{Error, Flag};
+
+/// Who measures.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Reporter {
+    /// The callee.
+    Destination,
+    /// The caller.
+    Source,
+}
+
+impl Reporter {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Destination => "destination",
+            Self::Source => "source",
+        }
+    }
+}
+
+/// What a request speaks, in Istio's words.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Protocol {
+    Grpc,
+    #[default]
+    Http,
+}
+
+impl Protocol {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// The response flags of a request: the first three, which is one more than it ever has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Flags([Option<Flag>; 3]);
+
+impl Flags {
+    pub(crate) fn raise(&mut self, flag: Flag) {
+        if self.0.contains(&Some(flag)) {
+            return;
+        }
+        if let Some(free) = self.0.iter_mut().find(|place| place.is_none()) {
+            *free = Some(flag);
+        }
+    }
+
+    pub(super) fn bits(self) -> u32 {
+        let flags = self.0.iter().flatten();
+        flags.fold(0, |bits, flag| bits.rotate_left(5) ^ (*flag as u32 + 1))
+    }
+
+    /// Envoy's letters, joined with commas; `-` if there is none.
+    pub(super) fn text(self) -> String {
+        let mut letters: Vec<&str> = self.0.iter().flatten().map(|flag| flag.code()).collect();
+        letters.sort_unstable();
+        if letters.is_empty() {
+            "-".to_owned()
+        } else {
+            letters.join(",")
+        }
+    }
+}
+
+/// Measures one request from its begin to the last byte of its response, and records it when it is
+/// dropped: also one whose caller went away.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    series: Arc<Series>,
+    began: Instant,
+    key: Key,
+    request_bytes: u64,
+    /// Of a request's body whose length nobody knew.
+    uploaded: Option<Arc<AtomicU64>>,
+    response_bytes: u64,
+    ended: bool,
+}
+
+impl Meter {
+    /// Begins to measure. Until [`serves`](Self::serves) says better it counts for `series`.
+    pub(crate) fn new(series: &Arc<Series>, began: Instant, protocol: Protocol) -> Self {
+        Self {
+            series: series.clone(),
+            began,
+            key: Key {
+                protocol,
+                ..Key::default()
+            },
+            request_bytes: 0,
+            uploaded: None,
+            response_bytes: 0,
+            ended: false,
+        }
+    }
+
+    /// Who serves the request.
+    pub(crate) fn serves(&mut self, series: &Arc<Series>) {
+        self.series.clone_from(series);
+    }
+
+    pub(crate) fn raise(&mut self, flag: Flag) {
+        self.key.flags.raise(flag);
+    }
+
+    /// Finds out how many bytes the request's body has: at once, or, if nobody knows yet, by counting
+    /// them as they are read, which costs an allocation.
+    pub(crate) fn watch(&mut self, body: &mut Body) {
+        match body.size_hint().exact() {
+            Some(bytes) => self.request_bytes = bytes,
+            None => {
+                let count = Arc::<AtomicU64>::default();
+                body.count_into(&count);
+                self.uploaded = Some(count);
+            }
+        }
+    }
+
+    /// Takes the length of the request's body from its head.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn announced(&mut self, headers: &HeaderMap) {
+        let length = headers.get(http::header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        self.request_bytes = length.unwrap_or_default();
+    }
+
+    /// The service failed, or its response broke off: the caller sees a reset.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn broke(&mut self) {
+        self.raise(Flag::LocalReset);
+        self.ended = true;
+    }
+
+    /// A part of the response's body was handed on.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.response_bytes = self.response_bytes.saturating_add(bytes);
+    }
+
+    /// The head of the response is here.
+    pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
+        self.key.code = response.status().as_u16();
+        self.trailers(response.headers());
+    }
+
+    /// The response's trailers, or a head that may be all there is.
+    pub(crate) fn trailers(&mut self, headers: &HeaderMap) {
+        if self.key.protocol == Protocol::Grpc
+            && let Some(status) = headers.get("grpc-status")
+        {
+            let status = status.to_str().ok().and_then(|text| text.parse().ok());
+            // What is no number is UNKNOWN to every client.
+            self.key.grpc = Some(status.unwrap_or(2));
+        }
+    }
+
+    /// The mesh answers with an error.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        match self.key.protocol {
+            // gRPC failures travel in HTTP's success.
+            Protocol::Grpc => self.key.code = 200,
+            Protocol::Http => self.key.code = error.status().as_u16(),
+        }
+        self.cut(error);
+    }
+
+    /// The response breaks off after its head.
+    pub(crate) fn cut(&mut self, error: &Error) {
+        if let Some(flag) = error.flag() {
+            self.raise(flag);
+        }
+        if self.key.protocol == Protocol::Grpc {
+            self.key.grpc = Some(u8::try_from(error.grpc_status()).unwrap_or(2));
+        }
+        self.ended = true;
+    }
+
+    /// The response was read to its end.
+    pub(crate) fn ended(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.raise(Flag::DownstreamConnectionTermination);
+        }
+        let measured = Measured {
+            took: self.began.elapsed(),
+            request_bytes: self
+                .uploaded
+                .as_ref()
+                .map_or(self.request_bytes, |count| count.load(Ordering::Relaxed)),
+            response_bytes: self.response_bytes,
+        };
+        self.series.record(self.key, measured);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_kept_once_and_told_in_order() {
+        let mut flags = Flags::default();
+        assert_eq!(flags.text(), "-");
+        for flag in [
+            Flag::UpstreamRequestTimeout,
+            Flag::DelayInjected,
+            Flag::DelayInjected,
+        ] {
+            flags.raise(flag);
+        }
+        assert_eq!(flags.text(), "DI,UT");
+    }
+}

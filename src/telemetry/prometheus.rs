@@ -1,0 +1,176 @@
+//! Metrics in the text format of Prometheus (version 0.0.4).
+
+use std::borrow::Cow;
+use std::fmt::{Display, Write};
+
+use super::histogram::{BOUNDS, Distribution};
+use super::series::{Reading, Series};
+
+/// The content type of [`Text`].
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A text under construction: families one after the other, each with all its samples.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    text: String,
+}
+
+/// What the numbers of a family are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Text {
+    pub(crate) fn into_string(self) -> String {
+        self.text
+    }
+
+    /// Begins a family. `help` is one line without a backslash.
+    pub(crate) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// Adds a sample to the family that was begun last.
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.line(name, labels, &[], value);
+    }
+
+    fn line(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        more: &[(&str, &str)],
+        value: impl Display,
+    ) {
+        self.text.push_str(name);
+        let mut between = '{';
+        for (label, text) in labels.iter().chain(more) {
+            let _ = write!(self.text, "{between}{label}=\"{}\"", escaped(text));
+            between = ',';
+        }
+        if between == ',' {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], values: &Distribution) {
+        let bucket = format!("{name}_bucket");
+        for (index, count) in values.cumulative.iter().enumerate() {
+            let bound = BOUNDS
+                .get(index)
+                .map_or("+Inf".to_owned(), ToString::to_string);
+            self.line(&bucket, labels, &[("le", &bound)], count);
+        }
+        self.line(&format!("{name}_sum"), labels, &[], values.sum);
+        self.line(&format!("{name}_count"), labels, &[], values.count());
+    }
+
+    /// Istio's standard metrics of requests.
+    pub(crate) fn requests(&mut self, all: &[impl AsRef<Series>]) {
+        let read: Vec<(&Series, Vec<Reading>)> = all
+            .iter()
+            .map(|series| (series.as_ref(), series.as_ref().read()))
+            .collect();
+        let name = "istio_requests_total";
+        self.family(
+            name,
+            Kind::Counter,
+            "Requests, by who called whom and how they ended.",
+        );
+        for (series, reading) in rows(&read) {
+            with_labels(series, reading, |labels| {
+                self.sample(name, labels, reading.duration.count());
+            });
+        }
+        type Of = fn(&Reading) -> &Distribution;
+        let histograms: [(&str, &str, Of); 3] = [
+            (
+                "istio_request_duration_milliseconds",
+                "Time from the request to the last byte of its response.",
+                |reading| &reading.duration,
+            ),
+            (
+                "istio_request_bytes",
+                "Bytes of the bodies of requests.",
+                |reading| &reading.request_bytes,
+            ),
+            (
+                "istio_response_bytes",
+                "Bytes of the bodies of responses.",
+                |reading| &reading.response_bytes,
+            ),
+        ];
+        for (name, help, of) in histograms {
+            self.family(name, Kind::Histogram, help);
+            for (series, reading) in rows(&read) {
+                with_labels(series, reading, |labels| {
+                    self.histogram(name, labels, of(reading))
+                });
+            }
+        }
+    }
+}
+
+fn rows<'r>(
+    read: &'r [(&'r Series, Vec<Reading>)],
+) -> impl Iterator<Item = (&'r Series, &'r Reading)> {
+    read.iter()
+        .flat_map(|(series, readings)| readings.iter().map(move |one| (*series, one)))
+}
+
+/// The labels of a series and of one way in which requests ended.
+fn with_labels(series: &Series, reading: &Reading, mut then: impl FnMut(&[(&str, &str)])) {
+    let mut labels: Vec<(&str, &str)> = series.labels.pairs().into();
+    let (mut code, mut grpc, mut flags) = ("other".to_owned(), None, "other".to_owned());
+    let mut protocol = "other";
+    if let Some(key) = reading.key {
+        code = key.code.to_string();
+        grpc = key.grpc.map(|status| status.to_string());
+        flags = key.flags.text();
+        protocol = key.protocol.label();
+    }
+    labels.push(("request_protocol", protocol));
+    labels.push(("response_code", &code));
+    if let Some(status) = &grpc {
+        labels.push(("grpc_response_status", status));
+    }
+    labels.push(("response_flags", &flags));
+    labels.push(("connection_security_policy", series.labels.security));
+    then(&labels);
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(text);
+    }
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    Cow::Owned(text.replace('\n', "\\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_escaped_and_families_have_heads() {
+        let mut text = Text::default();
+        text.family("a_total", Kind::Counter, "What it is.");
+        text.sample("a_total", &[("b", "\"c\\\n"), ("d", "")], 7);
+        text.sample("a_total", &[], 1.5);
+        assert_eq!(
+            text.into_string(),
+            "# HELP a_total What it is.\n# TYPE a_total counter\n\
+             a_total{b=\"\\\"c\\\\\\n\",d=\"\"} 7\na_total 1.5\n"
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! All series of a mesh.
+
+use std::collections::BTreeMap;
+#[cfg(feature = "inbound")]
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[cfg(feature = "inbound")]
+use arc_swap::ArcSwap;
+
+use super::meter::Reporter;
+use super::series::{Counter, Labels, Party, Series};
+#[cfg(feature = "inbound")]
+use crate::model::identity::SpiffeId;
+use crate::workload::Workload;
+
+/// How many series there may be at once; what comes after them is measured as `unknown`.
+pub(crate) const SERIES: usize = 4_096;
+
+/// How many callers are told apart.
+#[cfg(feature = "inbound")]
+const CALLERS: usize = 1_024;
+
+/// What is measured, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Whether requests are measured at all.
+    pub(crate) metrics: bool,
+    /// Who this process is.
+    pub(crate) workload: Workload,
+}
+
+/// The series of a mesh. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    metrics: bool,
+    own: Party,
+    // Locked while a configuration is linked and while metrics are read, never by a request.
+    series: Mutex<BTreeMap<Labels, Arc<Series>>>,
+    unknown: Arc<Series>,
+    blocked: Arc<Series>,
+    /// Requests that arrive, by the principal of their caller; replaced as a whole when a new one
+    /// comes, so that requests read without a lock.
+    #[cfg(feature = "inbound")]
+    callers: ArcSwap<HashMap<Option<SpiffeId>, Arc<Series>>>,
+    rejected: Counter,
+}
+
+impl Registry {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let workload = &settings.workload;
+        let label = |name: &str| workload.labels().get(name).map(String::as_str);
+        let own = Party::of(label, workload.namespace());
+
+        let outbound = |service_name: &str| Labels {
+            reporter: Reporter::Source,
+            source: own.clone(),
+            destination: Party::unknown(),
+            service: "unknown".into(),
+            service_name: service_name.into(),
+            service_namespace: "unknown".into(),
+            security: "unknown",
+        };
+        let series = |labels| Arc::new(Series::new(labels));
+        let inner = Inner {
+            metrics: settings.metrics,
+            unknown: series(outbound("unknown")),
+            blocked: series(outbound("BlackHoleCluster")),
+            #[cfg(feature = "inbound")]
+            callers: ArcSwap::default(),
+            own,
+            series: Mutex::default(),
+            rejected: Counter::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Whether requests are measured.
+    pub(crate) fn measures(&self) -> bool {
+        self.inner.metrics
+    }
+
+    /// Requests that no cluster was found for.
+    pub(crate) fn unknown(&self) -> &Arc<Series> {
+        &self.inner.unknown
+    }
+
+    /// Requests to hosts that are refused.
+    pub(crate) fn blocked(&self) -> &Arc<Series> {
+        &self.inner.blocked
+    }
+
+    /// Requests that arrive from this caller; `None`: one without an identity.
+    ///
+    /// One look into a table that never changes; the first request of a caller replaces it. Callers
+    /// beyond [`CALLERS`] count as one without a name: who can get a certificate signed for any name
+    /// must not be able to fill memory.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn from(&self, principal: Option<&SpiffeId>) -> Arc<Series> {
+        let caller = principal.cloned();
+        let known = self.inner.callers.load();
+        if let Some(series) = known.get(&caller) {
+            return series.clone();
+        }
+        let caller = caller.filter(|_| known.len() < CALLERS);
+        let series = Arc::new(Series::new(self.arriving(caller.as_ref())));
+        self.inner.callers.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known
+                .entry(caller.clone())
+                .or_insert_with(|| series.clone());
+            known
+        });
+        // Another request of the same caller may have been first.
+        let known = self.inner.callers.load();
+        known.get(&caller).cloned().unwrap_or(series)
+    }
+
+    #[cfg(feature = "inbound")]
+    fn arriving(&self, principal: Option<&SpiffeId>) -> Labels {
+        let own = &self.inner.own;
+        let mut source = Party::unknown();
+        if let Some(principal) = principal {
+            source.principal = principal.as_str().into();
+            source.namespace = principal.namespace().unwrap_or("unknown").into();
+        }
+        Labels {
+            reporter: Reporter::Destination,
+            source,
+            destination: own.clone(),
+            service: "unknown".into(),
+            service_name: own.canonical_service.clone(),
+            service_namespace: own.namespace.clone(),
+            security: principal.map_or("none", |_| "mutual_tls"),
+        }
+    }
+
+    /// Configurations that were rejected.
+    pub(crate) fn rejected(&self) -> &Counter {
+        &self.inner.rejected
+    }
+
+    /// The series of requests to an endpoint with these labels in this cluster; those with the same
+    /// labels share one, also from cluster to cluster and from configuration to configuration.
+    pub(crate) fn toward<'a>(
+        &self,
+        cluster: &str,
+        label: impl Fn(&str) -> Option<&'a str>,
+    ) -> Arc<Series> {
+        let service = Service::of(cluster);
+        let labels = Labels {
+            reporter: Reporter::Source,
+            source: self.inner.own.clone(),
+            destination: Party::of(label, service.namespace),
+            service: service.host.into(),
+            service_name: service.name.into(),
+            service_namespace: service.namespace.into(),
+            security: "unknown",
+        };
+        let mut all = self.series();
+        if let Some(series) = all.get(&labels) {
+            return series.clone();
+        }
+        if all.len() >= SERIES {
+            return self.inner.unknown.clone();
+        }
+        let series = Arc::new(Series::new(labels.clone()));
+        all.insert(labels, series.clone());
+        series
+    }
+
+    /// Forgets the series that nobody holds any more.
+    pub(crate) fn prune(&self) {
+        self.series()
+            .retain(|_, series| Arc::strong_count(series) > 1);
+    }
+
+    /// All series, in the order of their labels.
+    pub(crate) fn all(&self) -> Vec<Arc<Series>> {
+        let mut all: Vec<_> = self.series().values().cloned().collect();
+        let Inner {
+            unknown, blocked, ..
+        } = &*self.inner;
+        all.extend([unknown, blocked].map(Arc::clone));
+        #[cfg(feature = "inbound")]
+        {
+            let mut callers: Vec<_> = self.inner.callers.load().values().cloned().collect();
+            callers.sort_by(|one, other| one.labels.cmp(&other.labels));
+            all.extend(callers);
+        }
+        all
+    }
+
+    fn series(&self) -> MutexGuard<'_, BTreeMap<Labels, Arc<Series>>> {
+        self.inner
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("metrics", &self.inner.metrics)
+            .field("series", &self.series().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The service that a cluster's name tells of: `outbound|port|subset|host`, or a name of others.
+struct Service<'a> {
+    host: &'a str,
+    name: &'a str,
+    namespace: &'a str,
+}
+
+impl<'a> Service<'a> {
+    fn of(cluster: &'a str) -> Self {
+        let unknown = "unknown";
+        let host = match cluster.splitn(4, '|').collect::<Vec<_>>()[..] {
+            ["outbound", _, _, host] => host,
+            _ => {
+                return Self {
+                    host: if cluster == "PassthroughCluster" {
+                        unknown
+                    } else {
+                        cluster
+                    },
+                    name: cluster,
+                    namespace: unknown,
+                };
+            }
+        };
+        let mut parts = host.splitn(4, '.');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(name), Some(namespace), Some("svc")) => Self {
+                host,
+                name,
+                namespace,
+            },
+            _ => Self {
+                host,
+                name: host,
+                namespace: unknown,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Registry {
+        Registry::new(&Settings {
+            metrics: true,
+            workload: Workload::new("shop", "order-sa").label("app", "order"),
+        })
+    }
+
+    #[test]
+    fn equal_labels_share_a_series_and_unused_ones_are_forgotten() {
+        let registry = registry();
+        let of = |cluster: &str, version: &'static str| {
+            registry.toward(cluster, move |name| (name == "version").then_some(version))
+        };
+        let v1 = of("outbound|80|v1|catalog.shop.svc.cluster.local", "v1");
+        let all = of("outbound|80||catalog.shop.svc.cluster.local", "v1");
+        let v2 = of("outbound|80||catalog.shop.svc.cluster.local", "v2");
+        assert!(Arc::ptr_eq(&v1, &all) && !Arc::ptr_eq(&v1, &v2));
+        assert_eq!(&*v1.labels.service_name, "catalog");
+        assert_eq!(&*v1.labels.service_namespace, "shop");
+        assert_eq!(&*v1.labels.source.app, "order");
+        drop((v1, all));
+        registry.prune();
+        assert_eq!(registry.series().len(), 1);
+    }
+
+    #[test]
+    fn there_are_never_more_series_than_the_bound() {
+        let registry = registry();
+        let held: Vec<_> = (0..SERIES + 10)
+            .map(|number| registry.toward(&format!("c{number}"), |_| None))
+            .collect();
+        assert_eq!(registry.series().len(), SERIES);
+        assert!(Arc::ptr_eq(&held[SERIES + 9], registry.unknown()));
+    }
+
+    #[test]
+    fn services_are_read_from_names_of_clusters() {
+        for (cluster, host, name, namespace) in [
+            (
+                "outbound|80|v1|a.b.svc.cluster.local",
+                "a.b.svc.cluster.local",
+                "a",
+                "b",
+            ),
+            (
+                "outbound|443||api.example.com",
+                "api.example.com",
+                "api.example.com",
+                "unknown",
+            ),
+            (
+                "PassthroughCluster",
+                "unknown",
+                "PassthroughCluster",
+                "unknown",
+            ),
+            ("foreign", "foreign", "foreign", "unknown"),
+        ] {
+            let service = Service::of(cluster);
+            assert_eq!(
+                (service.host, service.name, service.namespace),
+                (host, name, namespace)
+            );
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Everything that is measured between one caller and one callee.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::histogram::{Distribution, Histogram};
+use super::meter::{Flags, Protocol, Reporter};
+
+/// How many combinations of status, flags and protocol a series tells apart. A callee that answers
+/// with more of them is measured as "other" beyond that.
+const CELLS: usize = 32;
+
+/// What does not change from request to request: who calls whom. Each text is a label of Istio's
+/// metrics; what is not known is `unknown`, as there.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Labels {
+    pub(crate) reporter: Reporter,
+    pub(crate) source: Party,
+    pub(crate) destination: Party,
+    /// The host that was called.
+    pub(crate) service: Box<str>,
+    /// Its first part, or the cluster that stands for hosts nobody declared.
+    pub(crate) service_name: Box<str>,
+    pub(crate) service_namespace: Box<str>,
+    /// `mutual_tls`, `none`, or `unknown`, which a caller always says (as Istio has it).
+    pub(crate) security: &'static str,
+}
+
+/// One side of a request.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Party {
+    pub(crate) workload: Box<str>,
+    pub(crate) namespace: Box<str>,
+    pub(crate) principal: Box<str>,
+    pub(crate) app: Box<str>,
+    pub(crate) version: Box<str>,
+    pub(crate) canonical_service: Box<str>,
+    pub(crate) canonical_revision: Box<str>,
+}
+
+const UNKNOWN: &str = "unknown";
+
+impl Party {
+    /// Nobody in particular.
+    pub(crate) fn unknown() -> Self {
+        Self::of(|_| None, UNKNOWN)
+    }
+
+    /// What the labels of a workload say, by Istio's rules.
+    pub(crate) fn of<'a>(label: impl Fn(&str) -> Option<&'a str>, namespace: &str) -> Self {
+        let first = |names: &[&str]| names.iter().find_map(|name| label(name));
+        let app = first(&["app", "app.kubernetes.io/name"]);
+        let canonical = first(&["service.istio.io/canonical-name"])
+            .or(first(&["app.kubernetes.io/name", "app"]));
+        let workload = first(&["service.istio.io/workload-name"]).or(canonical);
+        let version = first(&["version", "app.kubernetes.io/version"]);
+        let revision = first(&["service.istio.io/canonical-revision"]).or(version);
+        let or = |text: Option<&str>, other: &str| Box::from(text.unwrap_or(other));
+        Self {
+            workload: or(workload, UNKNOWN),
+            namespace: namespace.into(),
+            principal: UNKNOWN.into(),
+            app: or(app, UNKNOWN),
+            version: or(version, UNKNOWN),
+            canonical_service: or(canonical, UNKNOWN),
+            canonical_revision: or(revision, "latest"),
+        }
+    }
+}
+
+impl Labels {
+    /// The labels in Istio's order, by their names.
+    pub(crate) fn pairs(&self) -> [(&'static str, &str); 20] {
+        let (source, destination) = (&self.source, &self.destination);
+        [
+            ("reporter", self.reporter.label()),
+            ("source_workload", &source.workload),
+            ("source_canonical_service", &source.canonical_service),
+            ("source_canonical_revision", &source.canonical_revision),
+            ("source_workload_namespace", &source.namespace),
+            ("source_principal", &source.principal),
+            ("source_app", &source.app),
+            ("source_version", &source.version),
+            ("source_cluster", UNKNOWN),
+            ("destination_workload", &destination.workload),
+            ("destination_workload_namespace", &destination.namespace),
+            ("destination_principal", &destination.principal),
+            ("destination_app", &destination.app),
+            ("destination_version", &destination.version),
+            ("destination_service", &self.service),
+            (
+                "destination_canonical_service",
+                &destination.canonical_service,
+            ),
+            (
+                "destination_canonical_revision",
+                &destination.canonical_revision,
+            ),
+            ("destination_service_name", &self.service_name),
+            ("destination_service_namespace", &self.service_namespace),
+            ("destination_cluster", UNKNOWN),
+        ]
+    }
+}
+
+/// The measurements under one set of labels.
+pub(crate) struct Series {
+    pub(crate) labels: Labels,
+    cells: [OnceLock<Box<Cell>>; CELLS],
+    other: OnceLock<Box<Cell>>,
+}
+
+/// What changes from request to request, in one number.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Key {
+    pub(super) protocol: Protocol,
+    /// The HTTP status; 0: the caller went away before there was one.
+    pub(super) code: u16,
+    /// The gRPC status.
+    pub(super) grpc: Option<u8>,
+    pub(super) flags: Flags,
+}
+
+impl Key {
+    /// Of statuses that peers make up only so many can be told apart.
+    fn hash(&self) -> usize {
+        let grpc = self.grpc.map_or(0, |code| u64::from(code) + 1);
+        let number = u64::from(self.code) << 32
+            | grpc << 20
+            | u64::from(self.flags.bits()) << 2
+            | self.protocol as u64;
+        (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59) as usize
+    }
+}
+
+/// The measurements of all requests that ended alike.
+#[derive(Debug)]
+pub(super) struct Cell {
+    key: Option<Key>,
+    duration: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+}
+
+/// What one request measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    pub(super) took: Duration,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
+}
+
+/// The measurements of a cell at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// `None`: of all that no cell was left for.
+    pub(super) key: Option<Key>,
+    pub(super) duration: Distribution,
+    pub(super) request_bytes: Distribution,
+    pub(super) response_bytes: Distribution,
+}
+
+impl Series {
+    pub(super) fn new(labels: Labels) -> Self {
+        Self {
+            labels,
+            cells: [const { OnceLock::new() }; CELLS],
+            other: OnceLock::new(),
+        }
+    }
+
+    /// Counts a request.
+    pub(super) fn record(&self, key: Key, measured: Measured) {
+        self.cell(key).record(measured);
+    }
+
+    /// The cell of this key, or that of all others. Once a cell is made it stays, so that finding it
+    /// reads memory and nothing else.
+    fn cell(&self, key: Key) -> &Cell {
+        let start = key.hash();
+        for step in 0..CELLS {
+            let cell = &self.cells[(start + step) % CELLS];
+            let cell = cell.get_or_init(|| Box::new(Cell::new(Some(key))));
+            if cell.key == Some(key) {
+                return cell;
+            }
+        }
+        self.other.get_or_init(|| Box::new(Cell::new(None)))
+    }
+
+    /// All that was measured.
+    pub(crate) fn read(&self) -> Vec<Reading> {
+        let cells = self.cells.iter().chain([&self.other]);
+        cells
+            .filter_map(OnceLock::get)
+            .map(|cell| cell.read())
+            .collect()
+    }
+}
+
+impl Cell {
+    fn new(key: Option<Key>) -> Self {
+        Self {
+            key,
+            duration: Histogram::default(),
+            request_bytes: Histogram::default(),
+            response_bytes: Histogram::default(),
+        }
+    }
+
+    fn record(&self, measured: Measured) {
+        let micros = u64::try_from(measured.took.as_micros()).unwrap_or(u64::MAX);
+        self.duration.record(micros);
+        self.request_bytes
+            .record(measured.request_bytes.saturating_mul(1_000));
+        self.response_bytes
+            .record(measured.response_bytes.saturating_mul(1_000));
+    }
+
+    fn read(&self) -> Reading {
+        Reading {
+            key: self.key,
+            duration: self.duration.read(),
+            request_bytes: self.request_bytes.read(),
+            response_bytes: self.response_bytes.read(),
+        }
+    }
+}
+
+impl fmt::Debug for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Series")
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series() -> Series {
+        Series::new(Labels {
+            reporter: Reporter::Source,
+            source: Party::unknown(),
+            destination: Party::unknown(),
+            service: "catalog".into(),
+            service_name: "catalog".into(),
+            service_namespace: "shop".into(),
+            security: "unknown",
+        })
+    }
+
+    const ONE: Measured = Measured {
+        took: Duration::from_millis(3),
+        request_bytes: 10,
+        response_bytes: 20,
+    };
+
+    #[test]
+    fn statuses_are_told_apart_up_to_a_bound_and_none_is_lost() {
+        let series = series();
+        for code in 0..500 {
+            let key = Key {
+                code,
+                ..Key::default()
+            };
+            series.record(key, ONE);
+            series.record(key, ONE);
+        }
+        let read = series.read();
+        assert_eq!(read.len(), CELLS + 1);
+        let counts: Vec<u64> = read.iter().map(|one| one.duration.count()).collect();
+        assert!(
+            counts[..CELLS].iter().all(|count| *count == 2),
+            "{counts:?}"
+        );
+        assert_eq!(counts.iter().sum::<u64>(), 1_000);
+        assert_eq!(read[CELLS].key, None);
+    }
+
+    #[test]
+    fn labels_are_those_of_istio() {
+        let labels = [
+            ("service.istio.io/canonical-name", "reviews"),
+            ("app", "reviews-app"),
+            ("version", "v2"),
+        ];
+        let find = |name: &str| {
+            labels
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| *value)
+        };
+        let party = Party::of(find, "shop");
+        assert_eq!((&*party.app, &*party.version), ("reviews-app", "v2"));
+        assert_eq!(&*party.canonical_service, "reviews");
+        assert_eq!(&*party.canonical_revision, "v2");
+        assert_eq!(&*party.workload, "reviews");
+        assert_eq!(&*Party::unknown().canonical_revision, "latest");
+    }
+
+    #[test]
+    fn threads_that_meet_a_status_at_once_share_its_cell() {
+        let series = series();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for code in [200, 503, 404].repeat(1_000) {
+                        let key = Key {
+                            code,
+                            ..Key::default()
+                        };
+                        series.record(key, ONE);
+                    }
+                });
+            }
+        });
+        let read = series.read();
+        let counts: Vec<u64> = read.iter().map(|one| one.duration.count()).collect();
+        assert_eq!(counts, [4_000, 4_000, 4_000]);
+    }
+}

@@ -1,0 +1,85 @@
+//! `meshwork diff`: what an edit changes of decisions.
+
+use serde_json::Value;
+
+use super::process::run;
+
+const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/article/canary");
+
+async fn diff(old: &str, new: &str) -> (Option<i32>, Value) {
+    let output = run(&["diff", old, new, "--from", "my-app/order-sa", "-o", "json"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
+    (output.status.code(), json)
+}
+
+/// The canary's folder with another routing.
+fn edited(change: impl Fn(&str) -> String) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["catalog.yaml", "routing.yaml"] {
+        let text = std::fs::read_to_string(format!("{CANARY}/{name}")).expect("the example");
+        let text = if name == "routing.yaml" {
+            change(&text)
+        } else {
+            text
+        };
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    }
+    folder
+}
+
+#[tokio::test]
+async fn equal_decisions_are_no_difference_whatever_the_text() {
+    let other = edited(|text| format!("# another head\n\n\n{text}"));
+    let (code, json) = diff(CANARY, other.path().to_str().expect("UTF-8")).await;
+    assert_eq!(code, Some(0), "{json:#}");
+    assert_eq!(json["differences"].as_array().map(Vec::len), Some(0));
+    assert!(json["requests"].as_u64() >= Some(2), "{json:#}");
+}
+
+#[tokio::test]
+async fn a_weight_and_a_limit_are_told_with_a_request_that_meets_them() {
+    let other = edited(|text| {
+        text.replace("weight: 90", "weight: 70")
+            .replace("weight: 10", "weight: 30")
+    });
+    let (code, json) = diff(CANARY, other.path().to_str().expect("UTF-8")).await;
+    assert_eq!(code, Some(1), "{json:#}");
+    let differences = json["differences"].as_array().expect("a list");
+    assert!(
+        differences
+            .iter()
+            .all(|one| { !one["request"].as_str().expect("text").contains("x-canary") })
+    );
+    let fields = differences[0]["fields"].as_array().expect("a list");
+    let share = fields
+        .iter()
+        .find(|one| one["field"] == "outcomes[0].share")
+        .expect("a share");
+    assert_eq!((&share["old"], &share["new"]), (&0.9.into(), &0.7.into()));
+    let other = edited(|text| text.replace("maxConnections: 100", "maxConnections: 7"));
+    let (_, json) = diff(CANARY, other.path().to_str().expect("UTF-8")).await;
+    let text = json.to_string();
+    assert!(text.contains("limits[connections].limit"), "{json:#}");
+}
+
+#[tokio::test]
+async fn a_matcher_that_only_the_new_folder_has_is_probed_too() {
+    let other = edited(|text| text.replace("exact: \"true\"", "exact: \"yes\""));
+    let (code, json) = diff(CANARY, other.path().to_str().expect("UTF-8")).await;
+    assert_eq!(code, Some(1));
+    let requests: Vec<&str> = json["differences"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["request"].as_str())
+        .collect();
+    for value in ["x-canary: true", "x-canary: yes"] {
+        assert!(
+            requests.iter().any(|one| one.contains(value)),
+            "{requests:?}"
+        );
+    }
+    let missing = run(&["diff", CANARY, "no/such"]).await;
+    assert_eq!(missing.status.code(), Some(2));
+}

@@ -1,0 +1,127 @@
+//! Commands that ask a running process, and those that help to begin.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::process::{Echo, PATIENCE, meshwork, run};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn top_and_dump_show_a_process_that_runs() {
+    let echo = Echo::start(&["--name", "v1"]).await;
+    let url = format!("http://{}/", echo.address);
+    let mut call = meshwork(&["call", "--duration", "1h", "--admin", "127.0.0.1:0", &url]);
+    let mut call = call
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(call.stderr.take().expect("piped")).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line())
+        .await
+        .expect("in time");
+    let line = line.expect("text").expect("a line");
+    let address = line.strip_prefix("admin endpoint at http://").expect(&line);
+    let output = run(&["top", address, "--interval", "50ms", "-n", "2", "--json"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let out = text(&output.stdout);
+    assert_eq!(out.lines().count(), 2, "{out}");
+    let json: Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+    assert!(json["clusters"].is_array(), "{json}");
+    let output = run(&["dump", address, "-o", "json"]).await;
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["generation"], 1);
+    call.kill().await.expect("it is killed");
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_there_is_told_with_what_to_do() {
+    for command in ["top", "dump"] {
+        let output = run(&[command, "127.0.0.1:1"]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        assert!(said.contains("is it the admin endpoint"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_init_writes_has_no_error_and_is_not_overwritten() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("mesh");
+    let path = path.to_str().expect("UTF-8");
+    let output = run(&["init", path]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = run(&["check", path]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("0 errors, 0 warnings"),
+        "{}",
+        text(&output.stdout)
+    );
+    let request = [
+        "--request",
+        "GET http://catalog/items",
+        "--from",
+        "my-app/order-sa",
+    ];
+    let output = run(&[&["explain", path], &request[..]].concat()).await;
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("127.0.0.1:8081") && said.contains("127.0.0.1:8082"),
+        "{said}"
+    );
+    let output = run(&["init", path]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("is there already"));
+}
+
+#[tokio::test]
+async fn faults_are_told_as_sarif() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = "apiVersion: v1\nkind: Service\nmetadata: {name: catalog}\nspec: {ports: 80}\n";
+    std::fs::write(folder.path().join("a.yaml"), file).expect("a file");
+    let path = folder.path().to_str().expect("UTF-8");
+    let output = run(&["check", path, "-o", "sarif"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["version"], "2.1.0");
+    let run = &json["runs"][0];
+    let result = &run["results"][0];
+    assert_eq!(result["ruleId"], "M021");
+    assert_eq!(result["level"], "error");
+    let region = &result["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(
+        (&region["startLine"], &region["startColumn"]),
+        (&4.into(), &15.into())
+    );
+    let rule = result["ruleIndex"].as_u64().expect("an index") as usize;
+    assert_eq!(run["tool"]["driver"]["rules"][rule]["id"], "M021");
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_know_every_command() {
+    let help = text(&run(&["--help"]).await.stdout);
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() >= 10, "{help}");
+    let bash = text(&run(&["completions", "bash"]).await.stdout);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path().to_str().expect("UTF-8");
+    assert_eq!(run(&["man", "--dir", dir]).await.status.code(), Some(0));
+    for command in commands.iter().filter(|command| **command != "help") {
+        assert!(bash.contains(command), "{command}");
+        let page = folder.path().join(format!("meshwork-{command}.1"));
+        assert!(page.exists(), "{}", page.display());
+    }
+    assert!(text(&run(&["man"]).await.stdout).contains(".TH meshwork 1"));
+}
