@@ -121,7 +121,7 @@ where
             return ResponseFuture::answered(answer::draining(dialect), None);
         };
         let meter = self.meter(&request, dialect);
-        let held = Held { work, meter };
+        let held = Held { _work: work, meter };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
         match self.door.judge(&mut request, dialect) {
@@ -141,8 +141,8 @@ where
 
 /// What a request holds until its response has ended.
 struct Held {
-    /// Keeps it counted.
-    work: Work,
+    /// Keeps it counted while it lives.
+    _work: Work,
     /// Measures it, if that is wanted.
     meter: Option<Meter>,
 }

@@ -78,7 +78,6 @@ fn faults(read: &Read) -> Vec<String> {
 fn the_article_as_pasted_has_both_traps_and_policies_that_nobody_enforces() {
     let read = read([("article.yaml", ALL)], &Options::default());
     let peer = "PeerAuthentication is known, not enforced yet: what it forbids is allowed";
-    let policy = "AuthorizationPolicy is known, not enforced yet: what it forbids is allowed";
     let telemetry = "Telemetry is known, not enforced yet";
     assert_eq!(
         faults(&read),
@@ -87,7 +86,6 @@ fn the_article_as_pasted_has_both_traps_and_policies_that_nobody_enforces() {
                 .to_owned(),
             format!("67 error peerauthentication my-app/default: {peer}"),
             format!("76 error peerauthentication my-app/legacy-allow: {peer}"),
-            format!("88 error authorizationpolicy my-app/restrict-payment: {policy}"),
             format!("105 warning telemetry istio-system/mesh-default: {telemetry}"),
             format!("115 warning telemetry istio-system/tracing-config: {telemetry}"),
             "126 error virtualservice my-app/catalog: written twice, first at article.yaml:15"
@@ -95,7 +93,6 @@ fn the_article_as_pasted_has_both_traps_and_policies_that_nobody_enforces() {
             format!("220 error peerauthentication my-app/default: {peer}"),
             "220 error peerauthentication my-app/default: written twice, first at article.yaml:67"
                 .to_owned(),
-            format!("229 error authorizationpolicy my-app/order-policy: {policy}"),
         ]
     );
     let hint = read.faults.iter().next().and_then(|fault| fault.hint());
@@ -114,7 +111,7 @@ fn the_article_with_its_traps_removed_and_permission_is_read() {
     };
     let read = read([("article.yaml", text)], &options);
     assert!(!read.faults.has_errors(), "{}", read.faults);
-    assert_eq!(read.faults.len(), 9, "{}", read.faults);
+    assert_eq!(read.faults.len(), 7, "{}", read.faults);
     let objects = [
         "Pod",
         "DestinationRule",
