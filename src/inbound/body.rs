@@ -29,7 +29,7 @@ pin_project! {
         Handler {
             #[pin]
             inner: R,
-            watch: Option<Recheck>,
+            watch: Option<Box<Recheck>>,
             held: Option<Held>,
         },
         Door { text: Bytes },
@@ -38,7 +38,7 @@ pin_project! {
 }
 
 impl<R> InboundBody<R> {
-    pub(super) fn handler(inner: R, watch: Option<Recheck>, held: Option<Held>) -> Self
+    pub(super) fn handler(inner: R, watch: Option<Box<Recheck>>, held: Option<Held>) -> Self
     where
         R: HttpBody,
     {

@@ -51,7 +51,7 @@ pin_project! {
         Serving {
             #[pin]
             inner: TaskLocalFuture<Deadline, F>,
-            watch: Option<Recheck>,
+            watch: Option<Box<Recheck>>,
             to_caller: HeaderMap,
             held: Option<Held>,
         },

@@ -30,7 +30,7 @@ pub(super) enum Judgement {
 #[derive(Default)]
 pub(super) struct Passed {
     /// Looks at it again; `None`: no policy is in force.
-    pub(super) watch: Option<Recheck>,
+    pub(super) watch: Option<Box<Recheck>>,
     /// Headers for the response.
     pub(super) to_caller: HeaderMap,
 }
@@ -122,7 +122,6 @@ impl Door {
 
     /// Rules about tokens that nobody can examine deny what they are about: everything.
     #[cfg(not(feature = "jwt"))]
-    #[expect(clippy::unused_async, reason = "the same face as with the feature")]
     async fn token(
         &self,
         policies: &Arc<Inbound>,
@@ -169,7 +168,7 @@ impl Door {
         request: &Request<B>,
         token: Option<Arc<Token>>,
         dialect: Dialect,
-    ) -> Recheck {
+    ) -> Box<Recheck> {
         let mut head = Request::new(());
         head.method_mut().clone_from(request.method());
         head.uri_mut().clone_from(request.uri());
@@ -177,7 +176,7 @@ impl Door {
         if let Some(peer) = request.extensions().get::<Peer>() {
             head.extensions_mut().insert(peer.clone());
         }
-        Recheck::new(self.clone(), policies, head, token, dialect)
+        Box::new(Recheck::new(self.clone(), policies, head, token, dialect))
     }
 }
 

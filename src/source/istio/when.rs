@@ -92,8 +92,9 @@ impl Attribute {
 fn brackets(text: &str) -> Option<Vec<Box<str>>> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     let names: Vec<Box<str>> = inner.split("][").map(Into::into).collect();
-    let good = |name: &Box<str>| !name.is_empty() && !name.contains(['[', ']']);
-    names.iter().all(good).then_some(names)
+    let mut all = names.iter();
+    let good = all.all(|name| !name.is_empty() && !name.contains(['[', ']']));
+    good.then_some(names)
 }
 
 #[cfg(test)]

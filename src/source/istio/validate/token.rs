@@ -22,6 +22,11 @@ pub(super) fn request_authentication(check: &mut Checker<'_>, policy: &RequestAu
         jwt_rules,
     } = policy;
     attachment(check, selector.as_ref(), target_ref.as_ref(), target_refs);
+    // A door that cannot verify tokens would deny every request.
+    if cfg!(all(feature = "inbound", not(feature = "jwt"))) {
+        let hint = Some("build with the feature jwt");
+        check.refuse_hint("jwtRules", !jwt_rules.is_empty(), hint);
+    }
     check.each("jwtRules", jwt_rules, |check, rule| jwt_rule(check, rule));
 }
 
