@@ -63,6 +63,15 @@ pub(crate) enum Kind {
     NoCluster,
     /// The cluster has no endpoint that could be picked.
     NoEndpoint,
+    /// The control plane has not said where the target is, and why.
+    #[cfg_attr(
+        not(feature = "xds"),
+        allow(
+            dead_code,
+            reason = "only control planes are asked; whoever matches need not care"
+        )
+    )]
+    Discovery { why: Arc<str> },
     /// The endpoint could not be connected to.
     Connect,
     /// The endpoint was connected to and the connection could not be secured.
@@ -390,6 +399,13 @@ impl Error {
         matches!(self.inner.kind, Kind::Config { .. })
     }
 
+    /// Whether the control plane has not said where the target is: it cannot be reached, it refused,
+    /// or what it sent was refused.
+    #[must_use]
+    pub fn is_discovery(&self) -> bool {
+        matches!(self.inner.kind, Kind::Discovery { .. })
+    }
+
     /// Whether a message body broke off after the response had begun.
     #[must_use]
     pub fn is_body(&self) -> bool {
@@ -403,6 +419,7 @@ impl Error {
         match self.inner.kind {
             Kind::NoRoute { .. }
             | Kind::Blocked { .. }
+            | Kind::Discovery { .. }
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Connect
@@ -452,7 +469,7 @@ impl Error {
     pub fn flag(&self) -> Option<Flag> {
         match self.inner.kind {
             Kind::NoRoute { .. } | Kind::Blocked { .. } => Some(Flag::NoRoute),
-            Kind::NoCluster => Some(Flag::NoCluster),
+            Kind::Discovery { .. } | Kind::NoCluster => Some(Flag::NoCluster),
             Kind::NoEndpoint => Some(Flag::NoHealthyUpstream),
             Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure => {
                 Some(Flag::UpstreamConnectionFailure)
@@ -474,6 +491,40 @@ impl Error {
         }
     }
 
+    /// Envoy's `%RESPONSE_CODE_DETAILS%` for this failure.
+    #[cfg_attr(
+        not(feature = "outbound"),
+        allow(dead_code, reason = "for access logs")
+    )]
+    pub(crate) fn details(&self) -> &'static str {
+        match self.inner.kind {
+            Kind::NoRoute { .. } | Kind::Blocked { .. } => "route_not_found",
+            Kind::Discovery { .. } | Kind::NoCluster => "cluster_not_found",
+            Kind::NoEndpoint => "no_healthy_upstream",
+            Kind::Connect | Kind::ConnectTimeout { .. } => {
+                "upstream_reset_before_response_started{connection_failure}"
+            }
+            Kind::Body | Kind::Inner | Kind::Reset => {
+                "upstream_reset_before_response_started{connection_termination}"
+            }
+            Kind::Refused => "upstream_reset_before_response_started{remote_reset}",
+            Kind::Overflow { .. } | Kind::Throttled => {
+                "upstream_reset_before_response_started{overflow}"
+            }
+            Kind::RateLimited { .. } => "local_rate_limited",
+            Kind::Timeout { .. } => "response_timeout",
+            Kind::PerTryTimeout { .. } => "upstream_per_try_timeout",
+            Kind::Idle { .. } => "stream_idle_timeout",
+            Kind::Fault { .. } => "fault_filter_abort",
+            Kind::Draining => "local_reset",
+            Kind::Secure => "upstream_reset_before_response_started{connection_failure}",
+            Kind::Upgrade { .. } | Kind::UpgradeForbidden { .. } => "upgrade_failed",
+            Kind::Denied => "rbac_access_denied",
+            Kind::Ambiguous { .. } => "path_normalization_failed",
+            Kind::Request { .. } | Kind::Config { .. } => "bad_request",
+        }
+    }
+
     /// The HTTP status that a sidecar would answer with.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -489,6 +540,7 @@ impl Error {
             Kind::Denied | Kind::UpgradeForbidden { .. } => StatusCode::FORBIDDEN,
             Kind::Config { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Body
+            | Kind::Discovery { .. }
             | Kind::Inner
             | Kind::NoCluster
             | Kind::NoEndpoint
@@ -520,6 +572,7 @@ impl Error {
             Kind::Denied | Kind::UpgradeForbidden { .. } => 7,
             Kind::Ambiguous { .. } | Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
+            | Kind::Discovery { .. }
             | Kind::Inner
             | Kind::NoRoute { .. }
             | Kind::Blocked { .. }
@@ -573,6 +626,7 @@ impl fmt::Display for Error {
                 "{authority} is not in the registry and outboundTrafficPolicy REGISTRY_ONLY forbids \
                  to pass it through; add a Service or ServiceEntry, or set ALLOW_ANY"
             )?,
+            Kind::Discovery { why } => write!(f, "not discovered: {why}")?,
             Kind::NoCluster => f.write_str("the route's cluster does not exist")?,
             Kind::NoEndpoint => f.write_str("no healthy endpoint")?,
             Kind::Connect => f.write_str("could not connect")?,

@@ -151,6 +151,8 @@ mod readme {}
 #[cfg(feature = "inbound")]
 mod admin;
 mod body;
+#[cfg(feature = "control-plane")]
+pub mod control;
 #[cfg(feature = "outbound")]
 pub mod dns;
 mod error;
@@ -194,4 +196,6 @@ pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFu
 pub use random::Random;
 #[cfg(feature = "outbound")]
 pub use snapshot::{ClusterStats, EndpointStats, InboundStats, Stats};
+#[cfg(feature = "outbound")]
+pub use telemetry::access::AccessLog;
 pub use workload::Workload;

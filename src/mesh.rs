@@ -13,9 +13,11 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::event::Events;
 use crate::explain::{self, Explanation};
-use crate::name::Target;
+use crate::name::{Question, Target};
 use crate::outbound::{Channel, Client, Core, Owner, Scope};
-use crate::snapshot::Stats;
+use crate::snapshot::{Demand, Held, Stats};
+#[cfg(feature = "xds")]
+use crate::source::xds;
 
 pub use builder::Builder;
 use tasks::Tasks;
@@ -44,6 +46,9 @@ pub struct Mesh {
 struct Shared {
     core: Arc<Core>,
     tasks: Tasks,
+    /// The client of control planes, if they are the source.
+    #[cfg(feature = "xds")]
+    driver: Option<Arc<xds::Driver>>,
 }
 
 impl Owner for Shared {
@@ -64,10 +69,40 @@ impl Mesh {
     /// The target need not exist yet; until it does, calls are passed through or refused as
     /// [`OutboundTraffic`](crate::OutboundTraffic) says.
     ///
+    /// With a control plane the target is asked for from here on until the channel and its clones are
+    /// gone, by the name of a listener: `host:port` (port 80 if there is none), or what `xds:///name` and
+    /// `xds://authority/name` become by the templates of the bootstrap. A call that comes before the
+    /// answer waits for it, within its deadline.
+    ///
     /// # Errors
-    /// If `target` is not written in one of these forms.
+    /// If `target` is not written in one of these forms, or names an authority that the bootstrap does
+    /// not have.
     pub fn channel(&self, target: &str) -> Result<Channel, Error> {
-        Ok(Channel::new(self.shared.clone(), Target::parse(target)?))
+        let (target, held) = self.hold(target)?;
+        Ok(Channel::new(self.shared.clone(), target, held))
+    }
+
+    /// A client whose requests all go to one target, written as for [`channel`](Self::channel),
+    /// whatever authority they name. Unlike on a channel, what the mesh answers itself is an error.
+    ///
+    /// # Errors
+    /// As [`channel`](Self::channel).
+    pub fn client_to(&self, target: &str) -> Result<Client, Error> {
+        let (target, held) = self.hold(target)?;
+        Ok(Client::to(self.shared.clone(), target, held))
+    }
+
+    /// Reads a target, and asks for it if there is somebody to ask.
+    fn hold(&self, target: &str) -> Result<(Target, Option<Held>), Error> {
+        let Some(demand) = &self.shared.core.environment.demand else {
+            return Ok((Target::parse(target)?, None));
+        };
+        let target = asked(demand, target)?;
+        let held = match &target {
+            Target::Listener { name, .. } => Some(demand.hold(name.clone())),
+            Target::Host { .. } => None,
+        };
+        Ok((target, held))
     }
 
     /// A client for plain HTTP requests to any host.
@@ -93,7 +128,10 @@ impl Mesh {
         target: &str,
         request: &http::Request<B>,
     ) -> Result<Explanation, Error> {
-        let target = Target::parse(target)?;
+        let target = match &self.shared.core.environment.demand {
+            None => Target::parse(target)?,
+            Some(demand) => asked(demand, target)?,
+        };
         let scope = Scope::Target(&target);
         Ok(explain::explain(&self.shared.core, scope, request))
     }
@@ -157,6 +195,35 @@ impl Mesh {
         self.shared.tasks.end();
         self.shared.core.close();
         left
+    }
+}
+
+/// The listener that a target asks a control plane for.
+fn asked(demand: &Demand, target: &str) -> Result<Target, Error> {
+    let Question {
+        of,
+        name,
+        authority,
+    } = Question::parse(target)?;
+    let name = demand.name(of.as_deref(), &name)?;
+    Ok(Target::Listener { name, authority })
+}
+
+#[cfg(feature = "xds")]
+impl Mesh {
+    /// What is known of control planes and of what they sent: each resource as it was received, its
+    /// version and state, and what is wrong with it; `None` if they are not the source.
+    ///
+    /// ```no_run
+    /// # fn example(mesh: meshwork::Mesh) {
+    /// for resource in mesh.xds().iter().flat_map(|dump| &dump.resources) {
+    ///     println!("{} {}: {:?}", resource.kind, resource.name, resource.state);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn xds(&self) -> Option<xds::Dump> {
+        Some(self.shared.driver.as_ref()?.dump())
     }
 }
 

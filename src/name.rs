@@ -15,6 +15,7 @@ use crate::error::Error;
 /// | `catalog.my-app.svc.cluster.local:8080` | that service port |
 /// | `catalog` | the short names that the workload's namespace allows |
 /// | `xds:///name` | the listener of this name, verbatim |
+/// | `xds://authority/name` | the listener of this name at that authority of the bootstrap |
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Target {
     /// A host of the mesh and perhaps a service port.
@@ -32,6 +33,58 @@ pub(crate) enum Target {
     },
 }
 
+/// What a channel's target asks a control plane for, before names have been made of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Question {
+    /// The authority of the bootstrap that is asked (gRFC A47); `None`: the one without a name.
+    pub(crate) of: Option<Box<str>>,
+    /// What stands in the listener's name.
+    pub(crate) name: Box<str>,
+    /// What requests without an authority get, and what virtual hosts are found by.
+    pub(crate) authority: Authority,
+}
+
+impl Question {
+    /// Reads a target.
+    ///
+    /// # Errors
+    /// As [`Target::parse`].
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        if let Some(rest) = text.strip_prefix("xds://")
+            && let Some((of, name)) = rest.split_once('/')
+            && !of.is_empty()
+            && !name.is_empty()
+        {
+            return Ok(Self {
+                of: Some(of.into()),
+                authority: authority_of(name),
+                name: name.into(),
+            });
+        }
+        let (name, authority) = match Target::parse(text)? {
+            Target::Listener { name, authority } => (name, authority),
+            Target::Host {
+                port, authority, ..
+            } => match Target::listener(&authority, port.unwrap_or(80))? {
+                Target::Listener { name, authority } => (name, authority),
+                Target::Host { authority, .. } => (authority.as_str().into(), authority),
+            },
+        };
+        Ok(Self {
+            of: None,
+            name: (&*name).into(),
+            authority,
+        })
+    }
+}
+
+/// A listener may have any name; only one that is an authority can be sent as such.
+fn authority_of(listener: &str) -> Authority {
+    let end = listener.rsplit('/').next().unwrap_or(listener);
+    end.parse()
+        .unwrap_or_else(|_| Authority::from_static("xds"))
+}
+
 impl Target {
     /// Reads a target.
     ///
@@ -47,11 +100,9 @@ impl Target {
             if name.is_empty() {
                 return Err(refuse("the listener's name is missing"));
             }
-            // A listener may have any name; only one that is an authority can be sent as such.
-            let authority = name.rsplit('/').next().unwrap_or(name).parse();
             return Ok(Self::Listener {
                 name: name.into(),
-                authority: authority.unwrap_or_else(|_| Authority::from_static("xds")),
+                authority: authority_of(name),
             });
         }
         if text.contains("//") || text.contains('/') {
@@ -79,6 +130,21 @@ impl Target {
         Ok(Self::Host {
             host: host.into(),
             port,
+            authority,
+        })
+    }
+
+    /// The listener of a host and port, as istiod and gRPC call it.
+    ///
+    /// # Errors
+    /// If they are no authority together.
+    pub(crate) fn listener(host: &Authority, port: u16) -> Result<Self, Error> {
+        let text = format!("{}:{port}", host.host().to_ascii_lowercase());
+        let authority = text.parse();
+        let authority: Authority =
+            authority.map_err(|_| Error::config(format!("{text:?} is not a host and port")))?;
+        Ok(Self::Listener {
+            name: text.into(),
             authority,
         })
     }

@@ -94,6 +94,7 @@ fn route(route: &Route) -> Json {
             "redirect",
             u32::from(redirect.status.as_u16()).into(),
         )]),
+        Action::Serve => Json::Object(vec![("serve", true.into())]),
     };
     Json::Object(vec![
         ("name", (*route.name).into()),

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request, StatusCode};
 
-use crate::error::{Error, Flag};
+use crate::error::{Error, Flag, Kind};
 use crate::model::matcher::{HeaderKey, Mismatch, RequestView};
 use crate::model::route::{Action, Domain};
 use crate::model::words::is_secret;
@@ -385,6 +385,10 @@ impl Way<'_> {
                 Ok(forwarded) => End::Forward(Box::new(forwarded)),
                 Err(error) => End::Refused(Refusal::from(&self.chosen.locate(error))),
             },
+            Action::Serve => {
+                let error = Error::new(Kind::NoCluster);
+                End::Refused(Refusal::from(&self.chosen.locate(error)))
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use super::recheck::Recheck;
 use crate::error::BoxError;
 use crate::layer::deadline::{Context as Inherited, Deadline};
 use crate::telemetry::Meter;
+use crate::telemetry::trace::{self, Parent, Scoped};
 
 pin_project! {
     /// The response to a request behind the door: the handler's, or the door's own.
@@ -45,12 +46,11 @@ pin_project! {
         Asking {
             asking: Asking,
             // Taken when the handler is called.
-            rest: Option<(S, B, Held)>,
-            deadline: Deadline,
+            rest: Option<(S, B, Under, Held)>,
         },
         Serving {
             #[pin]
-            inner: TaskLocalFuture<Deadline, F>,
+            inner: Scoped<TaskLocalFuture<Deadline, F>>,
             watch: Option<Box<Recheck>>,
             to_caller: HeaderMap,
             held: Option<Held>,
@@ -70,42 +70,33 @@ where
         }
     }
 
-    pub(super) fn asking(
-        asking: Asking,
-        ready: S,
-        body: B,
-        deadline: Deadline,
-        held: Held,
-    ) -> Self {
+    pub(super) fn asking(asking: Asking, ready: S, body: B, under: Under, held: Held) -> Self {
         Self {
             state: State::Asking {
                 asking,
-                rest: Some((ready, body, held)),
-                deadline,
+                rest: Some((ready, body, under, held)),
             },
         }
     }
 
-    pub(super) fn serving(
-        inner: S::Future,
-        passed: Passed,
-        deadline: Deadline,
-        held: Held,
-    ) -> Self {
+    pub(super) fn serving(inner: S::Future, passed: Passed, under: Under, held: Held) -> Self {
         Self {
-            state: serving(inner, passed, deadline, held),
+            state: serving(inner, passed, under, held),
         }
     }
 }
 
+/// What a handler runs under: the caller's deadline and trace.
+type Under = (Deadline, Option<Parent>);
+
 fn serving<S, F: Future, B>(
     inner: F,
     passed: Passed,
-    deadline: Deadline,
+    (deadline, parent): Under,
     held: Held,
 ) -> State<S, F, B> {
     State::Serving {
-        inner: Inherited::scope(deadline, inner),
+        inner: trace::scope(parent, Inherited::scope(deadline, inner)),
         watch: passed.watch,
         to_caller: passed.to_caller,
         held: Some(held),
@@ -129,19 +120,15 @@ where
                     // Polled after it was ready: there is nothing more to say.
                     None => return Poll::Pending,
                 },
-                StateProjection::Asking {
-                    asking,
-                    rest,
-                    deadline,
-                } => {
+                StateProjection::Asking { asking, rest } => {
                     let judged = ready!(asking.poll(cx));
                     match (judged, rest.take()) {
-                        (Ok((parts, passed)), Some((mut ready, body, held))) => {
+                        (Ok((parts, passed)), Some((mut ready, body, under, held))) => {
                             let inner = ready.call(Request::from_parts(parts, body));
-                            serving(inner, passed, *deadline, held)
+                            serving(inner, passed, under, held)
                         }
                         (Err(answer), rest) => {
-                            let meter = rest.and_then(|(_, _, held)| held.meter);
+                            let meter = rest.and_then(|(_, _, _, held)| held.meter);
                             return Poll::Ready(Ok(response(answer, meter)));
                         }
                         (Ok(_), None) => State::Over,
@@ -152,7 +139,11 @@ where
                     watch,
                     to_caller,
                     held,
-                } => match inner.poll(cx) {
+                } => match {
+                    let meter = held.as_ref().and_then(|held| held.meter.as_ref());
+                    let _entered = trace::enter(meter.and_then(Meter::span));
+                    inner.poll(cx)
+                } {
                     Poll::Ready(result) => {
                         let (watch, mut held) = (watch.take(), held.take());
                         let added = std::mem::take(to_caller);

@@ -10,7 +10,7 @@
 //!    Envoy's words and nothing more: the reason is for the log and the counters.
 //!
 //! Then the handler is called, under the deadline that the caller put on the wire, so that calls made under this
-//! request inherit it, counted, so that a shutdown can wait for it, and measured, as the callee
+//! request inherit it, and under its trace, counted, so that a shutdown can wait for it, and measured, as the callee
 //! (`reporter="destination"`).
 //!
 //! # One configuration, and its edits
@@ -52,7 +52,7 @@ use tower_service::Service;
 use crate::error::BoxError;
 use crate::layer::deadline::{Asked, Deadline};
 use crate::outbound::{Core, Dialect, Work};
-use crate::telemetry::{Meter, Protocol};
+use crate::telemetry::{Meter, Protocol, Span, trace};
 
 pub use body::InboundBody;
 use door::Door;
@@ -120,20 +120,26 @@ where
         let Ok(work) = self.door.admit() else {
             return ResponseFuture::answered(answer::draining(dialect), None);
         };
-        let meter = self.meter(&request, dialect);
+        let span = self.door.telemetry().tracing().arrived(&request);
+        let parent = match &span {
+            Some(span) => span.parent(),
+            None => trace::Parent::of(request.headers()),
+        };
+        let meter = self.meter(&request, dialect, span);
         let held = Held { _work: work, meter };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
+        let under = (deadline, parent);
         match self.door.judge(&mut request, dialect) {
             Judgement::Refused(answer) => ResponseFuture::answered(answer, held.meter),
             Judgement::Passed(passed) => {
-                ResponseFuture::serving(self.inner.call(request), passed, deadline, held)
+                ResponseFuture::serving(self.inner.call(request), passed, under, held)
             }
             Judgement::Asking(asking) => {
                 // The instance that was made ready is the one that is called, later.
                 let next = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, next);
-                ResponseFuture::asking(asking, ready, request.into_body(), deadline, held)
+                ResponseFuture::asking(asking, ready, request.into_body(), under, held)
             }
         }
     }
@@ -150,9 +156,14 @@ struct Held {
 impl<S> Inbound<S> {
     /// Begins to measure a request, if that is wanted. Of its body only a length that it announces is
     /// known: a body that is counted would have another type.
-    fn meter<B>(&self, request: &Request<B>, dialect: Dialect) -> Option<Meter> {
+    fn meter<B>(
+        &self,
+        request: &Request<B>,
+        dialect: Dialect,
+        span: Option<Span>,
+    ) -> Option<Meter> {
         let telemetry = self.door.telemetry();
-        if !telemetry.measures() {
+        if !telemetry.measures() && span.is_none() {
             return None;
         }
         let peer = request.extensions().get::<Peer>();
@@ -164,6 +175,6 @@ impl<S> Inbound<S> {
         };
         let mut meter = Meter::new(&series, Instant::now(), protocol);
         meter.announced(request.headers());
-        Some(meter)
+        Some(meter.with(telemetry.measures(), None, span))
     }
 }

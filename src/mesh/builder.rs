@@ -16,13 +16,21 @@ use crate::event::Announcer;
 use crate::event::Event;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
+#[cfg(feature = "otel")]
+use crate::model::Fraction;
 use crate::model::OutboundTraffic;
+#[cfg(feature = "xds")]
+use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Environment, InboundCounts, Live};
+use crate::snapshot::{Demand, Environment, InboundCounts, Live};
 use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
+#[cfg(feature = "xds")]
+use crate::source::xds;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{self, Registry};
 use crate::transport::{Answer, Connect, TcpConnector};
 use crate::workload::Workload;
@@ -44,6 +52,13 @@ pub struct Builder {
     random: Random,
     address: Option<IpAddr>,
     metrics: bool,
+    log: Option<AccessLog>,
+    #[cfg(feature = "otel")]
+    tracer: Option<opentelemetry::global::BoxedTracer>,
+    #[cfg(feature = "otel")]
+    sampled: Fraction,
+    #[cfg(feature = "otel")]
+    meter: Option<opentelemetry::metrics::Meter>,
     #[cfg(feature = "tls-core")]
     identity: Option<crate::tls::Source>,
     #[cfg(feature = "tls-core")]
@@ -52,6 +67,8 @@ pub struct Builder {
 
 enum Source {
     Nothing,
+    #[cfg(feature = "xds")]
+    Xds(Box<xds::Bootstrap>),
     Feed(Feed),
     #[cfg(feature = "yaml")]
     Yaml(PathBuf, istio::Options),
@@ -69,6 +86,13 @@ impl Builder {
             random: Random::from_entropy(),
             address: None,
             metrics: true,
+            log: None,
+            #[cfg(feature = "otel")]
+            tracer: None,
+            #[cfg(feature = "otel")]
+            sampled: Fraction::from_parts_per_million(10_000).unwrap_or(Fraction::ZERO),
+            #[cfg(feature = "otel")]
+            meter: None,
             #[cfg(feature = "tls-core")]
             identity: None,
             #[cfg(feature = "tls-core")]
@@ -89,6 +113,20 @@ impl Builder {
     #[cfg(feature = "yaml")]
     pub fn yaml_with(mut self, path: impl Into<PathBuf>, options: istio::Options) -> Self {
         self.source = Source::Yaml(path.into(), options);
+        self
+    }
+
+    /// Asks control planes by xDS, as `bootstrap` says, for what channels and requests are for.
+    ///
+    /// [`start`](Self::start) waits for no server: nothing is asked for yet. A call waits for what it
+    /// asks for, within its deadline, and fails at once while no server can be reached; what is known
+    /// stays in force whatever becomes of the servers. The [`connector`](Self::connector) connects to
+    /// them too.
+    ///
+    /// The last of `xds`, `yaml` and `feed` wins.
+    #[cfg(feature = "xds")]
+    pub fn xds(mut self, bootstrap: xds::Bootstrap) -> Self {
+        self.source = Source::Xds(Box::new(bootstrap));
         self
     }
 
@@ -174,6 +212,39 @@ impl Builder {
         self
     }
 
+    /// Writes a line for each call in Envoy's words, see [`AccessLog`]; by default none is written. What
+    /// waits to be written is written when the mesh [shuts down](Mesh::shutdown).
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Makes spans of calls, their tries and inbound requests with this tracer, such as
+    /// `opentelemetry::global::tracer("order")`; `docs/TRACES.md` tells which. Without one the mesh
+    /// still carries the trace of an inbound request on to the calls that are made under it.
+    #[cfg(feature = "otel")]
+    pub fn traces(mut self, tracer: opentelemetry::global::BoxedTracer) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
+    /// Records Istio's metrics of requests with this meter too, such as
+    /// `opentelemetry::global::meter("order")`. Its SDK must be built with the feature
+    /// `experimental_metrics_bound_instruments`; without it nothing arrives.
+    #[cfg(feature = "otel")]
+    pub fn meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// Which share of the traces that begin here is sampled; 1 % by default, as Istio has it. A parent's
+    /// decision wins over it.
+    #[cfg(feature = "otel")]
+    pub fn trace_sampling(mut self, share: Fraction) -> Self {
+        self.sampled = share;
+        self
+    }
+
     /// Draws from this source of chance: a seeded one makes every decision repeatable.
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
@@ -193,6 +264,8 @@ impl Builder {
         let standard = || by_sockets.then(dns::default_resolver);
         let resolver = self.resolver.or_else(standard);
         let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
+        #[cfg(feature = "xds")]
+        let to_servers = connector.clone();
         let names = Arc::new(dns::Names::new(self.random.clone()));
         if resolver.is_some() {
             connector = Arc::new(dns::Resolving::new(connector, names.clone()));
@@ -204,14 +277,29 @@ impl Builder {
             answer: self.answer,
             checked: Arc::default(),
             connector,
+            demand: self.source.demand(),
             source: match self.address {
                 Some(address) => HashKey::of(address.to_string()),
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
-            telemetry: Registry::new(&telemetry::Settings {
+            telemetry: Registry::new(telemetry::Settings {
                 metrics: self.metrics,
                 workload: self.workload.clone(),
+                log: self.log,
+                #[cfg(feature = "otel")]
+                instruments: self.meter.as_ref().map(telemetry::Instruments::new),
+                #[cfg(not(feature = "otel"))]
+                instruments: None,
+                #[cfg(feature = "otel")]
+                tracing: Tracing::new(
+                    self.tracer,
+                    self.sampled,
+                    own_attributes(&self.workload),
+                    self.random.clone(),
+                ),
+                #[cfg(not(feature = "otel"))]
+                tracing: Tracing,
             }),
             #[cfg(feature = "tls-core")]
             materials: crate::tls::Materials::new(credentials, self.clock),
@@ -236,6 +324,8 @@ impl Builder {
         if let Some(upkeep) = upkeep.flatten() {
             tasks.spawn(upkeep);
         }
+        #[cfg(feature = "xds")]
+        let mut driver = None;
         match self.source {
             Source::Nothing => {
                 applier.apply(&Arc::default());
@@ -243,6 +333,25 @@ impl Builder {
             Source::Feed(feed) => {
                 applier.apply(&feed.initial);
                 tasks.spawn(follow_feed(applier.clone(), feed));
+            }
+            #[cfg(feature = "xds")]
+            Source::Xds(bootstrap) => {
+                let to_apply = applier.clone();
+                let apply = Box::new(move |resources: &Arc<Resources>| {
+                    to_apply.apply(resources);
+                });
+                if let Some(demand) = core.environment.demand.clone() {
+                    let surroundings = xds::Surroundings {
+                        random: core.environment.random.clone(),
+                        connector: to_servers,
+                        demand,
+                        apply,
+                    };
+                    let running = xds::start(&bootstrap, surroundings).await;
+                    applier.start();
+                    driver = Some(running.clone());
+                    tasks.spawn(running.run());
+                }
             }
             #[cfg(feature = "yaml")]
             Source::Yaml(path, options) => {
@@ -259,8 +368,39 @@ impl Builder {
         tasks.spawn(tasks::sweep(core.clone()));
         tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
-            shared: Arc::new(Shared { core, tasks }),
+            shared: Arc::new(Shared {
+                core,
+                tasks,
+                #[cfg(feature = "xds")]
+                driver,
+            }),
         })
+    }
+}
+
+/// What every span says of this process, in Istio's words.
+#[cfg(feature = "otel")]
+fn own_attributes(workload: &Workload) -> Vec<opentelemetry::KeyValue> {
+    let app = workload
+        .labels()
+        .get("app")
+        .map_or("unknown", String::as_str);
+    vec![
+        opentelemetry::KeyValue::new("istio.canonical_service", app.to_owned()),
+        opentelemetry::KeyValue::new("istio.namespace", workload.namespace().to_owned()),
+    ]
+}
+
+impl Source {
+    /// What a source that is asked for names is asked.
+    fn demand(&self) -> Option<Arc<Demand>> {
+        match self {
+            #[cfg(feature = "xds")]
+            Self::Xds(bootstrap) => Some(Demand::new(bootstrap.naming())),
+            Self::Nothing | Self::Feed(_) => None,
+            #[cfg(feature = "yaml")]
+            Self::Yaml(..) => None,
+        }
     }
 }
 

@@ -41,6 +41,12 @@ impl Mesh {
                 telemetry.rejected().read(),
             ),
             (
+                "meshwork_access_log_dropped_total",
+                Kind::Counter,
+                "Lines of the access log that were not written.",
+                telemetry.log().map_or(0, |log| log.dropped.read()),
+            ),
+            (
                 "meshwork_buffered_bytes",
                 Kind::Gauge,
                 "Bytes of request bodies that are kept for retries.",

@@ -63,6 +63,14 @@ impl Applier {
         self.link(resources)
     }
 
+    /// Puts in force that nothing is known, if nothing is in force: a mesh has a first generation.
+    #[cfg(feature = "xds")]
+    pub(super) fn start(&self) {
+        if self.core.live.load().generation == 0 {
+            self.apply(&Arc::default());
+        }
+    }
+
     /// To whom it is told what happens.
     #[cfg(feature = "yaml")]
     pub(super) fn events(&self) -> &Announcer {

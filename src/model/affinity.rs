@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::route::RewritePattern;
+
 /// What keeps requests of a route together.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Affinity {
@@ -44,6 +46,16 @@ pub enum HashSource {
     Header(HeaderName),
     /// The first value of a query parameter.
     Query(Box<str>),
+    /// The first value of a header, with every match of an expression replaced (gRFC A42's
+    /// `regex_rewrite`).
+    RewrittenHeader {
+        /// The header.
+        name: HeaderName,
+        /// What is looked for in its value.
+        pattern: RewritePattern,
+        /// What stands there instead, with `\0` to `\9` for groups.
+        to: Box<str>,
+    },
     /// The client: all requests of one process go to the same endpoint, as those of a pod do behind
     /// a sidecar.
     Source,

@@ -105,6 +105,8 @@ impl fmt::Debug for Regex {
 pub enum StringMatcher {
     /// Contains the text.
     Contains(Box<str>),
+    /// Contains the text, whatever the case of ASCII letters.
+    ContainsIgnoreCase(Box<str>),
     /// Is the text.
     Exact(Box<str>),
     /// Is the text, whatever the case of ASCII letters.
@@ -117,6 +119,8 @@ pub enum StringMatcher {
     Regex(Regex),
     /// Ends with the text.
     Suffix(Box<str>),
+    /// Ends with the text, whatever the case of ASCII letters.
+    SuffixIgnoreCase(Box<str>),
 }
 
 impl StringMatcher {
@@ -125,12 +129,14 @@ impl StringMatcher {
     pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Contains(part) => text.contains(&**part),
+            Self::ContainsIgnoreCase(part) => contains_ignore_case(text, part),
             Self::Exact(whole) => text == &**whole,
             Self::ExactIgnoreCase(whole) => text.eq_ignore_ascii_case(whole),
             Self::Prefix(prefix) => text.starts_with(&**prefix),
             Self::PrefixIgnoreCase(prefix) => starts_with_ignore_case(text, prefix),
             Self::Regex(regex) => regex.matches(text),
             Self::Suffix(suffix) => text.ends_with(&**suffix),
+            Self::SuffixIgnoreCase(suffix) => ends_with_ignore_case(text, suffix),
         }
     }
 }
@@ -139,6 +145,21 @@ fn starts_with_ignore_case(text: &str, prefix: &str) -> bool {
     text.as_bytes()
         .get(..prefix.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+}
+
+fn ends_with_ignore_case(text: &str, suffix: &str) -> bool {
+    let begin = text.len().checked_sub(suffix.len());
+    begin.is_some_and(|begin| text.as_bytes()[begin..].eq_ignore_ascii_case(suffix.as_bytes()))
+}
+
+/// In time proportional to the product of both lengths, of which the second is the
+/// configuration's.
+fn contains_ignore_case(text: &str, part: &str) -> bool {
+    part.is_empty()
+        || text
+            .as_bytes()
+            .windows(part.len())
+            .any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
 }
 
 /// What a header matcher looks at.

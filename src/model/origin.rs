@@ -2,7 +2,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Where a value comes from: file, line and object, or a control plane and a version.
+/// Where a value comes from: file, line and object, or a control plane, a version and a resource.
 ///
 /// Two values that differ only in their origin are equal: `Origin` compares equal to every other
 /// `Origin` and hashes to nothing, so it never decides whether something changed.
@@ -22,6 +22,11 @@ pub struct Origin {
 #[derive(Clone)]
 enum Place {
     BuiltIn,
+    ControlPlane {
+        server: Arc<str>,
+        version: Arc<str>,
+        resource: Arc<str>,
+    },
     File {
         file: Arc<str>,
         line: u32,
@@ -50,20 +55,45 @@ impl Origin {
         }
     }
 
-    /// The same file and object at another line.
+    /// A resource of a control plane: the server's URI, the version that it came in, and
+    /// `kind name`.
+    ///
+    /// ```
+    /// use meshwork::model::Origin;
+    ///
+    /// let there = Origin::control_plane("istiod:15010", "42", "cluster catalog");
+    /// assert_eq!(there.to_string(), "istiod:15010 at version 42 (cluster catalog)");
+    /// ```
+    #[must_use]
+    pub fn control_plane(
+        server: impl Into<Arc<str>>,
+        version: impl Into<Arc<str>>,
+        resource: impl Into<Arc<str>>,
+    ) -> Self {
+        Self {
+            place: Place::ControlPlane {
+                server: server.into(),
+                version: version.into(),
+                resource: resource.into(),
+            },
+        }
+    }
+
+    /// The same file and object at another line; what is in no file stays as it is.
     #[must_use]
     pub fn at_line(&self, line: u32) -> Self {
         match &self.place {
-            Place::BuiltIn => Self::built_in(),
+            Place::BuiltIn | Place::ControlPlane { .. } => self.clone(),
             Place::File { file, object, .. } => Self::file(file.clone(), line, object.clone()),
         }
     }
 
-    /// The object (`kind namespace/name`), if somebody wrote one.
+    /// The object (`kind namespace/name`) or the resource (`kind name`), if somebody wrote one.
     #[must_use]
     pub fn object(&self) -> Option<&str> {
         match &self.place {
             Place::BuiltIn => None,
+            Place::ControlPlane { resource, .. } => Some(resource),
             Place::File { object, .. } => Some(object),
         }
     }
@@ -91,6 +121,11 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::BuiltIn => f.write_str("built in"),
+            Place::ControlPlane {
+                server,
+                version,
+                resource,
+            } => write!(f, "{server} at version {version} ({resource})"),
             Place::File { file, line, object } => write!(f, "{file}:{line} ({object})"),
         }
     }

@@ -105,6 +105,9 @@ pub enum Action {
     Forward(Box<Forward>),
     /// Answered with a redirect.
     Redirect(Redirect),
+    /// Served by the server whose routes these are (xDS's `NonForwardingAction`, gRFC A36). A
+    /// client has nowhere to send such a request and answers 503.
+    Serve,
 }
 
 /// How a request is sent on.
@@ -198,6 +201,14 @@ impl Destinations {
     #[must_use]
     pub fn all(&self) -> &[Destination] {
         &self.all
+    }
+
+    /// Changes the header changes of each destination.
+    #[cfg(feature = "xds")]
+    pub(crate) fn map_headers(&mut self, change: impl Fn(HeaderChanges) -> HeaderChanges) {
+        for destination in &mut self.all {
+            destination.headers = change(std::mem::take(&mut destination.headers));
+        }
     }
 
     /// The sum of all weights.
@@ -300,10 +311,14 @@ pub struct HeaderChanges {
 pub enum HeaderChange {
     /// One more value.
     Add(HeaderName, HeaderValue),
+    /// This value, if there is none.
+    AddIfAbsent(HeaderName, HeaderValue),
     /// No value.
     Remove(HeaderName),
     /// This value alone.
     Set(HeaderName, HeaderValue),
+    /// This value alone, if there is one.
+    SetIfPresent(HeaderName, HeaderValue),
 }
 
 /// An answer that the mesh gives itself.

@@ -18,12 +18,14 @@ impl fmt::Display for StringMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contains(part) => write!(f, "to contain {part:?}"),
+            Self::ContainsIgnoreCase(part) => write!(f, "to contain {part:?} in any case"),
             Self::Exact(whole) => write!(f, "to be {whole:?}"),
             Self::ExactIgnoreCase(whole) => write!(f, "to be {whole:?} in any case"),
             Self::Prefix(prefix) => write!(f, "to begin with {prefix:?}"),
             Self::PrefixIgnoreCase(prefix) => write!(f, "to begin with {prefix:?} in any case"),
             Self::Regex(regex) => write!(f, "to match {:?}", regex.pattern()),
             Self::Suffix(suffix) => write!(f, "to end with {suffix:?}"),
+            Self::SuffixIgnoreCase(suffix) => write!(f, "to end with {suffix:?} in any case"),
         }
     }
 }
@@ -130,15 +132,17 @@ impl fmt::Display for RouteMatcher {
 
 impl fmt::Display for HeaderChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (verb, name, value) = match self {
-            Self::Add(name, value) => ("add", name, value),
+        let (verb, name, value, condition) = match self {
+            Self::Add(name, value) => ("add", name, value, ""),
+            Self::AddIfAbsent(name, value) => ("add", name, value, " if it is absent"),
             Self::Remove(name) => return write!(f, "remove {name}"),
-            Self::Set(name, value) => ("set", name, value),
+            Self::Set(name, value) => ("set", name, value, ""),
+            Self::SetIfPresent(name, value) => ("set", name, value, " if it is there"),
         };
         if is_secret(name) || value.is_sensitive() {
-            write!(f, "{verb} {name}: a value that is not shown")
+            write!(f, "{verb} {name}{condition}: a value that is not shown")
         } else {
-            write!(f, "{verb} {name}: {value:?}")
+            write!(f, "{verb} {name}{condition}: {value:?}")
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::model::route::Forward;
 use crate::random::Random;
 use crate::snapshot::{Cluster, Endpoint};
 
-use super::{Call, Chosen, Core};
+use super::{Call, Chosen, Core, rewrite};
 
 /// What ties one request to an endpoint.
 #[derive(Debug)]
@@ -97,6 +97,10 @@ impl<'a> Bond<'a> {
                 let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
                 let (_, value) = pairs.find(|(key, _)| *key == &**name)?;
                 Some(HashKey::of(value))
+            }
+            HashSource::RewrittenHeader { name, pattern, to } => {
+                let value = request.headers().get(name)?.to_str().ok()?;
+                Some(HashKey::of(&*rewrite::regex(pattern, to, value)))
             }
             HashSource::Source => Some(core.environment.source),
         }

@@ -17,7 +17,7 @@ use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight};
-use crate::telemetry::Series;
+use crate::telemetry::{Series, Span};
 
 use super::drain::Work;
 use super::lease::{Cut, Lease};
@@ -32,6 +32,8 @@ pub(super) struct Attempts<'a> {
     cluster: Arc<Cluster>,
     /// What the try that was begun last counts for.
     series: Arc<Series>,
+    /// The span that those of the tries are children of.
+    span: Option<Span>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
     cut: Cut,
@@ -55,6 +57,7 @@ struct Running {
     endpoint: Arc<Endpoint>,
     /// When it began, if the balancer wants to know how long it took.
     began: Option<Instant>,
+    span: Option<Span>,
 }
 
 impl<'a> Attempts<'a> {
@@ -71,6 +74,7 @@ impl<'a> Attempts<'a> {
         Ok(Self {
             core,
             series: cluster.series.clone(),
+            span: None,
             cluster,
             report: call.report.clone(),
             // Valid only while the route alone says how long the call and its tries may take.
@@ -93,6 +97,26 @@ impl<'a> Attempts<'a> {
         })
     }
 
+    /// Makes a span for each try, under that of the call.
+    pub(super) fn under(self, span: Option<Span>) -> Self {
+        Self { span, ..self }
+    }
+
+    /// How many tries were begun.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The address that the last try went to, if it got as far.
+    pub(super) fn last(&self) -> Option<&Arc<str>> {
+        // One that the call's deadline cuts short has not ended.
+        let running = self.running.last().map(|own| &own.endpoint);
+        self.last
+            .as_ref()
+            .or(running)
+            .map(|endpoint| &endpoint.label)
+    }
+
     /// What the call counts for: who served it, or the cluster that it was meant for.
     pub(super) fn series(&self) -> &Arc<Series> {
         &self.series
@@ -102,7 +126,7 @@ impl<'a> Attempts<'a> {
         &self.cluster
     }
 
-    fn admit(&mut self) -> Result<Lease, Error> {
+    fn admit(&mut self, span: Option<Span>) -> Result<Lease, Error> {
         let running = &self.cluster.running;
         let permit: Permit = running.limits.request()?;
         let (endpoint, series) = self.pick()?;
@@ -115,6 +139,7 @@ impl<'a> Attempts<'a> {
             number: self.number,
             endpoint: endpoint.clone(),
             began,
+            span,
         });
         let work = Work::uncounted(&self.core.drain);
         let in_flight = InFlight::new(endpoint);
@@ -168,7 +193,10 @@ impl<'a> Attempts<'a> {
             return;
         };
         let Running {
-            endpoint, began, ..
+            endpoint,
+            began,
+            span,
+            ..
         } = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
             let now = Instant::now();
@@ -180,8 +208,16 @@ impl<'a> Attempts<'a> {
             }
             self.cluster.record(&endpoint, outcome, now);
         }
-        if let Some(report) = &self.report {
-            report.tried(&endpoint.label, text());
+        if self.report.is_some() || span.is_some() {
+            let text = text();
+            if let Some(span) = span {
+                let failed = !matches!(outcome, Some(Outcome::Success | Outcome::Failure(..500)));
+                span.note("peer.address", &*endpoint.label);
+                span.end(failed.then_some(&*text));
+            }
+            if let Some(report) = &self.report {
+                report.tried(&endpoint.label, text);
+            }
         }
         if self.avoid_previous {
             self.tried.push(endpoint.clone());
@@ -239,8 +275,12 @@ impl<'a> Tries<Body> for Attempts<'a> {
         count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
+        let span = self.span.as_ref().map(|span| span.attempt(this.number));
+        if let Some(span) = &span {
+            span.write(request.headers_mut());
+        }
         self.tell_time(this, &mut request);
-        let lease = self.admit();
+        let lease = self.admit(span);
         async move { carry_out(lease?, request).await }
     }
 

@@ -14,6 +14,7 @@ use tower_service::Service;
 use crate::body::Body;
 use crate::error::{BoxError, Error};
 use crate::name::Target;
+use crate::snapshot::Held;
 
 use super::Owner;
 use super::answer::Dialect;
@@ -45,13 +46,16 @@ use super::route::Scope;
 pub struct Channel {
     owner: Arc<dyn Owner>,
     target: Arc<Target>,
+    /// Keeps the target asked for, where a source is asked for names.
+    _held: Option<Arc<Held>>,
 }
 
 impl Channel {
-    pub(crate) fn new(owner: Arc<dyn Owner>, target: Target) -> Self {
+    pub(crate) fn new(owner: Arc<dyn Owner>, target: Target, held: Option<Held>) -> Self {
         Self {
             owner,
             target: Arc::new(target),
+            _held: held.map(Arc::new),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A plain HTTP client: any host, by the authority of each request.
+//! A plain HTTP client: any host by the authority of each request, or one target for all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use tower_service::Service;
 
 use crate::body::Body;
 use crate::error::{BoxError, Error};
+use crate::name::Target;
+use crate::snapshot::Held;
 
 use super::route::Scope;
 use super::{Owner, ResponseFuture};
@@ -35,11 +37,27 @@ use super::{Owner, ResponseFuture};
 #[derive(Clone)]
 pub struct Client {
     owner: Arc<dyn Owner>,
+    /// Whom all requests are for, whatever their authority.
+    target: Option<Arc<Target>>,
+    /// Keeps the target asked for, where a source is asked for names.
+    _held: Option<Arc<Held>>,
 }
 
 impl Client {
     pub(crate) fn new(owner: Arc<dyn Owner>) -> Self {
-        Self { owner }
+        Self {
+            owner,
+            target: None,
+            _held: None,
+        }
+    }
+
+    pub(crate) fn to(owner: Arc<dyn Owner>, target: Target, held: Option<Held>) -> Self {
+        Self {
+            owner,
+            target: Some(Arc::new(target)),
+            _held: held.map(Arc::new),
+        }
     }
 
     /// Sends one request.
@@ -53,11 +71,15 @@ impl Client {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let owner = self.owner.clone();
+        let (owner, target) = (self.owner.clone(), self.target.clone());
         let request = request.map(Body::new);
-        ResponseFuture::new(
-            async move { super::send(owner.core(), Scope::Authority, request).await },
-        )
+        ResponseFuture::new(async move {
+            let scope = match &target {
+                None => Scope::Authority,
+                Some(target) => Scope::Target(target),
+            };
+            super::send(owner.core(), scope, request).await
+        })
     }
 }
 

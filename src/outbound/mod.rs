@@ -18,6 +18,7 @@ pub(crate) mod answer;
 mod attempt;
 mod channel;
 mod client;
+mod discover;
 mod drain;
 mod lease;
 mod mirror;
@@ -38,14 +39,14 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::body::replay::Buffers;
-use crate::error::{Error, Flag};
+use crate::error::{Error, Flag, Kind};
 use crate::layer::deadline::{self, Asked, Deadline};
 use crate::layer::fault::Injector;
 use crate::layer::retry;
 use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, InboundCounts, Live};
-use crate::telemetry::{Meter, Protocol};
+use crate::telemetry::{Meter, Protocol, Span, access, trace};
 
 use affinity::Bond;
 pub(crate) use answer::Dialect;
@@ -100,6 +101,7 @@ impl Core {
             cluster.close();
         }
         self.passthrough.close();
+        self.environment.telemetry.close();
     }
 
     fn random(&self) -> &Random {
@@ -116,7 +118,8 @@ pub(crate) async fn send(
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
     let call = Call::take(core, scope, &mut request);
-    let mut meter = call.meter(core, &mut request);
+    let span = call.trace(core, &mut request);
+    let mut meter = call.meter(core, &mut request, span);
     let result = decide(core, scope, &call, request, &mut meter).await;
     conclude(result, meter)
 }
@@ -150,11 +153,15 @@ async fn decide(
     request: Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
-    let chosen = route::choose(core, scope, &request).inspect_err(|error| {
+    let chosen = discover::choose(core, scope, &request, call.caller).await;
+    let chosen = chosen.inspect_err(|error| {
         if let (Some(meter), true) = (meter.as_mut(), error.is_blocked()) {
             meter.serves(core.environment.telemetry.blocked());
         }
     })?;
+    if let Some(meter) = meter {
+        meter.decided(&chosen.route.model.name, chosen.cluster_name());
+    }
     if let Some(report) = &call.report {
         report.decided(
             chosen.generation,
@@ -164,7 +171,7 @@ async fn decide(
     }
     let result = serve(core, &chosen, call, request, meter).await;
     result.map_err(|error| {
-        let error = chosen.locate(error);
+        let error = discover::annotate(core, &chosen, chosen.locate(error));
         if let (Some(report), Some(flag)) = (&call.report, error.flag()) {
             report.raise(flag);
         }
@@ -190,7 +197,11 @@ async fn serve(
     if let Some(injector) = &chosen.route.fault {
         inject(core, injector, call, request.headers(), meter).await?;
     }
-    let mut response = match &chosen.route.model.action {
+    let action = &chosen.route.model.action;
+    if let (Some(meter), Action::Direct(_) | Action::Redirect(_)) = (meter.as_mut(), action) {
+        meter.direct();
+    }
+    let mut response = match action {
         Action::Direct(direct) => call.dialect.direct(direct),
         Action::Forward(to) => {
             let mut response = forward(core, chosen, call, to, request, meter).await?;
@@ -200,6 +211,7 @@ async fn serve(
             response
         }
         Action::Redirect(redirect) => answer::redirect(redirect, &request),
+        Action::Serve => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
     Ok(response)
@@ -248,7 +260,8 @@ async fn forward(
         request = core.mirrors.copy(core, chosen, to, request);
     }
     let bond = Bond::new(core, chosen, call, to, &request)?;
-    let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?;
+    let span = meter.as_ref().and_then(|meter| meter.span()).cloned();
+    let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?.under(span);
     let armed = chosen.route.retry.as_ref();
     let policy = armed.filter(|_| call.options.retry);
     let cluster = attempts.cluster().clone();
@@ -275,6 +288,7 @@ async fn forward(
     let (result, summary) = ended.unwrap_or_else(|| (Err(deadline.error()), attempts.summary()));
     if let Some(meter) = meter {
         meter.serves(attempts.series());
+        meter.tried(attempts.number(), attempts.last());
         summary
             .flag()
             .into_iter()
@@ -325,19 +339,42 @@ impl Call {
         }
     }
 
+    /// Carries on the trace that the call belongs to; its span, if it gets one.
+    fn trace(&self, core: &Core, request: &mut Request<Body>) -> Option<Span> {
+        let tracing = core.environment.telemetry.tracing();
+        let inherited = trace::inherited();
+        let span = tracing.call(request, inherited.as_ref());
+        if span.is_none() && (inherited.is_some() || tracing.is_on()) {
+            let headers = request.headers_mut();
+            // Nobody has told the callee; who decided against the trace tells that as well.
+            if trace::Parent::of(headers).is_none() {
+                let random = core.random();
+                let undecided =
+                    inherited.filter(|parent| parent.sampled.is_some() || !tracing.is_on());
+                let parent = undecided.unwrap_or_else(|| {
+                    let trace = u128::from(random.draw()) << 64 | u128::from(random.draw() | 1);
+                    trace::Parent::new(trace, random.draw() | 1, false, None)
+                });
+                parent.write(headers);
+            }
+        }
+        span
+    }
+
     /// Begins to measure the call, if that is wanted.
-    fn meter(&self, core: &Core, request: &mut Request<Body>) -> Option<Meter> {
+    fn meter(&self, core: &Core, request: &mut Request<Body>, span: Option<Span>) -> Option<Meter> {
         let telemetry = &core.environment.telemetry;
-        if !telemetry.measures() {
+        if !telemetry.is_on() {
             return None;
         }
+        let entry = telemetry.log().map(|log| access::Entry::new(log, request));
         let protocol = match self.dialect {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(telemetry.unknown(), self.began, protocol);
         meter.watch(request.body_mut());
-        Some(meter)
+        Some(meter.with(telemetry.measures(), entry, span))
     }
 
     /// The end of the call on a route with this timeout, which begins when the request is sent on.

@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri};
 
 use crate::error::{Error, Kind};
-use crate::model::route::{HeaderChange, PathRewrite};
+use crate::model::route::{HeaderChange, PathRewrite, RewritePattern};
 
 /// Applies header changes in order.
 pub(crate) fn headers(changes: &[HeaderChange], headers: &mut HeaderMap) {
@@ -15,11 +15,19 @@ pub(crate) fn headers(changes: &[HeaderChange], headers: &mut HeaderMap) {
             HeaderChange::Add(name, value) => {
                 headers.append(name, value.clone());
             }
+            HeaderChange::AddIfAbsent(name, value) => {
+                headers.entry(name).or_insert_with(|| value.clone());
+            }
             HeaderChange::Remove(name) => {
                 headers.remove(name);
             }
             HeaderChange::Set(name, value) => {
                 headers.insert(name, value.clone());
+            }
+            HeaderChange::SetIfPresent(name, value) => {
+                if headers.contains_key(name) {
+                    headers.insert(name, value.clone());
+                }
             }
         }
     }
@@ -34,10 +42,15 @@ pub(crate) fn path<'a>(rewrite: &'a PathRewrite, path: &'a str) -> Cow<'a, str> 
             Some(rest) => Cow::Owned(format!("{to}{rest}")),
             None => Cow::Borrowed(path),
         },
-        PathRewrite::Regex { pattern, to } => pattern
-            .compiled()
-            .replace_all(path, |groups: &regex::Captures<'_>| substituted(to, groups)),
+        PathRewrite::Regex { pattern, to } => regex(pattern, to, path),
     }
+}
+
+/// `text` with every match replaced.
+pub(crate) fn regex<'a>(pattern: &RewritePattern, to: &str, text: &'a str) -> Cow<'a, str> {
+    pattern
+        .compiled()
+        .replace_all(text, |groups: &regex::Captures<'_>| substituted(to, groups))
 }
 
 /// `\0` to `\9` stand for groups, `\\` for a backslash (RE2's syntax, which Envoy uses).

@@ -58,6 +58,27 @@ pub(crate) enum Door<'s> {
     Stray(Arc<Route>),
 }
 
+/// The authority of a request and its virtual host, if the configuration has one.
+fn host<'s, B>(
+    snapshot: &'s Snapshot,
+    scope: Scope<'_>,
+    request: &Request<B>,
+) -> Result<(Authority, Option<&'s Arc<VirtualHost>>), Error> {
+    let authority = authority(scope, request)?;
+    let host = match scope {
+        Scope::Authority => snapshot.authority(&authority, default_port(request.uri())),
+        Scope::Target(target) => snapshot.target(target),
+    };
+    Ok((authority, host))
+}
+
+/// The listener that a plain request asks the source for: its host and port.
+pub(super) fn asked<B>(request: &Request<B>) -> Result<Target, Error> {
+    let authority = authority(Scope::Authority, request)?;
+    let port = port(&authority, request.uri());
+    Target::listener(&authority, port)
+}
+
 /// Finds the virtual host of a request.
 pub(crate) fn enter<'s, B>(
     core: &Core,
@@ -65,11 +86,7 @@ pub(crate) fn enter<'s, B>(
     scope: Scope<'_>,
     request: &Request<B>,
 ) -> Result<Entry<'s>, Error> {
-    let authority = authority(scope, request)?;
-    let host = match scope {
-        Scope::Authority => snapshot.authority(&authority, default_port(request.uri())),
-        Scope::Target(target) => snapshot.target(target),
-    };
+    let (authority, host) = host(snapshot, scope, request)?;
     let door = match (host, scope) {
         (Some(host), _) => Door::Host(host),
         (None, Scope::Target(Target::Listener { .. })) => Door::Nobody,
@@ -81,13 +98,27 @@ pub(crate) fn enter<'s, B>(
     Ok(Entry { authority, door })
 }
 
-/// Loads the configuration once, finds the route and rolls the dice.
+/// What becomes of a request whose host the configuration does not know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unknown {
+    /// The source may know it when it is asked: there is no choice yet.
+    Ask,
+    /// It is passed through or refused.
+    Decide,
+}
+
+/// Loads the configuration once, finds the route and rolls the dice. `None` for an unknown host of
+/// which the source is asked.
 pub(crate) fn choose(
     core: &Core,
     scope: Scope<'_>,
     request: &Request<Body>,
-) -> Result<Chosen, Error> {
+    unknown: Unknown,
+) -> Result<Option<Chosen>, Error> {
     let snapshot = core.live.load();
+    if unknown == Unknown::Ask && host(&snapshot, scope, request)?.1.is_none() {
+        return Ok(None);
+    }
     let Entry { authority, door } = enter(core, &snapshot, scope, request)?;
     let route = match door {
         Door::Host(host) => find(host, request, &authority, core.random()).cloned(),
@@ -100,17 +131,17 @@ pub(crate) fn choose(
             Some((destination, endpoint)) => (destination, Some(endpoint)),
             None => (roll(forward, core.random()), None),
         },
-        Action::Direct(_) | Action::Redirect(_) => (0, None),
+        Action::Direct(_) | Action::Redirect(_) | Action::Serve => (0, None),
     };
     let port = port(&authority, request.uri());
-    Ok(Chosen {
+    Ok(Some(Chosen {
         generation: snapshot.generation,
         route,
         destination,
         port,
         remembered,
         authority,
-    })
+    }))
 }
 
 /// The error of a request that no route takes.
@@ -228,7 +259,7 @@ impl Chosen {
     fn destination(&self) -> Option<&Destination> {
         match &self.route.model.action {
             Action::Forward(forward) => forward.destinations.all().get(self.destination),
-            Action::Direct(_) | Action::Redirect(_) => None,
+            Action::Direct(_) | Action::Redirect(_) | Action::Serve => None,
         }
     }
 

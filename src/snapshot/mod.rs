@@ -11,6 +11,7 @@
 
 mod changes;
 mod cluster;
+mod demand;
 mod gate;
 mod health;
 mod link;
@@ -34,6 +35,7 @@ use crate::name::Target;
 
 pub(crate) use changes::announce;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
+pub(crate) use demand::{Demand, Held, Naming, Standing};
 pub(crate) use link::{Environment, link, retire, stand_alone};
 pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
@@ -46,8 +48,15 @@ pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
     pub(crate) generation: u64,
     /// What it was made of, for who asks.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "the admin endpoint asks for it")
+    )]
     pub(crate) resources: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
+    /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
+    /// requests find them by their authority.
+    addressed: HashMap<u16, HashMap<Box<str>, Arc<Table>>>,
     /// Virtual hosts by the port that the caller dials.
     ports: HashMap<u16, Arc<Table>>,
     /// The ports of each host, for targets that name none.
@@ -88,6 +97,7 @@ impl Snapshot {
             generation: 0,
             resources: Arc::default(),
             listeners: HashMap::new(),
+            addressed: HashMap::new(),
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
@@ -101,7 +111,7 @@ impl Snapshot {
     pub(crate) fn target(&self, target: &Target) -> Option<&Arc<VirtualHost>> {
         match target {
             Target::Listener { name, authority } => {
-                self.listeners.get(name)?.find(authority.as_str())
+                of_authority(self.listeners.get(name)?, authority)
             }
             Target::Host { host, port, .. } => {
                 let port = port.unwrap_or_else(|| self.sole_port(host));
@@ -117,7 +127,13 @@ impl Snapshot {
         default_port: u16,
     ) -> Option<&Arc<VirtualHost>> {
         let port = authority.port_u16().unwrap_or(default_port);
-        self.ports.get(&port)?.find(authority.host())
+        let by_port = self.ports.get(&port);
+        by_port
+            .and_then(|table| table.find(authority.host()))
+            .or_else(|| {
+                let table = self.addressed.get(&port)?.get(&*lower(authority.host()))?;
+                of_authority(table, authority)
+            })
     }
 
     fn sole_port(&self, host: &str) -> u16 {
@@ -131,6 +147,15 @@ impl Snapshot {
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.values()
     }
+}
+
+/// The virtual host of a listener for an authority: with its port as gRPC looks for it, else the
+/// host alone, since both are written.
+fn of_authority<'t>(table: &'t Table, authority: &Authority) -> Option<&'t Arc<VirtualHost>> {
+    let whole = authority.as_str();
+    let host = authority.host();
+    let found = table.find(whole);
+    found.or_else(|| (host.len() < whole.len()).then(|| table.find(host))?)
 }
 
 /// The configuration in force, for all who send requests.

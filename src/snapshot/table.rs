@@ -100,6 +100,22 @@ pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Listeners by the host and port that they are called.
+pub(super) fn addressed(
+    listeners: &HashMap<Arc<str>, Arc<Table>>,
+) -> HashMap<u16, HashMap<Box<str>, Arc<Table>>> {
+    let mut addressed: HashMap<u16, HashMap<Box<str>, Arc<Table>>> = HashMap::new();
+    for (name, table) in listeners {
+        if let Some((host, port)) = name.rsplit_once(':')
+            && let Ok(port) = port.parse()
+        {
+            let hosts = addressed.entry(port).or_default();
+            hosts.insert(lower(host).into(), table.clone());
+        }
+    }
+    addressed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::access::{Entry, Facts};
 use super::series::{Key, Measured, Series};
+use super::trace::Span;
 use crate::body::Body;
 use crate::error::{Error, Flag};
 
@@ -15,6 +18,10 @@ use crate::error::{Error, Flag};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Reporter {
     /// The callee.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "nothing arrives without it")
+    )]
     Destination,
     /// The caller.
     Source,
@@ -89,6 +96,12 @@ pub(crate) struct Meter {
     uploaded: Option<Arc<AtomicU64>>,
     response_bytes: u64,
     ended: bool,
+    /// How long the head of the response took.
+    waited: Option<Duration>,
+    /// Whether it counts in the series.
+    counts: bool,
+    entry: Option<Box<Entry>>,
+    span: Option<Span>,
 }
 
 impl Meter {
@@ -105,6 +118,57 @@ impl Meter {
             uploaded: None,
             response_bytes: 0,
             ended: false,
+            waited: None,
+            counts: true,
+            entry: None,
+            span: None,
+        }
+    }
+
+    /// Tells of it in a log and a span too, and perhaps there only.
+    pub(crate) fn with(
+        mut self,
+        counts: bool,
+        entry: Option<Box<Entry>>,
+        span: Option<Span>,
+    ) -> Self {
+        self.counts = counts;
+        self.entry = entry;
+        self.span = span;
+        self
+    }
+
+    /// The span of the whole.
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
+    }
+
+    /// The route was found, and perhaps a cluster.
+    pub(crate) fn decided(&mut self, route: &Arc<str>, cluster: Option<&Arc<str>>) {
+        if let Some(entry) = &mut self.entry {
+            entry.route = Some(route.clone());
+            entry.cluster = cluster.cloned();
+        }
+        if let (Some(span), Some(cluster)) = (&self.span, cluster) {
+            span.note("upstream_cluster", &**cluster);
+        }
+    }
+
+    /// The route answers by itself.
+    pub(crate) fn direct(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.details = Some("direct_response".to_owned());
+        }
+    }
+
+    /// The tries are over.
+    pub(crate) fn tried(&mut self, attempts: u32, endpoint: Option<&Arc<str>>) {
+        if let Some(entry) = &mut self.entry {
+            entry.attempts = attempts;
+            entry.endpoint = endpoint.cloned();
+        }
+        if let (Some(span), Some(endpoint)) = (&self.span, endpoint) {
+            span.note("peer.address", &**endpoint);
         }
     }
 
@@ -153,6 +217,10 @@ impl Meter {
     /// The head of the response is here.
     pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
         self.key.code = response.status().as_u16();
+        self.waited = Some(self.began.elapsed());
+        if let Some(entry) = &mut self.entry {
+            entry.answered(response.headers());
+        }
         self.trailers(response.headers());
     }
 
@@ -182,6 +250,9 @@ impl Meter {
         if let Some(flag) = error.flag() {
             self.raise(flag);
         }
+        if let Some(entry) = &mut self.entry {
+            entry.details = Some(error.details().to_owned());
+        }
         if self.key.protocol == Protocol::Grpc {
             self.key.grpc = Some(u8::try_from(error.grpc_status()).unwrap_or(2));
         }
@@ -207,7 +278,39 @@ impl Drop for Meter {
                 .map_or(self.request_bytes, |count| count.load(Ordering::Relaxed)),
             response_bytes: self.response_bytes,
         };
-        self.series.record(self.key, measured);
+        if self.counts {
+            self.series.record(self.key, measured);
+        }
+        if self.entry.is_some() || self.span.is_some() {
+            self.tell(&measured);
+        }
+    }
+}
+
+impl Meter {
+    /// The line of the log and the end of the span.
+    fn tell(&self, measured: &Measured) {
+        let flags = self.key.flags.text();
+        if let Some(entry) = &self.entry {
+            entry.write(&Facts {
+                code: self.key.code,
+                grpc: self.key.grpc,
+                flags: &flags,
+                request_bytes: measured.request_bytes,
+                response_bytes: measured.response_bytes,
+                took: measured.took,
+                waited: self.waited,
+            });
+        }
+        let Some(span) = &self.span else { return };
+        span.note("http.status_code", self.key.code.to_string());
+        span.note("response_flags", flags.clone());
+        if let Some(status) = self.key.grpc {
+            span.note("grpc.status_code", status.to_string());
+        }
+        let failed =
+            matches!(self.key.code, 0 | 500..) || self.key.grpc.is_some_and(|code| code != 0);
+        span.end(failed.then_some(flags.as_str()));
     }
 }
 

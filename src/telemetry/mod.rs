@@ -14,15 +14,29 @@
 //! back to the `Host` header for `destination_service`: here that is `unknown`.
 //!
 //! The text of Prometheus is made here, by hand: it is three rules of escaping, and the crates for it
-//! bring a registry that would have to be kept equal to ours. OpenTelemetry (feature `otel`) is given
-//! the same measurements through instruments that are bound when a cell is made.
+//! bring a registry that would have to be kept equal to ours. OpenTelemetry (feature `otel`) gets the
+//! same measurements through [`Instruments`] that are bound when a cell is made.
+//!
+//! A [`Meter`] is one request on its way; what else is told of it (a line in the [access log](access),
+//! a [span](trace)) rides with it and ends with it.
 
+pub(crate) mod access;
 mod histogram;
 mod meter;
+#[cfg(not(feature = "otel"))]
+mod off;
+#[cfg(feature = "otel")]
+mod otel;
 pub(crate) mod prometheus;
 mod registry;
 mod series;
+pub(crate) mod trace;
 
 pub(crate) use meter::{Meter, Protocol};
+#[cfg(not(feature = "otel"))]
+pub(crate) use off::Instruments;
+#[cfg(feature = "otel")]
+pub(crate) use otel::Instruments;
 pub(crate) use registry::{Registry, Settings};
 pub(crate) use series::Series;
+pub(crate) use trace::Span;

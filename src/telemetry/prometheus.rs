@@ -88,7 +88,7 @@ impl Text {
             "Requests, by who called whom and how they ended.",
         );
         for (series, reading) in rows(&read) {
-            with_labels(series, reading, |labels| {
+            series.with_labels(reading.key, |labels| {
                 self.sample(name, labels, reading.duration.count());
             });
         }
@@ -113,7 +113,7 @@ impl Text {
         for (name, help, of) in histograms {
             self.family(name, Kind::Histogram, help);
             for (series, reading) in rows(&read) {
-                with_labels(series, reading, |labels| {
+                series.with_labels(reading.key, |labels| {
                     self.histogram(name, labels, of(reading))
                 });
             }
@@ -126,27 +126,6 @@ fn rows<'r>(
 ) -> impl Iterator<Item = (&'r Series, &'r Reading)> {
     read.iter()
         .flat_map(|(series, readings)| readings.iter().map(move |one| (*series, one)))
-}
-
-/// The labels of a series and of one way in which requests ended.
-fn with_labels(series: &Series, reading: &Reading, mut then: impl FnMut(&[(&str, &str)])) {
-    let mut labels: Vec<(&str, &str)> = series.labels.pairs().into();
-    let (mut code, mut grpc, mut flags) = ("other".to_owned(), None, "other".to_owned());
-    let mut protocol = "other";
-    if let Some(key) = reading.key {
-        code = key.code.to_string();
-        grpc = key.grpc.map(|status| status.to_string());
-        flags = key.flags.text();
-        protocol = key.protocol.label();
-    }
-    labels.push(("request_protocol", protocol));
-    labels.push(("response_code", &code));
-    if let Some(status) = &grpc {
-        labels.push(("grpc_response_status", status));
-    }
-    labels.push(("response_flags", &flags));
-    labels.push(("connection_security_policy", series.labels.security));
-    then(&labels);
 }
 
 fn escaped(text: &str) -> Cow<'_, str> {

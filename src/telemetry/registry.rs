@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "inbound")]
 use arc_swap::ArcSwap;
 
+use super::Instruments;
+use super::access::{AccessLog, Log};
 use super::meter::Reporter;
 use super::series::{Counter, Labels, Party, Series};
+use super::trace::Tracing;
 #[cfg(feature = "inbound")]
 use crate::model::identity::SpiffeId;
 use crate::workload::Workload;
@@ -23,12 +26,17 @@ pub(crate) const SERIES: usize = 4_096;
 const CALLERS: usize = 1_024;
 
 /// What is measured, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Settings {
     /// Whether requests are measured at all.
     pub(crate) metrics: bool,
     /// Who this process is.
     pub(crate) workload: Workload,
+    /// Where a line is written for each call.
+    pub(crate) log: Option<AccessLog>,
+    pub(crate) tracing: Tracing,
+    /// Who is told of each request besides.
+    pub(crate) instruments: Option<Instruments>,
 }
 
 /// The series of a mesh. Clones are the same.
@@ -39,6 +47,9 @@ pub(crate) struct Registry {
 
 struct Inner {
     metrics: bool,
+    log: Option<Arc<Log>>,
+    tracing: Tracing,
+    instruments: Option<Instruments>,
     own: Party,
     // Locked while a configuration is linked and while metrics are read, never by a request.
     series: Mutex<BTreeMap<Labels, Arc<Series>>>,
@@ -52,11 +63,10 @@ struct Inner {
 }
 
 impl Registry {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let workload = &settings.workload;
         let label = |name: &str| workload.labels().get(name).map(String::as_str);
         let own = Party::of(label, workload.namespace());
-
         let outbound = |service_name: &str| Labels {
             reporter: Reporter::Source,
             source: own.clone(),
@@ -66,11 +76,15 @@ impl Registry {
             service_namespace: "unknown".into(),
             security: "unknown",
         };
-        let series = |labels| Arc::new(Series::new(labels));
+        let instruments = settings.instruments;
+        let series = |labels| Arc::new(Series::new(labels, instruments.clone()));
         let inner = Inner {
             metrics: settings.metrics,
+            log: settings.log.map(|log| Arc::new(log.start())),
+            tracing: settings.tracing,
             unknown: series(outbound("unknown")),
             blocked: series(outbound("BlackHoleCluster")),
+            instruments,
             #[cfg(feature = "inbound")]
             callers: ArcSwap::default(),
             own,
@@ -82,9 +96,30 @@ impl Registry {
         }
     }
 
-    /// Whether requests are measured.
+    /// Whether there are metrics.
     pub(crate) fn measures(&self) -> bool {
         self.inner.metrics
+    }
+
+    /// Whether anything is told of requests.
+    pub(crate) fn is_on(&self) -> bool {
+        self.inner.metrics || self.inner.log.is_some() || self.inner.tracing.is_on()
+    }
+
+    /// Where a line is written for each call.
+    pub(crate) fn log(&self) -> Option<&Arc<Log>> {
+        self.inner.log.as_ref()
+    }
+
+    pub(crate) fn tracing(&self) -> &Tracing {
+        &self.inner.tracing
+    }
+
+    /// Writes what waits to be written.
+    pub(crate) fn close(&self) {
+        if let Some(log) = &self.inner.log {
+            log.close();
+        }
     }
 
     /// Requests that no cluster was found for.
@@ -110,7 +145,10 @@ impl Registry {
             return series.clone();
         }
         let caller = caller.filter(|_| known.len() < CALLERS);
-        let series = Arc::new(Series::new(self.arriving(caller.as_ref())));
+        let series = Arc::new(Series::new(
+            self.arriving(caller.as_ref()),
+            self.inner.instruments.clone(),
+        ));
         self.inner.callers.rcu(|known| {
             let mut known = HashMap::clone(known);
             known
@@ -171,7 +209,7 @@ impl Registry {
         if all.len() >= SERIES {
             return self.inner.unknown.clone();
         }
-        let series = Arc::new(Series::new(labels.clone()));
+        let series = Arc::new(Series::new(labels.clone(), self.inner.instruments.clone()));
         all.insert(labels, series.clone());
         series
     }
@@ -260,9 +298,20 @@ mod tests {
     use super::*;
 
     fn registry() -> Registry {
-        Registry::new(&Settings {
+        Registry::new(Settings {
             metrics: true,
             workload: Workload::new("shop", "order-sa").label("app", "order"),
+            log: None,
+            instruments: None,
+            #[cfg(feature = "otel")]
+            tracing: Tracing::new(
+                None,
+                crate::model::Fraction::ZERO,
+                Vec::new(),
+                crate::random::Random::seeded(1),
+            ),
+            #[cfg(not(feature = "otel"))]
+            tracing: Tracing,
         })
     }
 

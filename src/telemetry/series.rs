@@ -5,8 +5,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Instruments;
 use super::histogram::{Distribution, Histogram};
 use super::meter::{Flags, Protocol, Reporter};
+#[cfg(not(feature = "otel"))]
+use super::off::Bound;
+#[cfg(feature = "otel")]
+use super::otel::Bound;
 
 /// How many combinations of status, flags and protocol a series tells apart. A callee that answers
 /// with more of them is measured as "other" beyond that.
@@ -110,6 +115,7 @@ pub(crate) struct Series {
     pub(crate) labels: Labels,
     cells: [OnceLock<Box<Cell>>; CELLS],
     other: OnceLock<Box<Cell>>,
+    instruments: Option<Instruments>,
 }
 
 /// What changes from request to request, in one number.
@@ -142,6 +148,7 @@ pub(super) struct Cell {
     duration: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
+    bound: Option<Bound>,
 }
 
 /// What one request measured.
@@ -163,9 +170,10 @@ pub(crate) struct Reading {
 }
 
 impl Series {
-    pub(super) fn new(labels: Labels) -> Self {
+    pub(super) fn new(labels: Labels, instruments: Option<Instruments>) -> Self {
         Self {
             labels,
+            instruments,
             cells: [const { OnceLock::new() }; CELLS],
             other: OnceLock::new(),
         }
@@ -182,12 +190,50 @@ impl Series {
         let start = key.hash();
         for step in 0..CELLS {
             let cell = &self.cells[(start + step) % CELLS];
-            let cell = cell.get_or_init(|| Box::new(Cell::new(Some(key))));
+            let cell = cell.get_or_init(|| self.new_cell(Some(key)));
             if cell.key == Some(key) {
                 return cell;
             }
         }
-        self.other.get_or_init(|| Box::new(Cell::new(None)))
+        self.other.get_or_init(|| self.new_cell(None))
+    }
+
+    fn new_cell(&self, key: Option<Key>) -> Box<Cell> {
+        let instruments = self.instruments.as_ref();
+        let bound = instruments.map(|all| self.with_labels(key, |labels| all.bind(labels)));
+        Box::new(Cell {
+            key,
+            duration: Histogram::default(),
+            request_bytes: Histogram::default(),
+            response_bytes: Histogram::default(),
+            bound,
+        })
+    }
+
+    /// The labels of the series and of one way in which requests end, in Istio's order.
+    pub(super) fn with_labels<T>(
+        &self,
+        key: Option<Key>,
+        then: impl FnOnce(&[(&'static str, &str)]) -> T,
+    ) -> T {
+        let other = || "other".to_owned();
+        let code = key.map_or_else(other, |key| key.code.to_string());
+        let flags = key.map_or_else(other, |key| key.flags.text());
+        let grpc = key
+            .and_then(|key| key.grpc)
+            .map(|status| status.to_string());
+        let mut labels: Vec<(&'static str, &str)> = self.labels.pairs().into();
+        labels.push((
+            "request_protocol",
+            key.map_or("other", |key| key.protocol.label()),
+        ));
+        labels.push(("response_code", &code));
+        if let Some(status) = &grpc {
+            labels.push(("grpc_response_status", status));
+        }
+        labels.push(("response_flags", &flags));
+        labels.push(("connection_security_policy", self.labels.security));
+        then(&labels)
     }
 
     /// All that was measured.
@@ -201,18 +247,13 @@ impl Series {
 }
 
 impl Cell {
-    fn new(key: Option<Key>) -> Self {
-        Self {
-            key,
-            duration: Histogram::default(),
-            request_bytes: Histogram::default(),
-            response_bytes: Histogram::default(),
-        }
-    }
-
     fn record(&self, measured: Measured) {
         let micros = u64::try_from(measured.took.as_micros()).unwrap_or(u64::MAX);
         self.duration.record(micros);
+        if let Some(bound) = &self.bound {
+            let millis = measured.took.as_secs_f64() * 1_000.0;
+            bound.record(millis, measured.request_bytes, measured.response_bytes);
+        }
         self.request_bytes
             .record(measured.request_bytes.saturating_mul(1_000));
         self.response_bytes
@@ -256,15 +297,18 @@ mod tests {
     use super::*;
 
     fn series() -> Series {
-        Series::new(Labels {
-            reporter: Reporter::Source,
-            source: Party::unknown(),
-            destination: Party::unknown(),
-            service: "catalog".into(),
-            service_name: "catalog".into(),
-            service_namespace: "shop".into(),
-            security: "unknown",
-        })
+        Series::new(
+            Labels {
+                reporter: Reporter::Source,
+                source: Party::unknown(),
+                destination: Party::unknown(),
+                service: "catalog".into(),
+                service_name: "catalog".into(),
+                service_namespace: "shop".into(),
+                security: "unknown",
+            },
+            None,
+        )
     }
 
     const ONE: Measured = Measured {

@@ -4,6 +4,8 @@
 mod cli;
 #[cfg(feature = "yaml")]
 mod compile;
+#[cfg(feature = "control-plane")]
+mod control;
 mod house;
 #[cfg(feature = "yaml")]
 mod istio;
@@ -16,3 +18,5 @@ mod testing;
 mod tls;
 #[cfg(feature = "outbound")]
 mod transport;
+#[cfg(feature = "xds")]
+mod xds;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use meshwork::Workload;
 use meshwork::source::istio::{OnDuplicate, Options, Strictness};
+use meshwork::source::xds::Bootstrap;
+use meshwork::{Error, Workload};
 
 /// How strictly the files are read.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -108,6 +109,22 @@ fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, such as app=order".to_owned()),
+    }
+}
+
+/// The control planes: of a file, else those that gRPC's variables name, if they name any.
+///
+/// # Errors
+///
+/// The bootstrap cannot be read, or has faults.
+pub(crate) fn bootstrap(file: Option<&Path>) -> Result<Option<Bootstrap>, Error> {
+    let set = |name| std::env::var_os(name).is_some_and(|text| !text.is_empty());
+    match file {
+        Some(file) => Bootstrap::from_file(file).map(Some),
+        None if set("GRPC_XDS_BOOTSTRAP") || set("GRPC_XDS_BOOTSTRAP_CONFIG") => {
+            Bootstrap::from_env().map(Some)
+        }
+        None => Ok(None),
     }
 }
 

@@ -20,6 +20,7 @@ mod explain;
 mod init;
 mod sarif;
 mod schema;
+mod serve;
 mod shell;
 mod signal;
 mod top;
@@ -50,6 +51,7 @@ enum Command {
     Init(init::Args),
     Man(shell::Man),
     Schema(schema::Args),
+    Serve(serve::Args),
     Top(top::Args),
 }
 
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Man(args) => shell::man(&args),
         Command::Schema(args) => schema::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Top(args) => top::run(&args),
     };
     ran.unwrap_or_else(|error| {

@@ -93,9 +93,11 @@ pub(super) fn host_holds(wanted: &StringMatcher, authority: &str, lean: Lean) ->
         StringMatcher::Prefix(text) => host.starts_with(&*lower(text)),
         StringMatcher::Suffix(text) => host.ends_with(&*lower(text)),
         StringMatcher::Contains(text) => host.contains(&*lower(text)),
-        StringMatcher::ExactIgnoreCase(_)
+        StringMatcher::ContainsIgnoreCase(_)
+        | StringMatcher::ExactIgnoreCase(_)
         | StringMatcher::PrefixIgnoreCase(_)
-        | StringMatcher::Regex(_) => wanted.matches(host),
+        | StringMatcher::Regex(_)
+        | StringMatcher::SuffixIgnoreCase(_) => wanted.matches(host),
     };
     if matches(&written) {
         return true;

@@ -86,6 +86,7 @@ impl Outcome {
             }
             Kind::NoRoute { .. }
             | Kind::Blocked { .. }
+            | Kind::Discovery { .. }
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Overflow { .. }

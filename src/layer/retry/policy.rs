@@ -221,6 +221,7 @@ impl Policy {
             | Kind::Fault { .. }
             | Kind::NoRoute { .. }
             | Kind::Blocked { .. }
+            | Kind::Discovery { .. }
             | Kind::NoCluster
             | Kind::NoEndpoint
             | Kind::Draining

@@ -44,7 +44,7 @@ pub fn read_dir(path: impl AsRef<Path>, options: &Options) -> Read {
 
 /// The texts of a folder at one moment: what a watcher compares.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Texts {
+pub(crate) struct Texts {
     files: Vec<(Arc<str>, Arc<str>)>,
     faults: Vec<Fault>,
 }
@@ -77,7 +77,7 @@ impl Texts {
     }
 
     /// What the texts say.
-    pub(super) fn objects(&self, options: &Options) -> Read {
+    pub(crate) fn objects(&self, options: &Options) -> Read {
         let mut reader = Reader::new(options);
         for (file, text) in &self.files {
             reader.file(file, text);

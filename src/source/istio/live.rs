@@ -7,22 +7,16 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::mpsc::Receiver;
 
 use super::Options;
 use super::compile::{Compiled, compile};
 use super::fault::Faults;
 use super::folder::Texts;
-use super::watch::{Directory, watch};
+use super::follow::follow;
 use crate::model::Resources;
 use crate::workload::Workload;
-
-/// How often a set with faults is looked at again at the start, in case it is being written.
-const STARTING_LOOKS: u32 = 5;
-/// The time between these.
-const STARTING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Istio's YAML in a directory, as one client sees it.
 ///
@@ -63,7 +57,7 @@ pub enum Update {
 /// Dropping it ends the watching.
 #[derive(Debug)]
 pub struct Updates {
-    receiver: Receiver<Update>,
+    receiver: Receiver<Result<Arc<Resources>, Faults>>,
 }
 
 impl Istio {
@@ -81,25 +75,13 @@ impl Istio {
         client: Workload,
         options: Options,
     ) -> Result<(Arc<Resources>, Updates), Faults> {
-        let path = directory.as_ref().to_owned();
-        let loader = Arc::new(Loader {
+        let loader = Loader {
             client,
             options,
             told: Mutex::default(),
-        });
-        let (texts, resources) = loader.first(&path).await?;
-        let (sender, receiver) = mpsc::channel(1);
-        let make = move |texts| {
-            let loader = Arc::clone(&loader);
-            async move {
-                match blocking(move || loader.load(&texts)).await {
-                    Ok(resources) => Update::Resources(resources),
-                    Err(faults) => Update::Rejected(faults),
-                }
-            }
         };
-        let place = Directory::new(&path, Texts::read);
-        tokio::spawn(watch(place, texts, make, sender));
+        let load = move |texts: &Texts| loader.load(texts);
+        let (resources, receiver) = follow(directory.as_ref(), load).await?;
         Ok((resources, Updates { receiver }))
     }
 }
@@ -111,7 +93,10 @@ impl Updates {
     /// `None` when the runtime shuts down. It is cancel safe: an edit is not lost when the future is
     /// dropped.
     pub async fn next(&mut self) -> Option<Update> {
-        self.receiver.recv().await
+        Some(match self.receiver.recv().await? {
+            Ok(resources) => Update::Resources(resources),
+            Err(faults) => Update::Rejected(faults),
+        })
     }
 }
 
@@ -124,26 +109,6 @@ struct Loader {
 }
 
 impl Loader {
-    /// The first set, which must be good.
-    async fn first(self: &Arc<Self>, path: &Path) -> Result<(Texts, Arc<Resources>), Faults> {
-        let mut looks = 0;
-        loop {
-            let (path, loader) = (path.to_owned(), Arc::clone(self));
-            let (texts, loaded) = blocking(move || {
-                let texts = Texts::read(&path);
-                let loaded = loader.load(&texts);
-                (texts, loaded)
-            })
-            .await;
-            looks += 1;
-            match loaded {
-                Ok(resources) => return Ok((texts, resources)),
-                Err(faults) if looks >= STARTING_LOOKS => return Err(faults),
-                Err(_) => tokio::time::sleep(STARTING_PAUSE).await,
-            }
-        }
-    }
-
     /// Reads and compiles a set; `Err` holds an error and whatever else was found.
     fn load(&self, texts: &Texts) -> Result<Arc<Resources>, Faults> {
         let Compiled { resources, faults } = compile_texts(texts, &self.client, &self.options);

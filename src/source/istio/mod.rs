@@ -39,6 +39,7 @@ mod compile;
 mod defaults;
 mod fault;
 mod folder;
+mod follow;
 mod jwks;
 pub mod kinds;
 mod live;
@@ -53,7 +54,11 @@ mod yaml;
 pub use check::{Checked, check};
 pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
+#[cfg(feature = "control-plane")]
+pub(crate) use folder::Texts;
 pub use folder::read_dir;
+#[cfg(feature = "control-plane")]
+pub(crate) use follow::follow;
 pub use live::{Istio, Update, Updates, compile_dir};
 pub use read::{Read, read};
 pub use schema::schema;

@@ -15,13 +15,87 @@
 //! Types of the wire (prost, `envoy_types`) stay in here. What leaves is the
 //! [model](crate::model), the same that files become.
 
-mod kind;
-#[allow(
-    dead_code,
-    reason = "the machine that drives it is not joined to it in this commit"
+mod ads;
+mod bootstrap;
+mod cache;
+mod client;
+#[allow(deprecated, reason = "control planes still write Envoy's older fields")]
+mod decode;
+mod dump;
+#[cfg_attr(
+    not(feature = "control-plane"),
+    allow(dead_code, reason = "nobody serves")
 )]
+#[allow(deprecated, reason = "older clients read Envoy's older fields only")]
+mod encode;
+mod extra;
+mod graph;
+mod kind;
+mod name;
+mod proto;
+mod reading;
 mod resource;
+mod store;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wire;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+pub use bootstrap::Bootstrap;
+pub use dump::{Dump, ResourceDump, ResourceState, ServerDump, ValueDump};
+pub use encode::Dialect;
+#[cfg(feature = "control-plane")]
+pub(crate) use encode::encode;
 pub use kind::Kind;
-#[allow(unused_imports, reason = "as above")]
-pub(crate) use resource::{Context, Decode, Decoded, Fault, Rejection, Resource};
+pub(crate) use resource::{Context, Decode, Decoded, Fault, Resource};
+pub(crate) use stream::{Driver, Surroundings};
+
+/// An xDS client with the real messages. It runs when its driver is run; what its cache holds is read
+/// before this returns.
+pub(crate) async fn start(bootstrap: &Bootstrap, surroundings: Surroundings) -> Arc<Driver> {
+    let decoder = Arc::new(decode::Messages);
+    let seeds = match &bootstrap.cache {
+        None => BTreeMap::new(),
+        Some(folder) => seeds(bootstrap, folder.clone()).await,
+    };
+    Driver::new(bootstrap, decoder, surroundings, seeds)
+}
+
+async fn seeds(bootstrap: &Bootstrap, folder: PathBuf) -> BTreeMap<store::Key, store::Good> {
+    let (server, version) = (Arc::from(folder.display().to_string()), Arc::from(""));
+    let providers: BTreeSet<Arc<str>> = bootstrap.certificate_providers.keys().cloned().collect();
+    let now = Instant::now();
+    let loaded = tokio::task::spawn_blocking(move || {
+        let context = Context {
+            server: &server,
+            version: &version,
+            certificate_providers: &providers,
+            // Nobody vouches for a disk.
+            trusted: false,
+        };
+        cache::load(&folder, &decode::Messages, context, now)
+    });
+    match loaded.await.map_err(std::io::Error::other).flatten() {
+        Ok(seeds) => {
+            if !seeds.is_empty() {
+                let count = seeds.len();
+                tracing::warn!(
+                    target: "meshwork::source::xds",
+                    count,
+                    "begins with resources of an earlier process, until a control plane answers"
+                );
+            }
+            seeds
+        }
+        Err(error) => {
+            tracing::warn!(target: "meshwork::source::xds", %error, "the cache cannot be read");
+            BTreeMap::new()
+        }
+    }
+}

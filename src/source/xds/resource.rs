@@ -49,6 +49,10 @@ pub(crate) struct Fault {
 
 /// What decoding needs to know beside the bytes.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    dead_code,
+    reason = "messages of TLS are what asks for providers and trust"
+)]
 pub(crate) struct Context<'a> {
     /// Who sent it (the server's URI) and in which version, for the value's origin.
     pub(crate) server: &'a Arc<str>,
@@ -65,17 +69,6 @@ pub(crate) trait Decode: fmt::Debug + Send + Sync {
     /// Decodes the `value` of the `Any` in which a resource of this kind came. Any bytes are
     /// survived.
     fn decode(&self, kind: Kind, bytes: &[u8], context: Context<'_>) -> Result<Decoded, Rejection>;
-}
-
-impl Resource {
-    pub(crate) fn kind(&self) -> Kind {
-        match self {
-            Self::Cluster { .. } => Kind::Cluster,
-            Self::Endpoints(_) => Kind::Endpoints,
-            Self::Listener(_) => Kind::Listener,
-            Self::RouteConfiguration(_) => Kind::RouteConfiguration,
-        }
-    }
 }
 
 impl fmt::Display for Fault {

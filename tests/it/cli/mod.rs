@@ -9,6 +9,7 @@ mod explain;
 mod operate;
 mod process;
 mod proto;
+mod serve;
 
 /// The echo's messages and client, as the binary has them.
 #[allow(

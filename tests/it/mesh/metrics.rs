@@ -480,3 +480,69 @@ mod arriving {
         assert_eq!(sum(&samples, "istio_response_bytes_sum", &[]), 10.0);
     }
 }
+
+#[cfg(feature = "otel")]
+mod exported {
+    use opentelemetry::metrics::MeterProvider;
+    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+    use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+
+    use super::*;
+
+    /// The sum of a counter and the number of values in a histogram, over all their attributes.
+    fn totals(all: &[ResourceMetrics]) -> BTreeMap<String, u64> {
+        let metrics = all.iter().flat_map(ResourceMetrics::scope_metrics);
+        let metrics = metrics.flat_map(|scope| scope.metrics());
+        let total = metrics.map(|metric| {
+            let total = match metric.data() {
+                AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                    sum.data_points().map(|point| point.value()).sum()
+                }
+                AggregatedMetrics::F64(MetricData::Histogram(values)) => {
+                    values.data_points().map(|point| point.count()).sum()
+                }
+                other => panic!("{other:?}"),
+            };
+            (metric.name().to_owned(), total)
+        });
+        total.collect()
+    }
+
+    /// An SDK without bound instruments would drop all of it in silence.
+    #[tokio::test]
+    async fn what_is_recorded_arrives_at_an_exporter() {
+        let exporter = InMemoryMetricExporter::default();
+        let reader = PeriodicReader::builder(exporter.clone()).build();
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let world = World::default();
+        world.named(1);
+        world.status(2, 503);
+        let plan = Plan::default()
+            .cluster(cluster("ok", Protocol::Http1), &[1])
+            .cluster(cluster("bad", Protocol::Http1), &[2])
+            .host("ok", vec![all_to("ok")])
+            .host("bad", vec![all_to("bad")]);
+        let (_publisher, feed) = source::feed(plan.build());
+        let builder = Mesh::builder().feed(feed).connector(world.clone());
+        let mesh = builder
+            .meter(provider.meter("order"))
+            .start()
+            .await
+            .unwrap();
+        for host in ["ok", "ok", "bad", "nowhere.example"] {
+            let _ = call(&mesh, get(&format!("http://{host}/"))).await;
+        }
+        provider.force_flush().unwrap();
+        let finished = exporter.get_finished_metrics().unwrap();
+        let totals = totals(&finished[finished.len() - 1..]);
+        for name in [
+            "istio_requests_total",
+            "istio_request_duration_milliseconds",
+            "istio_request_bytes",
+            "istio_response_bytes",
+        ] {
+            assert_eq!(totals.get(name), Some(&4), "{name}: {totals:?}");
+        }
+        assert_eq!(requests(&mesh, &[]), 4.0, "both tell the same");
+    }
+}

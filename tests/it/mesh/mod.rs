@@ -1,5 +1,6 @@
 //! Requests through the front door, over memory.
 
+mod access_log;
 #[cfg(feature = "inbound")]
 mod admin;
 mod answers;
@@ -36,5 +37,7 @@ mod soak;
 mod streaming;
 mod tasks;
 mod timeouts;
+#[cfg(feature = "inbound")]
+mod traces;
 mod upgrades;
 pub(crate) mod world;

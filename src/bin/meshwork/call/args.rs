@@ -13,8 +13,9 @@ const CONCURRENCY: u32 = 10_000;
 
 /// Send requests through a mesh and tell what it did with them.
 ///
-/// Without --config the mesh knows nobody and every host is passed through by DNS. The
-/// configuration is watched: an edit is in force within a second, also while calls are sent.
+/// With neither --config nor --xds, and neither of gRPC's bootstrap variables in the environment, the
+/// mesh knows nobody and every host is passed through by DNS. YAML is watched: an edit is in force
+/// within a second, also while calls are sent; a control plane sends what changes.
 ///
 /// A call is ok if its answer has an HTTP status below 400, or the gRPC status 0. Answers that the
 /// mesh gives itself (no route, a timeout, a limit) count with the status that a sidecar would have
@@ -24,13 +25,19 @@ const CONCURRENCY: u32 = 10_000;
 /// with errors.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Whom to call: http://HOST[:PORT][/PATH]; with --grpc only the host
+    /// Whom to call: http://HOST[:PORT][/PATH], with --grpc only the host; or xds:///LISTENER, the
+    /// name of a listener, whose path is /
     #[arg(value_name = "URL", required_unless_present = "stdin")]
     pub(super) url: Option<String>,
 
     /// Folder (or file) of Istio and Kubernetes YAML that configures the mesh
     #[arg(long, value_name = "DIR")]
     pub(super) config: Option<PathBuf>,
+
+    /// gRPC's bootstrap file of the control planes that configure the mesh [default: what
+    /// GRPC_XDS_BOOTSTRAP or GRPC_XDS_BOOTSTRAP_CONFIG say, unless there is --config]
+    #[arg(long, value_name = "BOOTSTRAP.json", conflicts_with = "config")]
+    pub(super) xds: Option<PathBuf>,
 
     /// How many calls to make [default: 1, or no limit with --duration]
     #[arg(short = 'n', long = "requests", value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]

@@ -13,6 +13,7 @@ mod request;
 mod table;
 mod tally;
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -51,16 +52,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ready = match prepare(&args).await {
         Ok(ready) => ready,
         Err(error) => {
-            eprintln!("meshwork call: {error}");
+            eprintln!("meshwork call: {error:#}");
             return Ok(ExitCode::from(USAGE));
         }
     };
-    let Ready { mesh, template } = ready;
+    let Ready {
+        mesh,
+        client,
+        template,
+    } = ready;
     let end = pin!(signal::end()?);
     let code = match template {
         Some(template) => {
-            let Ran { tally, .. } =
-                carry_out(&mesh, &mesh.client(), args.load(), template, end).await;
+            let Ran { tally, .. } = carry_out(&mesh, &client, args.load(), template, end).await;
             let text = if args.json {
                 format!("{}\n", tally.json())
             } else {
@@ -87,6 +91,7 @@ fn log_to_stderr() {
 /// A mesh, and what to send through it unless stdin says that.
 struct Ready {
     mesh: Mesh,
+    client: Client,
     template: Option<Template>,
 }
 
@@ -102,13 +107,24 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
     if let Some(path) = &args.config {
         config::must_exist(path)?;
         builder = builder.yaml_with(path, args.reading.options());
+    } else if let Some(bootstrap) = config::bootstrap(args.xds.as_deref())? {
+        builder = builder.xds(bootstrap);
     }
     let mesh = builder.start().await?;
     if let Some(address) = args.admin {
         let address = mesh.admin(address).await?;
         eprintln!("admin endpoint at http://{address}");
     }
-    Ok(Ready { mesh, template })
+    // A client of its own for each target: held for as long as the load goes on.
+    let client = match &template {
+        Some(template) => template.client(&mesh)?,
+        None => mesh.client(),
+    };
+    Ok(Ready {
+        mesh,
+        client,
+        template,
+    })
 }
 
 /// What came of one load.
@@ -156,7 +172,7 @@ async fn converse(
     mut end: Pin<&mut impl Future<Output = ()>>,
 ) -> anyhow::Result<ExitCode> {
     let (flags, load) = (args.wanted(), args.load());
-    let client = mesh.client();
+    let mut clients = Clients::default();
     let mut input = BufReader::new(tokio::io::stdin());
     let mut code = ExitCode::SUCCESS;
     let mut number = 0_u64;
@@ -172,8 +188,14 @@ async fn converse(
         if line.trim().is_empty() {
             continue;
         }
-        match lines::parse(&line, &flags, load) {
-            Ok((template, load)) => {
+        let parsed = lines::parse(&line, &flags, load).and_then(|(template, load)| {
+            let client = clients
+                .of(&template, mesh)
+                .map_err(|error| error.to_string())?;
+            Ok((template, load, client))
+        });
+        match parsed {
+            Ok((template, load, client)) => {
                 let ran = carry_out(mesh, &client, load, template, end.as_mut()).await;
                 print(&ran.tally.json())?;
                 if ran.interrupted {
@@ -185,6 +207,23 @@ async fn converse(
                 print(&Tally::refused(format!("line {number}: {why}")).json())?;
             }
         }
+    }
+}
+
+/// A client for each target that lines have named, so that what was asked for stays known between
+/// lines.
+#[derive(Default)]
+struct Clients(HashMap<Option<String>, Client>);
+
+impl Clients {
+    fn of(&mut self, template: &Template, mesh: &Mesh) -> Result<Client, meshwork::Error> {
+        let target = template.target().map(str::to_owned);
+        if let Some(client) = self.0.get(&target) {
+            return Ok(client.clone());
+        }
+        let client = template.client(mesh)?;
+        self.0.insert(target, client.clone());
+        Ok(client)
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
-use meshwork::{Body, CallOptions, CallReport};
+use meshwork::{Body, CallOptions, CallReport, Client, Error, Mesh};
 
 /// What somebody asked for, as text.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub(super) struct Wanted {
 /// A request that can be sent any number of times.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
+    /// A listener that is called, whatever the URI's host.
+    target: Option<String>,
     method: Method,
     uri: Uri,
     version: Version,
@@ -66,6 +68,7 @@ impl Wanted {
             .url
             .as_deref()
             .ok_or("no URL; write http://HOST/PATH")?;
+        let (target, url) = listener(url);
         let method = match (&self.method, &self.body) {
             (Some(method), _) => Method::from_bytes(method.as_bytes())
                 .map_err(|_| format!("{method:?} is not a method; write GET, POST, ..."))?,
@@ -73,8 +76,9 @@ impl Wanted {
             (None, None) => Method::GET,
         };
         Ok(Template {
+            target,
             method,
-            uri: uri(url)?,
+            uri: uri(&url)?,
             version: Version::HTTP_11,
             headers: HeaderMap::new(),
             body: self.body.clone().unwrap_or_default().into(),
@@ -94,7 +98,8 @@ impl Wanted {
             (None, Some(url)) => url,
             (None, None) => return Err("no URL that says whom to call; write http://HOST".into()),
         };
-        let mut parts = uri(url)?.into_parts();
+        let (target, url) = listener(url);
+        let mut parts = uri(&url)?.into_parts();
         if !matches!(
             parts.path_and_query.as_ref().map(PathAndQuery::as_str),
             None | Some("/")
@@ -109,6 +114,7 @@ impl Wanted {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
         Ok(Template {
+            target,
             method: Method::POST,
             uri: Uri::from_parts(parts).map_err(|error| format!("{url:?}: {error}"))?,
             version: Version::HTTP_2,
@@ -153,6 +159,23 @@ impl Template {
         self
     }
 
+    /// The listener that is called, if it is not the URL's host.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    /// The client that it is sent by.
+    ///
+    /// # Errors
+    ///
+    /// The listener that is called cannot be asked for.
+    pub(super) fn client(&self, mesh: &Mesh) -> Result<Client, Error> {
+        match &self.target {
+            Some(target) => mesh.client_to(target),
+            None => Ok(mesh.client()),
+        }
+    }
+
     pub(super) fn is_grpc(&self) -> bool {
         self.version == Version::HTTP_2
     }
@@ -168,6 +191,21 @@ impl Template {
         request.extensions_mut().insert(report.clone());
         request
     }
+}
+
+/// Of `xds:///LISTENER` the target, and the URL that requests to it have: its host is what the
+/// listener's name ends with, as gRPC has it.
+fn listener(url: &str) -> (Option<String>, String) {
+    let Some(rest) = url.strip_prefix("xds://") else {
+        return (None, url.to_owned());
+    };
+    let end = rest.rsplit('/').next().unwrap_or(rest);
+    let host = if end.parse::<Authority>().is_ok() {
+        end
+    } else {
+        "xds"
+    };
+    (Some(url.to_owned()), format!("http://{host}/"))
 }
 
 fn uri(url: &str) -> Result<Uri, String> {

@@ -115,7 +115,10 @@ pub(super) fn joined(route: HeaderChanges, destination: HeaderChanges) -> Header
         all.extend(more);
         all.sort_by_key(|change| match change {
             HeaderChange::Remove(_) => false,
-            HeaderChange::Add(..) | HeaderChange::Set(..) => true,
+            HeaderChange::Add(..)
+            | HeaderChange::AddIfAbsent(..)
+            | HeaderChange::Set(..)
+            | HeaderChange::SetIfPresent(..) => true,
         });
         all
     };

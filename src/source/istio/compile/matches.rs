@@ -154,9 +154,11 @@ fn path(uri: Option<&StringMatch>, ignore_case: bool) -> Result<PathMatcher, Una
         // `text` makes no others.
         Some(
             StringMatcher::Contains(_)
+            | StringMatcher::ContainsIgnoreCase(_)
             | StringMatcher::ExactIgnoreCase(_)
             | StringMatcher::PrefixIgnoreCase(_)
-            | StringMatcher::Suffix(_),
+            | StringMatcher::Suffix(_)
+            | StringMatcher::SuffixIgnoreCase(_),
         )
         | None => PathMatcher::Prefix("/".into()),
     })

@@ -1,0 +1,167 @@
+//! `meshwork serve`: the mesh of a folder, for clients that speak xDS.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use meshwork::control::{Content, Egress, Limits, Server, Store};
+use meshwork::model::security::Files;
+use meshwork::tls::FileSource;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Reading, must_exist};
+use crate::{duration, signal};
+
+/// Serve a folder of YAML by xDS: to proxyless gRPC of every language, to Envoy and to this library.
+///
+/// The folder is watched: a good edit is with all clients within a second, one with an error
+/// changes nothing and is told on stderr with file, line and a way out. Each client gets the view of
+/// its own namespace, labels and locality, as its node metadata says them.
+///
+/// The first line on stdout is `listening on ADDRESS:PORT`. SIGTERM and SIGINT drain: streams end one
+/// by one so that clients do not all leave in one moment; then the exit code is 0.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder of YAML files, or one file
+    #[arg(long, value_name = "PATH")]
+    config: PathBuf,
+
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
+    listen: SocketAddr,
+
+    /// Address of the admin endpoint (/ready, /stats/prometheus, /clients, /rejected); without it
+    /// there is none. It has no authentication
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+
+    /// A listener that every Envoy opens, with the routes of all services of one port (80 unless
+    /// said); may be repeated
+    #[arg(long = "envoy-listener", value_name = "ADDR:PORT[=SERVICEPORT]")]
+    envoy_listeners: Vec<Egress>,
+
+    /// Discovery streams at a time; gRPC opens one for each target
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().streams)]
+    max_streams: usize,
+
+    /// Connections at a time; further ones wait
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().connections)]
+    max_connections: usize,
+
+    /// Streams that get their first state at the same time; others wait for their turn
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().initial_syncs)]
+    initial_syncs: usize,
+
+    /// How long a drain lasts before it cuts what is left
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    drain: Duration,
+
+    #[command(flatten)]
+    tls: Tls,
+
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// The files of a port with mutual TLS; they may be renewed while it serves.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Mutual TLS")]
+struct Tls {
+    /// PEM chain of the server; with it, clients must present a certificate of the roots
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_roots"])]
+    tls_certificate: Option<PathBuf>,
+
+    /// PEM key of the server
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+
+    /// PEM roots of the clients' certificates
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_roots: Option<PathBuf>,
+}
+
+impl Tls {
+    fn files(self) -> Option<Files> {
+        let file = |path: Option<PathBuf>| path.map(|path| path.as_path().into());
+        self.tls_certificate.is_some().then(|| Files {
+            certificate: file(self.tls_certificate),
+            key: file(self.tls_key),
+            roots: file(self.tls_roots),
+            revocations: None,
+        })
+    }
+}
+
+impl Args {
+    fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            streams: self.max_streams,
+            initial_syncs: self.initial_syncs,
+            drain: self.drain,
+            ..Limits::default()
+        }
+    }
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+///
+/// The files have faults, the address cannot be listened on, or signals cannot be awaited.
+#[tokio::main]
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    must_exist(&args.config)?;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let beside = Content::default().with_egress(args.envoy_listeners.iter().copied());
+    let followed = Store::follow_with(&args.config, args.reading.options(), beside).await;
+    let store = match followed {
+        Ok(store) => store,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let listener = bind(args.listen).await?;
+    let admin = match args.admin {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    // Before the line that tells a script that it may send signals.
+    let shutdown = signal::end()?;
+    let address = listener.local_addr()?;
+    writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
+
+    let mut server = Server::new(store).with_limits(args.limits());
+    if let Some(files) = args.tls.files() {
+        server = server.with_mutual_tls(FileSource::new(files));
+    }
+    let asked = async {
+        match admin {
+            Some(admin) => server.admin(admin).await,
+            None => std::future::pending().await,
+        }
+    };
+    let cut = tokio::select! {
+        cut = server.serve(listener, shutdown) => cut?,
+        () = asked => 0,
+    };
+    if cut > 0 {
+        eprintln!("meshwork serve: cut {cut} connections that did not end within the drain");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address, or port 0 for a free port")
+    })
+}

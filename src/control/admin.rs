@@ -1,0 +1,266 @@
+//! A server, asked over HTTP by an operator or a scraper.
+//!
+//! It answers reads alone and changes nothing. It shows names of nodes and what they refused, never
+//! the content of a resource; whoever wants that asks for client status (CSDS) on the server's port.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::house::{Connected, House, Report};
+use super::kind::Kind;
+
+/// How many connections are served at once; more wait in the system's queue.
+const CONNECTIONS: usize = 64;
+/// How long the head of a request may take, and a connection be without one.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long nothing is accepted after accepting failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const HELP: &str = "/ready             200 while it serves, 503 while it drains\n\
+                    /stats/prometheus  counters, for Prometheus\n\
+                    /clients           who is there, what it has and what it refused\n\
+                    /rejected          the faults of the last edit, if it was rejected\n";
+
+/// Answers until it is dropped.
+pub(super) async fn serve(listener: TcpListener, house: Arc<House>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    let house = house.clone();
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let answer = answer(&house, request.method(), request.uri().path());
+                        std::future::ready(Ok::<_, Infallible>(answer))
+                    });
+                    let connection = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HEAD)
+                        .serve_connection(TokioIo::new(stream), service);
+                    connections.spawn(async move {
+                        // What breaks here breaks for the one who asked, who sees it.
+                        let _ = connection.await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(target: "meshwork::control", %error, "admin cannot accept");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+fn answer(house: &House, method: &Method, path: &str) -> Response<String> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "it answers GET alone\n".into(),
+        );
+    }
+    match path {
+        "/" | "/help" => text(StatusCode::OK, HELP.into()),
+        "/ready" if house.drains() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+        "/ready" => text(StatusCode::OK, "serving\n".into()),
+        "/metrics" | "/stats/prometheus" => text(StatusCode::OK, metrics(house)),
+        "/clients" => text(StatusCode::OK, clients(house)),
+        "/rejected" => match house.store.rejected() {
+            Some(faults) => text(StatusCode::OK, format!("{faults}\n")),
+            None => text(StatusCode::NO_CONTENT, String::new()),
+        },
+        other => text(
+            StatusCode::NOT_FOUND,
+            format!("no {other} here; there are:\n{HELP}"),
+        ),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// Prometheus' text format. Every name begins with `meshwork_control_`.
+fn metrics(house: &House) -> String {
+    let report = Report::of(house);
+    let mut out = String::new();
+    let mut one = |name: &str, kind: &str, help: &str, value: u64| {
+        // A String takes everything.
+        let _ = write!(
+            out,
+            "# HELP meshwork_control_{name} {help}\n# TYPE meshwork_control_{name} {kind}\n\
+             meshwork_control_{name} {value}\n"
+        );
+    };
+    one(
+        "streams",
+        "gauge",
+        "Streams that are open.",
+        report.streams as u64,
+    );
+    one(
+        "streams_opened_total",
+        "counter",
+        "Streams that were served.",
+        report.opened,
+    );
+    one(
+        "streams_turned_away_total",
+        "counter",
+        "Streams beyond the limit.",
+        report.turned_away,
+    );
+    one(
+        "streams_stuck_total",
+        "counter",
+        "Streams ended because nobody read them.",
+        report.stuck,
+    );
+    one(
+        "stale_requests_total",
+        "counter",
+        "Requests about an old response.",
+        report.stale,
+    );
+    one(
+        "sent_bytes_total",
+        "counter",
+        "Bytes of responses.",
+        report.bytes,
+    );
+    one(
+        "generation",
+        "gauge",
+        "Number of the content in force.",
+        house.store.generation(),
+    );
+    one(
+        "edits_rejected_total",
+        "counter",
+        "Edits with faults.",
+        house.store.rejections(),
+    );
+    let rejected = u64::from(house.store.rejected().is_some());
+    one(
+        "edit_rejected",
+        "gauge",
+        "Whether the last edit was rejected.",
+        rejected,
+    );
+    one(
+        "views",
+        "gauge",
+        "Views in use.",
+        house.store.views() as u64,
+    );
+    for (name, help, value) in [
+        (
+            "responses_total",
+            "Responses.",
+            Report::pushed as fn(&Report, Kind) -> u64,
+        ),
+        (
+            "acknowledged_total",
+            "Responses that were acknowledged.",
+            Report::acknowledged,
+        ),
+        (
+            "refused_total",
+            "Responses that were refused.",
+            Report::refused,
+        ),
+    ] {
+        let _ = write!(
+            out,
+            "# HELP meshwork_control_{name} {help}\n# TYPE meshwork_control_{name} counter\n"
+        );
+        for kind in Kind::ALL {
+            let value = value(&report, kind);
+            let _ = writeln!(out, "meshwork_control_{name}{{type=\"{kind}\"}} {value}");
+        }
+    }
+    out
+}
+
+/// One line for each stream, and one for each kind that it refused.
+fn clients(house: &House) -> String {
+    let mut out = String::new();
+    for client in house.clients() {
+        let client = Connected::of(&client);
+        let node = &client.node;
+        let (sent, acknowledged) = client.resources;
+        let _ = writeln!(
+            out,
+            "{}\t{}\t{}\t{}/{}\t{:?}\t{acknowledged} of {sent} acknowledged\t{} s",
+            node.id().escape_debug(),
+            client.scope,
+            node.user_agent().escape_debug(),
+            node.workload().namespace().escape_debug(),
+            node.workload().service_account().escape_debug(),
+            node.dialect(),
+            client.age.as_secs(),
+        );
+        for (kind, version, error) in &client.refusals {
+            let _ = writeln!(out, "\trefused {kind} {version}: {}", error.escape_debug());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Content, Limits, Store};
+    use crate::random::Random;
+
+    fn ask(house: &House, path: &str) -> (StatusCode, String) {
+        let answer = answer(house, &Method::GET, path);
+        (answer.status(), answer.into_body())
+    }
+
+    #[test]
+    fn it_tells_readiness_counters_and_rejections_and_changes_nothing() {
+        let store = Store::new();
+        store.publish(Content::default());
+        let house = House::new(store.clone(), Limits::default(), Random::seeded(1));
+        assert_eq!(ask(&house, "/ready").0, StatusCode::OK);
+        assert_eq!(ask(&house, "/rejected").0, StatusCode::NO_CONTENT);
+        let read = crate::source::istio::read([("bad.yaml", "kind: [")], &Default::default());
+        store.reject(read.faults);
+        let (status, body) = ask(&house, "/rejected");
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("bad.yaml"), "{body}");
+        house.counts.refused(Kind::Routes);
+        let (_, body) = ask(&house, "/stats/prometheus");
+        for line in [
+            "meshwork_control_generation 1",
+            "meshwork_control_edits_rejected_total 1",
+            "meshwork_control_edit_rejected 1",
+            "meshwork_control_refused_total{type=\"RDS\"} 1",
+        ] {
+            assert!(
+                body.lines().any(|one| one == line),
+                "{line} is not in\n{body}"
+            );
+        }
+        house.begin_drain();
+        assert_eq!(ask(&house, "/ready").0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(&house, "/secret").0, StatusCode::NOT_FOUND);
+        let post = answer(&house, &Method::POST, "/ready");
+        assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+}

@@ -1,0 +1,153 @@
+//! Requests of the delta variant.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::watch::{Have, Watch};
+use super::{DeltaRequest, Outcome, Refusal, Stream};
+use crate::control::kind::Kind;
+
+impl Stream {
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// It exceeds a limit; the stream is to be ended with that.
+    pub(in crate::control) fn delta(
+        &mut self,
+        request: &DeltaRequest,
+        now: Instant,
+    ) -> Result<Outcome, Refusal> {
+        let kind = request.kind;
+        let subscribe = self.names_of(kind, &request.subscribe)?;
+        let unsubscribe = self.names_of(kind, &request.unsubscribe)?;
+        let watch = self.watch_mut(kind);
+        let first = !std::mem::replace(&mut watch.begun, true);
+        // Subscriptions count whatever response a message is about; an answer only counts for the
+        // last one.
+        let outcome = answer(watch, request);
+        let nothing = request.subscribe.is_empty() && request.unsubscribe.is_empty();
+        if first && nothing && kind.is_whole() {
+            self.want_all(kind, now);
+        }
+        for name in &subscribe {
+            if &**name == "*" {
+                self.want_all(kind, now);
+            } else {
+                self.want(kind, name, now);
+            }
+        }
+        for name in &unsubscribe {
+            if &**name == "*" {
+                let watch = self.watch_mut(kind);
+                if std::mem::take(&mut watch.wildcard) {
+                    watch.owed = false;
+                    watch.forget_unwanted();
+                }
+            } else {
+                self.want_no_more(kind, name, now);
+            }
+        }
+        if first {
+            self.brings(kind, &request.initial, now);
+        }
+        Ok(outcome)
+    }
+
+    fn want_all(&mut self, kind: Kind, now: Instant) {
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
+        if !std::mem::replace(&mut watch.wildcard, true) {
+            watch.owed = true;
+            watch.compare(&snapshot, kind, now);
+        }
+    }
+
+    /// A name that is asked for again may have been forgotten by the client: it is sent again.
+    fn want(&mut self, kind: Kind, name: &Arc<str>, now: Instant) {
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
+        let new = watch.add(name);
+        watch.told.remove(name);
+        if !watch.globs.iter().any(|glob| glob.is(name)) {
+            watch.force(name, now);
+        } else if new {
+            watch.compare(&snapshot, kind, now);
+        }
+    }
+
+    fn want_no_more(&mut self, kind: Kind, name: &Arc<str>, now: Instant) {
+        let watch = self.watch_mut(kind);
+        if !watch.drop_name(name) {
+            return;
+        }
+        if watch.wildcard {
+            // The client cannot know whether the name is in the wildcard: it is told.
+            watch.have.entry(name.clone()).or_default();
+            watch.force(name, now);
+        } else if !watch.wants(name) {
+            watch.forget(name);
+        }
+    }
+
+    /// Takes in what a client has from another stream: `initial_resource_versions`.
+    fn brings(&mut self, kind: Kind, initial: &[(String, String)], now: Instant) {
+        let snapshot = self.snapshot.clone();
+        let waiting = match kind {
+            Kind::Endpoints => self.of_sent_clusters(),
+            _ => Default::default(),
+        };
+        let watch = self.watch_mut(kind);
+        for (name, version) in initial {
+            let name = crate::control::resource::canonical(name);
+            if !watch.wants(&name) {
+                continue;
+            }
+            let target = snapshot.get(kind, &name);
+            let same = target.filter(|target| {
+                // A label says nothing of the content.
+                !target.is_labelled()
+                    && **target.version() == **version
+                    && !waiting.contains(&*name)
+            });
+            let key: Arc<str> = match &same {
+                Some(target) if **target.name() == *name => target.name().clone(),
+                _ => Arc::from(&*name),
+            };
+            if same.is_some() {
+                watch.due.remove(&key);
+            } else {
+                watch.due(&key, now);
+            }
+            let have = Have {
+                acked: same.clone(),
+                sent: same,
+                ..Have::default()
+            };
+            watch.have.insert(key, have);
+        }
+    }
+}
+
+fn answer(watch: &mut Watch, request: &DeltaRequest) -> Outcome {
+    if request.nonce.is_empty() {
+        return Outcome::Subscribed;
+    }
+    let answered = watch
+        .outstanding
+        .as_ref()
+        .map(|on_its_way| on_its_way.nonce);
+    if answered.is_none_or(|nonce| nonce.to_string() != request.nonce) {
+        return Outcome::Stale;
+    }
+    match &request.error {
+        None => {
+            watch.acknowledged();
+            Outcome::Acknowledged
+        }
+        Some(error) => {
+            let (version, error) = watch.refused(error);
+            Outcome::Refused { version, error }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What must wait: removals for the routes that leave, routes for the clusters that come.
+//!
+//! Both rules look at what the client may still *use*, not at what the server would like it to: a
+//! version that was acknowledged stays in use until a later one is, and one that was sent but not
+//! answered, or refused, may be in use in parts.
+//!
+//! **Late removal.** A resource that left the snapshot is withdrawn when nothing in use refers to
+//! it but what refers to it in the snapshot too (somebody who keeps a dangling reference means
+//! it). A cluster that the client asked for by name is its own to let go; it is withdrawn 5
+//! seconds after the last route was, should the client not have unsubscribed by then.
+//!
+//! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
+//! clusters have endpoints or not. So for such a client a listener or route waits until the
+//! clusters that it names were sent, and 2 seconds at most until those that are new to it and their
+//! endpoints were acknowledged. Clients that ask for clusters by name (gRPC, A74) wait themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::watch::Have;
+use super::{HOLD_CAP, REMOVAL_CAP, Stream, Variant};
+use crate::control::kind::Kind;
+use crate::control::resource::Encoded;
+
+/// Whether something may go out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Gate {
+    /// It may.
+    Go,
+    /// Not before something else happens.
+    Wait,
+    /// Not before something else happens, or this time comes.
+    Until(Instant),
+}
+
+/// What versions in use refer to, of one kind.
+#[derive(Debug)]
+pub(super) struct InUse<'a> {
+    /// Whether the reference ends only with an answer of the client.
+    names: BTreeMap<&'a str, bool>,
+}
+
+impl InUse<'_> {
+    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too.
+    pub(super) fn holds(&self, name: &str) -> Option<bool> {
+        self.names.get(name).copied()
+    }
+}
+
+impl Stream {
+    /// The names of a kind that versions in use refer to, without those references that the
+    /// snapshot has too.
+    pub(super) fn in_use(&self, kind: Kind) -> InUse<'_> {
+        let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+        for holder in Kind::ALL {
+            let Some(watch) = self.watch(holder) else {
+                continue;
+            };
+            for (name, have) in &watch.have {
+                let mut target = None;
+                for version in versions(have) {
+                    if !version
+                        .references()
+                        .iter()
+                        .any(|(referred, _)| *referred == kind)
+                    {
+                        continue;
+                    }
+                    let target = target.get_or_insert_with(|| self.snapshot.get(holder, name));
+                    let hard = match target {
+                        Some(target) if target.hash() == version.hash() => continue,
+                        // The next version of it goes out, and is answered.
+                        Some(_) => true,
+                        // Its own removal goes out, where the protocol has one. Resources of one
+                        // kind may refer to each other in a circle.
+                        None => holder != kind && self.tells_removal(holder),
+                    };
+                    refer(&mut names, version, kind, hard);
+                }
+            }
+            let leaving = watch
+                .outstanding
+                .iter()
+                .flat_map(|on_its_way| &on_its_way.leaving);
+            for version in leaving.flat_map(versions) {
+                refer(&mut names, version, kind, true);
+            }
+        }
+        InUse { names }
+    }
+
+    /// Whether a client can be told that a resource of the kind is gone.
+    pub(super) fn tells_removal(&self, kind: Kind) -> bool {
+        self.client.variant == Variant::Delta || kind.is_whole()
+    }
+
+    /// Whether a resource that left the snapshot may be withdrawn; `gone` is when it left, or was
+    /// last in use.
+    pub(super) fn removal(
+        &self,
+        kind: Kind,
+        name: &str,
+        in_use: &InUse<'_>,
+        gone: Instant,
+        now: Instant,
+    ) -> Gate {
+        let capped = |wait: bool| match gone + REMOVAL_CAP {
+            at if wait && at > now => Gate::Until(at),
+            _ => Gate::Go,
+        };
+        match in_use.holds(name) {
+            Some(true) => Gate::Wait,
+            Some(false) => capped(true),
+            None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
+        }
+    }
+
+    /// Whether a cluster is one that the client asked for by name on a stream that has its routes.
+    fn lets_go_itself(&self, name: &str) -> bool {
+        let routes = [Kind::Listener, Kind::Routes]
+            .into_iter()
+            .any(|kind| self.watch(kind).is_some());
+        let by_name = self
+            .watch(Kind::Cluster)
+            .is_some_and(|watch| !watch.wildcard && watch.named.contains(name));
+        routes && by_name
+    }
+
+    /// Whether a listener or route may be sent that became due at `since`.
+    pub(super) fn referents(&self, resource: &Encoded, since: Instant, now: Instant) -> Gate {
+        let Some(clusters) = self.watch(Kind::Cluster).filter(|watch| watch.wildcard) else {
+            return Gate::Go;
+        };
+        let mut gate = Gate::Go;
+        for (kind, name) in resource.references() {
+            if *kind != Kind::Cluster {
+                continue;
+            }
+            let Some(cluster) = self.snapshot.set(Kind::Cluster).get(name) else {
+                continue;
+            };
+            let Some(have) = clusters.have.get(name) else {
+                return Gate::Wait;
+            };
+            if !self.has_endpoints(cluster, have) {
+                gate = Gate::Until(since + HOLD_CAP);
+            }
+        }
+        match gate {
+            Gate::Until(at) if at <= now => Gate::Go,
+            gate => gate,
+        }
+    }
+
+    /// Whether the client has acknowledged a cluster, and the endpoints that exist for it.
+    fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
+        // What it brought from another stream it has had for long.
+        if have.acked.is_none() {
+            return have.sent.is_none();
+        }
+        let mut endpoints = cluster.references().iter();
+        endpoints.all(|(kind, name)| {
+            if *kind != Kind::Endpoints || self.snapshot.get(Kind::Endpoints, name).is_none() {
+                return true;
+            }
+            let watch = self.watch(Kind::Endpoints);
+            let have = watch.and_then(|watch| watch.have.get(name));
+            have.is_some_and(|have| have.acked.is_some() || have.sent.is_none())
+        })
+    }
+
+    /// Names of endpoints whose clusters were sent on this stream: a client that got a cluster
+    /// waits for its endpoints, whatever it says that it has.
+    pub(super) fn of_sent_clusters(&self) -> std::collections::BTreeSet<Arc<str>> {
+        let clusters = self.watch(Kind::Cluster).into_iter();
+        let here = clusters.flat_map(|watch| watch.have.values().filter(|have| have.here));
+        here.filter_map(|have| have.sent.as_ref())
+            .flat_map(|cluster| cluster.references())
+            .filter(|(kind, _)| *kind == Kind::Endpoints)
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
+}
+
+/// The versions that may be in use.
+fn versions(have: &Have) -> impl Iterator<Item = &Arc<Encoded>> {
+    let same = match (&have.sent, &have.acked) {
+        (Some(sent), Some(acked)) => Arc::ptr_eq(sent, acked),
+        _ => false,
+    };
+    let acked = have.acked.iter().filter(move |_| !same);
+    have.sent.iter().chain(acked)
+}
+
+fn refer<'a>(names: &mut BTreeMap<&'a str, bool>, version: &'a Encoded, kind: Kind, hard: bool) {
+    for (_, name) in version
+        .references()
+        .iter()
+        .filter(|(referred, _)| *referred == kind)
+    {
+        *names.entry(name).or_default() |= hard;
+    }
+}

@@ -1,0 +1,123 @@
+//! Requests of the state-of-the-world variant.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::watch::Have;
+use super::{Outcome, Refusal, SotwRequest, Stream};
+use crate::control::kind::Kind;
+use crate::control::snapshot::version;
+
+impl Stream {
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// It exceeds a limit; the stream is to be ended with that.
+    pub(in crate::control) fn sotw(
+        &mut self,
+        request: &SotwRequest,
+        now: Instant,
+    ) -> Result<Outcome, Refusal> {
+        let kind = request.kind;
+        let names = self.names_of(kind, &request.names)?;
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
+        // Only the answer to the last response counts; before the first one there is nothing that
+        // a nonce could be about.
+        if watch
+            .nonce
+            .is_some_and(|nonce| nonce.to_string() != request.nonce)
+        {
+            return Ok(Outcome::Stale);
+        }
+        let first = !std::mem::replace(&mut watch.begun, true);
+        let answers = watch.outstanding.is_some() && watch.nonce.is_some();
+        let outcome = match &request.error {
+            _ if !answers => Outcome::Subscribed,
+            None => {
+                watch.acknowledged();
+                Outcome::Acknowledged
+            }
+            Some(error) => {
+                let (version, error) = watch.refused(error);
+                Outcome::Refused { version, error }
+            }
+        };
+        watch.ever_named |= !request.names.is_empty();
+        let all = names.iter().any(|name| &**name == "*");
+        let wildcard = all || (kind.is_whole() && !watch.ever_named);
+        let wanted: BTreeSet<Arc<str>> = names.into_iter().filter(|name| &**name != "*").collect();
+        let current = first
+            && wildcard
+            && wanted.is_empty()
+            && request.version == version(snapshot.set(kind).sum())
+            && snapshot
+                .resources(kind)
+                .all(|resource| !resource.is_labelled());
+        self.subscribe(kind, wildcard, wanted, now);
+        if current {
+            self.has_all(kind);
+        }
+        Ok(outcome)
+    }
+
+    /// Replaces the subscription.
+    fn subscribe(&mut self, kind: Kind, wildcard: bool, wanted: BTreeSet<Arc<str>>, now: Instant) {
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
+        let was = std::mem::replace(&mut watch.wildcard, wildcard);
+        let dropped: Vec<_> = watch.named.difference(&wanted).cloned().collect();
+        for name in &dropped {
+            watch.drop_name(name);
+        }
+        let mut collections = false;
+        for name in &wanted {
+            if watch.add(name) {
+                collections |= name.ends_with('*');
+                watch.force(name, now);
+            }
+        }
+        if was && !wildcard {
+            watch.forget_unwanted();
+        } else {
+            for name in dropped
+                .iter()
+                .filter(|name| !watch.wants(name))
+                .cloned()
+                .collect::<Vec<_>>()
+            {
+                watch.forget(&name);
+            }
+        }
+        if wildcard && !was {
+            watch.owed = true;
+            watch.compare(&snapshot, kind, now);
+        } else if collections {
+            watch.compare(&snapshot, kind, now);
+        }
+    }
+
+    /// A client that comes with the version of everything has everything. That is only so where
+    /// nothing was asked for by name: a name may be new to it, whatever version it has.
+    fn has_all(&mut self, kind: Kind) {
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
+        watch.owed = false;
+        watch.due.clear();
+        watch.version = Some(version(snapshot.set(kind).sum()).into());
+        watch.have = snapshot
+            .set(kind)
+            .entries()
+            .map(|(name, resource)| {
+                let have = Have {
+                    sent: Some(resource.clone()),
+                    acked: Some(resource.clone()),
+                    ..Have::default()
+                };
+                (name.clone(), have)
+            })
+            .collect();
+    }
+}

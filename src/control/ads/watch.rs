@@ -1,0 +1,280 @@
+//! What one stream has of one kind: its subscription, what it was sent, and what is due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::control::kind::Kind;
+use crate::control::limits::beginning;
+use crate::control::resource::Encoded;
+use crate::control::snapshot::Snapshot;
+
+/// The most of an error text that is kept.
+const ERROR_LENGTH: usize = 4 << 10;
+
+/// The subscription of one kind.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Watch {
+    /// Whether a request of the kind came.
+    pub(super) begun: bool,
+    /// Whether any name was ever sent, after which an empty list is no wildcard.
+    pub(super) ever_named: bool,
+    /// All resources of the kind are wanted.
+    pub(super) wildcard: bool,
+    /// Names that are wanted, whether they exist or not.
+    pub(super) named: BTreeSet<Arc<str>>,
+    /// Collections that are wanted.
+    pub(super) globs: Vec<Glob>,
+    /// What the client was sent.
+    pub(super) have: BTreeMap<Arc<str>, Have>,
+    /// Wanted names of which it was told that they do not exist.
+    pub(super) told: BTreeSet<Arc<str>>,
+    /// Names to be looked at, and since when.
+    pub(super) due: BTreeMap<Arc<str>, Instant>,
+    /// When a resource with a time to live is renewed.
+    pub(super) beats: BTreeMap<Arc<str>, Instant>,
+    /// An answer is owed, even an empty one.
+    pub(super) owed: bool,
+    /// The response that was not answered yet.
+    pub(super) outstanding: Option<Outstanding>,
+    /// The nonce of the last response.
+    pub(super) nonce: Option<u64>,
+    /// The version of the last response, and of the last one that was acknowledged.
+    pub(super) version: Option<Arc<str>>,
+    /// The last refusal, until something is acknowledged: version and text.
+    pub(super) error: Option<(Arc<str>, Arc<str>)>,
+    named_bytes: usize,
+}
+
+/// What the client has of one resource.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Have {
+    /// The version sent last; `None`: it came with it, from another stream, and is unknown.
+    pub(super) sent: Option<Arc<Encoded>>,
+    /// The version that it acknowledged.
+    pub(super) acked: Option<Arc<Encoded>>,
+    /// It is to be sent again although nothing changed.
+    pub(super) force: bool,
+    /// It was sent on this stream, not only known from another one.
+    pub(super) here: bool,
+    /// When it was first missing from the snapshot, or last held by something else.
+    pub(super) gone: Option<Instant>,
+}
+
+/// A response on its way.
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    pub(super) nonce: u64,
+    /// The resources that it holds.
+    pub(super) names: Vec<Arc<str>>,
+    /// What it takes away; in use until it is answered.
+    pub(super) leaving: Vec<Have>,
+}
+
+/// One resource that a client has, for views.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Held<'a> {
+    pub(in crate::control) name: &'a Arc<str>,
+    /// What it was sent last; `None`: it does not exist.
+    pub(in crate::control) sent: Option<&'a Arc<Encoded>>,
+    /// Whether it acknowledged that.
+    pub(in crate::control) acked: bool,
+    /// What it said when it refused its last response of the kind: version and text.
+    pub(in crate::control) error: Option<&'a (Arc<str>, Arc<str>)>,
+}
+
+/// A collection of `xdstp:` resources: those of one directory and one context.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Glob {
+    name: Arc<str>,
+    prefix: Box<str>,
+    context: Box<str>,
+}
+
+impl Glob {
+    /// The collection that a name stands for, if it is one: `xdstp://authority/type/path/*?context`.
+    pub(super) fn parse(name: &Arc<str>) -> Option<Self> {
+        if !name.starts_with("xdstp://") {
+            return None;
+        }
+        let (path, context) = name.split_once('?').unwrap_or((name, ""));
+        let prefix = path
+            .strip_suffix('*')
+            .filter(|prefix| prefix.ends_with('/'))?;
+        Some(Self {
+            name: name.clone(),
+            prefix: prefix.into(),
+            context: context.into(),
+        })
+    }
+
+    /// Whether it is the collection of that name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        *self.name == *name
+    }
+
+    /// Whether a name is in the collection: directly in the directory, with equal context.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        let (path, context) = name.split_once('?').unwrap_or((name, ""));
+        let rest = path.strip_prefix(&*self.prefix);
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+            && context == &*self.context
+    }
+}
+
+impl Watch {
+    /// Whether a resource of that name would be sent.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wildcard
+            || self.named.contains(name)
+            || self.globs.iter().any(|glob| glob.matches(name))
+    }
+
+    pub(super) fn due(&mut self, name: &Arc<str>, now: Instant) {
+        if !self.due.contains_key(name) {
+            self.due.insert(name.clone(), now);
+        }
+    }
+
+    /// Sends a resource again although it did not change.
+    pub(super) fn force(&mut self, name: &Arc<str>, now: Instant) {
+        if let Some(have) = self.have.get_mut(name) {
+            have.force = true;
+        }
+        self.due(name, now);
+    }
+
+    /// Makes due whatever differs between what the client has and the snapshot.
+    pub(super) fn compare(&mut self, snapshot: &Snapshot, kind: Kind, now: Instant) {
+        let set = snapshot.set(kind);
+        let mut due: Vec<Arc<str>> = Vec::new();
+        let mut look = |name: &Arc<str>, target: Option<&Arc<Encoded>>| {
+            let sent = self.have.get(name).and_then(|have| have.sent.as_ref());
+            if sent.map(|sent| sent.hash()) != target.map(|target| target.hash()) {
+                due.push(name.clone());
+            }
+        };
+        if self.wildcard {
+            set.entries()
+                .for_each(|(name, target)| look(name, Some(target)));
+        }
+        for glob in &self.globs {
+            let found = set.beginning(&glob.prefix);
+            let found = found.filter(|(name, _)| glob.matches(name));
+            found.for_each(|(name, target)| look(name, Some(target)));
+        }
+        let others = self.have.keys().chain(&self.named);
+        others.for_each(|name| look(name, snapshot.get(kind, name).as_ref()));
+        for name in due {
+            self.due(&name, now);
+        }
+    }
+
+    /// Whether it holds names that stand in no list of changes.
+    pub(super) fn needs_lookups(&self, snapshot: &Snapshot, kind: Kind) -> bool {
+        let set = snapshot.set(kind);
+        let listed = |name: &Arc<str>| set.get(name).is_some_and(|found| found.name() == name);
+        matches!(kind, Kind::Listener | Kind::VirtualHost) && !self.named.iter().all(listed)
+    }
+
+    /// Adds a name; `false`: it was there.
+    pub(super) fn add(&mut self, name: &Arc<str>) -> bool {
+        let new = self.named.insert(name.clone());
+        if new {
+            self.named_bytes += name.len();
+            self.told.remove(name);
+            self.globs.extend(Glob::parse(name));
+        }
+        new
+    }
+
+    /// Removes a name; `false`: it was not there.
+    pub(super) fn drop_name(&mut self, name: &Arc<str>) -> bool {
+        let old = self.named.remove(name);
+        if old {
+            self.named_bytes -= name.len();
+            self.told.remove(name);
+            let globs = self.globs.len();
+            self.globs.retain(|glob| glob.name != *name);
+            if self.globs.len() < globs {
+                self.forget_unwanted();
+            }
+        }
+        old
+    }
+
+    /// Forgets what a resource was sent, since nobody wants it any more.
+    pub(super) fn forget(&mut self, name: &Arc<str>) {
+        self.have.remove(name);
+        self.due.remove(name);
+        self.beats.remove(name);
+    }
+
+    /// Forgets everything that is not wanted any more.
+    pub(super) fn forget_unwanted(&mut self) {
+        let keys = self.have.keys().chain(self.due.keys());
+        let unwanted: Vec<_> = keys.filter(|name| !self.wants(name)).cloned().collect();
+        unwanted.iter().for_each(|name| self.forget(name));
+    }
+
+    /// Takes the answer to the outstanding response in.
+    pub(super) fn acknowledged(&mut self) {
+        for name in self
+            .outstanding
+            .take()
+            .into_iter()
+            .flat_map(|answered| answered.names)
+        {
+            if let Some(have) = self.have.get_mut(&name) {
+                have.acked = have.sent.clone();
+            }
+        }
+        self.error = None;
+    }
+
+    /// Takes the refusal of the outstanding response in: what was acknowledged before is what may
+    /// still be in use, and so is what was sent, since parts of a response may be taken.
+    pub(super) fn refused(&mut self, error: &str) -> (Arc<str>, Arc<str>) {
+        self.outstanding = None;
+        let version = self.version.clone().unwrap_or_else(|| "".into());
+        let told = (version, Arc::from(beginning(error, ERROR_LENGTH)));
+        self.error = Some(told.clone());
+        told
+    }
+
+    /// Names and their bytes.
+    pub(super) fn cost(&self) -> (usize, usize) {
+        (self.named.len(), self.named_bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.named.len()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.outstanding.is_none() && !self.owed && self.due.is_empty()
+    }
+
+    pub(super) fn held(&self) -> impl Iterator<Item = Held<'_>> {
+        let had = self.have.iter().map(|(name, have)| Held {
+            name,
+            sent: have.sent.as_ref(),
+            acked: match (&have.sent, &have.acked) {
+                (Some(sent), Some(acked)) => Arc::ptr_eq(sent, acked),
+                _ => false,
+            },
+            error: self.error.as_ref(),
+        });
+        let missing = self.named.iter().filter(|name| {
+            !self.have.contains_key(*name) && !self.globs.iter().any(|glob| glob.name == **name)
+        });
+        had.chain(missing.map(|name| Held {
+            name,
+            sent: None,
+            acked: false,
+            error: None,
+        }))
+    }
+}

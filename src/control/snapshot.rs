@@ -1,0 +1,299 @@
+//! What one view of the mesh is served: a set of encoded resources per kind, immutable and shared.
+//!
+//! A snapshot is made of the one before it. What did not change is the same allocation, whole
+//! [`Set`]s included, and a set knows by which names it differs from its parent. So a stream that
+//! saw the parent looks at the names that changed and at nothing else, and one that saw an older
+//! set compares everything once. That is also what makes a rewrite of equal content push nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::kind::Kind;
+use super::resource::{Encoded, canonical};
+
+/// Finds resources that exist under any of many names, made when they are asked for.
+///
+/// An inbound listener contains the address that its client listens on, and a listener that is
+/// asked for by a short name answers under that name: neither can be listed beforehand.
+pub(super) trait Lookup: Send + Sync + std::fmt::Debug {
+    /// The resource of that name. Equal names must yield equal content for the life of the value.
+    fn find(&self, kind: Kind, name: &str) -> Option<Arc<Encoded>>;
+}
+
+/// Every resource of one view.
+///
+/// ```
+/// use meshwork::control::{Encoded, Kind, Snapshot};
+///
+/// let one = Snapshot::new([Encoded::new(Kind::Cluster, "a", b"1")]);
+/// let two = one.next([Encoded::new(Kind::Cluster, "a", b"1")]);
+/// assert_eq!(one.version(Kind::Cluster), two.version(Kind::Cluster));
+/// assert_eq!(two.get(Kind::Cluster, "a").unwrap().body(), b"1");
+/// assert!(two.get(Kind::Cluster, "b").is_none());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    sets: [Arc<Set>; Kind::COUNT],
+    lookup: Option<Arc<dyn Lookup>>,
+}
+
+/// The resources of one kind.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    entries: BTreeMap<Arc<str>, Arc<Encoded>>,
+    aliases: BTreeMap<Arc<str>, Arc<str>>,
+    /// The wrapping sum of [`Encoded::hash`]: a hash of the set that can be added to.
+    sum: u64,
+    parent: Option<Parent>,
+    mark: Arc<Mark>,
+}
+
+/// The set that one was made of, and the names by which they differ.
+#[derive(Debug)]
+struct Parent {
+    mark: Arc<Mark>,
+    changed: Vec<Arc<str>>,
+}
+
+/// The identity of a set. It outlives the set where somebody remembers it.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    // Not zero-sized: two marks never have one address.
+    _address: u8,
+}
+
+/// How a set differs from one that was seen before.
+#[derive(Debug)]
+pub(super) enum Difference<'a> {
+    /// Not at all.
+    None,
+    /// By these names at most.
+    Names(&'a [Arc<str>]),
+    /// It is not known; everything may differ.
+    Unknown,
+}
+
+impl Snapshot {
+    /// A snapshot of these resources. Of two with one kind and name the later is used.
+    #[must_use]
+    pub fn new(resources: impl IntoIterator<Item = Encoded>) -> Self {
+        Self::default().next(resources)
+    }
+
+    /// The snapshot after this one. What is equal is kept, whatever its version label says.
+    #[must_use]
+    pub fn next(&self, resources: impl IntoIterator<Item = Encoded>) -> Self {
+        self.with(resources.into_iter().map(Arc::new), None)
+    }
+
+    pub(super) fn with(
+        &self,
+        resources: impl IntoIterator<Item = Arc<Encoded>>,
+        lookup: Option<Arc<dyn Lookup>>,
+    ) -> Self {
+        let mut kinds: [BTreeMap<Arc<str>, Arc<Encoded>>; Kind::COUNT] = Default::default();
+        for resource in resources {
+            let key = match canonical(resource.name()) {
+                std::borrow::Cow::Borrowed(_) => resource.name().clone(),
+                std::borrow::Cow::Owned(name) => name.into(),
+            };
+            kinds[resource.kind().index()].insert(key, resource);
+        }
+        // What a lookup finds may differ although nothing that is listed does.
+        let found = self.lookup.is_some() || lookup.is_some();
+        let mut sets = self.sets.clone();
+        for ((set, entries), kind) in sets.iter_mut().zip(kinds).zip(Kind::ALL) {
+            let touched = found && kind == Kind::Listener;
+            if let Some(next) = set.next(entries, touched) {
+                *set = Arc::new(next);
+            }
+        }
+        Self { sets, lookup }
+    }
+
+    /// A resource by its name or by an alias of it.
+    #[must_use]
+    pub fn get(&self, kind: Kind, name: &str) -> Option<Arc<Encoded>> {
+        let set = self.set(kind);
+        let listed = set.get(name).cloned();
+        listed.or_else(|| self.lookup.as_ref()?.find(kind, name))
+    }
+
+    /// A hash of all resources of a kind, in hexadecimal: equal content has equal versions.
+    #[must_use]
+    pub fn version(&self, kind: Kind) -> String {
+        version(self.set(kind).sum)
+    }
+
+    /// How many resources of a kind are listed.
+    #[must_use]
+    pub fn len(&self, kind: Kind) -> usize {
+        self.set(kind).entries.len()
+    }
+
+    /// Whether there is nothing of any kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sets.iter().all(|set| set.entries.is_empty())
+    }
+
+    /// The resources of a kind, in the order of their names.
+    pub fn resources(&self, kind: Kind) -> impl Iterator<Item = &Arc<Encoded>> {
+        self.set(kind).entries.values()
+    }
+
+    pub(super) fn set(&self, kind: Kind) -> &Arc<Set> {
+        &self.sets[kind.index()]
+    }
+}
+
+impl Set {
+    /// The set with these entries; `None`: this one has them already.
+    fn next(&self, mut entries: BTreeMap<Arc<str>, Arc<Encoded>>, touched: bool) -> Option<Self> {
+        let mut changed: Vec<Arc<str>> = Vec::new();
+        for (name, entry) in &mut entries {
+            match self.entries.get(name) {
+                Some(old) if old.hash() == entry.hash() && old.version() == entry.version() => {
+                    *entry = old.clone();
+                }
+                // A new label alone is told with the next push, and causes none.
+                Some(old) if old.hash() == entry.hash() => {}
+                _ => changed.push(name.clone()),
+            }
+        }
+        let gone = self
+            .entries
+            .keys()
+            .filter(|name| !entries.contains_key(*name));
+        changed.extend(gone.cloned());
+        let same = |(name, entry): (&Arc<str>, &Arc<Encoded>)| {
+            self.entries
+                .get(name)
+                .is_some_and(|old| Arc::ptr_eq(old, entry))
+        };
+        if changed.is_empty() && !touched && entries.iter().all(same) {
+            return None;
+        }
+        let sum = entries
+            .values()
+            .fold(0, |sum: u64, entry| sum.wrapping_add(entry.hash()));
+        let aliases = entries.iter().flat_map(|(name, entry)| {
+            entry
+                .aliases()
+                .iter()
+                .map(|alias| (alias.clone(), name.clone()))
+        });
+        Some(Self {
+            aliases: aliases.collect(),
+            sum,
+            parent: Some(Parent {
+                mark: self.mark.clone(),
+                changed,
+            }),
+            mark: Arc::default(),
+            entries,
+        })
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Encoded>> {
+        let direct = self.entries.get(name);
+        direct.or_else(|| self.entries.get(self.aliases.get(name)?))
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Encoded>)> {
+        self.entries.iter()
+    }
+
+    /// The entries whose names begin so, for globs.
+    pub(super) fn beginning<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Encoded>)> {
+        let from = std::ops::Bound::Included(prefix);
+        let range = self
+            .entries
+            .range::<str, _>((from, std::ops::Bound::Unbounded));
+        range.take_while(move |(name, _)| name.starts_with(prefix))
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    pub(super) fn mark(&self) -> &Arc<Mark> {
+        &self.mark
+    }
+
+    /// How it differs from the set of that mark.
+    pub(super) fn since(&self, mark: &Arc<Mark>) -> Difference<'_> {
+        if Arc::ptr_eq(mark, &self.mark) {
+            return Difference::None;
+        }
+        match &self.parent {
+            Some(parent) if Arc::ptr_eq(&parent.mark, mark) => Difference::Names(&parent.changed),
+            _ => Difference::Unknown,
+        }
+    }
+}
+
+/// The text of a version that is a hash.
+pub(super) fn version(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(name: &str, body: &str) -> Encoded {
+        Encoded::new(Kind::Cluster, name, body.as_bytes())
+    }
+
+    #[test]
+    fn s21_equal_content_is_the_same_allocation_and_no_difference() {
+        let one = Snapshot::new([cluster("a", "1"), cluster("b", "1")]);
+        let two = one.next([cluster("b", "1"), cluster("a", "1")]);
+        assert!(Arc::ptr_eq(one.set(Kind::Cluster), two.set(Kind::Cluster)));
+        let three = two.next([cluster("a", "1"), cluster("b", "2")]);
+        let (old, new) = (one.get(Kind::Cluster, "a"), three.get(Kind::Cluster, "a"));
+        assert!(Arc::ptr_eq(&old.expect("a"), &new.expect("a")));
+        match three
+            .set(Kind::Cluster)
+            .since(one.set(Kind::Cluster).mark())
+        {
+            Difference::Names([name]) => assert_eq!(&**name, "b"),
+            other => panic!("{other:?}"),
+        }
+        assert!(Arc::ptr_eq(one.set(Kind::Routes), three.set(Kind::Routes)));
+    }
+
+    #[test]
+    fn d11_restored_content_has_its_old_version() {
+        let one = Snapshot::new([cluster("a", "1"), cluster("b", "1")]);
+        let two = one.next([cluster("a", "2")]);
+        assert_ne!(one.version(Kind::Cluster), two.version(Kind::Cluster));
+        let three = two.next([cluster("b", "1"), cluster("a", "1")]);
+        assert_eq!(one.version(Kind::Cluster), three.version(Kind::Cluster));
+        let since = three
+            .set(Kind::Cluster)
+            .since(one.set(Kind::Cluster).mark());
+        assert!(matches!(since, Difference::Unknown));
+    }
+
+    #[test]
+    fn removal_is_a_difference_and_an_alias_finds_its_resource() {
+        let mut parts = super::super::resource::Parts::new(Kind::VirtualHost, "r/a".into(), b"1");
+        parts.aliases = vec!["r/b".into()];
+        let one = Snapshot::new([parts.finish()]);
+        assert_eq!(
+            &**one.get(Kind::VirtualHost, "r/b").expect("found").name(),
+            "r/a"
+        );
+        let two = one.next([]);
+        assert!(two.is_empty());
+        let since = two
+            .set(Kind::VirtualHost)
+            .since(one.set(Kind::VirtualHost).mark());
+        assert!(matches!(since, Difference::Names([_])));
+    }
+}

@@ -1,0 +1,332 @@
+//! What is served: the whole mesh, and the views of it that somebody wants.
+//!
+//! Istio's objects describe the mesh; a client gets a view of it, which depends on its namespace,
+//! labels, service account, locality and dialect. Views are made when a stream asks for one, once
+//! for all streams that are alike, and forgotten with the last of them, so a server costs what its
+//! clients' differences cost and not what their number does.
+//!
+//! Content is judged before it is in force: what does not pass leaves everything as it was, for
+//! streams that come later too. A state is a function of the content and the node alone, so two
+//! servers of the same files serve the same versions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{OnceCell, watch};
+
+use super::egress::Egress;
+use super::node::Node;
+use super::resource::Encoded;
+use super::snapshot::Snapshot;
+use super::view::{self, Key};
+use crate::source::istio::kinds::Object;
+use crate::source::istio::{Faults, Options, follow};
+
+/// Everything that a server knows at one time.
+///
+/// ```
+/// use meshwork::control::{Content, Encoded, Kind, Store};
+///
+/// let store = Store::new();
+/// let cluster = Encoded::new(Kind::Cluster, "catalog", b"\x0a\x07catalog");
+/// let generation = store.publish(Content::default().with_resources([cluster]));
+/// assert_eq!(store.generation(), generation);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    pub(super) objects: Vec<Object>,
+    pub(super) options: Options,
+    pub(super) resources: Vec<Arc<Encoded>>,
+    pub(super) egress: Vec<Egress>,
+}
+
+impl Content {
+    /// Listeners that every Envoy opens.
+    #[must_use]
+    pub fn with_egress(mut self, egress: impl IntoIterator<Item = Egress>) -> Self {
+        self.egress.extend(egress);
+        self
+    }
+
+    /// Istio's objects, as they were [read](crate::source::istio::read), in place of those before.
+    #[must_use]
+    pub fn with_objects(mut self, objects: Vec<Object>, options: Options) -> Self {
+        self.objects = objects;
+        self.options = options;
+        self
+    }
+
+    /// Resources that every client gets, whatever its dialect. Where an object becomes a resource
+    /// of the same kind and name, these win.
+    #[must_use]
+    pub fn with_resources(mut self, resources: impl IntoIterator<Item = Encoded>) -> Self {
+        self.resources.extend(resources.into_iter().map(Arc::new));
+        self
+    }
+}
+
+/// The content that a server serves, and how it changes. Clones are handles on the same store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    current: watch::Sender<Arc<Generation>>,
+    rejected: Mutex<Rejected>,
+    /// What follows a folder; it ends with the last handle.
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Rejected {
+    count: u64,
+    last: Option<Faults>,
+}
+
+/// One content, and the views that were made of it.
+#[derive(Debug)]
+pub(super) struct Generation {
+    number: u64,
+    content: Arc<Content>,
+    views: Mutex<HashMap<Key, Weak<View>>>,
+    told: Arc<Told>,
+}
+
+/// A view, made once for all streams that have it.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    snapshot: OnceCell<Arc<Snapshot>>,
+}
+
+/// What was logged already, so that nothing is told twice.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    texts: Mutex<BTreeMap<String, ()>>,
+}
+
+/// The most texts that are remembered; beyond it, nothing more is told.
+const TOLD: usize = 10_000;
+
+impl Told {
+    /// Whether a text is new.
+    pub(super) fn is_new(&self, text: &str) -> bool {
+        let mut texts = lock(&self.texts);
+        texts.len() < TOLD && texts.insert(text.into(), ()).is_none()
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// A store of nothing, to be [published](Self::publish) to.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                current: watch::Sender::new(Arc::new(Generation::new(0, Content::default()))),
+                rejected: Mutex::default(),
+                task: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A store that follows a folder (or a single file) of YAML.
+    ///
+    /// A good edit is in force at most a second after it is complete on disk; one with an error
+    /// changes nothing, is logged at `warn`, and stays in [`Store::rejected`] until a good one
+    /// comes. The folder is followed until the last handle is dropped. It must be called in a
+    /// Tokio runtime; files are read on its blocking threads.
+    ///
+    /// # Errors
+    /// All faults of the files as they are at the start, if one of them is an error.
+    pub async fn follow(path: impl AsRef<Path>, options: Options) -> Result<Self, Faults> {
+        Self::follow_with(path, options, Content::default()).await
+    }
+
+    /// The same, with content that is served beside that of the files.
+    ///
+    /// # Errors
+    /// As those of [`Store::follow`].
+    pub async fn follow_with(
+        path: impl AsRef<Path>,
+        options: Options,
+        beside: Content,
+    ) -> Result<Self, Faults> {
+        let make = move |texts: &crate::source::istio::Texts| content(texts, options, &beside);
+        let (first, mut edits) = follow(path.as_ref(), make).await?;
+        let store = Self::new();
+        store.publish(first);
+        let shared = Arc::downgrade(&store.shared);
+        let task = tokio::spawn(async move {
+            while let Some(edit) = edits.recv().await {
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                let store = Self { shared };
+                match edit {
+                    Ok(content) => drop(store.publish(content)),
+                    Err(faults) => store.reject(faults),
+                }
+            }
+        });
+        *lock(&store.shared.task) = Some(task);
+        Ok(store)
+    }
+
+    /// Puts content in force, in place of all that was; yields its generation. Streams are sent
+    /// what differs.
+    pub fn publish(&self, content: Content) -> u64 {
+        lock(&self.shared.rejected).last = None;
+        let mut number = 0;
+        self.shared.current.send_modify(|current| {
+            number = current.number + 1;
+            *current = Arc::new(Generation {
+                told: current.told.clone(),
+                ..Generation::new(number, content)
+            });
+        });
+        tracing::info!(target: "meshwork::control", generation = number, "in force");
+        number
+    }
+
+    /// Notes that new content was no good. What is in force stays so.
+    pub fn reject(&self, faults: Faults) {
+        tracing::warn!(
+            target: "meshwork::control",
+            "an edit is rejected, and what is served stays as it is:\n{faults}",
+        );
+        let mut rejected = lock(&self.shared.rejected);
+        rejected.count += 1;
+        rejected.last = Some(faults);
+    }
+
+    /// The faults of the last edit, if it was rejected.
+    #[must_use]
+    pub fn rejected(&self) -> Option<Faults> {
+        lock(&self.shared.rejected).last.clone()
+    }
+
+    /// How many edits were rejected so far.
+    #[must_use]
+    pub fn rejections(&self) -> u64 {
+        lock(&self.shared.rejected).count
+    }
+
+    /// The number of the content in force; it grows by one with each.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.current.borrow().number
+    }
+
+    /// What a node is served. It compiles the view if nobody has it.
+    pub async fn snapshot(&self, node: &Node) -> Arc<Snapshot> {
+        let generation = self.shared.current.borrow().clone();
+        let (_, snapshot) = generation.view(node, &Arc::default()).await;
+        snapshot
+    }
+
+    /// How many views are in use.
+    #[must_use]
+    pub fn views(&self) -> usize {
+        let generation = self.shared.current.borrow().clone();
+        let views = lock(&generation.views);
+        views
+            .values()
+            .filter(|view| view.strong_count() > 0)
+            .count()
+    }
+
+    pub(super) fn generations(&self) -> watch::Receiver<Arc<Generation>> {
+        self.shared.current.subscribe()
+    }
+}
+
+impl Generation {
+    fn new(number: u64, content: Content) -> Self {
+        Self {
+            number,
+            content: Arc::new(content),
+            views: Mutex::default(),
+            told: Arc::default(),
+        }
+    }
+
+    /// What a node is served; `before` is what it was served last. The view is kept for others as
+    /// long as somebody has it.
+    pub(super) async fn view(
+        &self,
+        node: &Node,
+        before: &Arc<Snapshot>,
+    ) -> (Arc<View>, Arc<Snapshot>) {
+        let key = Key::of(&self.content, node);
+        let view = self.shared_view(&key);
+        let make = || async {
+            let (content, before) = (self.content.clone(), before.clone());
+            let told = self.told.clone();
+            let made =
+                tokio::task::spawn_blocking(move || view::make(&content, &key, &before, &told));
+            match made.await {
+                Ok(snapshot) => Arc::new(snapshot),
+                Err(failed) => match failed.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime shuts down, and this task with it.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        };
+        let snapshot = view.snapshot.get_or_init(make).await.clone();
+        (view, snapshot)
+    }
+
+    fn shared_view(&self, key: &Key) -> Arc<View> {
+        let mut views = lock(&self.views);
+        if let Some(view) = views.get(key).and_then(Weak::upgrade) {
+            return view;
+        }
+        // Those of clients that have gone make room for those that come.
+        if views.len() == views.capacity() {
+            views.retain(|_, view| view.strong_count() > 0);
+        }
+        let view = Arc::<View>::default();
+        views.insert(key.clone(), Arc::downgrade(&view));
+        view
+    }
+}
+
+fn content(
+    texts: &crate::source::istio::Texts,
+    options: Options,
+    beside: &Content,
+) -> Result<Content, Faults> {
+    let read = texts.objects(&options);
+    if read.faults.has_errors() {
+        return Err(read.faults);
+    }
+    for fault in read.faults.iter() {
+        tracing::warn!(target: "meshwork::control", "{fault}");
+    }
+    let mut objects = beside.objects.clone();
+    objects.extend(read.objects);
+    Ok(beside.clone().with_objects(objects, options))
+}
+
+/// Held for a look or a store, and never while something else is waited for.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,462 @@
+//! One discovery stream on a connection: the only IO between the machine and a client.
+//!
+//! A stream is one task. It has at most one response on its way; the next one is made when the
+//! connection has taken the last byte of that, so a client that reads slowly is sent the latest
+//! state when it is ready, and one that does not read at all is ended after a while. Everything it
+//! waits for is an arm of one `select!`; none of the arms waits for a third party.
+
+mod grpc;
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::Status;
+
+pub(super) use self::grpc::Replies;
+use self::grpc::{Reply, Requests};
+use super::ads::{self, Outcome, Reason, Refusal, Stream, Variant};
+use super::house::{Client, House, Seat};
+use super::kind::Kind;
+use super::node::Node;
+use super::snapshot::Snapshot;
+use super::store::{Generation, View};
+use super::wire::{self, Request};
+use crate::model::identity::SpiffeId;
+
+/// Longer than any time that is waited for.
+const FAR: Duration = Duration::from_secs(3_600);
+
+/// What a method serves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Method {
+    pub(super) variant: Variant,
+    /// The kind of a service that has only one.
+    pub(super) only: Option<Kind>,
+}
+
+impl Method {
+    /// The method of a path.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        let (service, method) = path.strip_prefix("/envoy.service.")?.split_once('/')?;
+        let (only, name) = match service {
+            "discovery.v3.AggregatedDiscoveryService" => (None, "AggregatedResources"),
+            "cluster.v3.ClusterDiscoveryService" => (Some(Kind::Cluster), "Clusters"),
+            "endpoint.v3.EndpointDiscoveryService" => (Some(Kind::Endpoints), "Endpoints"),
+            "extension.v3.ExtensionConfigDiscoveryService" => {
+                (Some(Kind::Extension), "ExtensionConfigs")
+            }
+            "listener.v3.ListenerDiscoveryService" => (Some(Kind::Listener), "Listeners"),
+            "route.v3.RouteDiscoveryService" => (Some(Kind::Routes), "Routes"),
+            "route.v3.ScopedRoutesDiscoveryService" => (Some(Kind::ScopedRoutes), "ScopedRoutes"),
+            "route.v3.VirtualHostDiscoveryService" => (Some(Kind::VirtualHost), "VirtualHosts"),
+            "runtime.v3.RuntimeDiscoveryService" => (Some(Kind::Runtime), "Runtime"),
+            "secret.v3.SecretDiscoveryService" => (Some(Kind::Secret), "Secrets"),
+            _ => return None,
+        };
+        let variant = match method.strip_suffix(name)? {
+            "Stream" if only != Some(Kind::VirtualHost) => Variant::Sotw,
+            "Delta" => Variant::Delta,
+            _ => return None,
+        };
+        Some(Self { variant, only })
+    }
+}
+
+/// Starts the task of a stream; the answer's body is what it says. The task ends with the stream,
+/// and with `house` at the latest.
+pub(super) fn start<B>(
+    house: &Arc<House>,
+    method: Method,
+    peer: Option<SpiffeId>,
+    body: B,
+) -> Replies
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::fmt::Display,
+{
+    // One response and the end of the stream.
+    let (sender, receiver) = mpsc::channel(2);
+    let requests = Requests::new(body, house.limits.message_bytes);
+    let task_house = house.clone();
+    house.spawn(async move {
+        let end = run(&task_house, method, peer, requests, &sender).await;
+        // Nobody may listen any more.
+        let _ = sender.try_send(Reply::End(end));
+    });
+    Replies::new(receiver)
+}
+
+async fn run<B>(
+    house: &Arc<House>,
+    method: Method,
+    peer: Option<SpiffeId>,
+    mut requests: Requests<B>,
+    replies: &mpsc::Sender<Reply>,
+) -> Status
+where
+    B: Body<Data = Bytes> + Send + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let seat = match house.seat() {
+        Ok(seat) => seat,
+        Err(full) => return full,
+    };
+    let mut drained = house.drained();
+    let first = tokio::select! {
+        first = timeout(house.limits.hello, requests.next()) => first,
+        () = drained.begun() => return going(),
+    };
+    let first = match first {
+        Ok(Ok(Some(first))) => first,
+        Ok(Ok(None)) => return Status::ok(""),
+        Ok(Err(status)) => return status,
+        Err(_) => return Status::deadline_exceeded("no request came on the stream"),
+    };
+    let (node, first) = match hello(method, peer.as_ref(), first) {
+        Ok(hello) => hello,
+        Err(refusal) => return status(refusal),
+    };
+    Session::open(house, method, node, seat)
+        .await
+        .serve(first, requests, replies)
+        .await
+}
+
+/// Reads the first request, which says who asks.
+fn hello(
+    method: Method,
+    peer: Option<&SpiffeId>,
+    first: Bytes,
+) -> Result<(Node, Request), Refusal> {
+    let mut request = wire::read(method.variant, method.only, first)?;
+    match request.node.take() {
+        Some(node) if !node.id.is_empty() => Ok((Node::read(node, peer)?, request)),
+        _ => Err(Refusal::invalid(
+            "the first request of a stream has no node.id",
+        )),
+    }
+}
+
+fn status(refusal: Refusal) -> Status {
+    match refusal.reason {
+        Reason::Denied => Status::permission_denied(refusal.message),
+        Reason::Exhausted => Status::resource_exhausted(refusal.message),
+        Reason::Invalid => Status::invalid_argument(refusal.message),
+    }
+}
+
+fn going() -> Status {
+    Status::unavailable("the control plane is shutting down")
+}
+
+/// The turn of a stream that gets its first state.
+#[derive(Debug)]
+enum Turn {
+    Done,
+    Has {
+        _permit: OwnedSemaphorePermit,
+        until: Instant,
+    },
+    Waits,
+}
+
+/// A stream whose client is known.
+struct Session {
+    house: Arc<House>,
+    method: Method,
+    client: Arc<Client>,
+    /// The state in force, and whoever makes the next one.
+    generations: tokio::sync::watch::Receiver<Arc<Generation>>,
+    view: Arc<View>,
+    snapshot: Arc<Snapshot>,
+    turn: Turn,
+    /// The response that the connection has not taken yet, and until when it has to.
+    sending: Option<(oneshot::Receiver<()>, Instant)>,
+    _seat: Seat,
+}
+
+/// What a session waited for.
+enum Event {
+    Changed,
+    Drained,
+    Made(Arc<View>, Arc<Snapshot>),
+    Request(Result<Option<Bytes>, Status>),
+    Taken,
+    Time,
+    Turn(OwnedSemaphorePermit),
+}
+
+impl Session {
+    async fn open(house: &Arc<House>, method: Method, node: Node, seat: Seat) -> Self {
+        let mut generations = house.store.generations();
+        let generation = generations.borrow_and_update().clone();
+        let (view, snapshot) = generation.view(&node, &Arc::default()).await;
+        let client = ads::Client {
+            variant: method.variant,
+            errors: tells_errors(&node),
+            names: house.limits.names,
+        };
+        let stream = Stream::new(client, snapshot.clone());
+        Self {
+            client: house.register(node, method, stream),
+            house: house.clone(),
+            method,
+            generations,
+            view,
+            snapshot,
+            turn: Turn::Waits,
+            sending: None,
+            _seat: seat,
+        }
+    }
+
+    /// The machine. Held for one step, by the task or by somebody who looks.
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.client
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve<B>(
+        mut self,
+        first: Request,
+        mut requests: Requests<B>,
+        replies: &mpsc::Sender<Reply>,
+    ) -> Status
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if let Err(refusal) = self.take(first) {
+            return status(refusal);
+        }
+        let mut drained = self.house.drained();
+        let turns = self.house.turns.clone();
+        let mut turn = Box::pin(turns.acquire_owned());
+        let mut making = None;
+        loop {
+            let wake = self.send(replies);
+            let event = tokio::select! {
+                () = drained.reached() => Event::Drained,
+                request = requests.next() => Event::Request(request),
+                made = poll_some(&mut making) => Event::Made(made.0, made.1),
+                Ok(()) = self.generations.changed(), if making.is_none() => Event::Changed,
+                Ok(permit) = &mut turn, if matches!(self.turn, Turn::Waits) => Event::Turn(permit),
+                () = taken(&mut self.sending) => Event::Taken,
+                () = sleep_until(wake.unwrap_or_else(far)), if wake.is_some() => Event::Time,
+            };
+            match event {
+                Event::Drained => return going(),
+                Event::Changed => {
+                    let generation = self.generations.borrow_and_update().clone();
+                    let (node, before) = (self.client.node.clone(), self.snapshot.clone());
+                    making = Some(Box::pin(
+                        async move { generation.view(&node, &before).await },
+                    ));
+                }
+                Event::Made(view, snapshot) => {
+                    making = None;
+                    (self.view, self.snapshot) = (view, snapshot.clone());
+                    self.stream().update(snapshot, Instant::now());
+                }
+                Event::Request(Ok(Some(request))) => {
+                    let read = wire::read(self.method.variant, self.method.only, request);
+                    if let Err(refusal) = read.and_then(|request| self.take(request)) {
+                        return status(refusal);
+                    }
+                }
+                Event::Request(Ok(None)) => return Status::ok(""),
+                Event::Request(Err(status)) => return status,
+                Event::Taken => self.sending = None,
+                Event::Time if self.is_stuck() => {
+                    self.house.counts.stuck();
+                    return Status::deadline_exceeded("the stream was not read for too long");
+                }
+                Event::Time => {}
+                Event::Turn(permit) => {
+                    let until = Instant::now() + self.house.limits.initial_sync;
+                    self.turn = Turn::Has {
+                        _permit: permit,
+                        until,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Sends what can be sent; yields when to look again.
+    fn send(&mut self, replies: &mpsc::Sender<Reply>) -> Option<Instant> {
+        let now = Instant::now();
+        if let Turn::Has { until, .. } = self.turn
+            && (until <= now || self.stream().is_settled())
+        {
+            self.turn = Turn::Done;
+        }
+        if let Some((_, until)) = &self.sending {
+            return Some(*until);
+        }
+        if matches!(self.turn, Turn::Waits) {
+            return None;
+        }
+        let (response, wake) = {
+            let mut stream = self.stream();
+            (stream.next(now), stream.wake())
+        };
+        let turn = match self.turn {
+            Turn::Has { until, .. } => Some(until),
+            Turn::Done | Turn::Waits => None,
+        };
+        let Some(response) = response else {
+            return [wake, turn].into_iter().flatten().min();
+        };
+        let pieces = wire::write(self.method.variant, &response);
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        self.house.counts.pushed(response.kind, bytes);
+        let (taken, waits) = oneshot::channel();
+        // There is room: the one before was taken. If nobody listens, the next request says so.
+        let _ = replies.try_send(Reply::Message { pieces, taken });
+        let until = now + self.house.limits.write;
+        self.sending = Some((waits, until));
+        Some(until)
+    }
+
+    fn is_stuck(&self) -> bool {
+        let now = Instant::now();
+        self.sending
+            .as_ref()
+            .is_some_and(|(_, until)| *until <= now)
+    }
+
+    fn take(&self, request: Request) -> Result<(), Refusal> {
+        let now = Instant::now();
+        let (kind, outcome) = match request.body {
+            Some(wire::Body::Sotw(body)) => (body.kind, self.stream().sotw(&body, now)?),
+            Some(wire::Body::Delta(body)) => (body.kind, self.stream().delta(&body, now)?),
+            None => return Ok(()),
+        };
+        match outcome {
+            Outcome::Acknowledged => self.house.counts.acknowledged(kind),
+            Outcome::Refused { version, error } => {
+                self.house.counts.refused(kind);
+                tracing::warn!(
+                    target: "meshwork::control",
+                    node = %self.client.node.id(), %kind, %version, %error,
+                    "a client refused a response",
+                );
+            }
+            Outcome::Subscribed => {}
+            Outcome::Stale => self.house.counts.stale(),
+        }
+        Ok(())
+    }
+}
+
+/// Who understands `resource_errors` (xRFC TP3): clients of gRPC and of this library, which skip
+/// what they do not know. Envoy takes a response without resources for more than it is.
+fn tells_errors(node: &Node) -> bool {
+    node.dialect() != super::Dialect::Envoy
+}
+
+type Making = std::pin::Pin<Box<dyn Future<Output = (Arc<View>, Arc<Snapshot>)> + Send>>;
+
+async fn poll_some(making: &mut Option<Making>) -> (Arc<View>, Arc<Snapshot>) {
+    match making {
+        Some(making) => making.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the connection has taken the response, or has gone.
+async fn taken(sending: &mut Option<(oneshot::Receiver<()>, Instant)>) {
+    match sending {
+        Some((taken, _)) => drop(poll_fn(|cx| std::pin::Pin::new(&mut *taken).poll(cx)).await),
+        None => std::future::pending().await,
+    }
+}
+
+/// For a timer that is not armed.
+fn far() -> Instant {
+    Instant::now() + FAR
+}
+
+/// Only for its type: what the registry shares.
+pub(super) type SharedStream = Mutex<Stream>;
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::Node as WireNode;
+    use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn methods_of_all_services_are_known() {
+        let ads = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
+        for (path, expected) in [
+            (
+                format!("{ads}StreamAggregatedResources"),
+                Some((Variant::Sotw, None)),
+            ),
+            (
+                format!("{ads}DeltaAggregatedResources"),
+                Some((Variant::Delta, None)),
+            ),
+            (
+                "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters".into(),
+                Some((Variant::Sotw, Some(Kind::Cluster))),
+            ),
+            (
+                "/envoy.service.route.v3.VirtualHostDiscoveryService/DeltaVirtualHosts".into(),
+                Some((Variant::Delta, Some(Kind::VirtualHost))),
+            ),
+            (
+                "/envoy.service.route.v3.VirtualHostDiscoveryService/StreamVirtualHosts".into(),
+                None,
+            ),
+            (
+                "/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters".into(),
+                None,
+            ),
+            ("/grpc.health.v1.Health/Check".into(), None),
+        ] {
+            let found = Method::of(&path).map(|method| (method.variant, method.only));
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn s13_s22_the_first_request_says_who_asks() {
+        let method = Method {
+            variant: Variant::Sotw,
+            only: None,
+        };
+        let request = |node: Option<&str>, type_url: &str| {
+            let request = DiscoveryRequest {
+                node: node.map(|id| WireNode {
+                    id: id.into(),
+                    ..WireNode::default()
+                }),
+                type_url: type_url.into(),
+                ..DiscoveryRequest::default()
+            };
+            Bytes::from(request.encode_to_vec())
+        };
+        let cds = Kind::Cluster.type_url();
+        assert!(hello(method, None, request(Some("n"), cds)).is_ok());
+        for bad in [
+            request(None, cds),
+            request(Some(""), cds),
+            request(Some("n"), ""),
+        ] {
+            let refusal = hello(method, None, bad).expect_err("refused");
+            assert_eq!(status(refusal).code(), tonic::Code::InvalidArgument);
+        }
+    }
+}

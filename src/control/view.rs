@@ -1,0 +1,82 @@
+//! The view that one kind of client has of the mesh, made of content.
+
+use std::sync::Arc;
+
+use super::Dialect;
+use super::kind::Kind;
+use super::node::Node;
+use super::references;
+use super::resource::{Encoded, Parts};
+use super::snapshot::Snapshot;
+use super::spelling::Spellings;
+use super::store::{Content, Told};
+use crate::source::istio::compile;
+use crate::source::xds::encode;
+use crate::workload::Workload;
+
+/// What a view depends on. Clients whose keys are equal share one.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Key {
+    dialect: Dialect,
+    workload: Workload,
+}
+
+impl Key {
+    pub(super) fn of(_content: &Content, node: &Node) -> Self {
+        Self {
+            dialect: node.dialect(),
+            workload: node.workload().clone(),
+        }
+    }
+}
+
+/// Compiles, encodes, and compares with what was there before.
+pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told) -> Snapshot {
+    let compiled = compile(&content.objects, &key.workload, &content.options);
+    for fault in compiled.faults.iter() {
+        let text = fault.to_string();
+        if told.is_new(&text) {
+            tracing::warn!(target: "meshwork::control", "{text}");
+        }
+    }
+    let encoding = encode(&compiled.resources, key.dialect);
+    for lost in &encoding.lost {
+        let text = lost.to_string();
+        if told.is_new(&text) {
+            tracing::warn!(target: "meshwork::control", dialect = ?key.dialect, "{text}");
+        }
+    }
+    let encoded = encoding.resources.iter().map(|resource| {
+        let kind = kind(resource.kind);
+        Arc::new(encoded(kind, resource.name.clone(), &resource.bytes))
+    });
+    let egress = content
+        .egress
+        .iter()
+        .filter(|_| key.dialect == Dialect::Envoy);
+    let egress = egress.map(|egress| Arc::new(egress.encode()));
+    let resources = encoded
+        .chain(egress)
+        .chain(content.resources.iter().cloned());
+    let spellings = (key.dialect != Dialect::Envoy)
+        .then(|| Spellings::new(content, &key.workload, key.dialect, &compiled.resources));
+    before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))
+}
+
+/// A resource with what it refers to.
+pub(super) fn encoded(kind: Kind, name: Arc<str>, body: &[u8]) -> Encoded {
+    let mut parts = Parts::new(kind, name, body);
+    parts.references = references::of(kind, body);
+    parts.finish()
+}
+
+pub(super) fn kind(of: crate::source::xds::Kind) -> Kind {
+    use crate::source::xds::Kind as Source;
+    match of {
+        Source::Cluster => Kind::Cluster,
+        Source::Endpoints => Kind::Endpoints,
+        Source::Listener => Kind::Listener,
+        Source::RouteConfiguration => Kind::Routes,
+        Source::Secret => Kind::Secret,
+    }
+}

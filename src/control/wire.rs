@@ -1,0 +1,272 @@
+//! Between the protocol's messages and the bytes of gRPC.
+//!
+//! A response is written by hand, as pieces: a head with the version, the resources as they were
+//! encoded when they were made, a tail with type and nonce. Only head and tail are this stream's
+//! own; everything else is shared by all.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use envoy_types::pb::envoy::config::core::v3::Node as WireNode;
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use envoy_types::pb::google::rpc::Status as WireStatus;
+use prost::Message as _;
+
+use super::ads::{DeltaRequest, Item, Refusal, Response, SotwRequest, Variant};
+use super::kind::Kind;
+use super::resource::{duration, tag, text, varint};
+
+/// A request as it arrives, of either variant.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Who asks; in the first one of a stream.
+    pub(super) node: Option<WireNode>,
+    /// `None`: about a kind that is not known here.
+    pub(super) body: Option<Body>,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    Delta(DeltaRequest),
+    Sotw(SotwRequest),
+}
+
+/// Reads a request of a stream that serves `only` one kind, or all.
+///
+/// # Errors
+/// It cannot be read, or is about another kind than the stream.
+pub(super) fn read(variant: Variant, only: Option<Kind>, bytes: Bytes) -> Result<Request, Refusal> {
+    let unreadable = |error| Refusal::invalid(format!("the request cannot be read: {error}"));
+    match variant {
+        Variant::Sotw => sotw(
+            pb::DiscoveryRequest::decode(bytes).map_err(unreadable)?,
+            only,
+        ),
+        Variant::Delta => delta(
+            pb::DeltaDiscoveryRequest::decode(bytes).map_err(unreadable)?,
+            only,
+        ),
+    }
+}
+
+fn kind(type_url: &str, only: Option<Kind>) -> Result<Option<Kind>, Refusal> {
+    match (Kind::from_url(type_url), only) {
+        (_, None) if type_url.is_empty() => Err(Refusal::invalid(
+            "a request on an aggregated stream has no type_url",
+        )),
+        (_, Some(only)) if type_url.is_empty() => Ok(Some(only)),
+        (found, Some(only)) if found != Some(only) => Err(Refusal::invalid(format!(
+            "type_url {type_url:?} on a stream of {}",
+            only.type_url()
+        ))),
+        (found, _) => Ok(found),
+    }
+}
+
+fn sotw(request: pb::DiscoveryRequest, only: Option<Kind>) -> Result<Request, Refusal> {
+    let kind = kind(&request.type_url, only)?;
+    Ok(Request {
+        node: request.node,
+        body: kind.map(|kind| {
+            let mut names = request.resource_names;
+            names.extend(
+                request
+                    .resource_locators
+                    .into_iter()
+                    .map(|locator| locator.name),
+            );
+            Body::Sotw(SotwRequest {
+                kind,
+                names,
+                version: request.version_info,
+                nonce: request.response_nonce,
+                error: request.error_detail.map(said),
+            })
+        }),
+    })
+}
+
+fn delta(request: pb::DeltaDiscoveryRequest, only: Option<Kind>) -> Result<Request, Refusal> {
+    let kind = kind(&request.type_url, only)?;
+    Ok(Request {
+        node: request.node,
+        body: kind.map(|kind| {
+            let name = |locator: pb::ResourceLocator| locator.name;
+            let mut subscribe = request.resource_names_subscribe;
+            subscribe.extend(request.resource_locators_subscribe.into_iter().map(name));
+            let mut unsubscribe = request.resource_names_unsubscribe;
+            unsubscribe.extend(request.resource_locators_unsubscribe.into_iter().map(name));
+            Body::Delta(DeltaRequest {
+                kind,
+                subscribe,
+                unsubscribe,
+                initial: request.initial_resource_versions.into_iter().collect(),
+                nonce: request.response_nonce,
+                error: request.error_detail.map(said),
+            })
+        }),
+    })
+}
+
+/// The text of a refusal; its code is of no use.
+fn said(error: WireStatus) -> String {
+    error.message
+}
+
+/// A response as one gRPC message, in pieces.
+pub(super) fn write(variant: Variant, response: &Response) -> Vec<Bytes> {
+    let mut head = BytesMut::new();
+    text(&mut head, 1, &response.version);
+    let mut pieces = Vec::with_capacity(response.items.len() + 2);
+    pieces.push(Bytes::new());
+    pieces.extend(response.items.iter().map(|item| match (item, variant) {
+        (Item::Full(resource), Variant::Delta) => resource.delta(),
+        (Item::Full(resource), Variant::Sotw) => resource.sotw(),
+        (Item::Beat(resource), _) => {
+            let ttl = resource.ttl();
+            bare(resource.name(), resource.version(), None, ttl)
+        }
+        (Item::Unknown(name), _) => bare(name, "", Some(name), None),
+    }));
+    let mut tail = BytesMut::new();
+    text(&mut tail, 4, response.kind.type_url());
+    text(&mut tail, 5, &response.nonce.to_string());
+    for name in &response.removed {
+        text(&mut tail, 6, name);
+    }
+    for name in &response.missing {
+        missing(&mut tail, name);
+    }
+    pieces.push(tail.freeze());
+    let length = head.len() + pieces.iter().map(Bytes::len).sum::<usize>();
+    let mut framed = BytesMut::with_capacity(5 + head.len());
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(length).expect("files are read up to 256 MiB together"));
+    framed.extend_from_slice(&head);
+    pieces[0] = framed.freeze();
+    pieces
+}
+
+/// A `Resource` without its resource.
+fn bare(
+    name: &str,
+    version: &str,
+    alias: Option<&Arc<str>>,
+    ttl: Option<std::time::Duration>,
+) -> Bytes {
+    let mut inner = BytesMut::new();
+    text(&mut inner, 1, version);
+    text(&mut inner, 3, name);
+    if let Some(alias) = alias {
+        text(&mut inner, 4, alias);
+    }
+    if let Some(ttl) = ttl {
+        duration(&mut inner, 6, ttl);
+    }
+    framed(2, &inner)
+}
+
+/// A `ResourceError`: the name, and NOT_FOUND.
+fn missing(out: &mut BytesMut, name: &str) {
+    let mut named = BytesMut::new();
+    text(&mut named, 1, name);
+    let mut status = BytesMut::new();
+    status.put_u8(1 << 3);
+    varint(&mut status, tonic::Code::NotFound as u64);
+    text(&mut status, 2, "the control plane has no such resource");
+    let mut inner = BytesMut::new();
+    inner.extend_from_slice(&framed(1, &named));
+    inner.extend_from_slice(&framed(2, &status));
+    out.extend_from_slice(&framed(7, &inner));
+}
+
+fn framed(field: u8, inner: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(inner.len() + 6);
+    tag(&mut out, field);
+    varint(&mut out, inner.len() as u64);
+    out.extend_from_slice(inner);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::resource::Encoded;
+
+    fn joined(pieces: &[Bytes]) -> Bytes {
+        let all = pieces.concat();
+        let length = u32::from_be_bytes(all[1..5].try_into().expect("four bytes"));
+        assert_eq!((all[0], length as usize), (0, all.len() - 5));
+        Bytes::from(all).slice(5..)
+    }
+
+    fn response(items: Vec<Item>) -> Response {
+        Response {
+            kind: Kind::Endpoints,
+            nonce: 7,
+            version: "v".into(),
+            items,
+            removed: vec!["gone".into()],
+            missing: vec!["none".into()],
+        }
+    }
+
+    #[test]
+    fn a_response_decodes_in_both_variants() {
+        let resource = Arc::new(Encoded::new(Kind::Endpoints, "a", b"\x0a\x01a"));
+        let items = vec![
+            Item::Full(resource.clone()),
+            Item::Beat(resource.clone()),
+            Item::Unknown("r/h".into()),
+        ];
+        let pieces = write(Variant::Delta, &response(items));
+        let delta = pb::DeltaDiscoveryResponse::decode(joined(&pieces)).expect("it decodes");
+        assert_eq!((&*delta.nonce, &*delta.system_version_info), ("7", "v"));
+        assert_eq!(delta.type_url, Kind::Endpoints.type_url());
+        assert_eq!(delta.removed_resources, ["gone"]);
+        let names: Vec<_> = delta.resources.iter().map(|one| &*one.name).collect();
+        assert_eq!(names, ["a", "a", "r/h"]);
+        assert!(delta.resources[1].resource.is_none());
+        assert_eq!(delta.resources[1].version, delta.resources[0].version);
+        assert_eq!(delta.resources[2].aliases, ["r/h"]);
+        let mut whole = response(vec![Item::Full(resource)]);
+        whole.removed.clear();
+        let pieces = write(Variant::Sotw, &whole);
+        let sotw = pb::DiscoveryResponse::decode(joined(&pieces)).expect("it decodes");
+        assert_eq!((&*sotw.nonce, &*sotw.version_info), ("7", "v"));
+        assert_eq!(sotw.resources[0].value, b"\x0a\x01a");
+        let error = &sotw.resource_errors[0];
+        assert_eq!(
+            error.resource_name.as_ref().map(|name| &*name.name),
+            Some("none")
+        );
+        assert_eq!(
+            error.error_detail.as_ref().map(|status| status.code),
+            Some(5)
+        );
+    }
+
+    #[test]
+    fn s17_s22_type_urls_are_judged_by_the_stream() {
+        let request = |type_url: &str| {
+            let request = pb::DiscoveryRequest {
+                type_url: type_url.into(),
+                ..pb::DiscoveryRequest::default()
+            };
+            Bytes::from(request.encode_to_vec())
+        };
+        let cds = Kind::Cluster.type_url();
+        let none = read(Variant::Sotw, None, request("")).expect_err("no type_url");
+        assert!(none.message.contains("no type_url"), "{}", none.message);
+        let unknown =
+            read(Variant::Sotw, None, request("type.googleapis.com/a.B")).expect("survived");
+        assert!(unknown.body.is_none());
+        let implied = read(Variant::Sotw, Some(Kind::Cluster), request("")).expect("implied");
+        assert!(matches!(implied.body, Some(Body::Sotw(body)) if body.kind == Kind::Cluster));
+        assert!(read(Variant::Sotw, Some(Kind::Cluster), request(cds)).is_ok());
+        assert!(read(Variant::Sotw, Some(Kind::Routes), request(cds)).is_err());
+        for variant in [Variant::Sotw, Variant::Delta] {
+            assert!(read(variant, None, Bytes::from_static(b"\xff\xff")).is_err());
+        }
+    }
+}

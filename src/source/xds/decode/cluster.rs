@@ -1,0 +1,223 @@
+//! Clusters.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::place::Place;
+use super::{Scope, balancing, connection, discovery, outlier, value};
+use crate::model::balancing::Spread;
+use crate::model::limit::{Limits, RetryLimit};
+use crate::model::security::Security;
+use crate::model::{Cluster, Percent};
+use crate::source::xds::extra::{self, ClusterExtra};
+use crate::source::xds::proto::{cluster as wire, upstream};
+use crate::source::xds::resource::Resource;
+
+/// Envoy's default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Envoy's default, per priority.
+const PANIC: f64 = 50.0;
+/// Envoy's default of each threshold but that of retries, and gRPC's of requests (A32).
+const THRESHOLD: u32 = 1_024;
+/// Envoy's retry budget, where the block does not say it.
+const BUDGET: (f64, u32) = (20.0, 3);
+
+pub(super) fn cluster(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    message: &wire::Cluster,
+) -> Option<Resource> {
+    let extra: ClusterExtra = extra::of(message.metadata.as_ref());
+    let discovery = discovery::discovery(scope, place, message, &extra);
+    let (policy, mut spread) = policy(place, message, &extra);
+    let common = message.common_lb_config.clone().unwrap_or_default();
+    let panic_threshold = value::percent_f64(
+        &place.field("common_lb_config.healthy_panic_threshold"),
+        common
+            .healthy_panic_threshold
+            .map_or(PANIC, |percent| percent.value),
+    );
+    let connect_timeout = value::positive_or(
+        &place.field("connect_timeout"),
+        message.connect_timeout,
+        CONNECT_TIMEOUT,
+    );
+    let http = connection::http(place, message, &extra);
+    let limits = limits(&place.field("circuit_breakers"), message, &extra);
+    let outlier = match &message.outlier_detection {
+        None => Some(None),
+        Some(message) => outlier::outlier(&place.field("outlier_detection"), message, &extra),
+    };
+    let fine = [
+        restrictions(place, message),
+        reports(place, message),
+        upstream_config(place, message),
+    ];
+    spread.overprovisioning =
+        NonZeroU32::new(extra.overprovisioning).unwrap_or(Spread::default().overprovisioning);
+    let [(), (), ()] = [fine[0]?, fine[1]?, fine[2]?];
+    let (discovery, endpoints) = discovery?;
+    let http = http?;
+    Some(Resource::Cluster {
+        cluster: Arc::new(Cluster {
+            name: message.name.as_str().into(),
+            discovery,
+            balancing: policy?,
+            spread,
+            panic_threshold: panic_threshold?,
+            connect_timeout: connect_timeout?,
+            protocol: http.protocol,
+            connection: http.connection,
+            limits: limits?,
+            outlier: outlier?,
+            health_check: None,
+            security: Security::Plaintext,
+            origin: scope.origin(&message.name),
+        }),
+        endpoints: endpoints.map(Arc::new),
+    })
+}
+
+fn policy(
+    place: &Place<'_>,
+    message: &wire::Cluster,
+    extra: &ClusterExtra,
+) -> (Option<crate::model::cluster::Balancing>, Spread) {
+    let mut spread = Spread::default();
+    let policy = balancing::balancing(place, message, &mut spread);
+    if let Some(warming) = &extra.slow_start {
+        spread.slow_start = balancing::slow_start(&place.field("metadata"), warming);
+    }
+    (policy, spread)
+}
+
+/// What would send requests elsewhere or unsecured if it were left out.
+fn restrictions(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
+    let subsets = message
+        .lb_subset_config
+        .as_ref()
+        .is_some_and(|config| !config.subset_selectors.is_empty());
+    let refused = [
+        (
+            "transport_socket",
+            message.transport_socket.is_some(),
+            "is not supported yet; without it the connection is in plain text",
+        ),
+        (
+            "transport_socket_matches",
+            !message.transport_socket_matches.is_empty(),
+            "chooses a transport by endpoint, which is not supported; use \"transport_socket\"",
+        ),
+        (
+            "transport_socket_matcher",
+            message.transport_socket_matcher.is_some(),
+            "chooses a transport by endpoint, which is not supported; use \"transport_socket\"",
+        ),
+        (
+            "lb_subset_config",
+            subsets,
+            "chooses endpoints by metadata, which is not supported; make a cluster for each subset",
+        ),
+        (
+            "health_checks",
+            !message.health_checks.is_empty(),
+            "are not taken from a control plane yet; leave them out",
+        ),
+        (
+            "filters",
+            !message.filters.is_empty(),
+            "are network filters, which are not supported; leave them out",
+        ),
+    ];
+    let mut fine = Some(());
+    for (field, set, text) in refused {
+        if set {
+            fine = place.field(field).fault(text);
+        }
+    }
+    fine
+}
+
+/// Reports go to the server that the cluster came from, or to none (gRFC A27).
+fn reports(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
+    use crate::source::xds::proto::core::config_source::ConfigSourceSpecifier as Specifier;
+    let Some(server) = &message.lrs_server else {
+        return Some(());
+    };
+    match server.config_source_specifier {
+        Some(Specifier::Self_(_)) => Some(()),
+        _ => place
+            .field("lrs_server")
+            .fault("names another server; only \"self\" is allowed"),
+    }
+}
+
+/// gRFC A75: only the type is looked at, since sessions keep no connection that idles here.
+fn upstream_config(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
+    let Some(config) = &message.upstream_config else {
+        return Some(());
+    };
+    let place = place.field("upstream_config.typed_config");
+    let any = place.required(config.typed_config.as_ref())?;
+    let options: upstream::HttpProtocolOptions = value::unpack(&place, any)?;
+    let common = options.common_http_protocol_options.unwrap_or_default();
+    value::limit(
+        &place.field("common_http_protocol_options.idle_timeout"),
+        common.idle_timeout,
+    )
+    .map(|_| ())
+}
+
+/// The first thresholds of the default priority (gRFC A32); those of HIGH have no requests here.
+fn limits(place: &Place<'_>, message: &wire::Cluster, extra: &ClusterExtra) -> Option<Limits> {
+    let breakers = message.circuit_breakers.clone().unwrap_or_default();
+    let per_host = place.field("per_host_thresholds");
+    for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
+        if thresholds.max_connections.is_some_and(|max| max.value == 0) {
+            return per_host
+                .index(index)
+                .field("max_connections")
+                .fault("is 0; 1 or more is allowed");
+        }
+    }
+    let found = breakers.thresholds.iter().position(|one| one.priority == 0);
+    let index = found.unwrap_or(0);
+    let thresholds = found.and_then(|index| breakers.thresholds.get(index).cloned());
+    let thresholds = thresholds.unwrap_or_default();
+    let list = place.field("thresholds");
+    let retries = retries(&list.index(index), &thresholds, extra);
+    Some(Limits {
+        connections: value::number_or(thresholds.max_connections, THRESHOLD),
+        pending: value::number_or(thresholds.max_pending_requests, THRESHOLD),
+        requests: value::number_or(thresholds.max_requests, THRESHOLD),
+        retries: retries?,
+    })
+}
+
+/// Where nothing is said of retries, the mesh's own budget holds: Envoy's default of three at once
+/// is no number that anybody chose, and gRPC has none.
+fn retries(
+    place: &Place<'_>,
+    message: &wire::circuit_breakers::Thresholds,
+    extra: &ClusterExtra,
+) -> Option<RetryLimit> {
+    if extra.retry_budget {
+        return Some(RetryLimit::Budget);
+    }
+    if let Some(budget) = &message.retry_budget {
+        let place = place.field("retry_budget.budget_percent");
+        let percent = budget
+            .budget_percent
+            .map_or(BUDGET.0, |percent| percent.value);
+        let percent: Percent = value::percent_f64(&place, percent)?;
+        return Some(RetryLimit::Share {
+            percent,
+            minimum: value::number_or(budget.min_retry_concurrency, BUDGET.1),
+        });
+    }
+    Some(match message.max_retries {
+        Some(max) => RetryLimit::Concurrent(max.value),
+        None => RetryLimit::Budget,
+    })
+}

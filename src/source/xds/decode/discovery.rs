@@ -1,0 +1,187 @@
+//! Where a cluster's endpoints come from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::place::{Place, Quoted};
+use super::{Scope, endpoints, value};
+use crate::model::Endpoints;
+use crate::model::cluster::{Discovery, Dns, Lookup};
+use crate::source::xds::extra::ClusterExtra;
+use crate::source::xds::proto::{self, cluster as wire, dns};
+
+/// Envoy's default of `dns_refresh_rate`, for answers whose TTL is not known.
+const REFRESH: Duration = Duration::from_secs(5);
+
+type Found = (Discovery, Option<Endpoints>);
+
+pub(super) fn discovery(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    message: &wire::Cluster,
+    extra: &ClusterExtra,
+) -> Option<Found> {
+    use wire::cluster::ClusterDiscoveryType as Discovered;
+    use wire::cluster::DiscoveryType as Type;
+    let inline = Inline {
+        scope,
+        place,
+        message,
+        extra,
+    };
+    let number = match &message.cluster_discovery_type {
+        // The first value of the enum.
+        None => 0,
+        Some(Discovered::Type(number)) => *number,
+        Some(Discovered::ClusterType(custom)) => {
+            return inline.custom(&place.field("cluster_type"), custom);
+        }
+    };
+    match Type::try_from(number) {
+        Ok(Type::Eds) => eds(place, message),
+        Ok(Type::Static) => {
+            let (name, endpoints) = inline.endpoints()?;
+            Some((Discovery::Endpoints(name), endpoints))
+        }
+        Ok(Type::StrictDns) => inline.dns(Lookup::Each, message.dns_refresh_rate),
+        Ok(Type::LogicalDns) => inline.dns(Lookup::One, message.dns_refresh_rate),
+        Ok(Type::OriginalDst) => original_destination(place, message),
+        Err(_) => place.field("type").fault(format_args!(
+            "{number} is unknown; STATIC (0), STRICT_DNS (1), LOGICAL_DNS (2), EDS (3) and \
+             ORIGINAL_DST (4) are allowed"
+        )),
+    }
+}
+
+fn eds(place: &Place<'_>, message: &wire::Cluster) -> Option<Found> {
+    let place = place.field("eds_cluster_config");
+    let config = place.required(message.eds_cluster_config.as_ref())?;
+    let source = value::own_stream(&place.field("eds_config"), config.eds_config.as_ref());
+    let name = match config.service_name.as_str() {
+        "" if message.name.starts_with("xdstp:") => {
+            return place
+                .field("service_name")
+                .fault("is empty, and the name of an xdstp cluster names no endpoints (gRFC A47)");
+        }
+        "" => message.name.as_str(),
+        name => name,
+    };
+    source?;
+    Some((Discovery::Endpoints(name.into()), None))
+}
+
+fn original_destination(place: &Place<'_>, message: &wire::Cluster) -> Option<Found> {
+    let Some(wire::cluster::LbConfig::OriginalDstLbConfig(config)) = &message.lb_config else {
+        return Some((Discovery::Passthrough, None));
+    };
+    let place = place.field("original_dst_lb_config");
+    if config.use_http_header || config.metadata_key.is_some() {
+        return place.fault(
+            "takes the destination from a header or metadata, which is not supported; it is the \
+             request's authority",
+        );
+    }
+    let Some(port) = config.upstream_port_override else {
+        return Some((Discovery::Passthrough, None));
+    };
+    let place = place.field("upstream_port_override");
+    match u16::try_from(port.value) {
+        Ok(port) => Some((Discovery::OnDemand { port }, None)),
+        Err(_) => place.fault(format_args!(
+            "{} is no port; 0 to 65535 is allowed",
+            port.value
+        )),
+    }
+}
+
+/// A cluster whose endpoints are in its own message.
+struct Inline<'a> {
+    scope: Scope<'a>,
+    place: &'a Place<'a>,
+    message: &'a wire::Cluster,
+    extra: &'a ClusterExtra,
+}
+
+impl Inline<'_> {
+    fn custom(
+        &self,
+        place: &Place<'_>,
+        custom: &wire::cluster::CustomClusterType,
+    ) -> Option<Found> {
+        let config_place = place.field("typed_config");
+        let any = config_place.required(custom.typed_config.as_ref())?;
+        if value::is::<dns::DnsCluster>(any) {
+            let config: dns::DnsCluster = value::unpack(&config_place, any)?;
+            let lookup = match config.all_addresses_in_single_endpoint {
+                true => Lookup::One,
+                false => Lookup::Each,
+            };
+            return self.dns_of_any_shape(lookup, config.dns_refresh_rate);
+        }
+        config_place.fault(format_args!(
+            "{} is no cluster that is known here; envoy.extensions.clusters.dns.v3.DnsCluster is",
+            Quoted(value::type_name(any))
+        ))
+    }
+
+    fn dns(&self, lookup: Lookup, refresh: Option<proto::Duration>) -> Option<Found> {
+        if lookup == Lookup::One {
+            self.single_name()?;
+        }
+        self.dns_of_any_shape(lookup, refresh)
+    }
+
+    fn dns_of_any_shape(&self, lookup: Lookup, refresh: Option<proto::Duration>) -> Option<Found> {
+        let refresh = value::positive_or(&self.place.field("dns_refresh_rate"), refresh, REFRESH);
+        let (name, endpoints) = self.endpoints()?;
+        let dns = Dns {
+            endpoints: name,
+            lookup,
+            refresh: refresh?,
+        };
+        Some((Discovery::Dns(dns), endpoints))
+    }
+
+    /// `LOGICAL_DNS` is one name (gRFC A37, and Envoy).
+    fn single_name(&self) -> Option<()> {
+        let place = self.place.field("load_assignment");
+        let assignment = place.required(self.message.load_assignment.as_ref())?;
+        let place = place.field("endpoints");
+        let [locality] = assignment.endpoints.as_slice() else {
+            return place.fault(format_args!(
+                "has {} localities; LOGICAL_DNS allows exactly 1",
+                assignment.endpoints.len()
+            ));
+        };
+        let place = place.index(0);
+        if locality.lb_endpoints.len() != 1 {
+            return place.field("lb_endpoints").fault(format_args!(
+                "has {} endpoints; LOGICAL_DNS allows exactly 1",
+                locality.lb_endpoints.len()
+            ));
+        }
+        Some(())
+    }
+
+    /// The endpoints of the message, under a name of their own: that of the cluster could be the
+    /// name of endpoints that come by themselves.
+    fn endpoints(&self) -> Option<(Arc<str>, Option<Endpoints>)> {
+        let name: Arc<str> = match &self.extra.endpoints {
+            Some(name) => name.as_str().into(),
+            None => inline_name(&self.message.name),
+        };
+        if self.extra.no_endpoints {
+            return Some((name, None));
+        }
+        let place = self.place.field("load_assignment");
+        let assignment = place.required(self.message.load_assignment.as_ref())?;
+        let mut endpoints = endpoints::inline(self.scope, &place, assignment)?;
+        endpoints.name = name.clone();
+        Some((name, Some(endpoints)))
+    }
+}
+
+/// The name of the endpoints that a cluster of this name contains.
+fn inline_name(cluster: &str) -> Arc<str> {
+    format!("{cluster}#load_assignment").into()
+}

@@ -1,0 +1,152 @@
+//! From messages to the model: each resource alone becomes a valid value, or a list of faults.
+//!
+//! What is done with a field is one of four things, and `docs/XDS-FIELDS.md` says for each which.
+//! It is *in force*; or its value is *rejected*, because it asks for what is not here; or it is
+//! *without effect*, because no client could do anything with it (a buffer size, a tracing sample);
+//! or it is not known at all and ignored, as protobuf wants it (gRFC A27). Fields that restrict or
+//! secure (another condition of a match, a transport socket) are never without effect.
+//!
+//! The language is Envoy's, not only gRPC's part of it: a control plane that was made for Envoy is
+//! understood. Where the two disagree on a default, the comment at the spot says who is followed.
+//!
+//! Decoding survives any bytes: recursion ends at prost's limit, lists of faults and quotes of
+//! values have bounds, durations and numbers are checked before they are used.
+
+mod action;
+mod affinity;
+mod answer;
+mod balancing;
+mod cluster;
+mod connection;
+mod discovery;
+mod endpoints;
+mod fault;
+mod filters;
+mod headers;
+mod listener;
+mod matches;
+mod outlier;
+mod place;
+mod policy;
+mod retry;
+mod route;
+mod routes;
+mod value;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::Kind;
+use super::proto;
+use super::resource::{Context, Decode, Decoded, Fault, Rejection, Resource};
+use crate::model::Origin;
+pub(super) use action::{prefix_pattern, whole_path};
+pub(super) use affinity::CHANNEL_ID;
+pub(super) use connection::OPTIONS;
+pub(super) use endpoints::{ISTIO, LABELS, TLS, TLS_MODE};
+pub(super) use matches::escaped;
+use place::{Faults, Place};
+pub(super) use retry::GRPC_TOKENS;
+
+/// The longest name of a resource, in bytes.
+const MAX_NAME: usize = 4_096;
+
+/// Decodes Envoy's messages.
+#[derive(Debug)]
+pub(crate) struct Messages;
+
+/// What the decoders of all kinds are given.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    context: Context<'a>,
+    kind: Kind,
+}
+
+impl Scope<'_> {
+    fn origin(&self, name: &str) -> Origin {
+        let Context {
+            server, version, ..
+        } = self.context;
+        Origin::control_plane(
+            server.clone(),
+            version.clone(),
+            format!("{} {name}", self.kind),
+        )
+    }
+}
+
+impl Decode for Messages {
+    fn decode(&self, kind: Kind, bytes: &[u8], context: Context<'_>) -> Result<Decoded, Rejection> {
+        let scope = Scope { context, kind };
+        match kind {
+            Kind::Listener => resource(
+                bytes,
+                |message: &proto::listener::Listener| &message.name,
+                |place, message| listener::listener(scope, place, message),
+            ),
+            Kind::RouteConfiguration => resource(
+                bytes,
+                |message: &proto::route::RouteConfiguration| &message.name,
+                |place, message| {
+                    let routes = routes::configuration(scope, place, message, None)?;
+                    Some(Resource::RouteConfiguration(Arc::new(routes)))
+                },
+            ),
+            Kind::Cluster => resource(
+                bytes,
+                |message: &proto::cluster::Cluster| &message.name,
+                |place, message| cluster::cluster(scope, place, message),
+            ),
+            Kind::Endpoints => resource(
+                bytes,
+                |message: &proto::endpoint::ClusterLoadAssignment| &message.cluster_name,
+                |place, message| {
+                    let endpoints = endpoints::endpoints(scope, place, message)?;
+                    Some(Resource::Endpoints(Arc::new(endpoints)))
+                },
+            ),
+            Kind::Secret => Err(Rejection {
+                name: None,
+                faults: vec![Fault {
+                    path: String::new(),
+                    text: "secrets are not taken from a control plane".to_owned(),
+                }],
+            }),
+        }
+    }
+}
+
+/// Reads the message and its name, then what `decode` makes of it.
+fn resource<M: Message + Default>(
+    bytes: &[u8],
+    name: impl Fn(&M) -> &String,
+    decode: impl FnOnce(&Place<'_>, &M) -> Option<Resource>,
+) -> Result<Decoded, Rejection> {
+    let faults = RefCell::<Faults>::default();
+    let root = Place::root(&faults);
+    let message = M::decode(bytes).map_err(|error| Rejection {
+        name: None,
+        faults: vec![Fault {
+            path: String::new(),
+            text: format!("the bytes are no such message: {error}"),
+        }],
+    })?;
+    let text = name(&message);
+    if text.is_empty() || text.len() > MAX_NAME {
+        let _: Option<()> = root.field("name").fault(format_args!(
+            "has {} bytes; 1 to {MAX_NAME} are allowed",
+            text.len()
+        ));
+    }
+    let name: Arc<str> = name(&message).as_str().into();
+    let resource = decode(&root, &message);
+    match resource {
+        Some(resource) if faults.borrow().is_empty() => Ok(Decoded { name, resource }),
+        _ => Err(Rejection {
+            name: (!name.is_empty() && name.len() <= MAX_NAME).then_some(name),
+            faults: faults.into_inner().into_list(),
+        }),
+    }
+}

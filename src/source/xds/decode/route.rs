@@ -1,0 +1,123 @@
+//! One route.
+
+use super::headers::{self, Level};
+use super::place::Place;
+use super::routes::Around;
+use super::{Scope, action, answer, filters, matches};
+use crate::model::route::{Action, HeaderChanges, Route};
+use crate::source::xds::extra::{self, RouteExtra};
+use crate::source::xds::proto::route as wire;
+
+/// What becomes of a route.
+pub(super) enum Outcome {
+    Route(Box<Route>),
+    /// It picks its cluster in a way that is not here, so that it takes no request (gRFC A28): the
+    /// ones behind it are asked.
+    Skipped,
+}
+
+pub(super) fn route(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    message: &wire::Route,
+    around: &Around<'_>,
+) -> Option<Outcome> {
+    let extra: RouteExtra = extra::of(message.metadata.as_ref());
+    let match_place = place.field("match");
+    let matcher = match_place
+        .required(message.r#match.as_ref())
+        .and_then(|message| matches::route(&match_place, message, &extra));
+    let own = filters::per_route(
+        &place.field("typed_per_filter_config"),
+        &message.typed_per_filter_config,
+    );
+    let filters = around.filters.clone().overridden_by(own);
+    let changes = headers::ordered(
+        place,
+        &Level {
+            request_add: &message.request_headers_to_add,
+            request_remove: &message.request_headers_to_remove,
+            response_add: &message.response_headers_to_add,
+            response_remove: &message.response_headers_to_remove,
+        },
+        &extra.request_order,
+        &extra.response_order,
+    );
+    let parts = action::Parts {
+        around,
+        extra: &extra,
+        filters: &filters,
+        matched: matcher.as_ref().map(|matcher| &matcher.path),
+    };
+    let action = self::action(place, message, &parts)?;
+    let (mut action, matcher, changes) = match action {
+        Some(action) => (action, matcher?, changes?),
+        None => return Some(Outcome::Skipped),
+    };
+    let headers = levels(&mut action, changes, around);
+    Some(Outcome::Route(Box::new(Route {
+        name: message.name.as_str().into(),
+        matcher,
+        action,
+        headers,
+        fault: filters.fault(),
+        origin: scope.origin(&message.name),
+    })))
+}
+
+/// `Some(None)`: skipped.
+fn action(
+    place: &Place<'_>,
+    message: &wire::Route,
+    parts: &action::Parts<'_>,
+) -> Option<Option<Action>> {
+    use wire::route::Action as Wire;
+    match &message.action {
+        None => place.fault(
+            "has no action; route, redirect, direct_response and non_forwarding_action are allowed",
+        ),
+        Some(Wire::Route(forward)) => {
+            let forward = action::forward(&place.field("route"), forward, parts)?;
+            Some(forward.map(|forward| Action::Forward(Box::new(forward))))
+        }
+        Some(Wire::Redirect(redirect)) => {
+            let place = place.field("redirect");
+            answer::redirect(&place, redirect, parts)
+                .map(|redirect| Some(Action::Redirect(redirect)))
+        }
+        Some(Wire::DirectResponse(direct)) => {
+            answer::direct(&place.field("direct_response"), direct)
+                .map(|direct| Some(Action::Direct(direct)))
+        }
+        Some(Wire::NonForwardingAction(_)) => Some(Some(Action::Serve)),
+        Some(Wire::FilterAction(_)) => place.field("filter_action").fault(
+            "is not supported; route, redirect, direct_response and non_forwarding_action are \
+             allowed",
+        ),
+    }
+}
+
+/// The route's changes and those around it, as one list.
+///
+/// The model applies those of the chosen cluster first. Where the outer levels come first in the
+/// configuration, they are moved into the clusters, before their own.
+fn levels(action: &mut Action, own: HeaderChanges, around: &Around<'_>) -> HeaderChanges {
+    let outer = around.headers.clone();
+    if !around.headers_first {
+        return headers::joined(own, outer);
+    }
+    let all = headers::joined(outer, own);
+    if let Action::Forward(forward) = action
+        && forward
+            .destinations
+            .all()
+            .iter()
+            .any(|one| one.headers != HeaderChanges::default())
+    {
+        forward
+            .destinations
+            .map_headers(|own| headers::joined(all.clone(), own));
+        return HeaderChanges::default();
+    }
+    all
+}

@@ -1,0 +1,184 @@
+//! Endpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
+
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as ValueKind};
+
+use super::loss::Loss;
+use super::{Pen, value};
+use crate::model::Endpoints;
+use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
+use crate::source::xds::decode::{ISTIO, LABELS, TLS, TLS_MODE};
+use crate::source::xds::proto::{core, endpoint as wire};
+
+pub(super) fn assignment(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterLoadAssignment {
+    let Endpoints {
+        name,
+        localities,
+        origin: _,
+    } = model;
+    let mut all: Vec<_> = localities
+        .iter()
+        .map(|model| locality(pen, model))
+        .collect();
+    if pen.is_grpc() {
+        // A locality without endpoints would keep its priority without anybody in it.
+        all.retain(|locality| !locality.lb_endpoints.is_empty());
+        close_gaps(&mut all);
+    }
+    wire::ClusterLoadAssignment {
+        cluster_name: name.to_string(),
+        endpoints: all,
+        ..wire::ClusterLoadAssignment::default()
+    }
+}
+
+/// The first name of a set, which is all that gRPC's `LOGICAL_DNS` has.
+pub(super) fn single_name(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterLoadAssignment {
+    let all = model
+        .localities
+        .iter()
+        .flat_map(|locality| &locality.endpoints);
+    let mut names = all.filter(|endpoint| matches!(endpoint.address, Address::Name { .. }));
+    let first = names.next().map(|model| endpoint(pen, model));
+    pen.lose_if(names.next().is_some(), Loss::DnsNames);
+    wire::ClusterLoadAssignment {
+        cluster_name: model.name.to_string(),
+        endpoints: vec![wire::LocalityLbEndpoints {
+            locality: Some(core::Locality::default()),
+            lb_endpoints: first.into_iter().collect(),
+            load_balancing_weight: Some(value::number(1)),
+            ..wire::LocalityLbEndpoints::default()
+        }],
+        ..wire::ClusterLoadAssignment::default()
+    }
+}
+
+/// Priorities from 0 on, each the next one.
+fn close_gaps(localities: &mut [wire::LocalityLbEndpoints]) {
+    let mut used: Vec<u32> = localities.iter().map(|one| one.priority).collect();
+    used.sort_unstable();
+    used.dedup();
+    for one in localities {
+        if let Ok(place) = used.binary_search(&one.priority) {
+            // No more places than there are priorities.
+            one.priority = u32::try_from(place).unwrap_or(one.priority);
+        }
+    }
+}
+
+fn locality(pen: &mut Pen<'_>, model: &LocalityEndpoints) -> wire::LocalityLbEndpoints {
+    let LocalityEndpoints {
+        locality,
+        priority,
+        weight,
+        endpoints,
+    } = model;
+    let Locality {
+        region,
+        zone,
+        sub_zone,
+    } = locality;
+    // gRPC reads IP addresses only.
+    let known =
+        |endpoint: &&Endpoint| !pen.is_grpc() || matches!(endpoint.address, Address::Socket(_));
+    let known: Vec<&Endpoint> = endpoints.iter().filter(known).collect();
+    pen.lose_if(known.len() < endpoints.len(), Loss::AddressKind);
+    let sum: u64 = known.iter().map(|one| u64::from(one.weight.get())).sum();
+    let weight = weight.map(NonZeroU32::get).or(pen
+        .is_grpc()
+        .then(|| u32::try_from(sum).unwrap_or(u32::MAX).max(1)));
+    wire::LocalityLbEndpoints {
+        locality: Some(core::Locality {
+            region: region.to_string(),
+            zone: zone.to_string(),
+            sub_zone: sub_zone.to_string(),
+        }),
+        lb_endpoints: known
+            .into_iter()
+            .map(|model| endpoint(pen, model))
+            .collect(),
+        load_balancing_weight: weight.map(value::number),
+        priority: *priority,
+        ..wire::LocalityLbEndpoints::default()
+    }
+}
+
+fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
+    let Endpoint {
+        address,
+        weight,
+        health,
+        labels,
+        meshed,
+    } = model;
+    let health = match health {
+        Health::Draining => core::HealthStatus::Draining,
+        Health::Healthy => core::HealthStatus::Healthy,
+        Health::Unhealthy => core::HealthStatus::Unhealthy,
+    };
+    pen.lose_if(pen.is_grpc() && !labels.is_empty(), Loss::Labels);
+    let metadata = match pen.is_grpc() {
+        true => None,
+        false => self::metadata(labels, *meshed),
+    };
+    wire::LbEndpoint {
+        health_status: health.into(),
+        metadata,
+        load_balancing_weight: Some(value::number(weight.get())),
+        host_identifier: Some(wire::lb_endpoint::HostIdentifier::Endpoint(
+            wire::Endpoint {
+                address: Some(self::address(address)),
+                ..wire::Endpoint::default()
+            },
+        )),
+    }
+}
+
+type Labels = BTreeMap<Box<str>, Box<str>>;
+
+fn metadata(labels: &Labels, meshed: bool) -> Option<core::Metadata> {
+    let mut all = HashMap::new();
+    if !labels.is_empty() {
+        let labels = labels.iter().map(|(key, text)| text_value(key, text));
+        let fields = labels.collect();
+        all.insert(LABELS.to_owned(), Struct { fields });
+    }
+    if meshed {
+        let fields = HashMap::from([text_value(TLS_MODE, ISTIO)]);
+        all.insert(TLS.to_owned(), Struct { fields });
+    }
+    (!all.is_empty()).then(|| core::Metadata {
+        filter_metadata: all,
+        typed_filter_metadata: HashMap::new(),
+    })
+}
+
+fn text_value(key: &str, text: &str) -> (String, Value) {
+    let kind = Some(ValueKind::StringValue(text.to_owned()));
+    (key.to_owned(), Value { kind })
+}
+
+fn address(model: &Address) -> core::Address {
+    use core::address::Address as Kind;
+    let socket = |address: String, port: u16| {
+        Kind::SocketAddress(core::SocketAddress {
+            address,
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(u32::from(
+                port,
+            ))),
+            ..core::SocketAddress::default()
+        })
+    };
+    core::Address {
+        address: Some(match model {
+            Address::Name { host, port } => socket(host.to_string(), *port),
+            Address::Socket(address) => socket(address.ip().to_string(), address.port()),
+            Address::Unix(path) => Kind::Pipe(core::Pipe {
+                path: path.to_string_lossy().into_owned(),
+                mode: 0,
+            }),
+        }),
+    }
+}

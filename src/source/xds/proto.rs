@@ -1,0 +1,21 @@
+//! The messages by short names. Everything else in here says `route::Route` and not its full path.
+
+pub(crate) use envoy_types::pb::envoy::config::{
+    cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener,
+    route::v3 as route,
+};
+pub(crate) use envoy_types::pb::envoy::extensions::clusters::dns::v3 as dns;
+pub(crate) use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as fault_delay;
+pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
+    fault::v3 as fault, router::v3 as router, stateful_session::v3 as session,
+};
+pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3 as session_cookie;
+pub(crate) use envoy_types::pb::envoy::extensions::load_balancing_policies as balancing;
+pub(crate) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
+pub(crate) use envoy_types::pb::envoy::r#type::http::v3 as http_type;
+pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+pub(crate) use envoy_types::pb::envoy::r#type::v3 as percent;
+pub(crate) use envoy_types::pb::google::protobuf::{
+    Any, BoolValue, Duration, FloatValue, UInt32Value, UInt64Value,
+};

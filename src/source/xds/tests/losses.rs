@@ -1,0 +1,69 @@
+//! The table of losses is what really is lost: every pair of loss and dialect in it happens, and
+//! none that is not in it. The docs have the same table.
+
+use std::collections::BTreeSet;
+
+use super::models;
+use crate::model::Resources;
+use crate::model::cluster::Discovery;
+use crate::model::health::{GrpcQuestion, HealthCheck, Question};
+use crate::source::xds::Dialect;
+use crate::source::xds::encode::{Loss, encode};
+
+#[test]
+fn what_each_dialect_loses_is_the_table_and_nothing_else() {
+    let mut seen: BTreeSet<(Loss, Dialect)> = BTreeSet::new();
+    for seed in 0..400 {
+        let model = models::resources(seed);
+        for dialect in [Dialect::Envoy, Dialect::Grpc, Dialect::Meshwork] {
+            let lost = encode(&model, dialect).lost;
+            seen.extend(lost.into_iter().map(|lost| (lost.loss, dialect)));
+        }
+    }
+    seen.extend(of_health_checks());
+    let table: BTreeSet<(Loss, Dialect)> = Loss::ALL
+        .iter()
+        .flat_map(|loss| loss.row().0.iter().map(|dialect| (*loss, *dialect)))
+        .collect();
+    let unseen: Vec<_> = table.difference(&seen).collect();
+    let unsaid: Vec<_> = seen.difference(&table).collect();
+    assert!(
+        unseen.is_empty() && unsaid.is_empty(),
+        "never seen: {unseen:?}; not in the table: {unsaid:?}"
+    );
+}
+
+/// The generator of configurations that come through makes no health checks.
+fn of_health_checks() -> Vec<(Loss, Dialect)> {
+    let mut model = Resources::default();
+    let mut cluster = models::cluster(&mut models::Chance::new(7), "checked".into());
+    cluster.discovery = Discovery::Endpoints("checked".into());
+    let question = Question::Grpc(GrpcQuestion::default());
+    cluster.health_check = Some(HealthCheck::new(question));
+    model.insert_cluster(cluster);
+    let all = [Dialect::Envoy, Dialect::Grpc, Dialect::Meshwork];
+    let lost = all.iter().flat_map(|dialect| {
+        let lost = encode(&model, *dialect).lost.into_iter();
+        lost.map(|lost| (lost.loss, *dialect))
+    });
+    lost.collect()
+}
+
+#[test]
+fn the_docs_have_the_table_of_losses() {
+    let docs = include_str!("../../../../docs/XDS-FIELDS.md");
+    for loss in Loss::ALL {
+        let (dialects, text) = loss.row();
+        let who = match dialects {
+            [_, _, _] => "all",
+            [Dialect::Envoy] => "Envoy",
+            [Dialect::Grpc] => "gRPC",
+            _ => "Envoy, gRPC",
+        };
+        let row = format!("| {who} | {text} |");
+        assert!(
+            docs.contains(&row),
+            "docs/XDS-FIELDS.md wants the row\n{row}"
+        );
+    }
+}

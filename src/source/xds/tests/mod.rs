@@ -1,0 +1,29 @@
+//! Messages and model against each other: what goes out comes in again, what is lost is in the
+//! table, what is wrong is refused.
+
+mod losses;
+mod models;
+mod round_trip;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use super::Kind;
+use super::decode::Messages;
+use super::resource::{Context, Decode, Decoded, Rejection};
+
+static SERVER: LazyLock<Arc<str>> = LazyLock::new(|| "test:15010".into());
+static VERSION: LazyLock<Arc<str>> = LazyLock::new(|| "1".into());
+static PROVIDERS: LazyLock<BTreeSet<Arc<str>>> =
+    LazyLock::new(|| BTreeSet::from(["default".into()]));
+
+/// Decodes as the stream would, from a server that is not trusted.
+fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded, Rejection> {
+    let context = Context {
+        server: &SERVER,
+        version: &VERSION,
+        certificate_providers: &PROVIDERS,
+        trusted: false,
+    };
+    Messages.decode(kind, bytes, context)
+}

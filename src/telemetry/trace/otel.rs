@@ -1,0 +1,194 @@
+//! Spans through OpenTelemetry's interface; the SDK and its exporters are the application's.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Request};
+use opentelemetry::global::BoxedTracer;
+use opentelemetry::trace::{
+    SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+    TraceState, Tracer as _,
+};
+use opentelemetry::{Context, ContextGuard, KeyValue};
+
+use super::Parent;
+use crate::model::Fraction;
+use crate::random::Random;
+
+/// Makes spans, if it was given a tracer.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracing {
+    tracer: Option<Arc<BoxedTracer>>,
+    /// Which share of the traces that begin here is sampled.
+    share: Fraction,
+    own: Arc<[KeyValue]>,
+    random: Random,
+}
+
+/// Makes a span the active one of this thread, until what is returned is dropped: spans that the service
+/// makes are its children.
+#[cfg(feature = "inbound")]
+pub(crate) fn enter(span: Option<&Span>) -> Option<ContextGuard> {
+    span.map(|span| span.context.clone().attach())
+}
+
+/// A span that is under way. Clones are the same span.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    tracer: Arc<BoxedTracer>,
+    context: Context,
+    /// In whose words it is told.
+    before: Option<Parent>,
+}
+
+impl Tracing {
+    /// `own`: what every span says of this process.
+    pub(crate) fn new(
+        tracer: Option<BoxedTracer>,
+        share: Fraction,
+        own: Vec<KeyValue>,
+        random: Random,
+    ) -> Self {
+        Self {
+            tracer: tracer.map(Arc::new),
+            share,
+            own: own.into(),
+            random,
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.tracer.is_some()
+    }
+
+    /// The client span of a call.
+    pub(crate) fn call<B>(&self, request: &Request<B>, inherited: Option<&Parent>) -> Option<Span> {
+        self.tracer.as_ref()?;
+        let told = Parent::of(request.headers());
+        let active = Context::current();
+        let active = active.has_active_span().then_some(active);
+        let before = told.as_ref().or(inherited).cloned();
+        let context = match (told, active) {
+            (None, Some(active)) if active.span().span_context().is_valid() => active,
+            (told, _) => remote(told.as_ref().or(inherited)),
+        };
+        self.span(SpanKind::Client, request, context, before)
+    }
+
+    /// The server span of a request that arrives.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn arrived<B>(&self, request: &Request<B>) -> Option<Span> {
+        self.tracer.as_ref()?;
+        let before = Parent::of(request.headers());
+        let context = remote(before.as_ref());
+        self.span(SpanKind::Server, request, context, before)
+    }
+
+    fn span<B>(
+        &self,
+        kind: SpanKind,
+        request: &Request<B>,
+        parent: Context,
+        before: Option<Parent>,
+    ) -> Option<Span> {
+        let tracer = self.tracer.as_ref()?;
+        let known = parent.span().span_context().is_valid();
+        let undecided = match &before {
+            Some(before) => before.sampled.is_none(),
+            None => !known,
+        };
+        if undecided && !self.share.includes(self.random.below(1_000_000)) {
+            return None;
+        }
+        let method = request.method().as_str().to_owned();
+        let mut attributes = self.own.to_vec();
+        attributes.extend([
+            KeyValue::new("component", "proxy"),
+            KeyValue::new("http.method", method.clone()),
+            KeyValue::new("http.url", request.uri().to_string()),
+        ]);
+        let host = request.uri().host().unwrap_or_default();
+        let builder = SpanBuilder::from_name(format!("{method} {host}"))
+            .with_kind(kind)
+            .with_attributes(attributes);
+        let span = tracer.build_with_context(builder, &parent);
+        Some(Span {
+            tracer: tracer.clone(),
+            context: parent.with_span(span),
+            before,
+        })
+    }
+}
+
+fn remote(parent: Option<&Parent>) -> Context {
+    let Some(parent) = parent else {
+        return Context::new();
+    };
+    let state = parent
+        .state()
+        .and_then(|text| text.parse::<TraceState>().ok());
+    let flags = match parent.sampled {
+        Some(false) => TraceFlags::default(),
+        // Who has not decided leaves it to this one, and that was decided before.
+        Some(true) | None => TraceFlags::SAMPLED,
+    };
+    Context::new().with_remote_span_context(SpanContext::new(
+        TraceId::from_bytes(parent.trace.to_be_bytes()),
+        SpanId::from_bytes(parent.span.to_be_bytes()),
+        flags,
+        true,
+        state.unwrap_or_default(),
+    ))
+}
+
+impl Span {
+    /// A child for one try.
+    pub(crate) fn attempt(&self, number: u32) -> Self {
+        let builder = SpanBuilder::from_name(format!("attempt {number}"))
+            .with_kind(SpanKind::Client)
+            .with_attributes([KeyValue::new("http.resend_count", i64::from(number) - 1)]);
+        let span = self.tracer.build_with_context(builder, &self.context);
+        Self {
+            tracer: self.tracer.clone(),
+            context: self.context.with_span(span),
+            before: self.before.clone(),
+        }
+    }
+
+    /// Tells the callee under which span it works.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        if let Some(parent) = self.parent() {
+            parent.write(headers);
+        }
+    }
+
+    /// The span as the parent of others.
+    pub(crate) fn parent(&self) -> Option<Parent> {
+        let span = self.context.span();
+        let context = span.span_context();
+        context.is_valid().then(|| {
+            Parent::new(
+                u128::from_be_bytes(context.trace_id().to_bytes()),
+                u64::from_be_bytes(context.span_id().to_bytes()),
+                context.is_sampled(),
+                self.before.as_ref(),
+            )
+        })
+    }
+
+    /// Adds an attribute.
+    pub(crate) fn note(&self, name: &'static str, value: impl Into<String>) {
+        let span = self.context.span();
+        if span.is_recording() {
+            span.set_attribute(KeyValue::new(name, value.into()));
+        }
+    }
+
+    /// Ends it, with what went wrong if something did.
+    pub(crate) fn end(&self, failure: Option<&str>) {
+        let span = self.context.span();
+        if let Some(failure) = failure {
+            span.set_status(Status::error(failure.to_owned()));
+        }
+        span.end();
+    }
+}

@@ -1,0 +1,91 @@
+"""Servers of other makers that get their listener from `meshwork serve`."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+from peers import BUILT, Core, HERE
+from world import Client, World, fail, say, wait_for
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: stock, namespace: my-app}
+spec:
+  selector: {app: stock}
+  ports: [{name: grpc, port: 80, targetPort: %d}]
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serves(world, command):
+    """A server answers when a service has its port as target, and never before."""
+    port, other = free_port(), free_port()
+    world.write(SERVICE % other)
+    world.serve()
+    bootstrap = world.bootstrap("sidecar~127.0.0.1~stock.my-app~my-app.svc.cluster.local")
+    process = subprocess.Popen(
+        [*command, f"127.0.0.1:{port}", "stock"],
+        env={**os.environ, "GRPC_XDS_BOOTSTRAP": bootstrap},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    client = Client(Core.command, {})
+    try:
+        version = json.loads(process.stdout.readline())["version"]
+        target = f"127.0.0.1:{port}"
+        wait_for("it asks for its listener", lambda: asked(world))
+        assert not client.calls(3, target, timeout=0.5)["ok"], "it serves without a listener"
+        world.write(SERVICE % port)
+        wait_for("it serves", lambda: client.calls(3, target, timeout=1.0)["ok"] == {"stock": 3})
+        return version
+    finally:
+        client.stop()
+        process.kill()
+        process.wait()
+
+
+def asked(world):
+    """Whether the server's stream is open: the control plane says so in its client status."""
+    import grpc
+
+    with grpc.insecure_channel(world.server.address) as channel:
+        fetch = channel.unary_unary(
+            "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+            request_serializer=lambda request: request,
+            response_deserializer=lambda response: response,
+        )
+        return b"xds.istio.io/grpc/lds/inbound/" in fetch(b"", timeout=5)
+
+
+SERVERS = {
+    "grpcio": [sys.executable, str(HERE / "python/server.py")],
+    "grpc-go": [str(BUILT / "go/peer"), "serve"],
+}
+
+
+def main(wanted):
+    failures = 0
+    for name, command in SERVERS.items():
+        if wanted and name not in wanted:
+            continue
+        with World() as world:
+            try:
+                say(f"{name} as a server: yes ({serves(world, command)})")
+            except AssertionError as error:
+                failures += 1
+                fail(f"{name} as a server: {error}")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(sys.argv[1:]) else 0)

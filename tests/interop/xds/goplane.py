@@ -1,0 +1,115 @@
+"""go-control-plane's snapshot cache, in both variants of the protocol."""
+
+import os
+
+from harness import World, names, wait_for
+
+BINARY = os.path.join(os.environ["INTEROP"], "go-control-plane")
+DELTA = ["xds.delta"]
+
+
+def start(world, *arguments):
+    plane = world.process(BINARY, *arguments)
+    plane.address = plane.read()
+    return plane
+
+
+def put(plane, version, routes, **clusters):
+    words = [f"{name}={','.join(map(str, ports))}" for name, ports in clusters.items()]
+    answer = plane.ask(f"set {version} {routes} {' '.join(words)}")
+    assert answer == "set <nil>", answer
+
+
+def calls(features):
+    with World() as world:
+        one = world.echo("one")
+        plane = start(world)
+        put(plane, "1", "routes", first=[one])
+        client = world.client(plane.address, features)
+        result = client.call(n=200, c=8)
+        assert result["ok"] == 200 and names(result) == {"one"}, result
+        assert plane.ask("nacks").startswith("nacks 0"), plane.ask("nacks")
+        assert plane.ask("asked") == "asked 1 interop", "one stream, whose node is said once"
+
+
+def listener_by_name(features):
+    with World() as world:
+        one = world.echo("one")
+        plane = start(world)
+        put(plane, "1", "routes", first=[one])
+        client = world.client(plane.address, features, by_environment=True)
+        result = client.call("xds:///catalog:80", n=10)
+        assert result["ok"] == 10 and names(result) == {"one"}, result
+        result = client.call("xds:///catalog:80", grpc="a.b.C/D", n=10)
+        assert result["ok"] == 10, result
+
+
+def moved_route(features):
+    """A route moves to a new cluster and the old one is deleted, under load: no call fails."""
+    with World() as world:
+        one, two = world.echo("one"), world.echo("two")
+        plane = start(world)
+        put(plane, "1", "routes", first=[one])
+        client = world.client(plane.address, features)
+        assert client.call()["ok"] == 1
+        move = lambda: put(plane, "2", "routes", second=[two])
+        result = client.under_load(move)
+        assert result["failed"] == 0 and names(result) == {"one", "two"}, result
+        assert names(client.call(n=20)) == {"two"}
+        back = client.under_load(lambda: put(plane, "3", "other", first=[one]))
+        assert back["failed"] == 0 and names(back) == {"one", "two"}, back
+
+
+def changed_endpoints(features):
+    with World() as world:
+        one, two = world.echo("one"), world.echo("two")
+        plane = start(world)
+        put(plane, "1", "routes", first=[one])
+        client = world.client(plane.address, features)
+        assert names(client.call(n=5)) == {"one"}
+        result = client.under_load(lambda: put(plane, "2", "routes", first=[one, two]))
+        assert result["failed"] == 0 and names(result) == {"one", "two"}, result
+        result = client.under_load(lambda: put(plane, "3", "routes", first=[two]))
+        assert result["failed"] == 0, result
+        assert names(client.call(n=20)) == {"two"}
+
+
+def lost_and_back(features):
+    """The control plane dies, calls go on; it returns with another version, and is followed."""
+    with World() as world:
+        one, two = world.echo("one"), world.echo("two")
+        plane = start(world)
+        put(plane, "7", "routes", first=[one])
+        client = world.client(plane.address, features)
+        assert client.call()["ok"] == 1
+        result = client.under_load(plane.kill)
+        assert result["failed"] == 0 and names(result) == {"one"}, result
+        again = start(world, plane.address)
+        put(again, "1", "routes", first=[two])
+        client.until("the new endpoint answers", lambda result: names(result) == {"two"})
+        assert again.ask("nacks").startswith("nacks 0")
+
+
+def fallback(features):
+    """The first server is not there; the second is asked, until the first is."""
+    with World() as world:
+        one, two = world.echo("one"), world.echo("two")
+        gone = start(world)
+        gone.kill()
+        second = start(world)
+        put(second, "1", "routes", first=[two])
+        client = world.client([gone.address, second.address], features)
+        client.until("the second server's answer", lambda result: names(result) == {"two"})
+        first = start(world, gone.address)
+        put(first, "1", "others", other=[one])
+        result = client.under_load(lambda: None, seconds=4.0)
+        assert result["failed"] == 0, result
+        client.until("the first server's answer", lambda result: names(result) == {"one"})
+
+
+BOTH = [calls, listener_by_name, moved_route, changed_endpoints, lost_and_back, fallback]
+FEATURES = {}
+for feature in BOTH:
+    name = feature.__name__.replace("_", " ")
+    FEATURES[f"{name}, state of the world"] = lambda feature=feature: feature([])
+    FEATURES[f"{name}, delta"] = lambda feature=feature: feature(DELTA)

@@ -1,0 +1,107 @@
+//! `meshwork serve` as a process.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::process::{PATIENCE, meshwork, run};
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: my-app}
+spec: {ports: [{name: grpc, port: 80}]}
+";
+
+async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
+    let mut child = meshwork(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = timeout(PATIENCE, lines.next_line()).await.expect("in time");
+    let first = first.expect("readable").expect("a line before it ends");
+    let address = first.strip_prefix("listening on ").expect(&first);
+    let address = address.parse().expect(address);
+    (child, address)
+}
+
+/// A port that was free a moment ago.
+async fn free() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    listener.local_addr().expect("it is bound")
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_is_served_admin_answers_and_sigterm_drains() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("mesh.yaml"), SERVICE).expect("a file");
+    let path = folder.path().to_str().expect("a path of text");
+    let admin = free().await;
+    let flags = [
+        "serve",
+        "--config",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        &admin.to_string(),
+    ];
+    let (mut child, address) = start(&flags).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+    let channel = endpoint
+        .expect("a URL")
+        .connect()
+        .await
+        .expect("it listens");
+    let health = HealthClient::new(channel)
+        .check(HealthCheckRequest::default())
+        .await;
+    assert_eq!(health.expect("an answer").into_inner().status, 1);
+    let ready = get(admin, "/ready").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    let stats = get(admin, "/stats/prometheus").await;
+    assert!(stats.contains("meshwork_control_generation 1\n"), "{stats}");
+    let id = child.id().expect("it runs").to_string();
+    let kill = Command::new("sh")
+        .args(["-c", "kill -TERM \"$0\"", &id])
+        .status()
+        .await;
+    assert!(kill.expect("there is a shell").success());
+    let status = timeout(PATIENCE, child.wait()).await.expect("it ends");
+    assert!(status.expect("a status").success());
+}
+
+#[tokio::test]
+async fn a_folder_with_faults_is_told_with_its_place_and_not_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("mesh.yaml"), "kind: Service\nspec: [").expect("a file");
+    let path = folder.path().to_str().expect("a path of text");
+    let output = run(&["serve", "--config", path, "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("mesh.yaml:2"), "{said}");
+    let output = run(&["serve", "--config", "no/such/folder"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let output = run(&["serve", "--config", path, "--envoy-listener", "nonsense"]).await;
+    assert_eq!(output.status.code(), Some(2));
+}

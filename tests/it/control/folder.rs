@@ -1,0 +1,171 @@
+//! A folder of YAML, served.
+
+use std::fs;
+use std::path::Path;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, route, route_action};
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use meshwork::control::{Kind, Limits, Store};
+use meshwork::source::istio::Options;
+use prost::Message as _;
+
+use super::world::{Sotw, World};
+
+const HOST: &str = "outbound|80||catalog.my-app.svc.cluster.local";
+
+fn mesh(canary: u32) -> String {
+    format!(
+        "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: catalog, namespace: my-app}}
+spec:
+  hosts: [catalog.my-app.svc.cluster.local]
+  ports: [{{number: 80, name: grpc, protocol: GRPC}}]
+  resolution: STATIC
+  endpoints:
+  - {{address: 127.0.0.1, ports: {{grpc: 9001}}, labels: {{version: v1}}}}
+  - {{address: 127.0.0.1, ports: {{grpc: 9002}}, labels: {{version: v2}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: catalog, namespace: my-app}}
+spec:
+  host: catalog.my-app.svc.cluster.local
+  subsets:
+  - {{name: v1, labels: {{version: v1}}}}
+  - {{name: v2, labels: {{version: v2}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: catalog, namespace: my-app}}
+spec:
+  hosts: [catalog.my-app.svc.cluster.local]
+  http:
+  - route:
+    - {{destination: {{host: catalog.my-app.svc.cluster.local, subset: v1}}, weight: {}}}
+    - {{destination: {{host: catalog.my-app.svc.cluster.local, subset: v2}}, weight: {canary}}}
+",
+        100 - canary
+    )
+}
+
+fn write(folder: &Path, text: &str) {
+    // As editors do: whole or not at all.
+    fs::write(folder.join("next"), text).expect("a file in a temporary folder");
+    fs::rename(folder.join("next"), folder.join("mesh.yaml")).expect("a rename");
+}
+
+async fn open(world: &World, agent: &str) -> Sotw {
+    let stream = Sotw::open(world.channel().await).await;
+    let request = |kind: Kind, names: &[&str]| pb::DiscoveryRequest {
+        node: Some(Node {
+            id: "sidecar~10.0.0.1~order.my-app~my-app.svc.cluster.local".into(),
+            user_agent_name: agent.into(),
+            ..Node::default()
+        }),
+        type_url: kind.type_url().into(),
+        resource_names: names.iter().map(ToString::to_string).collect(),
+        ..pb::DiscoveryRequest::default()
+    };
+    stream.send(request(Kind::Routes, &[HOST])).await;
+    stream
+}
+
+fn weights(response: &pb::DiscoveryResponse) -> Vec<u32> {
+    let routes = RouteConfiguration::decode(&*response.resources[0].value).expect("routes");
+    let action = &routes.virtual_hosts[0].routes[0].action;
+    let Some(route::Action::Route(action)) = action else {
+        panic!("{action:?}");
+    };
+    let Some(route_action::ClusterSpecifier::WeightedClusters(weighted)) =
+        &action.cluster_specifier
+    else {
+        panic!("{action:?}");
+    };
+    let weight =
+        |one: &envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight| {
+            one.weight.as_ref().map_or(0, |weight| weight.value)
+        };
+    weighted.clusters.iter().map(weight).collect()
+}
+
+#[tokio::test]
+async fn s20_a_folder_is_served_an_edit_pushed_and_a_bad_one_rejected() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), &mesh(10));
+    let store = Store::follow(folder.path(), Options::default())
+        .await
+        .expect("a good folder");
+    let world = World::start(store, Limits::default()).await;
+    let mut stream = open(&world, "gRPC Go").await;
+    let response = stream.next().await.expect("routes");
+    assert_eq!(weights(&response), [90, 10]);
+    stream.answer(&response, &[HOST]).await;
+
+    write(folder.path(), "kind: VirtualService\nspec: [");
+    while world.server.store().rejected().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let mut later = open(&world, "gRPC Go").await;
+    let response = later.next().await.expect("routes");
+    assert_eq!(
+        weights(&response),
+        [90, 10],
+        "as it was, also for who comes later"
+    );
+
+    write(folder.path(), &mesh(50));
+    let response = stream.next().await.expect("routes");
+    assert_eq!(
+        weights(&response),
+        [50, 50],
+        "the bad edit was pushed to nobody"
+    );
+    assert!(world.server.store().rejected().is_none());
+    assert_eq!(world.server.store().rejections(), 1);
+}
+
+#[tokio::test]
+async fn s20_a_folder_with_faults_does_not_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), "kind: VirtualService\nspec: [");
+    let faults = Store::follow(folder.path(), Options::default())
+        .await
+        .expect_err("a fault");
+    assert!(faults.has_errors());
+}
+
+#[tokio::test]
+async fn d11_two_servers_of_the_same_files_serve_the_same_versions() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), &mesh(10));
+    let mut versions = Vec::new();
+    for _ in 0..2 {
+        let store = Store::follow(folder.path(), Options::default())
+            .await
+            .expect("a good folder");
+        let world = World::start(store, Limits::default()).await;
+        let mut stream = open(&world, "gRPC Go").await;
+        versions.push(stream.next().await.expect("routes").version_info);
+    }
+    assert_eq!(versions[0], versions[1]);
+}
+
+#[tokio::test]
+async fn dialects_and_namespaces_have_views_of_their_own() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), &mesh(10));
+    let store = Store::follow(folder.path(), Options::default())
+        .await
+        .expect("a good folder");
+    let world = World::start(store, Limits::default()).await;
+    let mut streams = Vec::new();
+    for agent in ["gRPC Go", "gRPC Java", "envoy", "meshwork"] {
+        let mut stream = open(&world, agent).await;
+        stream.next().await.expect("routes");
+        streams.push(stream);
+    }
+    assert_eq!(world.server.store().views(), 3, "the two of gRPC share one");
+}

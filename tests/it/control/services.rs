@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use csds::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
+use envoy_types::pb::envoy::admin::v3::ClientResourceStatus;
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterStats, UpstreamLocalityStats};
+use envoy_types::pb::envoy::service::load_stats::v3 as lrs;
+use envoy_types::pb::envoy::service::status::v3 as csds;
+use lrs::load_reporting_service_client::LoadReportingServiceClient;
+use meshwork::control::{Kind, Limits, Store};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::world::{PATIENCE, Sotw, World, publish};
+
+#[tokio::test]
+async fn csds_tells_what_each_client_has() {
+    let world = World::of(&[("a", "1")]).await;
+    let mut stream = Sotw::open(world.channel().await).await;
+    stream.ask(Kind::Cluster, &["a", "missing"]).await;
+    let response = stream.next().await.expect("a response");
+    let mut client = ClientStatusDiscoveryServiceClient::new(world.channel().await);
+    let answer = client
+        .fetch_client_status(csds::ClientStatusRequest::default())
+        .await;
+    let answer = answer.expect("an answer").into_inner();
+    let [config] = &answer.config[..] else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(config.node.as_ref().map(|node| &*node.id), Some("client-1"));
+    assert!(
+        config.client_scope.ends_with("ADS Sotw"),
+        "{}",
+        config.client_scope
+    );
+    let of = |name: &str| {
+        let found = config
+            .generic_xds_configs
+            .iter()
+            .find(|one| one.name == name);
+        found
+            .unwrap_or_else(|| panic!("{name}: {config:?}"))
+            .clone()
+    };
+    assert_eq!(of("a").client_status(), ClientResourceStatus::Requested);
+    assert_eq!(of("a").xds_config.expect("its content").value, b"1");
+    assert_eq!(
+        of("missing").client_status(),
+        ClientResourceStatus::DoesNotExist
+    );
+    assert!(
+        !response.resource_errors.is_empty(),
+        "the client is told at once"
+    );
+    let matchers = csds::ClientStatusRequest {
+        node_matchers: vec![Default::default()],
+        ..csds::ClientStatusRequest::default()
+    };
+    let status = client
+        .fetch_client_status(matchers)
+        .await
+        .expect_err("not understood");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn load_reports_are_asked_for_and_added_up() {
+    let world = World::of(&[]).await;
+    let mut client = LoadReportingServiceClient::new(world.channel().await);
+    let report = lrs::LoadStatsRequest {
+        cluster_stats: vec![ClusterStats {
+            cluster_name: "catalog".into(),
+            upstream_locality_stats: vec![UpstreamLocalityStats {
+                total_issued_requests: 7,
+                total_error_requests: 2,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answers = client
+        .stream_load_stats(tokio_stream::iter([report.clone(), report]))
+        .await;
+    let mut answers = answers.expect("the stream is open").into_inner();
+    let answer = answers
+        .message()
+        .await
+        .expect("no error")
+        .expect("an answer");
+    assert!(answer.send_all_clusters);
+    assert_eq!(
+        answer
+            .load_reporting_interval
+            .map(|interval| interval.seconds),
+        Some(10)
+    );
+    assert!(answers.message().await.expect("no error").is_none());
+    let load = world.server.loads()[&("catalog".into(), String::new())];
+    assert_eq!((load.issued, load.failed), (14, 4));
+}
+
+#[tokio::test]
+async fn a_shutdown_drains_streams_and_says_so() {
+    let store = Store::new();
+    publish(&store, &[("a", "1")]);
+    let limits = Limits {
+        drain: Duration::from_secs(20),
+        ..Limits::default()
+    };
+    let world = World::start(store, limits).await;
+    let mut health = HealthClient::new(world.channel().await);
+    let ads = HealthCheckRequest {
+        service: "envoy.service.discovery.v3.AggregatedDiscoveryService".into(),
+    };
+    let mut watched = health.watch(ads).await.expect("it is known").into_inner();
+    let mut status = async || {
+        let next = tokio::time::timeout(PATIENCE, watched.message()).await;
+        next.expect("in time")
+            .map(|status| status.map(|status| status.status()))
+    };
+    let serving = Ok(Some(ServingStatus::Serving));
+    assert_eq!(status().await.map_err(|status| status.code()), serving);
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = Sotw::open(world.channel().await).await;
+        stream.ask(Kind::Cluster, &[]).await;
+        stream.takes().await;
+        streams.push(stream);
+    }
+    let server = world.server.clone();
+    let stopped = tokio::spawn(world.stop());
+    for stream in &mut streams {
+        let status = stream.next().await.expect_err("it ends");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+    }
+    assert_eq!(server.report().streams, 0);
+    let ends = Ok(Some(ServingStatus::NotServing));
+    assert_eq!(status().await.map_err(|status| status.code()), ends);
+    drop((watched, health, streams));
+    assert_eq!(stopped.await.expect("no panic"), 0, "nothing had to be cut");
+}

@@ -1,0 +1,190 @@
+//! Resources as a control plane sends them.
+
+use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
+use meshwork::source::xds::Kind;
+use prost::Message;
+
+const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+
+/// A resource under its name.
+pub(crate) struct Made {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) any: Any,
+}
+
+fn made(kind: Kind, name: &str, message: &impl Message) -> Made {
+    Made {
+        kind,
+        name: name.into(),
+        any: any(kind.type_url(), message),
+    }
+}
+
+fn any(type_url: &str, message: &impl Message) -> Any {
+    Any {
+        type_url: type_url.into(),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn ads() -> core::ConfigSource {
+    core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3.into(),
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
+            core::AggregatedConfigSource::default(),
+        )),
+        ..core::ConfigSource::default()
+    }
+}
+
+/// A listener whose routes are a resource.
+pub(crate) fn listener(name: &str, routes: &str) -> Made {
+    let manager = hcm::HttpConnectionManager {
+        route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(
+            hcm::Rds {
+                config_source: Some(ads()),
+                route_config_name: routes.into(),
+            },
+        )),
+        http_filters: vec![hcm::HttpFilter {
+            name: "router".into(),
+            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(
+                ROUTER,
+                &Router::default(),
+            ))),
+            ..hcm::HttpFilter::default()
+        }],
+        ..hcm::HttpConnectionManager::default()
+    };
+    let message = listener::Listener {
+        name: name.into(),
+        api_listener: Some(listener::ApiListener {
+            api_listener: Some(any(MANAGER, &manager)),
+        }),
+        ..listener::Listener::default()
+    };
+    made(Kind::Listener, name, &message)
+}
+
+/// Everything goes to these clusters, by weight.
+pub(crate) fn routes(name: &str, clusters: &[(&str, u32)]) -> Made {
+    let weight = |(name, weight): &(&str, u32)| route::weighted_cluster::ClusterWeight {
+        name: (*name).into(),
+        weight: Some(UInt32Value { value: *weight }),
+        ..route::weighted_cluster::ClusterWeight::default()
+    };
+    let weighted = route::WeightedCluster {
+        clusters: clusters.iter().map(weight).collect(),
+        ..route::WeightedCluster::default()
+    };
+    let action = route::RouteAction {
+        cluster_specifier: Some(route::route_action::ClusterSpecifier::WeightedClusters(
+            weighted,
+        )),
+        timeout: Some(Duration {
+            seconds: 0,
+            nanos: 0,
+        }),
+        ..route::RouteAction::default()
+    };
+    with_path(name, "/", Some(route::route::Action::Route(action)))
+}
+
+/// Routes that are refused: their regular expression is none.
+pub(crate) fn bad_routes(name: &str) -> Made {
+    with_path(name, "", None)
+}
+
+fn with_path(name: &str, prefix: &str, action: Option<route::route::Action>) -> Made {
+    let matcher = route::RouteMatch {
+        path_specifier: Some(route::route_match::PathSpecifier::Prefix(prefix.into())),
+        ..route::RouteMatch::default()
+    };
+    let message = route::RouteConfiguration {
+        name: name.into(),
+        virtual_hosts: vec![route::VirtualHost {
+            name: "all".into(),
+            domains: vec!["*".into()],
+            routes: vec![route::Route {
+                r#match: action.is_some().then_some(matcher),
+                action,
+                ..route::Route::default()
+            }],
+            ..route::VirtualHost::default()
+        }],
+        ..route::RouteConfiguration::default()
+    };
+    made(Kind::RouteConfiguration, name, &message)
+}
+
+/// A cluster with endpoints of its own name.
+pub(crate) fn cluster(name: &str) -> Made {
+    let message = cluster::Cluster {
+        name: name.into(),
+        cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(
+            cluster::cluster::DiscoveryType::Eds.into(),
+        )),
+        eds_cluster_config: Some(cluster::cluster::EdsClusterConfig {
+            eds_config: Some(ads()),
+            service_name: String::new(),
+        }),
+        ..cluster::Cluster::default()
+    };
+    made(Kind::Cluster, name, &message)
+}
+
+/// Endpoints at these ports.
+pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Made {
+    let member = |port: &u16| endpoint::LbEndpoint {
+        host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(
+            endpoint::Endpoint {
+                address: Some(core::Address {
+                    address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+                        address: "10.0.0.1".into(),
+                        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
+                            (*port).into(),
+                        )),
+                        ..core::SocketAddress::default()
+                    })),
+                }),
+                ..endpoint::Endpoint::default()
+            },
+        )),
+        ..endpoint::LbEndpoint::default()
+    };
+    let locality = endpoint::LocalityLbEndpoints {
+        locality: Some(core::Locality {
+            region: "here".into(),
+            ..core::Locality::default()
+        }),
+        load_balancing_weight: Some(UInt32Value { value: 1 }),
+        lb_endpoints: ports.iter().map(member).collect(),
+        ..endpoint::LocalityLbEndpoints::default()
+    };
+    let message = endpoint::ClusterLoadAssignment {
+        cluster_name: name.into(),
+        endpoints: vec![locality],
+        ..endpoint::ClusterLoadAssignment::default()
+    };
+    made(Kind::Endpoints, name, &message)
+}
+
+/// Listener `name`, routes, a cluster and endpoints at these ports.
+pub(crate) fn service(name: &str, cluster_name: &str, ports: &[u16]) -> Vec<Made> {
+    let routes_name = format!("{name} routes");
+    vec![
+        listener(name, &routes_name),
+        routes(&routes_name, &[(cluster_name, 1)]),
+        cluster(cluster_name),
+        endpoints(cluster_name, ports),
+    ]
+}

@@ -1,0 +1,6 @@
+//! Configuration by a control plane, through the front door, over memory.
+
+mod calls;
+mod loss;
+mod messages;
+mod plane;

@@ -1,0 +1,338 @@
+//! A control plane at a port of the world in memory, in both variants of the protocol.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+};
+use envoy_types::pb::google::protobuf::Any;
+use futures_core::Stream;
+use meshwork::source::xds::{Bootstrap, Kind};
+use meshwork::{Body, Mesh, Random};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tower::Service as _;
+
+use super::messages::Made;
+use crate::mesh::world::World;
+
+/// Where the control plane is.
+pub(crate) const PORT: u16 = 18_000;
+
+/// What a request said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) names: Vec<String>,
+    pub(crate) node: String,
+    pub(crate) nonce: String,
+    pub(crate) version: String,
+    pub(crate) error: Option<String>,
+    pub(crate) known: BTreeMap<String, String>,
+}
+
+/// A control plane.
+#[derive(Clone)]
+pub(crate) struct Plane {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    resources: BTreeMap<(Kind, String), Any>,
+    version: u64,
+    streams: Vec<Arc<Mutex<Line>>>,
+    begun: usize,
+    asked: Vec<Asked>,
+}
+
+/// One stream.
+struct Line {
+    out: Out,
+    names: BTreeMap<Kind, BTreeSet<String>>,
+    sent: BTreeMap<(Kind, String), Option<Any>>,
+    nonces: BTreeMap<Kind, String>,
+    count: u64,
+}
+
+enum Out {
+    Delta(mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>),
+    Sotw(mpsc::Sender<Result<DiscoveryResponse, Status>>),
+}
+
+impl Plane {
+    /// A control plane without resources, at [`PORT`] of the world.
+    pub(crate) fn new(world: &World) -> Self {
+        let plane = Self {
+            state: Arc::default(),
+        };
+        plane.up(world);
+        plane
+    }
+
+    /// Serves from here on.
+    pub(crate) fn up(&self, world: &World) {
+        let service = AggregatedDiscoveryServiceServer::new(self.clone());
+        world.serve(PORT, move |request| {
+            let mut service = service.clone();
+            async move {
+                let response = service.call(request).await;
+                response.expect("it cannot fail").map(Body::new)
+            }
+        });
+    }
+
+    /// Is gone: streams end and connections are refused.
+    pub(crate) fn down(&self, world: &World) {
+        world.remove(PORT);
+        self.cut();
+    }
+
+    /// Ends all streams.
+    pub(crate) fn cut(&self) {
+        self.state.lock().unwrap().streams.clear();
+    }
+
+    /// Puts resources in place and sends what has changed, clusters first.
+    pub(crate) fn put(&self, made: impl IntoIterator<Item = Made>) {
+        let mut state = self.state.lock().unwrap();
+        for one in made {
+            state.resources.insert((one.kind, one.name), one.any);
+        }
+        drop(state);
+        self.push();
+    }
+
+    pub(crate) fn drop_resource(&self, kind: Kind, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.resources.remove(&(kind, name.to_owned()));
+        drop(state);
+        self.push();
+    }
+
+    fn push(&self) {
+        let order = [
+            Kind::Cluster,
+            Kind::Endpoints,
+            Kind::Listener,
+            Kind::RouteConfiguration,
+        ];
+        for kind in order {
+            self.state.lock().unwrap().push(kind);
+        }
+    }
+
+    /// How many streams there were.
+    pub(crate) fn streams(&self) -> usize {
+        self.state.lock().unwrap().begun
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state.lock().unwrap().asked)
+    }
+
+    fn begin(&self, out: Out) -> Arc<Mutex<Line>> {
+        let line = Arc::new(Mutex::new(Line {
+            out,
+            names: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            nonces: BTreeMap::new(),
+            count: 0,
+        }));
+        let mut state = self.state.lock().unwrap();
+        state.begun += 1;
+        state.streams.push(line.clone());
+        line
+    }
+
+    fn take(&self, line: &Arc<Mutex<Line>>, asked: Asked, subscription: Subscription) {
+        let mut state = self.state.lock().unwrap();
+        state.asked.push(asked.clone());
+        let Some(kind) = asked.kind else {
+            return;
+        };
+        let mut line = line.lock().unwrap();
+        let newest = line.nonces.get(&kind).cloned().unwrap_or_default();
+        let names = line.names.entry(kind).or_default();
+        let before = names.clone();
+        match subscription {
+            Subscription::All(all) if asked.nonce == newest => *names = all.into_iter().collect(),
+            Subscription::All(_) => return,
+            Subscription::Change(more, fewer) => {
+                names.retain(|name| !fewer.contains(name));
+                names.extend(more);
+            }
+        }
+        let now = names.clone();
+        line.sent
+            .retain(|(of, name), _| *of != kind || now.contains(name));
+        if now.difference(&before).next().is_some() {
+            state.send(&mut line, kind);
+        }
+    }
+}
+
+enum Subscription {
+    All(Vec<String>),
+    Change(Vec<String>, Vec<String>),
+}
+
+impl State {
+    fn push(&mut self, kind: Kind) {
+        for line in self.streams.clone() {
+            let mut line = line.lock().unwrap();
+            let Some(names) = line.names.get(&kind) else {
+                continue;
+            };
+            let stale = |name: &&String| {
+                let key = (kind, (*name).clone());
+                line.sent.get(&key).and_then(Option::as_ref) != self.resources.get(&key)
+            };
+            if names.iter().any(|name| stale(&name)) {
+                self.send(&mut line, kind);
+            }
+        }
+    }
+
+    fn send(&mut self, line: &mut Line, kind: Kind) {
+        self.version += 1;
+        line.count += 1;
+        let (version, nonce) = (self.version.to_string(), format!("n{}", line.count));
+        line.nonces.insert(kind, nonce.clone());
+        let names = line.names.get(&kind).cloned().unwrap_or_default();
+        let found = |name: &String| self.resources.get(&(kind, name.clone())).cloned();
+        match &line.out {
+            Out::Sotw(out) => {
+                let response = DiscoveryResponse {
+                    version_info: version,
+                    nonce,
+                    type_url: kind.type_url().into(),
+                    resources: names.iter().filter_map(found).collect(),
+                    ..DiscoveryResponse::default()
+                };
+                // A stream that the client has left needs no answer.
+                let _ = out.try_send(Ok(response));
+            }
+            Out::Delta(out) => {
+                let changed =
+                    |name: &&String| line.sent.get(&(kind, (*name).clone())) != Some(&found(name));
+                let (there, gone): (Vec<_>, Vec<_>) = names
+                    .iter()
+                    .filter(changed)
+                    .partition(|name| found(name).is_some());
+                let response = DeltaDiscoveryResponse {
+                    nonce,
+                    type_url: kind.type_url().into(),
+                    resources: there
+                        .into_iter()
+                        .map(|name| Resource {
+                            name: name.clone(),
+                            version: version.clone(),
+                            resource: found(name),
+                            ..Resource::default()
+                        })
+                        .collect(),
+                    removed_resources: gone.into_iter().cloned().collect(),
+                    ..DeltaDiscoveryResponse::default()
+                };
+                let _ = out.try_send(Ok(response));
+            }
+        }
+        for name in names {
+            let found = self.resources.get(&(kind, name.clone())).cloned();
+            line.sent.insert((kind, name), found);
+        }
+    }
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Plane {
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        requests: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        let (out, responses) = mpsc::channel(1_024);
+        let (plane, line) = (self.clone(), self.begin(Out::Sotw(out)));
+        let weak = Arc::downgrade(&line);
+        let mut requests = requests.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                let Some(line) = weak.upgrade() else {
+                    return;
+                };
+                let asked = Asked {
+                    kind: Kind::of_type_url(&request.type_url),
+                    names: request.resource_names.clone(),
+                    node: request.node.map(|node| node.id).unwrap_or_default(),
+                    nonce: request.response_nonce,
+                    version: request.version_info,
+                    error: request.error_detail.map(|status| status.message),
+                    known: BTreeMap::new(),
+                };
+                plane.take(&line, asked, Subscription::All(request.resource_names));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        requests: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let (out, responses) = mpsc::channel(1_024);
+        let (plane, line) = (self.clone(), self.begin(Out::Delta(out)));
+        let weak = Arc::downgrade(&line);
+        let mut requests = requests.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                let Some(line) = weak.upgrade() else {
+                    return;
+                };
+                let asked = Asked {
+                    kind: Kind::of_type_url(&request.type_url),
+                    names: request.resource_names_subscribe.clone(),
+                    node: request.node.map(|node| node.id).unwrap_or_default(),
+                    nonce: request.response_nonce,
+                    version: String::new(),
+                    error: request.error_detail.map(|status| status.message),
+                    known: request.initial_resource_versions.into_iter().collect(),
+                };
+                let change = Subscription::Change(
+                    request.resource_names_subscribe,
+                    request.resource_names_unsubscribe,
+                );
+                plane.take(&line, asked, change);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+}
+
+/// A bootstrap for the control plane of this world.
+pub(crate) fn bootstrap() -> Bootstrap {
+    Bootstrap::server(&format!("plane:{PORT}"), "order-1").unwrap()
+}
+
+/// A mesh that the control plane configures.
+pub(crate) async fn mesh(world: &World, bootstrap: Bootstrap) -> Mesh {
+    Mesh::builder()
+        .xds(bootstrap)
+        .connector(world.clone())
+        .random(Random::seeded(7))
+        .start()
+        .await
+        .unwrap()
+}
