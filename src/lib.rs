@@ -97,7 +97,7 @@
 //!
 //! # What is not there yet
 //!
-//! TLS and identities, authorization and JWT, configuration by xDS, metrics and traces by
+//! Authorization and JWT, configuration by xDS, metrics and traces by
 //! OpenTelemetry. What a file asks of these is refused by name, or a warning; nothing is ignored in
 //! silence. `docs/kinds` has every field of every kind. There are no gateways, and only HTTP and
 //! gRPC are routed.

@@ -198,6 +198,44 @@ impl Mesh {
     }
 }
 
+#[cfg(all(feature = "inbound", feature = "tls-core"))]
+impl Mesh {
+    /// Listens at `address` for callers, of whom it is asked what PeerAuthentication says for the port:
+    /// mutual TLS (STRICT), plaintext (DISABLE), or either (PERMISSIVE, the default). Port 0 lets the
+    /// system choose one.
+    ///
+    /// Nothing is accepted before [`Listener::serve`](crate::inbound::Listener::serve). Without an
+    /// identity ([`Builder::identity`]) only plaintext can be accepted.
+    ///
+    /// # Errors
+    /// That of the system, such as that the address is in use.
+    pub async fn listen(
+        &self,
+        address: impl tokio::net::ToSocketAddrs,
+    ) -> std::io::Result<crate::inbound::Listener> {
+        crate::inbound::Listener::bind(address, self.shared.clone()).await
+    }
+
+    /// Answers probes at `address`, in plaintext and without asking who probes: `/livez` while the
+    /// process runs, `/readyz` while it has an identity (if it was given a source of one) and does not
+    /// drain. Returns the address, with the port that the system chose for port 0.
+    ///
+    /// It serves nothing else, so that no path of the service itself has to be exempt from STRICT. It
+    /// ends with the mesh.
+    ///
+    /// # Errors
+    /// That of the system, such as that the address is in use.
+    pub async fn health(
+        &self,
+        address: impl tokio::net::ToSocketAddrs,
+    ) -> std::io::Result<std::net::SocketAddr> {
+        let core = self.shared.core.clone();
+        let (health, local) = crate::inbound::Health::bind(address, core).await?;
+        self.shared.tasks.spawn(health.run());
+        Ok(local)
+    }
+}
+
 /// The listener that a target asks a control plane for.
 fn asked(demand: &Demand, target: &str) -> Result<Target, Error> {
     let Question {

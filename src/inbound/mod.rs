@@ -31,9 +31,15 @@ mod answer;
 mod audit;
 mod authorizer;
 mod body;
+#[cfg(feature = "tls-core")]
+mod connection;
 mod door;
 mod future;
+#[cfg(feature = "tls-core")]
+mod health;
 mod judge;
+#[cfg(feature = "tls-core")]
+mod listener;
 mod peer;
 mod recheck;
 #[cfg(feature = "jwt")]
@@ -57,7 +63,11 @@ use crate::telemetry::{Meter, Protocol, Span, trace};
 pub use body::InboundBody;
 use door::Door;
 pub use future::ResponseFuture;
+#[cfg(feature = "tls-core")]
+pub(crate) use health::Health;
 use judge::Judgement;
+#[cfg(feature = "tls-core")]
+pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
 
 /// Puts the inbound side of a mesh around a server; made by

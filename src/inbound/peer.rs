@@ -53,6 +53,8 @@ pub struct CertificateNames {
     pub dns: Vec<Box<str>>,
     /// The subject, as RFC 2253 writes it.
     pub subject: Box<str>,
+    /// The serial number, in hexadecimal digits with colons.
+    pub serial: Box<str>,
 }
 
 impl Peer {

@@ -324,6 +324,10 @@ impl Builder {
         if let Some(upkeep) = upkeep.flatten() {
             tasks.spawn(upkeep);
         }
+        #[cfg(feature = "tls-core")]
+        if let Some(own) = core.environment.materials.mesh().cloned() {
+            tasks.spawn(tasks::renew(core.clone(), own));
+        }
         #[cfg(feature = "xds")]
         let mut driver = None;
         match self.source {

@@ -159,3 +159,20 @@ pub(super) async fn sweep(core: Arc<Core>) {
         }
     }
 }
+
+/// Replaces encrypted connections whenever the identity of the mesh or its trust has changed, so that
+/// none is left that shows an old certificate when the roots that vouch for it are withdrawn.
+#[cfg(feature = "tls-core")]
+pub(super) async fn renew(core: Arc<Core>, credentials: crate::tls::Credentials) {
+    let mut generation = credentials.generation();
+    loop {
+        generation = credentials.changed(generation).await;
+        for cluster in core.live.load().clusters() {
+            cluster.renew();
+        }
+        tracing::debug!(
+            generation,
+            "connections are replaced: identity or trust has changed"
+        );
+    }
+}

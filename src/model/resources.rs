@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::security::PeerPolicy;
 use super::{Cluster, Endpoints, Inbound, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
@@ -33,6 +34,8 @@ pub struct Resources {
     pub inbound: Arc<Inbound>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
+    /// What is asked of callers.
+    pub peers: PeerPolicy,
 }
 
 impl Resources {
@@ -47,6 +50,7 @@ impl Resources {
             endpoints,
             inbound,
             outbound_traffic,
+            peers,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
@@ -54,6 +58,7 @@ impl Resources {
             && endpoints.is_empty()
             && **inbound == Inbound::default()
             && outbound_traffic.is_none()
+            && *peers == PeerPolicy::default()
     }
 
     /// Puts a listener in under its name, in place of the one that was there.

@@ -3,6 +3,7 @@
 //! Values only: which files and providers are meant, not what is in them. What is in them changes
 //! without an edit of the configuration, and is no part of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -133,5 +134,34 @@ impl MutualTls {
             Self::Permissive => "PERMISSIVE",
             Self::Strict => "STRICT",
         }
+    }
+}
+
+/// What is asked of the callers of this process (PeerAuthentication, as far as it concerns one
+/// workload).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PeerPolicy {
+    /// What holds for ports that are not listed.
+    pub mode: MutualTls,
+    /// What holds for single ports that this process listens on.
+    pub ports: BTreeMap<u16, MutualTls>,
+}
+
+impl PeerPolicy {
+    /// What holds for a port.
+    ///
+    /// ```
+    /// use meshwork::model::security::{MutualTls, PeerPolicy};
+    ///
+    /// let policy = PeerPolicy {
+    ///     mode: MutualTls::Strict,
+    ///     ports: [(8_081, MutualTls::Disable)].into(),
+    /// };
+    /// assert_eq!(policy.on(8_080), MutualTls::Strict);
+    /// assert_eq!(policy.on(8_081), MutualTls::Disable);
+    /// ```
+    #[must_use]
+    pub fn on(&self, port: u16) -> MutualTls {
+        self.ports.get(&port).copied().unwrap_or(self.mode)
     }
 }

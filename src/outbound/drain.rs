@@ -16,6 +16,7 @@ pub(crate) struct Drain {
     active: AtomicUsize,
     draining: AtomicBool,
     idle: Notify,
+    begun: Notify,
 }
 
 impl Drain {
@@ -45,6 +46,19 @@ impl Drain {
     /// Refuses new work from now on.
     pub(crate) fn begin(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.begun.notify_waiters();
+    }
+
+    /// Waits until new work is refused. Cancel-safe.
+    #[cfg(all(feature = "inbound", feature = "tls-core"))]
+    pub(crate) async fn begun(&self) {
+        loop {
+            let begun = self.begun.notified();
+            if self.is_draining() {
+                return;
+            }
+            begun.await;
+        }
     }
 
     /// Waits until nothing is under way. Cancel-safe.

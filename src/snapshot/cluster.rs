@@ -216,6 +216,18 @@ impl Cluster {
         now.checked_add(interval)
     }
 
+    /// Replaces the encrypted connections that there are, behind their last requests.
+    #[cfg(feature = "tls-core")]
+    pub(crate) fn renew(&self) {
+        let members = self.balancer.members().iter();
+        for member in members.filter(|member| member.endpoint.secured) {
+            member.endpoint.connections.renew();
+        }
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.renew();
+        }
+    }
+
     /// Keeps no connection longer than a request needs it.
     pub(crate) fn retire(&self) {
         for member in self.balancer.members() {

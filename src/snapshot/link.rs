@@ -125,6 +125,7 @@ pub(crate) fn link(
             resources.inbound.clone()
         },
         outbound_traffic: resources.outbound_traffic,
+        peers: resources.peers.clone(),
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Snapshot {
     pub(crate) inbound: Arc<model::Inbound>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
+    /// What is asked of callers.
+    pub(crate) peers: model::security::PeerPolicy,
 }
 
 /// A virtual host whose routes lead to clusters.
@@ -104,6 +106,7 @@ impl Snapshot {
             // Nobody has said yet who may come in.
             inbound: Arc::new(model::Inbound::closed()),
             outbound_traffic: None,
+            peers: model::security::PeerPolicy::default(),
         }
     }
 

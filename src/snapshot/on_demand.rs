@@ -56,6 +56,14 @@ impl OnDemand {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Replaces the encrypted connections that there are.
+    #[cfg(feature = "tls-core")]
+    pub(super) fn renew(&self) {
+        for known in self.hosts().values() {
+            known.cluster.renew();
+        }
+    }
+
     /// Keeps no connection longer than a request needs it.
     pub(super) fn retire(&self) {
         for (_, known) in self.hosts().drain() {

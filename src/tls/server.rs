@@ -35,6 +35,7 @@ const ALLOWANCE: usize = 192 << 10;
 const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 
 /// Accepts connections: mutual TLS, plaintext, or whichever the peer begins with.
+#[derive(Clone)]
 pub struct Acceptor {
     credentials: Credentials,
     verifier: PeerVerifier,

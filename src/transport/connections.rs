@@ -160,6 +160,15 @@ impl Connections {
         }
     }
 
+    /// Replaces the connections that there are: they finish their requests and take no more, and the
+    /// next request gets a connection of its own time. It is for rotations of an identity.
+    pub fn renew(&self) {
+        match &self.target {
+            Target::Answer(_) => {}
+            Target::Remote(remote) => remote.renew(),
+        }
+    }
+
     /// Keeps no connection any longer than a request needs it: what an endpoint becomes when an edit
     /// takes it out of its cluster. Idle connections close at once, busy ones when their last
     /// response has ended. Requests that wait for one, or that still come from somebody who chose

@@ -442,6 +442,20 @@ impl Remote {
         self.advance(Http::Two);
     }
 
+    /// Takes no request any more on the connections that there are; those to come are as good as
+    /// ever. Connections that are being made begin again.
+    pub(super) fn renew(self: &Arc<Self>) {
+        let mut state = self.state();
+        for open in state.open.values() {
+            open.slot.close();
+        }
+        let idle = self.let_go(&mut state);
+        drop(state);
+        drop(idle);
+        self.advance(Http::One);
+        self.advance(Http::Two);
+    }
+
     fn let_go_if_retired(&self) {
         let mut state = self.state();
         if state.tenancy == Tenancy::Kept {

@@ -74,6 +74,7 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::EndpointSlice(_)
         | Kind::Endpoints(_)
         | Kind::MeshConfig(_)
+        | Kind::PeerAuthentication(_)
         | Kind::Pod(_)
         | Kind::RequestAuthentication(_)
         | Kind::Service(_)

@@ -46,22 +46,20 @@ impl<'a> Defaults<'a> {
         said.map_or(ROOT_NAMESPACE, |name| name.as_str())
     }
 
-    /// The trust domain of identities.
-    pub(super) fn trust_domain(self) -> &'a str {
-        let said = self
-            .config
-            .and_then(|config| config.trust_domain.as_deref());
-        said.filter(|domain| !domain.is_empty())
-            .unwrap_or(TRUST_DOMAIN)
+    /// The trust domains whose identities are those of the mesh, its own first.
+    pub(super) fn trust_domains(self) -> impl Iterator<Item = &'a str> {
+        let own = self.config.and_then(|config| config.trust_domain.as_ref());
+        let own = own.map_or(TRUST_DOMAIN, |domain| domain.as_str());
+        let aliases = self.config.map(|config| &config.trust_domain_aliases);
+        let aliases = aliases.into_iter().flatten().map(|domain| domain.as_str());
+        std::iter::once(own).chain(aliases)
     }
 
-    /// Other trust domains of the mesh.
-    pub(super) fn trust_domain_aliases(self) -> impl Iterator<Item = &'a str> {
-        let aliases = self.config.map(|config| &config.trust_domain_aliases[..]);
-        aliases
-            .unwrap_or_default()
-            .iter()
-            .map(|alias| alias.as_str())
+    /// Whether mutual TLS is automatic.
+    pub(super) fn auto_mtls(self) -> bool {
+        self.config
+            .and_then(|config| config.enable_auto_mtls)
+            .unwrap_or(true)
     }
 
     /// What becomes of paths that can be read in two ways.

@@ -310,6 +310,7 @@ impl<'a> Reader<'a> {
         let dialect = match reads {
             Reads::AuthorizationPolicy
             | Reads::DestinationRule
+            | Reads::PeerAuthentication
             | Reads::RequestAuthentication
             | Reads::ServiceEntry
             | Reads::Sidecar
@@ -356,6 +357,7 @@ impl<'a> Reader<'a> {
             Reads::GrpcRoute => body.decode().map(Kind::GrpcRoute),
             Reads::HttpRoute => body.decode().map(Kind::HttpRoute),
             Reads::Namespace => body.decode().map(Kind::Namespace),
+            Reads::PeerAuthentication => body.decode().map(Kind::PeerAuthentication),
             Reads::Pod => body.decode().map(Kind::Pod),
             Reads::ReferenceGrant => body.decode().map(Kind::ReferenceGrant),
             Reads::RequestAuthentication => body.decode().map(Kind::RequestAuthentication),

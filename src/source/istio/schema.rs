@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Namespace, Pod,
-    RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Namespace, PeerAuthentication,
+    Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService,
     Workload, WorkloadEntry, WorkloadGroup,
 };
 
@@ -53,6 +53,7 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
         Reads::HttpRoute => under_spec(body::<HttpRouteSpec>(generator)),
         Reads::ReferenceGrant => under_spec(body::<ReferenceGrantSpec>(generator)),
         Reads::RequestAuthentication => under_spec(body::<RequestAuthentication>(generator)),
+        Reads::PeerAuthentication => under_spec(body::<PeerAuthentication>(generator)),
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),
         Reads::Sidecar => under_spec(body::<Sidecar>(generator)),

@@ -12,6 +12,9 @@ pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
 pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3 as session_cookie;
 pub(crate) use envoy_types::pb::envoy::extensions::load_balancing_policies as balancing;
+pub(crate) use envoy_types::pb::envoy::extensions::transport_sockets::{
+    raw_buffer::v3 as raw_buffer, tls::v3 as tls,
+};
 pub(crate) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 pub(crate) use envoy_types::pb::envoy::r#type::http::v3 as http_type;
 pub(crate) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;

@@ -49,7 +49,7 @@ async fn faults_are_shown_all_at_once_with_place_and_hint() {
         "all.yaml:41:1: error[M004]: a second object begins here",
         "  41 | apiVersion: networking.istio.io/v1beta1\n     | ^\n",
         "hint: add a line with --- before line 41",
-        "PeerAuthentication is known, not enforced yet",
+        "AuthorizationPolicy is known, not enforced yet",
         "hint: pass --allow-unenforced to go on without this policy",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
@@ -79,7 +79,7 @@ async fn json_holds_the_same_faults() {
     let peer = faults
         .iter()
         .find(|fault| fault["code"] == "M013")
-        .expect("PeerAuthentication");
+        .expect("AuthorizationPolicy");
     assert_eq!(peer["object"]["namespace"], "my-app");
 }
 
@@ -91,8 +91,8 @@ async fn flags_turn_errors_into_warnings() {
                    endpoints: [{address: 10.0.0.1}], colour: red}\n";
     let object = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n";
     let twice = format!("{object}---\n{object}");
-    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\n\
-                  spec: {mtls: {mode: STRICT}}\n";
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n\
+                  spec: {rules: []}\n";
     for (yaml, flags) in [
         (unknown, &["--lenient"][..]),
         (&twice, &["--on-duplicate", "last"]),

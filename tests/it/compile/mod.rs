@@ -12,6 +12,7 @@ mod live;
 mod order;
 mod registry;
 mod scope;
+mod security;
 mod virtual_services;
 
 use std::fmt::Write as _;

@@ -160,6 +160,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
         ("src/explain/mod.rs", 1),
         // For each request that arrives, and again for one under way when there is another.
         ("src/inbound/door.rs", 1),
+        ("src/inbound/listener.rs", 1),
         ("src/mesh.rs", 2),
         ("src/mesh/tasks.rs", 3),
         ("src/outbound/mod.rs", 1),

@@ -77,20 +77,16 @@ fn faults(read: &Read) -> Vec<String> {
 #[test]
 fn the_article_as_pasted_has_both_traps_and_policies_that_nobody_enforces() {
     let read = read([("article.yaml", ALL)], &Options::default());
-    let peer = "PeerAuthentication is known, not enforced yet: what it forbids is allowed";
     let telemetry = "Telemetry is known, not enforced yet";
     assert_eq!(
         faults(&read),
         [
             "41 error a second object begins here: apiVersion stands twice in this document"
                 .to_owned(),
-            format!("67 error peerauthentication my-app/default: {peer}"),
-            format!("76 error peerauthentication my-app/legacy-allow: {peer}"),
             format!("105 warning telemetry istio-system/mesh-default: {telemetry}"),
             format!("115 warning telemetry istio-system/tracing-config: {telemetry}"),
             "126 error virtualservice my-app/catalog: written twice, first at article.yaml:15"
                 .to_owned(),
-            format!("220 error peerauthentication my-app/default: {peer}"),
             "220 error peerauthentication my-app/default: written twice, first at article.yaml:67"
                 .to_owned(),
         ]
@@ -111,13 +107,13 @@ fn the_article_with_its_traps_removed_and_permission_is_read() {
     };
     let read = read([("article.yaml", text)], &options);
     assert!(!read.faults.has_errors(), "{}", read.faults);
-    assert_eq!(read.faults.len(), 7, "{}", read.faults);
+    assert_eq!(read.faults.len(), 4, "{}", read.faults);
     let objects = [
         "Pod",
         "DestinationRule",
+        "PeerAuthentication",
         "VirtualService",
         "Deployment",
-        "Service",
     ];
     assert_eq!(kinds(&read)[..5], objects);
     let catalog = |object: &&Object| {

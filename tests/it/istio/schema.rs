@@ -51,6 +51,7 @@ fn each_kind_that_is_read_has_a_schema() {
             "HTTPRoute",
             "GRPCRoute",
             "ReferenceGrant",
+            "PeerAuthentication",
             "AuthorizationPolicy",
             "RequestAuthentication",
             "Sidecar",

@@ -2,7 +2,9 @@
 
 pub(crate) mod authority;
 mod certificates;
+mod files;
 mod handshakes;
+mod ports;
 mod secrets;
 mod sniffing;
 mod trust;

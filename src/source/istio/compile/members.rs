@@ -15,6 +15,7 @@ pub(super) fn endpoints(
     members: &[&Member],
     outlook: Outlook<'_>,
     origin: Origin,
+    meshed: impl Fn(&Member) -> bool,
 ) -> Endpoints {
     // By locality first, so that the order does not depend on who looks.
     let mut groups: BTreeMap<(&Locality, u32), Vec<Endpoint>> = BTreeMap::new();
@@ -25,7 +26,7 @@ pub(super) fn endpoints(
             weight: member.weight,
             health: member.health,
             labels: member.labels.clone(),
-            meshed: false,
+            meshed: meshed(member),
         });
     }
     let weights: Vec<_> = groups

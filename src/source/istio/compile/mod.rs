@@ -48,10 +48,12 @@ mod lint;
 mod locality;
 mod matches;
 mod members;
+mod peers;
 mod policy;
 mod retry;
 mod route;
 mod rules;
+mod security;
 mod sidecar;
 mod virtual_host;
 mod virtual_service;
@@ -71,6 +73,7 @@ use crate::workload::Workload;
 use delegate::Delegation;
 use gateway_api::Attached;
 use locality::Outlook;
+use peers::Peers;
 use policy::Blocks;
 use rules::{Effective, Rules};
 use sidecar::Imports;
@@ -121,15 +124,19 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(&objects, client, &view, (defaults, &imports), &mut faults),
         attached: Attached::new(&objects, client, &view, &mut faults),
+        peers: Peers::of(&objects, defaults, &mut faults),
         delegation: Delegation::new(&objects, client, defaults, &mut faults),
         view,
         faults,
     };
+    let (namespace, labels) = (client.namespace(), client.labels());
+    scope.peers.lint(namespace, labels, &mut scope.faults);
     lint::services(&mut scope);
     lint::hosts(&mut scope, &rules);
     let mut resources = Resources {
         inbound: Arc::new(arriving),
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
+        peers: scope.peers.policy(namespace, labels),
         ..Resources::default()
     };
     clusters(&mut scope, &mut resources);
@@ -154,6 +161,8 @@ struct Scope<'a> {
     /// The Gateway API's routes.
     attached: Attached<'a>,
     delegation: Delegation<'a>,
+    /// What is asked of callers, for each workload.
+    peers: Peers<'a>,
     faults: Faults,
 }
 
@@ -283,6 +292,8 @@ impl Part<'_, '_> {
             }
             Reach::AsAsked(port) => cluster.discovery = Discovery::OnDemand { port },
         }
+        let tls = blocks.tls.map(|tls| &tls.value);
+        cluster.security = security::security(self, members, tls);
         if let Some((object, _)) = written {
             lint::policy(object, &cluster, blocks, members.len(), warnings);
         }
@@ -297,7 +308,13 @@ impl Part<'_, '_> {
         }
         let outlook = Outlook::new(self.scope.client, blocks, self.scope.defaults.locality());
         cluster.spread.localities = outlook.weights();
-        resources.insert_endpoints(members::endpoints(name, members, outlook, declared));
+        resources.insert_endpoints(members::endpoints(
+            name,
+            members,
+            outlook,
+            declared,
+            |one| security::is_meshed(self, one),
+        ));
         resources.insert_cluster(cluster);
     }
 }

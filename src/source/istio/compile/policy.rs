@@ -19,8 +19,9 @@ use crate::model::security::Security;
 use crate::model::{Origin, Percent};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::kinds::{
-    ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer, OutlierDetection,
-    PortTrafficPolicy, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy, Warmup,
+    ClientTls, ConnectionPool, GoDuration, H2UpgradePolicy, HttpPool, LoadBalancer,
+    OutlierDetection, PortTrafficPolicy, RetryBudget, SimpleBalancer, TcpPool, TrafficPolicy,
+    Warmup,
 };
 use crate::source::istio::registry::PortProtocol;
 use crate::source::istio::yaml::Located;
@@ -53,6 +54,7 @@ pub(super) struct Blocks<'a> {
     pub(super) pool: Option<&'a Located<ConnectionPool>>,
     pub(super) outlier: Option<&'a Located<OutlierDetection>>,
     pub(super) budget: Option<&'a Located<RetryBudget>>,
+    pub(super) tls: Option<&'a Located<ClientTls>>,
 }
 
 impl<'a> Blocks<'a> {
@@ -71,6 +73,7 @@ impl<'a> Blocks<'a> {
             pool: policy.connection_pool.as_ref().or(self.pool),
             outlier: policy.outlier_detection.as_ref().or(self.outlier),
             budget: policy.retry_budget.as_ref().or(self.budget),
+            tls: policy.tls.as_ref().or(self.tls),
         };
         let of_port = policy.port_level_settings.iter().find(|entry| {
             let selector = entry.port.as_ref();
@@ -84,14 +87,14 @@ impl<'a> Blocks<'a> {
                     load_balancer,
                     connection_pool,
                     outlier_detection,
-                    // Only DISABLE is read so far, which is what happens without the block.
-                    tls: _,
+                    tls,
                 } = &entry.value;
                 Self {
                     balancer: load_balancer.as_ref(),
                     pool: connection_pool.as_ref(),
                     outlier: outlier_detection.as_ref(),
                     budget: blocks.budget,
+                    tls: tls.as_ref(),
                 }
             }
         }

@@ -65,6 +65,7 @@ impl<'a> Rules<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::Service(_)

@@ -96,7 +96,12 @@ pub struct MeshConfig {
     /// The namespace whose policy is for the whole mesh; absent means `istio-system`.
     pub root_namespace: Option<Located<String>>,
     /// The trust domain of identities.
-    pub trust_domain: Option<String>,
+    pub trust_domain: Option<Located<String>>,
+    /// Other trust domains whose identities count as those of the mesh.
+    pub trust_domain_aliases: Vec<Located<String>>,
+    /// Whether endpoints that speak mutual TLS are called by it where no DestinationRule says;
+    /// absent means yes.
+    pub enable_auto_mtls: Option<bool>,
     /// `exportTo` of services and ServiceEntries that have none; absent means `*`.
     pub default_service_export_to: Vec<Located<String>>,
     /// `exportTo` of VirtualServices that have none; absent means `*`.
@@ -115,8 +120,6 @@ pub struct MeshConfig {
     pub locality_lb_setting: Option<Located<LocalitySetting>>,
     /// Whether HTTP/1.1 ports are called by HTTP/2, where no DestinationRule says.
     pub h2_upgrade_policy: Option<H2UpgradePolicy>,
-    /// Other trust domains under which workloads of this mesh have identities.
-    pub trust_domain_aliases: Vec<Located<String>>,
     /// What is done with paths that can be read in two ways.
     pub path_normalization: Option<Located<PathNormalization>>,
     /// What the mesh works with outside of it; those that decide about requests are read.

@@ -19,6 +19,7 @@ mod kubernetes;
 mod load_balancer;
 mod mesh;
 mod object;
+mod peer_authentication;
 mod provider;
 mod request_authentication;
 mod service_entry;
@@ -57,6 +58,7 @@ pub use mesh::{
     OutboundTrafficPolicy, PathNormalization, Sidecar, WorkloadGroup,
 };
 pub use object::{Kind, Meta, Object};
+pub use peer_authentication::{PeerAuthentication, PeerTls, PeerTlsMode};
 pub use provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider};
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, Pod,
-    RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService,
-    Workload, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace,
+    PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
+    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -77,6 +77,8 @@ pub enum Kind {
     HttpRoute(Box<HttpRouteSpec>),
     /// Kubernetes Namespace.
     Namespace(Box<Namespace>),
+    /// `security.istio.io` PeerAuthentication.
+    PeerAuthentication(Box<PeerAuthentication>),
     /// Kubernetes Pod.
     Pod(Box<Pod>),
     /// `gateway.networking.k8s.io` ReferenceGrant.
@@ -114,6 +116,7 @@ impl Kind {
             Self::GrpcRoute(_) => "GRPCRoute",
             Self::HttpRoute(_) => "HTTPRoute",
             Self::Namespace(_) => "Namespace",
+            Self::PeerAuthentication(_) => "PeerAuthentication",
             Self::Pod(_) => "Pod",
             Self::ReferenceGrant(_) => "ReferenceGrant",
             Self::RequestAuthentication(_) => "RequestAuthentication",

@@ -63,6 +63,7 @@ impl<'a> Slices<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
@@ -212,6 +213,9 @@ fn member(
         health: candidate.health,
         labels: known.labels,
         locality: known.locality,
+        namespace: namespace.into(),
+        account: known.account,
+        is_machine: false,
     }
 }
 

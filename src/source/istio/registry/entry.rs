@@ -60,7 +60,7 @@ pub(super) fn services<'a>(
             Service {
                 ports: ports
                     .iter()
-                    .map(|port| of_host(port, spec, &host))
+                    .map(|port| of_host(port, spec, &host, namespace))
                     .collect(),
                 host,
                 namespace: namespace.clone(),
@@ -86,7 +86,7 @@ fn reach(resolution: Resolution, port: &ServiceEntryPort, members: &[Member]) ->
 }
 
 /// The port of one host of the entry: under DNS without endpoints the host itself is the endpoint.
-fn of_host(port: &Port, spec: &ServiceEntry, host: &Arc<str>) -> Port {
+fn of_host(port: &Port, spec: &ServiceEntry, host: &Arc<str>, namespace: &Arc<str>) -> Port {
     let mut port = port.clone();
     let written = spec
         .ports
@@ -96,7 +96,8 @@ fn of_host(port: &Port, spec: &ServiceEntry, host: &Arc<str>) -> Port {
     if matches!(port.reach, Reach::Named(_)) && port.members.is_empty() && !selects {
         let target = written.and_then(|written| written.target_port);
         let number = target.unwrap_or(port.number);
-        port.members.push(named_member(host.clone(), number));
+        port.members
+            .push(named_member(host.clone(), number, namespace));
     }
     port
 }
@@ -116,14 +117,23 @@ fn members(
     let mut all: Vec<Member> = spec
         .endpoints
         .iter()
-        .filter_map(|entry| entry_member(entry, &entry.labels, number(&entry.ports)))
+        .filter_map(|entry| {
+            entry_member(
+                entry,
+                &entry.labels,
+                number(&entry.ports),
+                &object.meta.namespace,
+            )
+        })
         .collect();
     if let Some(selector) = &spec.workload_selector {
         let namespace = &object.meta.namespace;
         all.extend(
             workloads
                 .entries(namespace, &selector.labels)
-                .filter_map(|(entry, labels)| entry_member(entry, labels, number(&entry.ports))),
+                .filter_map(|(entry, labels)| {
+                    entry_member(entry, labels, number(&entry.ports), namespace)
+                }),
         );
         let pods = workloads.pods(namespace, &selector.labels);
         all.extend(pods.map(|(address, health, known)| Member {
@@ -132,6 +142,9 @@ fn members(
             health,
             labels: known.labels,
             locality: known.locality,
+            namespace: namespace.clone(),
+            account: known.account,
+            is_machine: false,
         }));
     }
     all

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::endpoint::Slices;
-use super::workload::{Workloads, locality, shared};
+use super::workload::{Workloads, account, locality, shared};
 use super::{Home, Member, Port, PortProtocol, Reach, Service, place, settle, warning};
 use crate::model::cluster::Lookup;
 use crate::model::endpoint::{Address, Health};
@@ -35,7 +35,7 @@ pub(super) fn service<'a>(
     let visibility = defaults.service(exported, namespace);
     let (home, ports) = match alias_target(spec) {
         Some(target) => {
-            let ports = alias_ports(spec, &target);
+            let ports = alias_ports(spec, &target, namespace);
             (Home::Alias(target), ports)
         }
         None => (
@@ -115,7 +115,11 @@ fn ports(
         let host: Arc<str> = host.into();
         for port in &mut ports {
             port.reach = Reach::Named(Lookup::Each);
-            port.members = vec![named_member(host.clone(), dns_port(spec, port.number))];
+            port.members = vec![named_member(
+                host.clone(),
+                dns_port(spec, port.number),
+                &object.meta.namespace,
+            )];
         }
     }
     ports
@@ -136,7 +140,7 @@ fn dns_port(spec: &kinds::Service, number: u16) -> u16 {
 }
 
 /// The ports of a service that is another name, should that name be outside of the mesh.
-fn alias_ports(spec: &kinds::Service, target: &Arc<str>) -> Vec<Port> {
+fn alias_ports(spec: &kinds::Service, target: &Arc<str>, namespace: &Arc<str>) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     for written in &spec.ports {
         let protocol = protocol(written);
@@ -152,7 +156,7 @@ fn alias_ports(spec: &kinds::Service, target: &Arc<str>) -> Vec<Port> {
             name: port_name(written).into(),
             protocol,
             reach: Reach::Named(Lookup::Each),
-            members: vec![named_member(target.clone(), number)],
+            members: vec![named_member(target.clone(), number, namespace)],
             line: written.line,
         });
     }
@@ -166,13 +170,16 @@ fn protocol(port: &ServicePort) -> PortProtocol {
 }
 
 /// The endpoint that is a name, whose addresses DNS knows.
-pub(super) fn named_member(host: Arc<str>, port: u16) -> Member {
+pub(super) fn named_member(host: Arc<str>, port: u16, namespace: &Arc<str>) -> Member {
     Member {
         address: Address::Name { host, port },
         weight: NonZeroU32::MIN,
         health: Health::Healthy,
         labels: super::Labels::default(),
         locality: crate::model::endpoint::Locality::default(),
+        namespace: namespace.clone(),
+        account: None,
+        is_machine: false,
     }
 }
 
@@ -207,7 +214,7 @@ fn quoted(names: &BTreeSet<String>) -> String {
 /// `WorkloadEntry`s that the service's selector takes: how machines outside of the cluster join a
 /// Kubernetes service.
 fn entry_members<'a>(
-    object: &Object,
+    object: &'a Object,
     spec: &'a kinds::Service,
     port: &'a ServicePort,
     workloads: &'a Workloads<'_>,
@@ -220,7 +227,7 @@ fn entry_members<'a>(
         .entries(&object.meta.namespace, &spec.selector)
         .filter_map(move |(entry, labels)| {
             let number = port_of(&entry.ports, port_name(port), target, port.port);
-            entry_member(entry, labels, number)
+            entry_member(entry, labels, number, &object.meta.namespace)
         })
 }
 
@@ -241,6 +248,7 @@ pub(super) fn entry_member(
     entry: &kinds::WorkloadEntry,
     labels: &BTreeMap<String, String>,
     port: u16,
+    namespace: &Arc<str>,
 ) -> Option<Member> {
     let written = entry.address.as_str();
     let address = match (written.strip_prefix("unix://"), written.parse()) {
@@ -265,5 +273,11 @@ pub(super) fn entry_member(
             .as_ref()
             .map(|text| locality(text, '/'))
             .unwrap_or_default(),
+        namespace: namespace.clone(),
+        account: entry
+            .service_account
+            .as_ref()
+            .map(|name| account(namespace, name)),
+        is_machine: true,
     })
 }

@@ -124,6 +124,12 @@ pub(super) struct Member {
     pub(super) labels: Labels,
     /// Where it runs.
     pub(super) locality: Locality,
+    /// The namespace of its workload.
+    pub(super) namespace: Arc<str>,
+    /// Its service account as identities write it (`ns/my-app/sa/order-sa`), if it is known.
+    pub(super) account: Option<Arc<str>>,
+    /// Whether it is no pod.
+    pub(super) is_machine: bool,
 }
 
 /// All services of a set of objects, whoever may see them.
@@ -160,6 +166,7 @@ impl<'a> Registry<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::ServiceAccount(_)

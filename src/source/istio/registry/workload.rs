@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Labels, selects};
 use crate::model::endpoint::{Health, Locality};
-use crate::source::istio::kinds::{Kind, Object, Pod, TargetRef, Workload, WorkloadEntry};
+use crate::source::istio::kinds::{Kind, Object, Pod, PodSpec, TargetRef, Workload, WorkloadEntry};
 
 /// All workloads, by the ways in which endpoints refer to them.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ struct Entry<'a> {
 pub(super) struct Known {
     pub(super) labels: Labels,
     pub(super) locality: Locality,
+    /// As [`Member::account`](super::Member::account).
+    pub(super) account: Option<Arc<str>>,
 }
 
 impl<'a> Workloads<'a> {
@@ -58,6 +60,7 @@ impl<'a> Workloads<'a> {
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::PeerAuthentication(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
@@ -119,6 +122,7 @@ impl<'a> Workloads<'a> {
             (Some((_, only)), None) => Known {
                 labels: shared(&only.template.metadata.labels),
                 locality: label_locality(&only.template.metadata.labels),
+                account: Some(pod_account(namespace, &only.template.spec)),
             },
             (None, _) | (Some(_), Some(_)) => Known::default(),
         }
@@ -176,10 +180,29 @@ fn pod_health(pod: &Pod) -> Health {
 }
 
 fn pod_known(pod: &Object) -> Known {
+    let namespace = &*pod.meta.namespace;
     Known {
         labels: shared(&pod.meta.labels),
         locality: label_locality(&pod.meta.labels),
+        account: match &pod.kind {
+            Kind::Pod(pod) => Some(pod_account(namespace, &pod.spec)),
+            _other_kinds => None,
+        },
     }
+}
+
+/// Kubernetes runs a pod as the account `default` unless it is told another.
+fn pod_account(namespace: &str, spec: &PodSpec) -> Arc<str> {
+    let name = spec.service_account_name.as_deref();
+    account(
+        namespace,
+        name.filter(|name| !name.is_empty()).unwrap_or("default"),
+    )
+}
+
+/// A service account as identities write it.
+pub(super) fn account(namespace: &str, name: &str) -> Arc<str> {
+    format!("ns/{namespace}/sa/{name}").into()
 }
 
 /// The locality that the labels of a pod tell: `istio-locality` (`region.zone.subzone`), else the

@@ -102,6 +102,8 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
     let MeshConfig {
         root_namespace,
         trust_domain,
+        trust_domain_aliases,
+        enable_auto_mtls: _,
         default_service_export_to,
         default_virtual_service_export_to,
         default_destination_rule_export_to,
@@ -111,34 +113,27 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
         default_traffic_policy,
         locality_lb_setting,
         h2_upgrade_policy: _,
-        trust_domain_aliases,
         path_normalization: _,
         extension_providers,
         dns_refresh_rate,
     } = config;
     token::providers(check, extension_providers);
-    check.each(
-        "trustDomainAliases",
-        trust_domain_aliases,
-        |check, domain| {
-            if let Err(error) = domain.parse::<TrustDomain>() {
-                check.error(format!("{}: {error}", quoted(domain)));
-            }
-        },
-    );
     check.some("rootNamespace", root_namespace.as_ref(), |check, name| {
         if !is_dns_label(name) {
             check.error(format!("{} is no namespace (DNS-1123 label)", quoted(name)));
         }
     });
-    let other = trust_domain
-        .as_ref()
-        .is_some_and(|domain| domain != "cluster.local");
-    check.no_effect(
-        "trustDomain",
-        other,
-        "it matters with mTLS, which is not supported yet",
-    );
+    let is_domain = |check: &mut Checker<'_>, text: &str| {
+        if let Err(fault) = TrustDomain::new(text) {
+            check.error(format!("{} is no trust domain: {fault}", quoted(text)));
+        }
+    };
+    check.some("trustDomain", trust_domain.as_ref(), |check, text| {
+        is_domain(check, text);
+    });
+    check.each("trustDomainAliases", trust_domain_aliases, |check, text| {
+        is_domain(check, text)
+    });
     export_to_at(check, "defaultServiceExportTo", default_service_export_to);
     export_to_at(
         check,

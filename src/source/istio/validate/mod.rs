@@ -19,6 +19,7 @@ mod load_balancer;
 mod mesh;
 mod metadata;
 mod names;
+mod peer_authentication;
 mod reachable;
 mod service_entry;
 mod support;
@@ -49,6 +50,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
         Kind::MeshConfig(config) => mesh::mesh_config(check, config),
         Kind::GrpcRoute(route) => gateway_api::grpc_route(check, route),
         Kind::HttpRoute(route) => gateway_api::http_route(check, route),
+        Kind::PeerAuthentication(policy) => peer_authentication::rules(check, policy),
         Kind::Pod(pod) => kubernetes::pod(check, pod),
         Kind::ReferenceGrant(grant) => gateway_api::reference_grant(check, grant),
         Kind::RequestAuthentication(policy) => token::request_authentication(check, policy),

@@ -6,8 +6,8 @@
 
 use super::Checker;
 use crate::source::istio::kinds::{
-    DestinationRule, EndpointSlice, HttpRoute, LoadBalancer, Location, Resolution, Service,
-    ServiceEntry, SimpleBalancer, TlsMode, TrafficPolicy, VirtualService, WorkloadEntry,
+    ClientTls, DestinationRule, EndpointSlice, HttpRoute, LoadBalancer, Resolution, Service,
+    ServiceEntry, SimpleBalancer, TrafficPolicy, VirtualService, WorkloadEntry,
 };
 
 pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService) {
@@ -70,7 +70,7 @@ pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
     check.some("loadBalancer", policy.load_balancer.as_ref(), |c, b| {
         load_balancer(c, b)
     });
-    tls(check, policy.tls.as_ref().map(|tls| tls.mode));
+    check.some("tls", policy.tls.as_ref(), |check, block| tls(check, block));
     check.refuse("tunnel", policy.tunnel.is_some());
     check.refuse("proxyProtocol", policy.proxy_protocol.is_some());
     check.each(
@@ -80,21 +80,16 @@ pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
             check.some("loadBalancer", settings.load_balancer.as_ref(), |c, b| {
                 load_balancer(c, b)
             });
-            tls(check, settings.tls.as_ref().map(|tls| tls.mode));
+            check.some("tls", settings.tls.as_ref(), |check, block| {
+                tls(check, block)
+            });
         },
     );
 }
 
-fn tls(check: &mut Checker<'_>, mode: Option<TlsMode>) {
-    let name = match mode {
-        None | Some(TlsMode::Disable) => return,
-        Some(TlsMode::IstioMutual) => "tls mode ISTIO_MUTUAL",
-        Some(TlsMode::Mutual) => "tls mode MUTUAL",
-        Some(TlsMode::Simple) => "tls mode SIMPLE",
-    };
-    check.within("tls", |check| {
-        check.within("mode", |check| check.refuse_value(name, None));
-    });
+fn tls(check: &mut Checker<'_>, tls: &ClientTls) {
+    let hint = "name files: clientCertificate, privateKey, caCertificates";
+    check.refuse_hint("credentialName", tls.credential_name.is_some(), Some(hint));
 }
 
 fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
@@ -120,16 +115,6 @@ fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {
 }
 
 pub(super) fn service_entry(check: &mut Checker<'_>, entry: &ServiceEntry) {
-    let names = !entry.subject_alt_names.is_empty();
-    check.no_effect(
-        "subjectAltNames",
-        names,
-        "they matter with TLS, which is not supported yet",
-    );
-    // Both locations act alike until there is mTLS, which is what they decide about.
-    match entry.location {
-        Location::MeshExternal | Location::MeshInternal => {}
-    }
     let asked = matches!(entry.resolution, Resolution::None | Resolution::DynamicDns);
     check.no_effect(
         "workloadSelector",

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::place::Place;
-use super::{Scope, balancing, connection, discovery, outlier, value};
+use super::{Scope, balancing, connection, discovery, outlier, security, value};
 use crate::model::balancing::Spread;
 use crate::model::limit::{Limits, RetryLimit};
-use crate::model::security::Security;
 use crate::model::{Cluster, Percent};
 use crate::source::xds::extra::{self, ClusterExtra};
 use crate::source::xds::proto::{cluster as wire, upstream};
@@ -49,6 +48,7 @@ pub(super) fn cluster(
         None => Some(None),
         Some(message) => outlier::outlier(&place.field("outlier_detection"), message, &extra),
     };
+    let security = security::security(scope, place, message);
     let fine = [
         restrictions(place, message),
         reports(place, message),
@@ -72,7 +72,7 @@ pub(super) fn cluster(
             limits: limits?,
             outlier: outlier?,
             health_check: None,
-            security: Security::Plaintext,
+            security: security?,
             origin: scope.origin(&message.name),
         }),
         endpoints: endpoints.map(Arc::new),
@@ -99,21 +99,6 @@ fn restrictions(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
         .as_ref()
         .is_some_and(|config| !config.subset_selectors.is_empty());
     let refused = [
-        (
-            "transport_socket",
-            message.transport_socket.is_some(),
-            "is not supported yet; without it the connection is in plain text",
-        ),
-        (
-            "transport_socket_matches",
-            !message.transport_socket_matches.is_empty(),
-            "chooses a transport by endpoint, which is not supported; use \"transport_socket\"",
-        ),
-        (
-            "transport_socket_matcher",
-            message.transport_socket_matcher.is_some(),
-            "chooses a transport by endpoint, which is not supported; use \"transport_socket\"",
-        ),
         (
             "lb_subset_config",
             subsets,

@@ -31,6 +31,7 @@ mod policy;
 mod retry;
 mod route;
 mod routes;
+mod security;
 mod value;
 
 use std::cell::RefCell;

@@ -3,6 +3,9 @@
 
 mod losses;
 mod models;
+#[allow(deprecated, reason = "control planes still write Envoy's older fields")]
+mod rejects;
+mod robust;
 mod round_trip;
 
 use std::collections::BTreeSet;

@@ -173,6 +173,7 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         | Kind::Endpoints(_)
         | Kind::MeshConfig(_)
         | Kind::Namespace(_)
+        | Kind::PeerAuthentication(_)
         | Kind::Pod(_)
         | Kind::ReferenceGrant(_)
         | Kind::RequestAuthentication(_)

@@ -16,9 +16,9 @@ pub(super) struct Domains<'a> {
 
 impl<'a> Domains<'a> {
     pub(super) fn new(defaults: Defaults<'a>) -> Self {
-        let mut own = vec![defaults.trust_domain()];
-        own.extend(defaults.trust_domain_aliases());
-        Self { own }
+        Self {
+            own: defaults.trust_domains().collect(),
+        }
     }
 
     /// An identity of `principals`. A trust domain of the mesh stands for all of them, and

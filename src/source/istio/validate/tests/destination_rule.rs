@@ -160,23 +160,23 @@ rule_tests! {
         "{localityLbSetting: {failover: [{from: a, to: a}]}}")
         => "trafficPolicy.loadBalancer.localityLbSetting.failover[0]: from and to are the same \
             region";
-    client_certificates_are_for_mutual: refuses_unsupported(tls, "{mode: SIMPLE, clientCertificate: a}")
+    client_certificates_are_for_mutual: refuses(tls, "{mode: SIMPLE, clientCertificate: a}")
         => "trafficPolicy.tls: client certificates are for the modes MUTUAL and ISTIO_MUTUAL";
     plain_text_has_no_certificates: refuses(tls, "{mode: DISABLE, caCertificates: a}")
         => "trafficPolicy.tls: certificates have no meaning in mode DISABLE";
-    mutual_needs_certificates: refuses_unsupported(tls, "{mode: MUTUAL, clientCertificate: a}")
+    mutual_needs_certificates: refuses(tls, "{mode: MUTUAL, clientCertificate: a}")
         => "trafficPolicy.tls: mode MUTUAL needs clientCertificate and privateKey, or \
             credentialName";
     mutual_has_one_source: refuses_unsupported(tls,
         "{mode: MUTUAL, clientCertificate: a, privateKey: b, credentialName: c}")
         => "trafficPolicy.tls: credentialName and certificate files exclude each other";
-    istio_mutual_has_no_files: refuses_unsupported(tls, "{mode: ISTIO_MUTUAL, caCertificates: a}")
+    istio_mutual_has_no_files: refuses(tls, "{mode: ISTIO_MUTUAL, caCertificates: a}")
         => "trafficPolicy.tls: mode ISTIO_MUTUAL takes the certificates of the mesh: name none";
-    skipping_excludes_trust: refuses_unsupported(tls,
+    skipping_excludes_trust: refuses(tls,
         "{mode: SIMPLE, insecureSkipVerify: true, caCertificates: a}")
         => "trafficPolicy.tls.insecureSkipVerify: insecureSkipVerify excludes caCertificates and \
             subjectAltNames";
-    a_crl_needs_a_ca: refuses_unsupported(tls, "{mode: SIMPLE, caCrl: a}")
+    a_crl_needs_a_ca: refuses(tls, "{mode: SIMPLE, caCrl: a}")
         => "trafficPolicy.tls.caCrl: caCrl needs caCertificates";
     a_tunnel_has_a_protocol: refuses_unsupported(policy,
         "{tunnel: {protocol: UDP, targetHost: a, targetPort: 80}}")
@@ -244,6 +244,9 @@ fn what_istio_accepts_is_accepted() {
         "{loadBalancer: {simple: 5}}",
         "{tls: {mode: DISABLE}}",
         "{tls: {}}",
+        "{tls: {mode: SIMPLE}}",
+        "{tls: {mode: MUTUAL, clientCertificate: /a, privateKey: /b, caCertificates: /c}}",
+        "{tls: {mode: ISTIO_MUTUAL, subjectAltNames: [spiffe://td/a], sni: b.example}}",
         "{retryBudget: {percent: 20, minRetryConcurrency: 3}}",
         "{portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]}",
     ] {

@@ -103,10 +103,10 @@ fn the_mesh_configuration_is_checked_where_it_stands() {
             Warning,
         ),
         (
-            &["trustDomain: td"],
+            &["trustDomain: TD"],
             6,
-            "trustDomain: trustDomain has no effect",
-            Warning,
+            "trustDomain: \"TD\" is no trust domain",
+            Error,
         ),
         (
             &["outboundTrafficPolicy: {mode: NOWHERE}"],

@@ -5,6 +5,7 @@ mod destination_rule;
 mod gateway_api;
 mod kubernetes;
 mod mesh;
+mod peer_authentication;
 mod service_entry;
 mod support;
 mod token;
@@ -19,7 +20,9 @@ fn object(kind: &str, spec: &str) -> String {
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Deployment" => "apps/v1",
         "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
-        "AuthorizationPolicy" | "RequestAuthentication" => "security.istio.io/v1",
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
+            "security.istio.io/v1"
+        }
         _ => "networking.istio.io/v1",
     };
     let body = match kind {

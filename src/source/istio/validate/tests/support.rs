@@ -30,11 +30,6 @@ fn port_policy(text: &str) -> Shape {
     ))
 }
 
-fn entry(text: &str) -> Shape {
-    let spec = format!("{{hosts: [a.b], ports: [{{number: 80, name: http}}], {text}}}");
-    ("ServiceEntry", spec)
-}
-
 fn workload(text: &str) -> Shape {
     ("WorkloadEntry", text.to_owned())
 }
@@ -83,23 +78,15 @@ rule_tests! {
         "loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}")
         => "trafficPolicy.loadBalancer.warmup: warmup has no effect in this client: a hash decides, \
             which knows no shares that grow";
-    tls_simple: refuses(policy, "tls: {mode: SIMPLE}")
-        => "trafficPolicy.tls.mode: tls mode SIMPLE is known, not yet supported";
-    tls_mutual: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
-        => "trafficPolicy.tls.mode: tls mode MUTUAL is known, not yet supported";
-    tls_istio_mutual: refuses(policy, "tls: {mode: ISTIO_MUTUAL}")
-        => "trafficPolicy.tls.mode: tls mode ISTIO_MUTUAL is known, not yet supported";
-    tls_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE}")
-        => "trafficPolicy.portLevelSettings[0].tls.mode: tls mode SIMPLE is known, not yet \
+    a_secret: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
+        => "trafficPolicy.tls.credentialName: credentialName is known, not yet supported";
+    a_secret_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE, credentialName: a}")
+        => "trafficPolicy.portLevelSettings[0].tls.credentialName: credentialName is known, not yet \
             supported";
     a_tunnel: refuses(policy, "tunnel: {targetHost: a, targetPort: 80}")
         => "trafficPolicy.tunnel: tunnel is known, not yet supported";
     the_proxy_protocol: refuses(policy, "proxyProtocol: {version: V2}")
         => "trafficPolicy.proxyProtocol: proxyProtocol is known, not yet supported";
-    subject_alt_names: warns(entry,
-        "resolution: STATIC, endpoints: [{address: 10.0.0.1}], subjectAltNames: [a]")
-        => "subjectAltNames: subjectAltNames has no effect in this client: they matter with TLS, \
-            which is not supported yet";
     a_network: refuses(workload, "{address: 10.0.0.1, network: a}")
         => "network: network is known, not yet supported";
     local_traffic: refuses(kubernetes, "internalTrafficPolicy: Local")

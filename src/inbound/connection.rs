@@ -1,0 +1,244 @@
+//! An accepted connection: HTTP over it, and the end of it.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::listener::{Port, answer};
+use super::peer::Peer;
+use crate::body::Body;
+use crate::error::BoxError;
+use crate::model::security::MutualTls;
+use crate::outbound::Dialect;
+
+/// How many requests a connection carries at once; callers open a further one above it.
+const STREAMS: u32 = 1_024;
+/// The longest header list, as Envoy's 60 KiB and a little.
+const HEADER_LIST: u32 = 64 << 10;
+/// How long an HTTP/1.1 caller may take for the head of a request.
+const HEAD: Duration = Duration::from_secs(60);
+/// PINGs that find out whether the caller is still there.
+const PING: Duration = Duration::from_secs(10);
+/// How long its answer may take.
+const PONG: Duration = Duration::from_secs(5);
+
+/// What is known of a connection.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) port: Arc<Port>,
+    pub(super) peer: Peer,
+    /// When the peer's certificate expires, as time since 1970: it must show the next one then.
+    pub(super) expires: Option<Duration>,
+    /// The generation of the credentials that it was made with.
+    pub(super) generation: u64,
+    /// Whether an HTTP/1.1 connection is to be closed behind its next response.
+    pub(super) leaving: Arc<AtomicBool>,
+}
+
+/// Whether the policy of this moment goes with a connection that was accepted under another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    Good,
+    /// It is drained, and what it asks meanwhile is refused.
+    Refused,
+    /// It is drained, and what it asks meanwhile is served.
+    Unwanted,
+}
+
+impl Connection {
+    fn standing(&self) -> Standing {
+        match (self.port.policy(), self.peer.tls) {
+            (MutualTls::Strict, false) => Standing::Refused,
+            (MutualTls::Disable, true) => Standing::Unwanted,
+            (MutualTls::Disable | MutualTls::Permissive | MutualTls::Strict, _) => Standing::Good,
+        }
+    }
+
+    /// Ready when the connection should be replaced, since identity or trust have changed: it is as
+    /// good as before, but what it shows is old.
+    ///
+    /// HTTP/2 says so in its own words, and no request is lost by it. An idle HTTP/1.1 connection
+    /// cannot be closed without a race against the next request, so it is told to close with the next
+    /// response.
+    async fn outdated(&self) {
+        if !self.peer.tls {
+            std::future::pending::<()>().await;
+        }
+        self.port.credentials.changed(self.generation).await;
+        if self.peer.alpn.as_deref() != Some("h2") {
+            self.leaving.store(true, Relaxed);
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ready when the connection should come to its end: the mesh drains, the policy has changed, or
+    /// the certificate of the peer has expired.
+    async fn ended(&self) {
+        let core = self.port.owner.core();
+        let mut changes = core.generation.subscribe();
+        let expiry = async {
+            match self.expires {
+                Some(expires) => {
+                    tokio::time::sleep(expires.saturating_sub(self.port.clock.now())).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let policy = async {
+            while self.standing() == Standing::Good {
+                // Cannot fail: the core holds the sender.
+                let _ = changes.changed().await;
+            }
+        };
+        tokio::select! {
+            () = core.drain.begun() => {}
+            () = expiry => {}
+            () = policy => {}
+            () = self.outdated() => {}
+        }
+    }
+}
+
+/// Serves a connection until it ends, or has been asked to and has finished its requests.
+pub(super) async fn serve<I, S, B>(io: I, connection: Connection, service: S)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (_end, ended) = watch::channel(());
+    let mut builder = auto::Builder::new(Tasks(ended));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG);
+    let door = Door {
+        connection: connection.clone(),
+        service,
+    };
+    let mut http = pin!(builder.serve_connection(TokioIo::new(io), door));
+    tokio::select! {
+        biased;
+        outcome = http.as_mut() => return told(outcome, &connection.peer),
+        () = connection.ended() => {}
+    }
+    http.as_mut().graceful_shutdown();
+    match tokio::time::timeout(connection.port.drain, http).await {
+        Ok(outcome) => told(outcome, &connection.peer),
+        Err(_) => tracing::info!(
+            remote = ?connection.peer.remote,
+            "connection cut: its requests took longer than the drain time"
+        ),
+    }
+}
+
+fn told(outcome: Result<(), BoxError>, peer: &Peer) {
+    if let Err(error) = outcome {
+        tracing::debug!(remote = ?peer.remote, "connection ended: {error}");
+    }
+}
+
+/// Spawns what HTTP/2 needs tasks for; they end with the connection.
+#[derive(Clone)]
+struct Tasks(watch::Receiver<()>);
+
+impl<F: Future + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut ended = self.0.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = task => {}
+                // The sender is never used: this is its end.
+                _ = ended.changed() => {}
+            }
+        });
+    }
+}
+
+/// What hyper hands requests to.
+struct Door<S> {
+    connection: Connection,
+    service: S,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Door<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        if self.connection.standing() == Standing::Refused {
+            let refusal = refusal(&request);
+            return Box::pin(async move { Ok(refusal) });
+        }
+        let mut request = request.map(Body::new);
+        request
+            .extensions_mut()
+            .insert(self.connection.peer.clone());
+        let answering = answer(self.service.clone(), request);
+        let leaving = self.connection.leaving.clone();
+        Box::pin(async move {
+            let mut response = answering.await?;
+            if leaving.load(Relaxed) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// The answer to a plaintext request where mutual TLS is demanded meanwhile.
+fn refusal<B>(request: &Request<B>) -> Response<Body> {
+    const WHY: &str = "mutual TLS is demanded here";
+    let value = HeaderValue::from_static;
+    let mut response = Response::new(Body::empty());
+    match Dialect::of(request.headers()) {
+        Dialect::Grpc => {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, value("application/grpc"));
+            headers.insert("grpc-status", value("7"));
+            headers.insert("grpc-message", value(WHY));
+        }
+        Dialect::Http => {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            *response.body_mut() = Body::from(WHY);
+        }
+    }
+    if request.version() <= http::Version::HTTP_11 {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, value("close"));
+    }
+    response
+}

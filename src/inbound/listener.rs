@@ -1,0 +1,292 @@
+//! A port on which callers must say who they are, as far as the policy asks it of them.
+//!
+//! [`Listener::serve`] owns its connections from the first byte to the last, and does not hand them
+//! to a framework's own server, because a policy is about connections: what is asked of callers is
+//! decided before a request exists, who they are must reach the handler by a way that no header can
+//! imitate, and when the policy changes, connections that it does not allow any more have to be told
+//! so in their own language (GOAWAY, `connection: close`) while others go on.
+//!
+//! What a policy is at the moment is looked up for each accepted connection and for each request. A
+//! plaintext connection that was accepted under PERMISSIVE is drained when STRICT comes, and a request
+//! that still arrives on it is refused; a mutual TLS connection under DISABLE is drained, and its
+//! requests are served until then, since nothing about them is less safe.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tower_service::Service;
+
+use super::connection::{self, Connection};
+use super::peer::Peer;
+use crate::body::Body;
+use crate::error::BoxError;
+use crate::model::security::MutualTls;
+use crate::outbound::Owner;
+use crate::tls::{Acceptor, Clock, Credentials, Handshaken};
+
+/// How many connections a listener holds at once, unless told otherwise.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long accepting pauses when the system cannot give another connection (EMFILE, ENOMEM).
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long connections may take for their last requests (Istio's `drainDuration`).
+const DRAIN: Duration = Duration::from_secs(45);
+
+/// A port of a mesh; made by [`Mesh::listen`](crate::Mesh::listen).
+///
+/// It listens from the moment it is made, and serves when [`serve`](Self::serve) is awaited.
+///
+/// ```no_run
+/// # async fn example(mesh: meshwork::Mesh) -> std::io::Result<()> {
+/// use axum::{Extension, Router, routing::get};
+/// use meshwork::inbound::Peer;
+///
+/// let app: Router = Router::new()
+///     .route("/", get(|Extension(peer): Extension<Peer>| async move {
+///         match peer.principal {
+///             Some(principal) => format!("hello {principal}"),
+///             None => "hello stranger".to_owned(),
+///         }
+///     }))
+///     .layer(mesh.inbound_layer());
+/// mesh.listen("0.0.0.0:8080").await?.serve(app).await;
+/// # Ok(()) }
+/// ```
+///
+/// tonic's services are served in the same way: `Routes::new(service).prepare()` is such an `app`.
+pub struct Listener {
+    tcp: TcpListener,
+    port: Arc<Port>,
+    connections: Arc<Semaphore>,
+}
+
+/// What the connections of one port share.
+pub(super) struct Port {
+    pub(super) owner: Arc<dyn Owner>,
+    acceptor: Acceptor,
+    pub(super) credentials: Credentials,
+    pub(super) clock: Clock,
+    pub(super) local: SocketAddr,
+    pub(super) drain: Duration,
+}
+
+impl Port {
+    /// What is asked of callers of this port at this moment.
+    pub(super) fn policy(&self) -> MutualTls {
+        self.owner.core().live.load().peers.on(self.local.port())
+    }
+}
+
+impl Listener {
+    /// Listens at `address`.
+    pub(crate) async fn bind(
+        address: impl tokio::net::ToSocketAddrs,
+        owner: Arc<dyn Owner>,
+    ) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        let local = tcp.local_addr()?;
+        let materials = &owner.core().environment.materials;
+        let (clock, own) = (materials.clock(), materials.mesh().cloned());
+        let credentials = own.unwrap_or_default();
+        let acceptor = Acceptor::new(credentials.clone(), clock);
+        let port = Port {
+            acceptor,
+            credentials,
+            clock,
+            local,
+            drain: DRAIN,
+            owner,
+        };
+        tracing::info!(%local, mode = port.policy().as_str(), "listening");
+        Ok(Self {
+            tcp,
+            port: Arc::new(port),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        })
+    }
+
+    /// Sets how many connections are held at once; the default is 10,000. Those above it are closed
+    /// as soon as they are accepted, so that callers learn of it at once.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: usize) -> Self {
+        let most = connections.min(Semaphore::MAX_PERMITS);
+        self.connections = Arc::new(Semaphore::new(most));
+        self
+    }
+
+    /// Sets how long a caller may take until it is known who it is; the default is 5 s.
+    #[must_use]
+    pub fn with_handshake_deadline(self, deadline: Duration) -> Self {
+        self.with(|port| port.acceptor = port.acceptor.clone().with_deadline(deadline))
+    }
+
+    /// Sets how long connections may take for their last requests when the mesh ends or the policy
+    /// does not allow them any more; the default is 45 s. They are cut then.
+    #[must_use]
+    pub fn with_drain(self, drain: Duration) -> Self {
+        self.with(|port| port.drain = drain)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Port)) -> Self {
+        // Nobody shares the port before it serves.
+        if let Some(port) = Arc::get_mut(&mut self.port) {
+            change(port);
+        }
+        self
+    }
+
+    /// The address that it listens at, with the port that the system chose for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.port.local
+    }
+
+    /// Serves requests until the mesh [shuts down](crate::Mesh::shutdown), then lets the connections
+    /// finish what they are at. HTTP/1.1 and HTTP/2 (also without TLS, by prior knowledge) are told
+    /// apart by their first bytes. Each request has the [`Peer`] among its extensions.
+    ///
+    /// Dropping the future cuts all connections.
+    pub async fn serve<S, B>(self, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self {
+            tcp,
+            port,
+            connections,
+        } = self;
+        let drain = port.owner.core().drain.clone();
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = drain.begun() => break,
+                Some(_) = tasks.join_next() => continue,
+                accepted = tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    let Ok(permit) = connections.clone().try_acquire_owned() else {
+                        tracing::warn!(%remote, "closed: the listener has as many connections as it may");
+                        continue;
+                    };
+                    let serving = one(port.clone(), stream, remote, service.clone());
+                    tasks.spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // The next one is refused for the same reason until somebody lets go.
+                    tracing::warn!("cannot accept: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        drop(tcp);
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn one<S, B>(port: Arc<Port>, stream: TcpStream, remote: SocketAddr, service: S)
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    // Answers are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().ok();
+    // Taken down before the handshake: what changes during it makes the connection an old one.
+    let generation = port.credentials.generation();
+    let accepted = match port.acceptor.accept(stream, port.policy()).await {
+        Ok(accepted) => accepted,
+        Err(why) => {
+            let cause = std::error::Error::source(&why).map(ToString::to_string);
+            tracing::debug!(%remote, reason = why.reason(), cause, "connection refused: {why}");
+            return;
+        }
+    };
+    let known = accepted.known().clone();
+    let connection = Connection {
+        expires: known.not_after,
+        generation,
+        leaving: Arc::default(),
+        peer: peer(known, remote, local),
+        port,
+    };
+    connection::serve(accepted, connection, service).await;
+}
+
+fn peer(known: Handshaken, remote: SocketAddr, local: Option<SocketAddr>) -> Peer {
+    let certified = known.is_certified();
+    let Handshaken {
+        tls,
+        principal,
+        uris,
+        dns,
+        subject,
+        serial,
+        alpn,
+        sni,
+        ..
+    } = known;
+    Peer {
+        remote: Some(remote),
+        local,
+        principal,
+        certificate: certified.then(|| {
+            Arc::new(super::CertificateNames {
+                uris,
+                dns,
+                subject,
+                serial,
+            })
+        }),
+        alpn,
+        sni,
+        tls,
+    }
+}
+
+/// The answer of a service, once it takes a request.
+pub(super) async fn answer<S, B>(
+    mut service: S,
+    request: Request<Body>,
+) -> Result<Response<Body>, BoxError>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    poll_fn(|cx| service.poll_ready(cx))
+        .await
+        .map_err(Into::into)?;
+    let response = service.call(request).await.map_err(Into::into)?;
+    Ok(response.map(Body::new))
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("local", &self.port.local)
+            .field("mode", &self.port.policy())
+            .finish_non_exhaustive()
+    }
+}
