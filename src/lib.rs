@@ -163,6 +163,7 @@ pub mod explain;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;
+mod list;
 #[cfg(feature = "outbound")]
 mod mesh;
 pub mod model;

@@ -140,7 +140,7 @@ impl Mesh {
     /// each change of the addresses that DNS gives for the names in it.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.shared.core.live.load().generation
+        self.shared.core.live.load().generation()
     }
 
     /// Waits until a configuration later than `generation` is in force and returns its number.

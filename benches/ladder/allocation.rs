@@ -20,6 +20,8 @@ pub(crate) struct Count {
 
 thread_local! {
     static COUNT: Cell<Count> = const { Cell::new(Count { allocations: 0, bytes: 0 }) };
+    /// Bytes that are allocated and not freed. Below zero where another thread's are freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
     /// Whether allocations are traced; off while one is, because that allocates.
     static TRACING: Cell<bool> = const { Cell::new(false) };
     static TRACES: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
@@ -35,6 +37,19 @@ pub(crate) struct Trace {
 /// What this thread has allocated up to now.
 pub(crate) fn count() -> Count {
     COUNT.get()
+}
+
+/// Bytes that this thread has allocated and not freed.
+pub(crate) fn live() -> i64 {
+    LIVE.get()
+}
+
+fn hold(bytes: usize) {
+    LIVE.set(LIVE.get() + bytes as i64);
+}
+
+fn free(bytes: usize) {
+    LIVE.set(LIVE.get() - bytes as i64);
 }
 
 /// Runs `work` and returns where it allocated on this thread.
@@ -100,20 +115,25 @@ impl std::ops::Sub for Count {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
+        hold(layout.size());
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
+        hold(layout.size());
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
+        free(layout.size());
+        hold(size);
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        free(layout.size());
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::measure::Cost;
+use crate::memory;
 
 /// One promise.
 struct Bar {
@@ -31,7 +32,39 @@ const BARS: &[Bar] = &[
     Bar {
         promise: "ns of a pick among 10,000 endpoints",
         allowed: 150.0,
-        figure: |costs| nanoseconds(costs, "pick/10,000", "pick/endpoint"),
+        figure: |costs| nanoseconds(costs, "pick/least request 10,000", "pick/endpoint"),
+    },
+    Bar {
+        promise: "ns that 9,999 more virtual hosts add to a call",
+        allowed: 150.0,
+        figure: |costs| nanoseconds(costs, "hosts/10,000", "hosts/1"),
+    },
+    Bar {
+        promise: "ns from an edit of one endpoint among 10,000 to its effect",
+        allowed: 100_000.0,
+        figure: |costs| {
+            Some(
+                named(costs, "change/least request 10,000")?
+                    .time
+                    .as_secs_f64()
+                    * 1e9,
+            )
+        },
+    },
+    Bar {
+        promise: "ns from an edit of one endpoint on a ring of 10,000 to its effect",
+        allowed: 100_000.0,
+        figure: |costs| Some(named(costs, "change/ring hash 10,000")?.time.as_secs_f64() * 1e9),
+    },
+    Bar {
+        promise: "bytes for an endpoint, its place in the configuration included",
+        allowed: 512.0,
+        figure: |_| Some(memory::of_an_endpoint()),
+    },
+    Bar {
+        promise: "bytes for an idle cluster with one endpoint",
+        allowed: 4_096.0,
+        figure: |_| Some(memory::of_a_cluster()),
     },
     Bar {
         promise: "a call over TCP against tonic's channel, one caller, time with server",

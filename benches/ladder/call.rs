@@ -78,15 +78,20 @@ struct Running<C> {
 /// random choice has met every endpoint of the bench config.
 const WARM: u32 = 300;
 
+/// A runtime of one thread.
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a process may have a few dozen runtimes")
+}
+
 /// Sets a rung up: makes its client on a runtime of its own and warms it.
 pub(crate) fn caller<C: Client + 'static>(
     form: Form,
     client: impl AsyncFnOnce() -> C,
 ) -> Box<dyn Caller> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a process may have a few dozen runtimes");
+    let runtime = runtime();
     let uri = match form {
         Form::Absolute => format!("http://{HOST_NAME}/catalog.Catalog/Get"),
         Form::Host | Form::Path => "/catalog.Catalog/Get".into(),

@@ -1,16 +1,18 @@
 //! The mesh, with as much of the bench config as a rung asks for.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Request;
 use meshwork::model::Resources;
 use meshwork::model::cluster::Protocol;
+use meshwork::source::Publisher;
 use meshwork::{Body, Builder, Channel, Client, Mesh, Random, source};
 
 use crate::call::HOST_NAME;
 use crate::scenario::{self, Step};
-use crate::wire::{self, Memory, Speaks};
+use crate::wire::{self, Memory};
+
+pub(crate) use crate::wire::Speaks;
 
 /// A channel over endpoints that answer at once.
 pub(crate) async fn answering(step: Step, endpoints: usize) -> Channel {
@@ -56,27 +58,42 @@ fn answered(builder: Builder) -> Builder {
 }
 
 /// Endpoints whose addresses only tell them apart.
-fn addressless(step: Step, speaks: Speaks, endpoints: usize) -> Resources {
+pub(crate) fn addressless(step: Step, speaks: Speaks, endpoints: usize) -> Resources {
     let protocol = match speaks {
         Speaks::Http1 => Protocol::Http1,
         Speaks::Http2 => Protocol::Http2,
     };
-    let addresses = (0..endpoints).map(|index| {
-        let [.., second, third, fourth] = (index as u32).to_be_bytes();
-        SocketAddr::from(([10, second, third, fourth], 80))
-    });
+    let addresses = (0..endpoints).map(|index| scenario::address(index as u32));
     scenario::resources(step, protocol, addresses)
+}
+
+/// A channel among so many virtual hosts.
+pub(crate) async fn hosts(count: u32) -> Channel {
+    let mut resources = addressless(Step::Mesh, Speaks::Http2, 1);
+    scenario::add_hosts(&mut resources, count);
+    channel(&start(answered(Mesh::builder()), resources).await)
+}
+
+/// A mesh whose endpoints answer at once, and what feeds it.
+pub(crate) async fn published(resources: Resources) -> (Mesh, Publisher) {
+    feeding(answered(Mesh::builder()), resources).await
+}
+
+/// A mesh whose endpoints are dialled when they are called, and what feeds it.
+pub(crate) async fn dialling(resources: Resources) -> (Mesh, Publisher) {
+    feeding(Mesh::builder().connector(Memory(Speaks::Http2)), resources).await
+}
+
+async fn feeding(builder: Builder, resources: Resources) -> (Mesh, Publisher) {
+    let (publisher, feed) = source::feed(resources);
+    let builder = builder.feed(feed).random(Random::seeded(scenario::SEED));
+    let mesh = builder.start().await.expect("the bench config is good");
+    (mesh, publisher)
 }
 
 async fn start(builder: Builder, resources: Resources) -> Mesh {
     // The publisher is dropped: a mesh outlives it.
-    let (_, feed) = source::feed(resources);
-    builder
-        .feed(feed)
-        .random(Random::seeded(scenario::SEED))
-        .start()
-        .await
-        .expect("the bench config is good")
+    feeding(builder, resources).await.0
 }
 
 fn channel(mesh: &Mesh) -> Channel {

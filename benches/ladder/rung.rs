@@ -2,9 +2,10 @@
 
 use crate::bare::{self, Http1, Http2, NoOp};
 use crate::call::{Caller, Form, Tower, caller};
+use crate::change;
 use crate::layers;
 use crate::mesh;
-use crate::pick::Picking;
+use crate::pick::{self, Picking};
 use crate::scenario::{ENDPOINTS, Step};
 use crate::transport::Direct;
 use crate::wire::{self, Speaks};
@@ -34,6 +35,8 @@ pub(crate) fn family(name: &str) -> &str {
 pub(crate) fn all() -> Vec<Rung> {
     let mut all = no_op();
     all.extend(pick());
+    all.extend(change());
+    all.extend(hosts());
     all.extend(layers());
     all.extend(http1());
     all.extend(http2());
@@ -87,16 +90,43 @@ fn no_op() -> Vec<Rung> {
 
 /// The choice among endpoints, and nothing else.
 fn pick() -> Vec<Rung> {
-    let among = |name, endpoints| {
-        rung(name, move || {
-            caller(Form::Path, async || Picking::new(endpoints))
-        })
-    };
+    let mut rungs = vec![rung("pick/endpoint", || {
+        caller(Form::Path, async || Tower(NoOp))
+    })];
+    for (name, way) in pick::ways() {
+        for (count, endpoints) in [("1", 1), ("10", ENDPOINTS), ("10,000", 10_000)] {
+            rungs.push(rung(format!("pick/{name} {count}"), move || {
+                caller(Form::Path, async || Picking::new(way, endpoints))
+            }));
+        }
+    }
+    rungs
+}
+
+/// One endpoint leaves and another comes; the floor is an edit that changes nothing.
+fn change() -> Vec<Rung> {
+    let [(_, least), .., (_, ring), (_, maglev)] = pick::ways();
+    let among =
+        |name, endpoints, way, edits| rung(name, move || change::among(endpoints, way, edits));
     vec![
-        rung("pick/endpoint", || caller(Form::Path, async || Tower(NoOp))),
-        among("pick/10", ENDPOINTS),
-        among("pick/10,000", 10_000),
+        among("change/nothing", 10_000, least, false),
+        among("change/least request 10", ENDPOINTS, least, true),
+        among("change/least request 10,000", 10_000, least, true),
+        among("change/least request 100,000", 100_000, least, true),
+        among("change/ring hash 10,000", 10_000, ring, true),
+        among("change/maglev 10,000", 10_000, maglev, true),
     ]
+}
+
+/// A call among so many virtual hosts.
+fn hosts() -> Vec<Rung> {
+    [("hosts/1", 1), ("hosts/10,000", 10_000)]
+        .map(|(name, count)| {
+            rung(name, move || {
+                caller(Form::Path, async || Tower(mesh::hosts(count).await))
+            })
+        })
+        .into()
 }
 
 /// The layers alone, one over the other, over the same endpoint.

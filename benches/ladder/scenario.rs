@@ -72,7 +72,7 @@ pub(crate) fn resources(
     resources
 }
 
-const STABLE: &str = "outbound|80|v1|catalog.my-app.svc.cluster.local";
+pub(crate) const STABLE: &str = "outbound|80|v1|catalog.my-app.svc.cluster.local";
 const CANARY: &str = "outbound|80|v2|catalog.my-app.svc.cluster.local";
 
 fn virtual_hosts(step: Step) -> Vec<Arc<VirtualHost>> {
@@ -107,6 +107,42 @@ fn virtual_hosts(step: Step) -> Vec<Arc<VirtualHost>> {
         virtual_host("order.my-app.svc.cluster.local", other),
         virtual_host(HOST_NAME, routes),
     ]
+}
+
+/// The address of this number; they only tell endpoints apart.
+pub(crate) fn address(number: u32) -> SocketAddr {
+    let [first, second, third, fourth] = number.to_be_bytes();
+    // Not many have more than a few million endpoints.
+    SocketAddr::from(([10 + first, second, third, fourth], 80))
+}
+
+/// Virtual hosts beside the one that is called, up to so many.
+pub(crate) fn add_hosts(resources: &mut Resources, count: u32) {
+    let routes = resources.routes.values_mut().next();
+    let routes = Arc::make_mut(routes.expect("the bench config has routes"));
+    for number in 1..count {
+        let to_stable = Destinations::single(STABLE);
+        let forward = route("default", RouteMatcher::everything(), Step::Mesh, to_stable);
+        let name = format!("host-{number}.my-app.svc.cluster.local");
+        routes
+            .virtual_hosts
+            .push(virtual_host(&name, vec![forward]));
+    }
+}
+
+/// So many clusters of one endpoint, which nothing leads to.
+pub(crate) fn clusters(count: u32) -> Resources {
+    let mut resources = Resources::default();
+    for number in 0..count {
+        let name = format!("outbound|80||service-{number}.my-app.svc.cluster.local");
+        resources.insert_cluster(cluster(&name, Step::Retry, Protocol::Http2));
+        resources.insert_endpoints(Endpoints {
+            name: name.into(),
+            localities: vec![locality([address(number)].into_iter())],
+            origin: Origin::built_in(),
+        });
+    }
+    resources
 }
 
 fn virtual_host(host: &str, routes: Vec<Arc<Route>>) -> Arc<VirtualHost> {

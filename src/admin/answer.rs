@@ -95,7 +95,7 @@ fn page(inspect: &dyn Inspect, request: &Request<()>, loopback: bool) -> Page {
         }
         ("/config_dump", _) => {
             let snapshot = core.live.load_full();
-            let dump = dump::dump(snapshot.generation, &snapshot.resources);
+            let dump = dump::dump(snapshot.generation(), &snapshot.resources());
             Page(StatusCode::OK, JSON, format!("{dump}\n"))
         }
         ("/explain", _) => explain(inspect, query),
@@ -145,7 +145,7 @@ fn is_local(request: &Request<()>) -> bool {
 fn ready(core: &Core) -> Page {
     if core.drain.is_draining() {
         plain(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n")
-    } else if core.live.load().generation == 0 {
+    } else if core.live.load().generation() == 0 {
         plain(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n")
     } else {
         plain(StatusCode::OK, "LIVE\n")

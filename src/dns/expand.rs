@@ -33,6 +33,13 @@ fn watched(resources: &Resources) -> impl Iterator<Item = (&Dns, &Arc<Endpoints>
     })
 }
 
+/// The endpoints in which names are resolved.
+pub(crate) fn resolved(resources: &Resources) -> HashSet<Arc<str>> {
+    watched(resources)
+        .map(|(dns, _)| dns.endpoints.clone())
+        .collect()
+}
+
 fn names(endpoints: &Endpoints) -> impl Iterator<Item = &Arc<str>> {
     let all = endpoints.localities.iter().flat_map(|one| &one.endpoints);
     all.filter_map(|endpoint| match &endpoint.address {
@@ -92,7 +99,7 @@ fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]
                 .into_iter()
                 .map(|(rank, endpoints)| LocalityEndpoints {
                     priority: locality.priority.saturating_add(rank),
-                    endpoints,
+                    endpoints: endpoints.into(),
                     ..locality.clone()
                 }),
         );

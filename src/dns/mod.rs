@@ -53,7 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use connector::Resolving;
-pub(crate) use expand::{expand, questions};
+pub(crate) use expand::{expand, questions, resolved};
 #[cfg(feature = "dns")]
 pub use hickory::HickoryResolver;
 pub(crate) use names::Names;

@@ -128,13 +128,13 @@ impl Way<'_> {
         chosen.prepare(to, &mut sent)?;
         let model = &cluster.model;
         let balancer = &cluster.balancer;
-        let members = balancer.members();
+        let members = cluster.members_in_order();
         let named = chosen.remembered.as_deref();
         let session = named.and_then(|key| balancer.named(key));
         let panicking = balancer.panicking();
         let usable = panicking || members.iter().any(|member| member.admitted());
         let none = || chosen.locate(Error::new(Kind::NoEndpoint));
-        let endpoints = cluster.endpoints.as_ref();
+        let endpoints = cluster.endpoints.load();
         Ok(Forwarded {
             cluster: model.name.clone(),
             origin: model.origin.clone(),
@@ -155,7 +155,9 @@ impl Way<'_> {
             limits: gauges(&cluster),
             ejection: model.outlier.as_ref().map(ToString::to_string),
             endpoints: members.iter().map(look).collect(),
-            endpoints_origin: endpoints.map_or(Origin::built_in(), |one| one.origin.clone()),
+            endpoints_origin: endpoints
+                .as_ref()
+                .map_or(Origin::built_in(), |one| one.origin.clone()),
             panicking,
             failure: (!usable).then(|| Refusal::from(&none())),
         })

@@ -178,7 +178,7 @@ pub(crate) fn explain<B>(core: &Core, scope: Scope<'_>, request: &Request<B>) ->
     let request = head(request);
     let snapshot = core.live.load_full();
     let mut explained = Explanation {
-        generation: snapshot.generation,
+        generation: snapshot.generation(),
         request: format!("{} {}", request.method(), request.uri()),
         host: Host::Refused,
         routes: Vec::new(),

@@ -24,11 +24,11 @@ use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
 use crate::snapshot::{Demand, Environment, InboundCounts, Live};
-use crate::source::Feed;
 #[cfg(feature = "yaml")]
 use crate::source::istio;
 #[cfg(feature = "xds")]
 use crate::source::xds;
+use crate::source::{Feed, Published, What};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{self, Registry};
@@ -332,17 +332,17 @@ impl Builder {
         let mut driver = None;
         match self.source {
             Source::Nothing => {
-                applier.apply(&Arc::default());
+                applier.apply(Arc::default());
             }
             Source::Feed(feed) => {
-                applier.apply(&feed.initial);
+                applier.apply(feed.initial.clone());
                 tasks.spawn(follow_feed(applier.clone(), feed));
             }
             #[cfg(feature = "xds")]
             Source::Xds(bootstrap) => {
                 let to_apply = applier.clone();
                 let apply = Box::new(move |resources: &Arc<Resources>| {
-                    to_apply.apply(resources);
+                    to_apply.apply(resources.clone());
                 });
                 if let Some(demand) = core.environment.demand.clone() {
                     let surroundings = xds::Surroundings {
@@ -362,7 +362,7 @@ impl Builder {
                 let (resources, updates) = istio::Istio::start(path, self.workload, options)
                     .await
                     .map_err(|faults| Error::config(faults.to_string()))?;
-                applier.apply(&resources);
+                applier.apply(resources);
                 tasks.spawn(follow_yaml(applier.clone(), updates));
             }
         }
@@ -409,10 +409,13 @@ impl Source {
 }
 
 async fn follow_feed(applier: Arc<Applier>, mut feed: Feed) {
-    while let Some(set) = feed.sets.recv().await {
-        let generation = applier.apply(&set.resources);
-        // Whoever published may have gone; the set is in force all the same.
-        let _ = set.applied.send(generation);
+    while let Some(Published { what, applied }) = feed.sets.recv().await {
+        let generation = match what {
+            What::Endpoints(endpoints) => applier.apply_endpoints(endpoints),
+            What::Set(resources) => applier.apply(resources),
+        };
+        // Whoever published may have gone; it is in force all the same.
+        let _ = applied.send(generation);
     }
 }
 
@@ -421,7 +424,7 @@ async fn follow_yaml(applier: Arc<Applier>, mut updates: istio::Updates) {
     while let Some(update) = updates.next().await {
         match update {
             istio::Update::Resources(resources) => {
-                applier.apply(&resources);
+                applier.apply(resources);
             }
             istio::Update::Rejected(faults) => {
                 applier.rejected();

@@ -1,6 +1,7 @@
 //! The tasks of a mesh: every one has this owner and ends with it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -9,9 +10,9 @@ use crate::dns;
 #[cfg(feature = "yaml")]
 use crate::event::Announcer;
 use crate::event::Event;
-use crate::model::Resources;
+use crate::model::{Endpoints, Resources};
 use crate::outbound::Core;
-use crate::snapshot;
+use crate::snapshot::{self, Moves};
 
 /// Runs the tasks; dropping it ends them.
 #[derive(Default)]
@@ -36,14 +37,36 @@ impl Tasks {
     }
 }
 
+/// After how many edits of endpoints alone it is looked for series that nobody counts for any more.
+const PRUNED: u64 = 64;
+
 /// Puts configurations in force, one after the other: the source's, and the same one again when a
 /// name has other addresses.
 pub(super) struct Applier {
     core: Arc<Core>,
     names: Arc<dns::Names>,
-    /// The configuration as it came, with names in it. Locked while one is put in force: never on
-    /// the way of a request.
-    last: Mutex<Arc<Resources>>,
+    /// Locked while one is put in force: never on the way of a request.
+    last: Mutex<Last>,
+}
+
+/// The configuration in force, as it can be compared with the next one.
+#[derive(Default)]
+struct Last {
+    /// As it came, with names in it.
+    resources: Arc<Resources>,
+    /// With addresses in place of names, if that is not the same.
+    expanded: Option<Arc<Resources>>,
+    /// The endpoints in which names are resolved.
+    resolved: HashSet<Arc<str>>,
+    /// Whether there is one.
+    in_force: bool,
+}
+
+impl Last {
+    fn linked(&self) -> Option<&Resources> {
+        self.in_force
+            .then(|| &**self.expanded.as_ref().unwrap_or(&self.resources))
+    }
 }
 
 impl Applier {
@@ -55,19 +78,46 @@ impl Applier {
         }
     }
 
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts a set of resources in force; returns its generation.
-    pub(super) fn apply(&self, resources: &Arc<Resources>) -> u64 {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clone_from(resources);
-        self.names.watch(&dns::questions(resources));
-        self.link(resources)
+    pub(super) fn apply(&self, resources: Arc<Resources>) -> u64 {
+        let mut last = self.last();
+        self.names.watch(&dns::questions(&resources));
+        self.link(&mut last, resources)
+    }
+
+    /// Puts the endpoints of one name in force, in place of those that it had; returns the
+    /// generation. Costs what has changed among them, whatever else there is.
+    pub(super) fn apply_endpoints(&self, endpoints: Arc<Endpoints>) -> u64 {
+        let mut last = self.last();
+        let name = endpoints.name.clone();
+        if !last.in_force || last.resolved.contains(&name) {
+            let mut resources = Resources::clone(&last.resources);
+            resources.endpoints.insert(name, endpoints);
+            self.names.watch(&dns::questions(&resources));
+            return self.link(&mut last, Arc::new(resources));
+        }
+        // Copied only if somebody else holds the set.
+        let Last {
+            resources,
+            expanded,
+            ..
+        } = &mut *last;
+        for set in [Some(resources), expanded.as_mut()].into_iter().flatten() {
+            let all = &mut Arc::make_mut(set).endpoints;
+            all.insert(name.clone(), endpoints.clone());
+        }
+        self.replace(&[&endpoints])
     }
 
     /// Puts in force that nothing is known, if nothing is in force: a mesh has a first generation.
     #[cfg(feature = "xds")]
     pub(super) fn start(&self) {
-        if self.core.live.load().generation == 0 {
-            self.apply(&Arc::default());
+        if self.core.live.load().generation() == 0 {
+            self.apply(Arc::default());
         }
     }
 
@@ -85,31 +135,63 @@ impl Applier {
 
     /// Puts the last set in force again, with the addresses that its names have by this time.
     pub(super) fn renew(&self) {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        self.link(&last);
+        let mut last = self.last();
+        let resources = last.resources.clone();
+        self.link(&mut last, resources);
     }
 
-    fn link(&self, resources: &Arc<Resources>) -> u64 {
+    fn link(&self, last: &mut Last, resources: Arc<Resources>) -> u64 {
+        let all = dns::expand(&resources, |name| self.names.answer(name));
+        let endpoints = last
+            .linked()
+            .and_then(|before| before.changed_endpoints(&all));
+        let generation = match endpoints {
+            Some(endpoints) => self.replace(&endpoints),
+            None => self.link_all(&all),
+        };
+        *last = Last {
+            resolved: dns::resolved(&resources),
+            expanded: (!Arc::ptr_eq(&all, &resources)).then_some(all),
+            resources,
+            in_force: true,
+        };
+        generation
+    }
+
+    fn link_all(&self, resources: &Arc<Resources>) -> u64 {
         let core = &*self.core;
-        let resources = dns::expand(resources, |name| self.names.answer(name));
         // A sweep between linking and storing would readmit an endpoint in the old balancer only.
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let before = core.live.load_full();
-        let next = snapshot::link(&before, &resources, &core.environment);
-        let generation = next.generation;
+        let (next, moves) = snapshot::link(&before, resources, &core.environment);
         let after = core.live.store(next);
-        snapshot::retire(&before, &after);
-        let events = &core.environment.events;
-        events.tell(|| Event::ConfigApplied { generation });
-        snapshot::announce(&before, &after, events);
-        tracing::debug!(
-            generation,
-            clusters = after.clusters().count(),
-            "configuration in force"
-        );
-        core.generation.send_replace(generation);
+        snapshot::retire(&before, &after, &moves);
         drop(before);
         core.environment.telemetry.prune();
+        self.announce(after.generation(), &moves)
+    }
+
+    /// Puts endpoints in force in the clusters that there are.
+    fn replace(&self, endpoints: &[&Arc<Endpoints>]) -> u64 {
+        let core = &*self.core;
+        let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = core.live.load_full();
+        let moves = snapshot::replace_endpoints(&current, endpoints, &core.environment);
+        let generation = current.generation();
+        // What those count for that have left is looked for now and then: it takes a look at all.
+        if generation.is_multiple_of(PRUNED) {
+            core.environment.telemetry.prune();
+        }
+        self.announce(generation, &moves)
+    }
+
+    fn announce(&self, generation: u64, moves: &Moves) -> u64 {
+        let core = &*self.core;
+        let events = &core.environment.events;
+        events.tell(|| Event::ConfigApplied { generation });
+        snapshot::announce(moves, events);
+        tracing::debug!(generation, "configuration in force");
+        core.generation.send_replace(generation);
         generation
     }
 }

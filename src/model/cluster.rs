@@ -63,6 +63,18 @@ pub enum Discovery {
     Passthrough,
 }
 
+impl Discovery {
+    /// The name of the [`Endpoints`](super::Endpoints) resource, if they come from one.
+    #[must_use]
+    pub fn endpoints(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Endpoints(name) => Some(name),
+            Self::Dns(dns) => Some(&dns.endpoints),
+            Self::OnDemand { .. } | Self::Passthrough => None,
+        }
+    }
+}
+
 /// A cluster whose members' addresses may be names.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Dns {

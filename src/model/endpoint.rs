@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Origin;
+use super::{List, Origin};
 
 /// The endpoints of one cluster (xDS's `ClusterLoadAssignment`).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,8 +29,9 @@ pub struct LocalityEndpoints {
     pub priority: u32,
     /// The locality's share among its priority, where the load balancer looks at it.
     pub weight: Option<NonZeroU32>,
-    /// The endpoints.
-    pub endpoints: Vec<Endpoint>,
+    /// The endpoints. A set that differs from another one in a few shares the rest with it, and is
+    /// put in force in a time that grows with the few.
+    pub endpoints: List<Endpoint>,
 }
 
 /// Region, zone and sub-zone; an empty text is "not said".

@@ -37,6 +37,7 @@ pub mod token;
 pub mod upgrade;
 pub(crate) mod words;
 
+pub use crate::list::List;
 pub use cluster::Cluster;
 pub use endpoint::Endpoints;
 pub use inbound::Inbound;

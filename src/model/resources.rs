@@ -61,6 +61,33 @@ impl Resources {
             && *peers == PeerPolicy::default()
     }
 
+    /// The endpoints of `after` that differ from those here, if all else is not only equal but the
+    /// same: equal values may come from other lines of a file.
+    ///
+    /// O(resources), of which those that are shared are not looked into.
+    pub(crate) fn changed_endpoints<'a>(&self, after: &'a Self) -> Option<Vec<&'a Arc<Endpoints>>> {
+        let Self {
+            listeners,
+            routes,
+            clusters,
+            endpoints,
+            outbound_traffic,
+            peers,
+        } = self;
+        let rest = same(clusters, &after.clusters)
+            && same(routes, &after.routes)
+            && same(listeners, &after.listeners)
+            && *outbound_traffic == after.outbound_traffic
+            && *peers == after.peers;
+        // Names that come or go may be the endpoints of any cluster.
+        if !rest || !endpoints.keys().eq(after.endpoints.keys()) {
+            return None;
+        }
+        let both = endpoints.values().zip(after.endpoints.values());
+        let changed = both.filter(|(before, after)| before != after);
+        Some(changed.map(|(_, after)| after).collect())
+    }
+
     /// Puts a listener in under its name, in place of the one that was there.
     pub fn insert_listener(&mut self, listener: Listener) {
         self.listeners
@@ -83,6 +110,12 @@ impl Resources {
         self.endpoints
             .insert(endpoints.name.clone(), Arc::new(endpoints));
     }
+}
+
+fn same<T>(one: &BTreeMap<Arc<str>, Arc<T>>, other: &BTreeMap<Arc<str>, Arc<T>>) -> bool {
+    let both = || one.iter().zip(other);
+    one.len() == other.len()
+        && both().all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(one.1, other.1))
 }
 
 #[cfg(test)]

@@ -319,8 +319,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
         if bound.is_some() || self.switches {
             return false;
         }
-        let mut members = self.cluster.balancer.members().iter();
-        members.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
+        balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
 }
 

@@ -135,7 +135,7 @@ pub(crate) fn choose(
     };
     let port = port(&authority, request.uri());
     Ok(Some(Chosen {
-        generation: snapshot.generation,
+        generation: snapshot.generation(),
         route,
         destination,
         port,
@@ -236,7 +236,7 @@ impl Chosen {
         request: &Request<B>,
     ) -> Vec<(f64, Self)> {
         let chosen = |destination, remembered| Self {
-            generation: snapshot.generation,
+            generation: snapshot.generation(),
             route: route.clone(),
             destination,
             remembered,

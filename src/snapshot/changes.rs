@@ -5,45 +5,60 @@ use std::sync::Arc;
 
 use crate::event::{Announcer, Event};
 
-use super::{Cluster, Snapshot};
+use super::cluster::{Cluster, Endpoint, Member};
 
-/// Tells the endpoints that joined and left, if anybody listens. Clusters that an edit did not
-/// concern are the same values and are not looked into.
-pub(crate) fn announce(before: &Snapshot, after: &Snapshot, events: &Announcer) {
-    if !events.is_heard() {
-        return;
+/// Which endpoints came and went.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// Those whose address nobody in the cluster had before.
+    pub(super) up: Vec<Arc<Endpoint>>,
+    /// Those whose address nobody in the cluster has any more.
+    pub(super) down: Vec<Arc<Endpoint>>,
+    /// Those that run on under other settings: the connections of the old ones are let go.
+    pub(super) replaced: Vec<Arc<Endpoint>>,
+}
+
+impl Moves {
+    /// Retires the connections of all endpoints that are not used any more.
+    ///
+    /// Requests that are on their way to them finish, also those that have not been sent yet: a
+    /// cluster in use lives until its last request leaves. The connections close behind them.
+    pub(super) fn retire(&self) {
+        for endpoint in self.down.iter().chain(&self.replaced) {
+            endpoint.connections.retire();
+        }
     }
-    for (name, new) in &after.clusters {
-        let old = before.clusters.get(name);
-        if old.is_some_and(|old| Arc::ptr_eq(old, new)) {
-            continue;
-        }
-        let (was, is) = (old.map(labels).unwrap_or_default(), labels(new));
-        for endpoint in was.difference(&is) {
-            down(name, endpoint, events);
-        }
-        for endpoint in is.difference(&was) {
-            let (cluster, endpoint) = (name.clone(), Arc::clone(endpoint));
-            events.tell(|| Event::EndpointUp { cluster, endpoint });
-        }
-    }
-    for (name, old) in &before.clusters {
-        if !after.clusters.contains_key(name) {
-            labels(old)
-                .iter()
-                .for_each(|endpoint| down(name, endpoint, events));
-        }
+
+    /// All endpoints of a cluster that is gone.
+    pub(super) fn all_down(&mut self, cluster: &Cluster) {
+        let members = cluster.balancer.members();
+        self.down.extend(once_each(&members));
     }
 }
 
-fn down(cluster: &Arc<str>, endpoint: &Arc<str>, events: &Announcer) {
-    events.tell(|| Event::EndpointDown {
-        cluster: cluster.clone(),
-        endpoint: endpoint.clone(),
-    });
+/// The endpoints of members; two members may have one.
+pub(super) fn once_each(members: &[Arc<Member>]) -> impl Iterator<Item = Arc<Endpoint>> {
+    let mut seen = HashSet::new();
+    members
+        .iter()
+        .map(|member| &member.endpoint)
+        .filter(move |endpoint| seen.insert(Arc::as_ptr(endpoint)))
+        .cloned()
 }
 
-fn labels(cluster: &Arc<Cluster>) -> HashSet<&Arc<str>> {
-    let members = cluster.balancer.members().iter();
-    members.map(|member| &member.endpoint.label).collect()
+/// Tells the endpoints that joined and left.
+pub(crate) fn announce(moves: &Moves, events: &Announcer) {
+    let names = |endpoint: &Arc<Endpoint>| (endpoint.cluster.clone(), endpoint.label.clone());
+    for gone in &moves.down {
+        events.tell(|| {
+            let (cluster, endpoint) = names(gone);
+            Event::EndpointDown { cluster, endpoint }
+        });
+    }
+    for new in &moves.up {
+        events.tell(|| {
+            let (cluster, endpoint) = names(new);
+            Event::EndpointUp { cluster, endpoint }
+        });
+    }
 }

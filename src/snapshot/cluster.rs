@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -26,7 +27,8 @@ use crate::transport::{Connections, Secure};
 /// One cluster of one snapshot.
 pub(crate) struct Cluster {
     pub(crate) model: Arc<model::Cluster>,
-    pub(crate) endpoints: Option<Arc<model::Endpoints>>,
+    /// What the balancer's members were made of. Edits read and write it, requests do not.
+    pub(crate) endpoints: ArcSwapOption<model::Endpoints>,
     pub(crate) balancer: Balancer<Member>,
     /// Its budget is shared with the cluster of this name in earlier and later snapshots.
     pub(crate) quota: Quota,
@@ -146,7 +148,7 @@ impl Cluster {
             endpoint.counts.failures.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(event) = self.running.detector.record(&endpoint.host, outcome, now) {
-            self.balancer.refresh();
+            self.balancer.refresh_named([&*endpoint.label]);
             self.tell(&event, &endpoint.label);
         }
     }
@@ -205,9 +207,9 @@ impl Cluster {
         let members = self.balancer.members();
         let hosts = members.iter().map(|member| &*member.endpoint.host);
         let events = self.running.detector.sweep(hosts, now, random);
-        if !events.is_empty() {
-            self.balancer.refresh();
-        }
+        let concerned = events.iter().filter_map(|swept| members.get(swept.index));
+        let labels = concerned.map(|member| &*member.endpoint.label);
+        self.balancer.refresh_named(labels);
         for Swept { index, event } in events {
             if let Some(member) = members.get(index) {
                 self.tell(&event, &member.endpoint.label);
@@ -219,8 +221,8 @@ impl Cluster {
     /// Replaces the encrypted connections that there are, behind their last requests.
     #[cfg(feature = "tls-core")]
     pub(crate) fn renew(&self) {
-        let members = self.balancer.members().iter();
-        for member in members.filter(|member| member.endpoint.secured) {
+        let members = self.balancer.members();
+        for member in members.iter().filter(|member| member.endpoint.secured) {
             member.endpoint.connections.renew();
         }
         if let Some(on_demand) = &self.on_demand {
@@ -305,7 +307,7 @@ impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
             .field("name", &self.model.name)
-            .field("members", &self.balancer.members().len())
+            .field("members", &self.balancer.len())
             .finish_non_exhaustive()
     }
 }

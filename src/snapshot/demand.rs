@@ -153,10 +153,6 @@ impl Demand {
 }
 
 /// The source's side.
-#[cfg_attr(
-    not(feature = "xds"),
-    allow(dead_code, reason = "only xDS is asked for names")
-)]
 impl Demand {
     /// Hears of each change of what is asked for.
     pub(crate) fn asked(&self) -> watch::Receiver<u64> {

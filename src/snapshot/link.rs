@@ -1,35 +1,27 @@
 //! From a set of resources to a snapshot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroU32;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::event::Announcer;
-use crate::layer::balance::{Balancer, HashKey, Placement, Rules, Signals};
+use crate::layer::balance::HashKey;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
-use crate::layer::limit::Limits;
-use crate::layer::outlier::{Detector, Host};
-use crate::layer::retry::{self, Quota};
-use crate::model::cluster::Discovery;
-use crate::model::endpoint::{Address, Health};
+use crate::layer::retry;
 use crate::model::listener::Routes;
 use crate::model::route::{Action, Domain};
 use crate::model::{self, Resources, RouteConfiguration};
 use crate::random::Random;
-use crate::telemetry::{Registry, Series};
-use crate::transport::{Answer, Connect, Connections, Secure, Settings};
+use crate::telemetry::Registry;
+use crate::transport::{Answer, Connect};
 
-use super::cluster::{Cluster, Endpoint, Member, Running};
+use super::changes::Moves;
+use super::cluster::Cluster;
 use super::demand::Demand;
-use super::gate::ClusterGate;
-use super::health::{Age, Checks};
-use super::on_demand::OnDemand;
-use super::security;
+use super::members::{cluster, renew};
 use super::table::{Table, addressed};
 use super::{Route, Snapshot, VirtualHost};
 
@@ -60,22 +52,33 @@ pub(crate) struct Environment {
 ///
 /// It cannot fail: a route whose cluster is missing answers 503 `NC`, a listener whose routes are
 /// missing has no virtual host, as in Envoy. Sources report such references as faults before.
-/// Endpoints that nobody uses any more are retired when the caller drops `before`'s successor into
-/// force (see [`retire`]).
+/// Endpoints that nobody uses any more are to be retired when the result is in force (see
+/// [`retire`]).
 pub(crate) fn link(
     before: &Snapshot,
     resources: &Arc<Resources>,
     environment: &Environment,
-) -> Snapshot {
+) -> (Snapshot, Moves) {
+    let mut moves = Moves::default();
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
+    let mut users: HashMap<Arc<str>, Vec<Arc<Cluster>>> = HashMap::new();
     for (name, model) in &resources.clusters {
-        let endpoints = match &model.discovery {
-            Discovery::Endpoints(name) => resources.endpoints.get(name),
-            Discovery::Dns(dns) => resources.endpoints.get(&dns.endpoints),
-            Discovery::OnDemand { .. } | Discovery::Passthrough => None,
-        };
+        let named = model.discovery.endpoints();
+        let endpoints = named.and_then(|name| resources.endpoints.get(name));
         let old = before.clusters.get(name);
-        clusters.insert(name.clone(), cluster(old, model, endpoints, environment));
+        let cluster = cluster(old, model, endpoints, environment, &mut moves);
+        if let Some(named) = named {
+            users
+                .entry(named.clone())
+                .or_default()
+                .push(cluster.clone());
+        }
+        clusters.insert(name.clone(), cluster);
+    }
+    for (name, old) in &before.clusters {
+        if !clusters.contains_key(name) {
+            moves.all_down(old);
+        }
     }
     let mut linker = Linker {
         environment,
@@ -111,9 +114,9 @@ pub(crate) fn link(
             });
         }
     }
-    Snapshot {
-        generation: before.generation + 1,
-        resources: resources.clone(),
+    let snapshot = Snapshot {
+        generation: AtomicU64::new(before.generation() + 1),
+        linked: resources.clone(),
         listeners,
         addressed,
         ports,
@@ -124,39 +127,47 @@ pub(crate) fn link(
         } else {
             resources.inbound.clone()
         },
+        users,
         outbound_traffic: resources.outbound_traffic,
         peers: resources.peers.clone(),
-    }
+    };
+    (snapshot, moves)
 }
 
-/// Retires the connections of all endpoints that `after` does not use any more.
-///
-/// Requests that are on their way to them finish, also those that have not been sent yet: a
-/// cluster in use lives until its last request leaves. The connections close behind them.
-pub(crate) fn retire(before: &Snapshot, after: &Snapshot) {
+/// Lets go of the connections of all endpoints that `after`, which is in force, does not use any
+/// more. Requests that are on their way to them finish.
+pub(crate) fn retire(before: &Snapshot, after: &Snapshot, moves: &Moves) {
+    moves.retire();
     for (name, old) in &before.clusters {
         let new = after.clusters.get(name);
-        if new.is_some_and(|new| Arc::ptr_eq(new, old)) {
-            continue;
-        }
-        let kept: HashSet<*const Connections> = new
-            .map(|new| new.balancer.members())
-            .unwrap_or_default()
-            .iter()
-            .map(|member| Arc::as_ptr(&member.endpoint.connections))
-            .collect();
         if new.is_none() {
             old.running.checks.end();
         }
-        for member in old.balancer.members() {
-            if !kept.contains(&Arc::as_ptr(&member.endpoint.connections)) {
-                member.endpoint.connections.retire();
-            }
-        }
-        if let Some(on_demand) = &old.on_demand {
+        let kept = new.is_some_and(|new| Arc::ptr_eq(new, old));
+        if !kept && let Some(on_demand) = &old.on_demand {
             on_demand.retire();
         }
     }
+}
+
+/// Puts other endpoints in force in all clusters that have them, each from the name that it has them
+/// from, and counts that as a configuration of its own.
+///
+/// O(change): routes and all other clusters stay as they are. See [`super::members`].
+pub(crate) fn replace_endpoints(
+    current: &Snapshot,
+    endpoints: &[&Arc<model::Endpoints>],
+    environment: &Environment,
+) -> Moves {
+    let mut moves = Moves::default();
+    for endpoints in endpoints {
+        for cluster in current.users.get(&endpoints.name).into_iter().flatten() {
+            renew(cluster, endpoints, environment, &mut moves);
+        }
+    }
+    current.count_edit();
+    moves.retire();
+    moves
 }
 
 /// Calls `visit` for every exact domain without a port.
@@ -261,7 +272,8 @@ pub(crate) fn stand_alone(
     model: model::Cluster,
     environment: &Environment,
 ) -> Arc<Route> {
-    let cluster = cluster(None, &Arc::new(model), None, environment);
+    let moves = &mut Moves::default();
+    let cluster = cluster(None, &Arc::new(model), None, environment, moves);
     let clusters = HashMap::from([(cluster.name().clone(), cluster)]);
     let linker = Linker {
         environment,
@@ -269,249 +281,4 @@ pub(crate) fn stand_alone(
         done: HashMap::new(),
     };
     linker.route(&Arc::new(route))
-}
-
-pub(super) fn cluster(
-    old: Option<&Arc<Cluster>>,
-    model: &Arc<model::Cluster>,
-    endpoints: Option<&Arc<model::Endpoints>>,
-    environment: &Environment,
-) -> Arc<Cluster> {
-    if let Some(old) = old
-        && old.model == *model
-        && old.endpoints.as_ref() == endpoints
-    {
-        return old.clone();
-    }
-    let running = match old {
-        Some(old) => {
-            let running = old.running.clone();
-            running.limits.set(&model.limits);
-            running
-        }
-        None => Arc::new(Running {
-            limits: Arc::new(Limits::new(&model.limits)),
-            detector: Detector::new(model.outlier.clone()),
-            swept: Mutex::default(),
-            counters: Arc::default(),
-            checks: Checks::new(environment),
-            events: environment.events.clone(),
-            starved: AtomicBool::new(false),
-        }),
-    };
-    let secure = match old {
-        Some(old) if old.model.security == model.security => old.secure.clone(),
-        Some(_) | None => security::secure(&model.security, environment),
-    };
-    let wiring = Wiring {
-        model,
-        secure: &secure,
-        running: &running,
-        environment,
-    };
-    let members = members(old, endpoints, &wiring);
-    enroll(old, &members, &running.detector);
-    running.checks.set(
-        model,
-        members.iter().map(|member| &member.endpoint),
-        &running.counters,
-        secure.as_ref(),
-        environment,
-        if old.is_some() { Age::Known } else { Age::New },
-    );
-    if old.is_some_and(|old| old.model.outlier != model.outlier) {
-        let hosts = members.iter().map(|member| &*member.endpoint.host);
-        // Without a policy all are readmitted; the balancer below is made after that.
-        let _ = running.detector.set(model.outlier.clone(), hosts);
-    }
-    let balancer = match old {
-        Some(old) => old.balancer.succeed(rules(model), members),
-        None => Balancer::new(rules(model), members, &environment.random),
-    };
-    Arc::new(Cluster {
-        model: model.clone(),
-        endpoints: endpoints.cloned(),
-        balancer,
-        quota: match old {
-            Some(old) => old.quota.with_limit(model.limits.retries),
-            None => Quota::new(model.limits.retries),
-        },
-        running,
-        series: series(model, &BTreeMap::new(), environment),
-        on_demand: OnDemand::of(&model.discovery),
-        secure,
-    })
-}
-
-/// Tells the detector who is there now and who has left.
-fn enroll(old: Option<&Arc<Cluster>>, members: &[Arc<Member>], detector: &Detector) {
-    for member in members {
-        detector.join(&member.endpoint.host);
-    }
-    let staying: HashSet<*const Host> = members
-        .iter()
-        .map(|member| Arc::as_ptr(&member.endpoint.host))
-        .collect();
-    for member in old.map(|old| old.balancer.members()).unwrap_or_default() {
-        if !staying.contains(&Arc::as_ptr(&member.endpoint.host)) {
-            detector.leave(&member.endpoint.host);
-        }
-    }
-}
-
-fn rules(model: &model::Cluster) -> Rules {
-    Rules {
-        balancing: model.balancing,
-        spread: model.spread,
-        panic_threshold: model.panic_threshold,
-    }
-}
-
-/// What all endpoints of a cluster are made with.
-struct Wiring<'a> {
-    model: &'a Arc<model::Cluster>,
-    secure: &'a Option<Arc<dyn Secure>>,
-    running: &'a Arc<Running>,
-    environment: &'a Environment,
-}
-
-/// The members of all priorities, each with its running endpoint.
-fn members(
-    old: Option<&Arc<Cluster>>,
-    endpoints: Option<&Arc<model::Endpoints>>,
-    wiring: &Wiring<'_>,
-) -> Vec<Arc<Member>> {
-    let cluster = wiring.model;
-    let settings = Arc::new(Settings::from(&**cluster));
-    let reusable = old.is_some_and(|old| {
-        old.model.security == cluster.security && Settings::from(&*old.model) == *settings
-    });
-    let before: HashMap<&Address, &Arc<Member>> = old
-        .map(|old| old.balancer.members())
-        .unwrap_or_default()
-        .iter()
-        .map(|member| (&member.endpoint.address, member))
-        .collect();
-    let new = |one: &model::endpoint::Endpoint| {
-        let secured = security::wanted(&cluster.security, one.meshed);
-        new_endpoint(&one.address, secured, &settings, wiring)
-    };
-    let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
-    let mut counted = Counted {
-        model: cluster,
-        environment: wiring.environment,
-        last: None,
-    };
-    (0..)
-        .zip(localities)
-        .flat_map(|(number, locality)| {
-            let placement = Placement {
-                priority: locality.priority,
-                locality: number,
-                weight: locality.weight.map_or(0, NonZeroU32::get),
-            };
-            locality.endpoints.iter().map(move |one| (placement, one))
-        })
-        .filter(|(_, endpoint)| endpoint.health != Health::Draining)
-        .map(|(placement, model)| {
-            let known = before.get(&model.address);
-            let secured = security::wanted(&cluster.security, model.meshed);
-            let endpoint = match known {
-                Some(member) if reusable && member.endpoint.secured == secured => {
-                    member.endpoint.clone()
-                }
-                Some(member) => Arc::new(Endpoint {
-                    // What is known of the endpoint outlives a change of settings; connections do
-                    // not.
-                    host: member.endpoint.host.clone(),
-                    signals: member.endpoint.signals.clone(),
-                    counts: member.endpoint.counts.clone(),
-                    checked: member.endpoint.checked.clone(),
-                    ..new(model)
-                }),
-                None => Arc::new(new(model)),
-            };
-            if model.health == Health::Healthy
-                && known.is_some_and(|member| member.health != Health::Healthy)
-            {
-                endpoint.signals.restart(Instant::now());
-            }
-            Arc::new(Member {
-                endpoint,
-                weight: model.weight,
-                health: model.health,
-                placement,
-                series: counted.series(&model.labels),
-            })
-        })
-        .collect()
-}
-
-/// What the endpoints of a cluster count for. Neighbours mostly are replicas of one workload, so that
-/// the last answer is the next.
-struct Counted<'a> {
-    model: &'a model::Cluster,
-    environment: &'a Environment,
-    last: Option<(Arc<EndpointLabels>, Arc<Series>)>,
-}
-
-type EndpointLabels = BTreeMap<Box<str>, Box<str>>;
-
-impl Counted<'_> {
-    fn series(&mut self, labels: &Arc<EndpointLabels>) -> Arc<Series> {
-        if let Some((known, series)) = &self.last
-            && (Arc::ptr_eq(known, labels) || known == labels)
-        {
-            return series.clone();
-        }
-        let series = series(self.model, labels, self.environment);
-        self.last = Some((labels.clone(), series.clone()));
-        series
-    }
-}
-
-fn series(
-    model: &model::Cluster,
-    labels: &EndpointLabels,
-    environment: &Environment,
-) -> Arc<Series> {
-    let telemetry = &environment.telemetry;
-    if !telemetry.measures() {
-        return telemetry.unknown().clone();
-    }
-    telemetry.toward(&model.name, |name| labels.get(name).map(AsRef::as_ref))
-}
-
-fn new_endpoint(
-    address: &Address,
-    secured: bool,
-    settings: &Arc<Settings>,
-    wiring: &Wiring<'_>,
-) -> Endpoint {
-    let Wiring {
-        model,
-        secure,
-        running,
-        environment,
-    } = wiring;
-    Endpoint {
-        cluster: model.name.clone(),
-        address: address.clone(),
-        secured,
-        label: address.to_string().into(),
-        host: Arc::new(Host::new()),
-        signals: Arc::new(Signals::new(Instant::now())),
-        connections: match &environment.answer {
-            Some(answer) => Connections::answering(answer.clone()),
-            None => Connections::secured(
-                address.clone(),
-                settings.clone(),
-                environment.connector.clone(),
-                Arc::new(ClusterGate(running.limits.clone())),
-                (*secure).clone().filter(|_| secured),
-            ),
-        },
-        counts: Arc::default(),
-        checked: Arc::default(),
-    }
 }

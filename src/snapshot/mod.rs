@@ -4,25 +4,35 @@
 //! other: every route gets the clusters it names, every cluster its endpoints, its limits and its
 //! detector. What already runs is kept where an edit does not concern it, so that counters,
 //! ejections and connections survive. The result is immutable and is swapped in by one atomic
-//! store ([`Live`]); a request loads it once and sees nothing of a later edit.
+//! store ([`Live`]); a request loads it once and sees nothing of a later edit. Except that endpoints
+//! come and go within a cluster: an edit that changes nothing else is in force in place, for requests
+//! that have not picked yet (see [`members`]).
 //!
 //! Rejected: a cluster map that is edited in place (a request could see the new route and the old
 //! cluster) and a lock around the whole (it would stand on the path of every request).
 
 mod changes;
 mod cluster;
+#[cfg_attr(
+    not(feature = "xds"),
+    allow(dead_code, reason = "only control planes are asked for names")
+)]
 mod demand;
+mod difference;
 mod gate;
 mod health;
 mod link;
+mod members;
 mod on_demand;
 mod security;
+mod series;
 mod stats;
 mod table;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use http::uri::Authority;
@@ -33,10 +43,12 @@ use crate::layer::retry;
 use crate::model;
 use crate::name::Target;
 
-pub(crate) use changes::announce;
+pub(crate) use changes::{Moves, announce};
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
-pub(crate) use demand::{Demand, Held, Naming, Standing};
-pub(crate) use link::{Environment, link, retire, stand_alone};
+pub(crate) use demand::{Demand, Held};
+#[cfg(feature = "xds")]
+pub(crate) use demand::{Naming, Standing};
+pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
@@ -46,13 +58,14 @@ pub(crate) use table::lower;
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Counts the configurations of this mesh, from 1; 0 is "none yet".
-    pub(crate) generation: u64,
-    /// What it was made of, for who asks.
+    /// An edit of endpoints alone counts up the one that is in force.
+    generation: AtomicU64,
+    /// What it was made of, but for the endpoints that have changed since.
     #[cfg_attr(
         not(feature = "inbound"),
         allow(dead_code, reason = "the admin endpoint asks for it")
     )]
-    pub(crate) resources: Arc<model::Resources>,
+    linked: Arc<model::Resources>,
     listeners: HashMap<Arc<str>, Arc<Table>>,
     /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
     /// requests find them by their authority.
@@ -64,6 +77,8 @@ pub(crate) struct Snapshot {
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// What is asked of requests that arrive; kept where an edit does not concern it.
     pub(crate) inbound: Arc<model::Inbound>,
+    /// The clusters whose endpoints are those of a name.
+    users: HashMap<Arc<str>, Vec<Arc<Cluster>>>,
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
     /// What is asked of callers.
@@ -96,8 +111,8 @@ impl Snapshot {
     /// A configuration that knows nobody.
     pub(crate) fn empty() -> Self {
         Self {
-            generation: 0,
-            resources: Arc::default(),
+            generation: AtomicU64::new(0),
+            linked: Arc::default(),
             listeners: HashMap::new(),
             addressed: HashMap::new(),
             ports: HashMap::new(),
@@ -105,9 +120,33 @@ impl Snapshot {
             clusters: HashMap::new(),
             // Nobody has said yet who may come in.
             inbound: Arc::new(model::Inbound::closed()),
+            users: HashMap::new(),
             outbound_traffic: None,
             peers: model::security::PeerPolicy::default(),
         }
+    }
+
+    /// Which of the mesh's configurations this is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What is in force: O(resources), for who asks.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn resources(&self) -> model::Resources {
+        let mut resources = model::Resources::clone(&self.linked);
+        for (name, users) in &self.users {
+            let endpoints = users.first().and_then(|one| one.endpoints.load_full());
+            if let Some(endpoints) = endpoints {
+                resources.endpoints.insert(name.clone(), endpoints);
+            }
+        }
+        resources
+    }
+
+    /// One more, which is this one with other endpoints.
+    fn count_edit(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The virtual host that a channel's target names.

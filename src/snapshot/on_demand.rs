@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::uri::Authority;
 use tokio::time::Instant;
 
+use super::changes::Moves;
 use super::cluster::Cluster;
-use super::link::{Environment, cluster};
+use super::link::Environment;
 use super::lower;
+use super::members::cluster;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
-use crate::model::{self, Origin};
+use crate::model::{self, List, Origin};
 
 /// More hosts than these at once make a cluster forget the one that was not used for longest.
 const MAX_HOSTS: usize = 1_024;
@@ -131,13 +133,13 @@ impl Cluster {
                 locality: Locality::default(),
                 priority: 0,
                 weight: None,
-                endpoints: vec![Endpoint {
+                endpoints: List::from([Endpoint {
                     address,
                     weight: NonZeroU32::MIN,
                     health: Health::Healthy,
                     labels: Arc::default(),
                     meshed: false,
-                }],
+                }]),
             }],
             origin: Origin::built_in(),
         };
@@ -146,6 +148,8 @@ impl Cluster {
             &Arc::new(model),
             Some(&Arc::new(endpoints)),
             environment,
+            // It stays as long as it is used; nobody is told of it.
+            &mut Moves::default(),
         )
     }
 }

@@ -1,9 +1,10 @@
 //! What a running mesh has counted, as plain numbers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Cluster, Snapshot};
+use super::{Cluster, Member, Snapshot};
 use crate::layer::health::Health;
 
 /// Counters and gauges of a mesh at one moment.
@@ -155,7 +156,7 @@ impl Snapshot {
         let mut clusters: Vec<_> = self.clusters().map(|cluster| cluster.stats()).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Stats {
-            generation: self.generation,
+            generation: self.generation(),
             buffered_bytes,
             inbound,
             clusters,
@@ -164,12 +165,26 @@ impl Snapshot {
 }
 
 impl Cluster {
+    /// The members in the order of the registry: O(members x log members).
+    pub(crate) fn members_in_order(&self) -> Vec<Arc<Member>> {
+        let endpoints = self.endpoints.load();
+        let localities = endpoints.iter().flat_map(|all| &all.localities);
+        let addresses = localities
+            .flat_map(|one| &one.endpoints)
+            .map(|one| &one.address);
+        let places: HashMap<_, usize> = addresses.zip(0..).collect();
+        let mut members = self.balancer.members();
+        members.sort_by_key(|member| places.get(&member.endpoint.address).copied());
+        members
+    }
+
     fn stats(&self) -> ClusterStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.running.counters;
         let limits = &self.running.limits;
         let (checks, checks_failed) = self.running.checks.counted();
-        let endpoints = self.balancer.members().iter().map(|member| {
+        let members = self.members_in_order();
+        let endpoints = members.iter().map(|member| {
             let endpoint = &member.endpoint;
             EndpointStats {
                 address: endpoint.label.clone(),

@@ -12,3 +12,4 @@ pub mod istio;
 pub mod xds;
 
 pub use feed::{Feed, Publisher, feed};
+pub(crate) use feed::{Published, What};

@@ -1,8 +1,8 @@
 //! The choice.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,9 +10,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::draw::Draw;
-use super::hash::{Table, hash};
-use super::index::Index;
-use super::layout::Layout;
+use super::state::State;
 use super::{Ask, Candidate, Report, Rules, Signals};
 use crate::model::cluster::Balancing;
 use crate::random::Random;
@@ -22,30 +20,24 @@ pub(super) const POSITIONS: usize = 16;
 
 /// Picks one of its members for each request.
 ///
-/// Members never change: an edit makes a new balancer with [`Balancer::succeed`], and requests that
-/// hold the old one finish with it. Only their health, load and [signals](super::Signals) change,
-/// underneath.
+/// Members come and go with [`Balancer::change`], which costs what the change costs and not what
+/// there is: the next pick sees it, and one that is under way finishes on what it began with. Other
+/// rules are another balancer ([`Balancer::succeed`]).
 ///
 /// The module documentation has an example.
 pub struct Balancer<E> {
-    pub(super) members: Box<[Arc<E>]>,
     pub(super) rules: Rules,
-    layout: Layout,
-    /// One for each priority, if picks are by hash.
-    pub(super) tables: Arc<[Table]>,
     /// Whose turn it is (round robin); shared with the successors, so that an edit does not start
     /// all over with the first member.
     pub(super) positions: Arc<[AtomicU64; POSITIONS]>,
     /// What makes this client's subset another than the next one's.
-    seed: u64,
-    index: ArcSwap<Index>,
-    /// Members by the hash of their key, made when the first session asks for one.
-    named: OnceLock<Box<[(u64, u32)]>>,
-    /// Whether health has changed since the index was made.
-    stale: AtomicBool,
-    /// Held by the one who makes a new index. Others do not wait for it: `stale` tells the holder
-    /// to look again.
-    refreshing: Mutex<()>,
+    pub(super) seed: u64,
+    pub(super) state: ArcSwap<State<E>>,
+    /// Whether health has changed since the state was made.
+    pub(super) stale: AtomicBool,
+    /// Held by the one who makes a new state. Picks do not wait for it: `stale` tells the holder to
+    /// look again.
+    pub(super) changing: Mutex<()>,
 }
 
 impl<E: Candidate> Balancer<E> {
@@ -56,70 +48,60 @@ impl<E: Candidate> Balancer<E> {
     /// Members beyond 2^32 are not picked; memory ends before that.
     #[must_use]
     pub fn new(rules: impl Into<Rules>, members: Vec<Arc<E>>, random: &Random) -> Self {
+        let rules = rules.into();
         let seed = random.draw();
+        let state = State::new(members.into_iter(), &rules, seed);
         // Half the range is left, so that the position does not wrap in the middle of a round.
         let positions = std::array::from_fn(|_| AtomicU64::new(seed >> 1));
-        Self::build(rules.into(), members, Arc::new(positions), seed, None)
+        Self::with(rules, Arc::new(positions), seed, Arc::new(state))
     }
 
-    /// The balancer after an edit. Round robin goes on where this one is.
+    /// The balancer after an edit of the rules, or of more members than it keeps. Round robin goes
+    /// on where this one is.
     ///
-    /// O(members), where nothing of a member is copied but its `Arc`; and what a hash table costs,
-    /// unless keys, weights and places of all members are the same.
+    /// O(members), and what a hash table costs. Where the rules stay, [`Balancer::fork`] and
+    /// [`Balancer::change`] cost less.
     #[must_use]
     pub fn succeed(&self, rules: impl Into<Rules>, members: Vec<Arc<E>>) -> Self {
-        let positions = self.positions.clone();
-        Self::build(rules.into(), members, positions, self.seed, Some(self))
+        let rules = rules.into();
+        let state = State::new(members.into_iter(), &rules, self.seed);
+        Self::with(rules, self.positions.clone(), self.seed, Arc::new(state))
     }
 
-    fn build(
+    /// A balancer that begins with what this one has at this moment and goes its own way from there:
+    /// O(1). Round robin goes on where this one is, for both.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.state.load_full();
+        Self::with(self.rules, self.positions.clone(), self.seed, state)
+    }
+
+    fn with(
         rules: Rules,
-        mut members: Vec<Arc<E>>,
         positions: Arc<[AtomicU64; POSITIONS]>,
         seed: u64,
-        before: Option<&Self>,
+        state: Arc<State<E>>,
     ) -> Self {
-        members.truncate(u32::MAX as usize);
-        let members = members.into_boxed_slice();
-        let layout = Layout::new(&members, &rules.spread, seed);
-        let tables = match before.filter(|before| before.hashes_as(&rules, &members)) {
-            Some(before) => before.tables.clone(),
-            None => layout
-                .priorities
-                .iter()
-                .filter_map(|priority| Table::new(rules.balancing, &members, priority))
-                .collect(),
-        };
         Self {
-            index: ArcSwap::from_pointee(Index::new(&members, &layout, &rules, None)),
-            members,
             rules,
-            layout,
-            tables,
             positions,
             seed,
-            named: OnceLock::new(),
+            state: ArcSwap::new(state),
             stale: AtomicBool::new(false),
-            refreshing: Mutex::new(()),
+            changing: Mutex::new(()),
         }
     }
 
-    /// Whether the hash tables are those of other rules and members too.
-    fn hashes_as(&self, rules: &Rules, members: &[Arc<E>]) -> bool {
-        let same = |(one, other): (&Arc<E>, &Arc<E>)| {
-            one.weight() == other.weight()
-                && one.placement() == other.placement()
-                && one.key() == other.key()
-        };
-        !self.tables.is_empty()
-            && self.rules.balancing == rules.balancing
-            && self.rules.spread == rules.spread
-            && self.members.len() == members.len()
-            && self.members.iter().zip(members).all(same)
+    /// How it picks.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
+    // === Picks ===
+
     /// Picks a member for a request of which nothing is known; see [`Balancer::pick_for`].
-    pub fn pick(&self, random: &Random, avoid: impl Fn(&E) -> bool) -> Option<&Arc<E>> {
+    pub fn pick(&self, random: &Random, avoid: impl Fn(&E) -> bool) -> Option<Arc<E>> {
         self.pick_for(Ask::default(), random, avoid)
     }
 
@@ -129,102 +111,57 @@ impl<E: Candidate> Balancer<E> {
     /// a wish (Envoy's `previous_hosts`): a few draws, then a look at a few neighbours in the same
     /// priority; if all those are to be avoided, one of them is picked.
     ///
-    /// Constant time (by hash: the logarithm of the ring), no lock, no allocation; except that a
-    /// pick that meets a member which has been ejected since the last
-    /// [`refresh`](Balancer::refresh), or reported weights that are due, does that first.
+    /// O(log members) with a base of 32, which among ten thousand is three steps; no lock, no
+    /// allocation; except that a pick that meets a member which has been ejected since anybody
+    /// [looked](Balancer::refresh), or reported weights that are due, does that first.
     pub fn pick_for(
         &self,
         ask: Ask,
         random: &Random,
         avoid: impl Fn(&E) -> bool,
-    ) -> Option<&Arc<E>> {
-        // Each refresh takes at least one ejected member out, so a second round is rare and a third
+    ) -> Option<Arc<E>> {
+        // Each look takes at least one ejected member out, so a second round is rare and a third
         // needs ejections between two lines of this loop.
         for _ in 0..3 {
-            let index = self.index.load();
-            if index.due.is_some_and(|due| due <= Instant::now()) {
+            let state = self.state.load();
+            if state.is_due() {
                 self.renew();
             }
             let draw = Draw {
                 balancer: self,
-                index: &index,
+                state: &state,
                 random,
                 avoid: &avoid,
             };
             let picked = draw.pick(ask)?;
-            let member = &self.members[picked.member];
+            let member = state.members.get(picked.member)?;
             if picked.panic || member.admitted() {
-                return Some(member);
+                return Some(member.clone());
             }
-            drop(index);
-            self.refresh();
+            let member = member.clone();
+            drop(state);
+            self.look_at(&[member]);
         }
-        // Somebody else is refreshing just now. What an index made now would give is found by
-        // looking at all members, which as often as this happens costs nothing.
-        let start = random.below(self.members.len() as u32) as usize;
-        let (before, from) = self.members.split_at(start);
-        let admitted = from.iter().chain(before).find(|member| member.admitted());
-        admitted.or_else(|| {
-            self.members
-                .get(start)
+        // Somebody else is at it just now. What a state made now would give is found by looking at
+        // all members, which as often as this happens costs nothing.
+        let state = self.state.load();
+        let start = random.below(state.members.len() as u32) as usize;
+        let all = || state.members.iter().map(|(_, member)| member);
+        let (from, before) = (all().skip(start), all().take(start));
+        let admitted = from.chain(before).find(|member| member.admitted());
+        let anybody = || {
+            all()
+                .nth(start)
                 .filter(|_| self.rules.panic_threshold.value() > 0)
-        })
+        };
+        admitted.or_else(anybody).cloned()
     }
 
-    /// The admitted member with this [key](Candidate::key), if there is one.
-    ///
-    /// The first call looks at all members, the next ones are O(log members).
-    pub fn named(&self, key: &str) -> Option<&Arc<E>> {
-        let hashed = |(place, member): (u32, &Arc<E>)| (hash(member.key(), 0), place);
-        let named = self.named.get_or_init(|| {
-            let mut all: Box<[_]> = (0..).zip(&self.members).map(hashed).collect();
-            all.sort_unstable();
-            all
-        });
-        let wanted = hash(key, 0);
-        let first = named.partition_point(|(hash, _)| *hash < wanted);
-        named[first..]
-            .iter()
-            .take_while(|(hash, _)| *hash == wanted)
-            .map(|(_, place)| &self.members[*place as usize])
-            .find(|member| member.key() == key && member.admitted())
-    }
-
-    /// Looks at the health of every member anew: to be called after one was ejected or readmitted,
-    /// once for a whole batch. Who is back begins anew: see [`Signals::restart`](super::Signals).
-    ///
-    /// O(members). Calls that come while another is at work return at once, and that one looks
-    /// again.
-    pub fn refresh(&self) {
-        self.stale.store(true, Ordering::SeqCst);
-        self.renew();
-    }
-
-    /// Makes a new index if one is wanted, unless somebody is at it.
-    fn renew(&self) {
-        loop {
-            let guard = match self.refreshing.try_lock() {
-                Ok(guard) => guard,
-                // The lock protects no data: a panic of its holder broke nothing.
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
-            while self.stale.swap(false, Ordering::SeqCst) || self.is_due() {
-                let before = self.index.load();
-                let index = Index::new(&self.members, &self.layout, &self.rules, Some(&before));
-                drop(before);
-                self.index.store(Arc::new(index));
-            }
-            drop(guard);
-            if !self.stale.load(Ordering::SeqCst) {
-                return;
-            }
-        }
-    }
-
-    fn is_due(&self) -> bool {
-        let due = self.index.load().due;
-        due.is_some_and(|due| due <= Instant::now())
+    /// The admitted member with this [key](Candidate::key), if there is one: O(log members).
+    pub fn named(&self, key: &str) -> Option<Arc<E>> {
+        let state = self.state.load();
+        let mut named = state.members.named(key).map(|(_, member)| member);
+        named.find(|member| member.admitted()).cloned()
     }
 
     // === What members tell ===
@@ -268,22 +205,57 @@ impl<E: Candidate> Balancer<E> {
 
     // === What there is ===
 
-    /// All members, admitted or not.
+    /// All members at this moment, admitted or not: O(members). Those that it was made with are in
+    /// their order, as long as nobody has left.
     #[must_use]
-    pub fn members(&self) -> &[Arc<E>] {
-        &self.members
+    pub fn members(&self) -> Vec<Arc<E>> {
+        let state = self.state.load();
+        state
+            .members
+            .iter()
+            .map(|(_, member)| member.clone())
+            .collect()
     }
 
-    /// How many members were admitted at the last [`refresh`](Balancer::refresh).
+    /// All members with this [key](Candidate::key), admitted or not: O(log members).
+    #[must_use]
+    pub fn all_named(&self, key: &str) -> Vec<Arc<E>> {
+        let state = self.state.load();
+        state
+            .members
+            .named(key)
+            .map(|(_, member)| member.clone())
+            .collect()
+    }
+
+    /// Whether a member is one for which this is true: O(members).
+    pub fn any(&self, is: impl Fn(&E) -> bool) -> bool {
+        let state = self.state.load();
+        state.members.iter().any(|(_, member)| is(member))
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.load().members.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many members were admitted when anybody [looked](Balancer::refresh) last.
     #[must_use]
     pub fn admitted(&self) -> usize {
-        self.index.load().admitted()
+        self.state.load().index.admitted()
     }
 
     /// Whether health is ignored in some priority because too few members are admitted.
     #[must_use]
     pub fn panicking(&self) -> bool {
-        self.index.load().panic()
+        self.state.load().index.panic()
     }
 }
 
@@ -291,7 +263,6 @@ impl<E> fmt::Debug for Balancer<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balancer")
             .field("rules", &self.rules)
-            .field("members", &self.members.len())
             .finish_non_exhaustive()
     }
 }

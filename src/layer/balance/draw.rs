@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::balancer::POSITIONS;
-use super::index::{Growth, Index, Place, Pool, Tier};
+use super::pool::{Growth, Place, Pool};
+use super::state::State;
+use super::tier::Tier;
 use super::{Ask, Balancer, Candidate};
 use crate::model::balancing::PeakEwma;
 use crate::model::cluster::Balancing;
@@ -28,14 +30,14 @@ const GROWING: usize = 32;
 /// What a pick works with.
 pub(super) struct Draw<'a, E, F> {
     pub(super) balancer: &'a Balancer<E>,
-    pub(super) index: &'a Index,
+    pub(super) state: &'a State<E>,
     pub(super) random: &'a Random,
     pub(super) avoid: &'a F,
 }
 
 /// Who was picked.
 pub(super) struct Picked {
-    pub(super) member: usize,
+    pub(super) member: u32,
     /// Whether health is ignored where it was found.
     pub(super) panic: bool,
 }
@@ -43,61 +45,59 @@ pub(super) struct Picked {
 impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
     /// A member, avoiding what is to be avoided; `None` if nobody can be picked.
     pub(super) fn pick(&self, ask: Ask) -> Option<Picked> {
-        if self.balancer.tables.is_empty() {
-            let (_, tier) = self.index.tier(|| self.random.below(100))?;
+        if self.state.tables.is_empty() {
+            let (_, tier) = self.state.index.tier(|| self.random.below(100))?;
             let member = self.drawn(tier);
             let panic = tier.panic;
             return Some(Picked { member, panic });
         }
         let key = ask.key.unwrap_or_else(|| self.random.draw());
-        let (number, tier) = self.index.tier(|| (key % 100) as u32)?;
+        let (number, tier) = self.state.index.tier(|| (key % 100) as u32)?;
         let member = self.hashed(number, tier, key, ask.in_flight);
         let panic = tier.panic;
         Some(Picked { member, panic })
     }
 
     /// The member that a key leads to, or the next one that can be picked.
-    fn hashed(&self, number: usize, tier: &Tier, key: u64, in_flight: u32) -> usize {
-        let table = &self.balancer.tables[number];
+    fn hashed(&self, number: usize, tier: &Tier, key: u64, in_flight: u32) -> u32 {
         let mut second = None;
-        for member in table.walk(key).take(ENTRIES) {
-            let candidate = self.member(member as usize);
+        let table = self.state.tables.get(number);
+        let walk = table.into_iter().flat_map(|table| table.walk(key));
+        for number in walk.take(ENTRIES) {
+            let Some(candidate) = self.state.members.get(number) else {
+                continue;
+            };
             if !tier.panic && !candidate.admitted() {
                 continue;
             }
-            if !(self.avoid)(candidate) && !table.full(member, candidate.active(), in_flight) {
-                return member as usize;
+            let full = table.is_some_and(|table| table.full(&**candidate, in_flight));
+            if !(self.avoid)(candidate) && !full {
+                return number;
             }
-            second.get_or_insert(member as usize);
+            second.get_or_insert(number);
         }
-        second.unwrap_or_else(|| {
-            // Nearly all are out: the few that are left share the keys evenly.
-            let pool = &tier.pools[(key % tier.pools.len() as u64) as usize];
-            pool.member(pool.keyed(key))
-        })
+        // Nearly all are out: the few that are left share the keys evenly.
+        second.unwrap_or_else(|| tier.keyed(key).keyed(key).member)
     }
 
     /// A few draws, then a look at neighbours.
-    fn drawn(&self, tier: &Tier) -> usize {
+    fn drawn(&self, tier: &Tier) -> u32 {
         let mut pool = tier.pool(self.random);
         let mut place = self.draw(pool);
         for _ in 1..DRAWS {
-            if !self.avoided(pool, place) {
-                return pool.member(place);
+            if !self.avoided(place) {
+                return place.member;
             }
             pool = tier.pool(self.random);
             place = self.draw(pool);
         }
         if let Some(near) = self.neighbour(pool, place) {
-            return pool.member(near);
+            return near.member;
         }
-        let others = tier.pools.iter().take(LOOKS);
+        let others = tier.pools().take(LOOKS);
         let elsewhere = others.filter(|other| other.number != pool.number);
-        let mut found = elsewhere.filter_map(|other| {
-            let near = self.neighbour(other, self.draw(other))?;
-            Some(other.member(near))
-        });
-        found.next().unwrap_or(pool.member(place))
+        let mut found = elsewhere.filter_map(|other| self.neighbour(other, self.draw(other)));
+        found.next().unwrap_or(place).member
     }
 
     /// One draw from a pool, by the way of balancing.
@@ -112,7 +112,7 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
                 match &growth {
                     // Who is not taken hands its turn to one who is drawn, not to the next in the
                     // row, which would get the turns of all the young ones before it.
-                    Some(growth) if !self.accepts(pool, place, growth) => self.one(pool, growth),
+                    Some(growth) if !self.accepts(place, growth) => self.one(pool, growth),
                     Some(_) | None => place,
                 }
             }
@@ -123,11 +123,11 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
                 None => pool.draw(self.random),
             },
             Balancing::LeastRequest => self.better(pool, growth.as_ref(), |first, second| {
-                self.less_busy(pool, growth.as_ref(), first, second)
+                less_busy(growth.as_ref(), first, second)
             }),
-            Balancing::PeakEwma(rules) => self.better(pool, None, |first, second| {
-                self.cheaper(pool, rules, first, second)
-            }),
+            Balancing::PeakEwma(rules) => {
+                self.better(pool, None, |first, second| cheaper(rules, first, second))
+            }
         }
     }
 
@@ -139,13 +139,13 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
     /// Draws by weight and growth: who is drawn and has only a part of its share is taken with the
     /// probability of that part, which gives everybody exactly weight times part.
     fn one(&self, pool: &Pool, growth: &Growth<'_>) -> Place {
-        self.until_accepted(pool, growth, || pool.draw(self.random))
+        self.until_accepted(growth, || pool.draw(self.random))
     }
 
-    fn until_accepted(&self, pool: &Pool, growth: &Growth<'_>, draw: impl Fn() -> Place) -> Place {
+    fn until_accepted(&self, growth: &Growth<'_>, draw: impl Fn() -> Place) -> Place {
         let mut place = draw();
         for _ in 1..GROWING {
-            if self.accepts(pool, place, growth) {
+            if self.accepts(place, growth) {
                 break;
             }
             place = draw();
@@ -153,17 +153,18 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
         place
     }
 
-    fn accepts(&self, pool: &Pool, place: Place, growth: &Growth<'_>) -> bool {
-        let part = growth.part(self.at(pool, place));
+    fn accepts(&self, place: Place, growth: &Growth<'_>) -> bool {
+        let part = self.at(place).map_or(1.0, |member| growth.part(member));
         part >= 1.0 || self.random.unit() < part
     }
 
     /// The better of two distinct ones that are drawn by weight, unless one is to be avoided.
+    /// `keeps` says whether the first is at least as good.
     fn better(
         &self,
         pool: &Pool,
         growth: Option<&Growth<'_>>,
-        choose: impl Fn(Place, Place) -> Place,
+        keeps: impl Fn(&E, &E) -> bool,
     ) -> Place {
         let first = match growth {
             None => pool.draw(self.random),
@@ -175,72 +176,59 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
         let other = || pool.draw_other(first, self.random);
         let second = match growth {
             None => other(),
-            Some(growth) => self.until_accepted(pool, growth, other),
+            Some(growth) => self.until_accepted(growth, other),
         };
-        match (self.avoided(pool, first), self.avoided(pool, second)) {
-            (true, false) => second,
-            (false, true) => first,
-            (true, true) | (false, false) => choose(first, second),
-        }
-    }
-
-    /// The one with fewer requests in flight per weight; the first of equals.
-    fn less_busy(
-        &self,
-        pool: &Pool,
-        growth: Option<&Growth<'_>>,
-        first: Place,
-        second: Place,
-    ) -> Place {
-        let (one, other) = (self.at(pool, first), self.at(pool, second));
-        // one.active / one.weight <= other.active / other.weight, without dividing.
-        let load = u64::from(one.active()) * u64::from(other.weight().get());
-        let other_load = u64::from(other.active()) * u64::from(one.weight().get());
-        let first_wins = match growth {
-            None => load <= other_load,
-            Some(growth) => {
-                load as f64 * growth.part(other) <= other_load as f64 * growth.part(one)
-            }
+        // Both are members; see `at`.
+        let (Some(one), Some(two)) = (self.at(first), self.at(second)) else {
+            return first;
         };
-        if first_wins { first } else { second }
-    }
-
-    /// The one with the smaller product of latency and requests in flight, this one included.
-    /// Weight is in the draw: a heavier one is drawn more often, and its latency tells whether that
-    /// was too often.
-    fn cheaper(&self, pool: &Pool, rules: &PeakEwma, first: Place, second: Place) -> Place {
-        let now = Instant::now();
-        let cost = |place| {
-            let member = self.at(pool, place);
-            let latency = match member.signals() {
-                Some(signals) => signals.latency(rules, now),
-                None => rules.default_latency.as_secs_f32(),
-            };
-            f64::from(latency) * (f64::from(member.active()) + 1.0)
+        let keeps = match ((self.avoid)(one), (self.avoid)(two)) {
+            (true, false) => false,
+            (false, true) => true,
+            (true, true) | (false, false) => keeps(one, two),
         };
-        if cost(first) <= cost(second) {
-            first
-        } else {
-            second
-        }
+        if keeps { first } else { second }
     }
 
     /// The first of a few places from `start` on whose member is not to be avoided.
     fn neighbour(&self, pool: &Pool, start: Place) -> Option<Place> {
         std::iter::successors(Some(start), |place| Some(pool.after(*place)))
             .take(pool.len().min(LOOKS))
-            .find(|place| !self.avoided(pool, *place))
+            .find(|place| !self.avoided(*place))
     }
 
-    fn avoided(&self, pool: &Pool, place: Place) -> bool {
-        (self.avoid)(self.at(pool, place))
+    fn avoided(&self, place: Place) -> bool {
+        self.at(place).is_some_and(|member| (self.avoid)(member))
     }
 
-    fn at(&self, pool: &Pool, place: Place) -> &E {
-        self.member(pool.member(place))
+    /// The member at a place. There is one: pools and members are of one state.
+    fn at(&self, place: Place) -> Option<&E> {
+        self.state.members.get(place.member).map(|member| &**member)
     }
+}
 
-    fn member(&self, member: usize) -> &E {
-        &self.balancer.members[member]
+/// Whether the first has no more requests in flight per weight.
+fn less_busy<E: Candidate>(growth: Option<&Growth<'_>>, one: &E, other: &E) -> bool {
+    // one.active / one.weight <= other.active / other.weight, without dividing.
+    let load = u64::from(one.active()) * u64::from(other.weight().get());
+    let other_load = u64::from(other.active()) * u64::from(one.weight().get());
+    match growth {
+        None => load <= other_load,
+        Some(growth) => load as f64 * growth.part(other) <= other_load as f64 * growth.part(one),
     }
+}
+
+/// Whether the first has no larger product of latency and requests in flight, this one included.
+/// Weight is in the draw: a heavier one is drawn more often, and its latency tells whether that was
+/// too often.
+fn cheaper<E: Candidate>(rules: &PeakEwma, one: &E, other: &E) -> bool {
+    let now = Instant::now();
+    let cost = |member: &E| {
+        let latency = match member.signals() {
+            Some(signals) => signals.latency(rules, now),
+            None => rules.default_latency.as_secs_f32(),
+        };
+        f64::from(latency) * (f64::from(member.active()) + 1.0)
+    };
+    cost(one) <= cost(other)
 }

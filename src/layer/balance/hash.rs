@@ -8,17 +8,21 @@
 //! next entry while it meets somebody who is out. Making it of the admitted ones, as Envoy does,
 //! was rejected: it costs milliseconds for each ejection, and ejections come when there is least
 //! time. What moves is the same: the keys of the ejected, to the owners of the next entries.
+//!
+//! A member that comes or goes is a few entries of a ring, where that leaves everybody else as many
+//! entries as before (see [`ring`]). A Maglev table is made anew: its rounds give each entry to
+//! whoever comes to it first, so one member more moves entries everywhere. That is the price of its
+//! even shares, some milliseconds for the table of 65,537 that Envoy has.
 
 mod maglev;
 mod ring;
 
-use std::sync::Arc;
-
 use twox_hash::XxHash64;
 
 use super::Candidate;
-use super::layout::Priority;
-use crate::model::balancing::{LoadBound, Maglev, RingHash};
+use super::layout::Group;
+use super::slots::Slots;
+use crate::model::balancing::LoadBound;
 use crate::model::cluster::Balancing;
 use maglev::Entries;
 use ring::Ring;
@@ -29,17 +33,17 @@ pub(super) fn hash(text: &str, seed: u64) -> u64 {
 }
 
 /// What leads from keys to the members of one priority.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
-    slots: Slots,
+    leads: Leads,
     bound: Option<LoadBound>,
-    /// The share of each member of the balancer in this priority, if there is a bound.
-    shares: Box<[f32]>,
+    /// For each locality, what a member's weight is to be multiplied with to get its share.
+    factors: Vec<(u32, f64)>,
 }
 
-#[derive(Debug)]
-enum Slots {
-    Entries(Entries),
+#[derive(Clone, Debug)]
+enum Leads {
+    Maglev(Entries),
     Ring(Ring),
 }
 
@@ -48,6 +52,7 @@ enum Slots {
 pub(super) struct Part<'a> {
     member: u32,
     key: Key<'a>,
+    weight: u32,
     /// All together are 1.
     share: f64,
 }
@@ -56,42 +61,52 @@ pub(super) struct Part<'a> {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Key<'a> {
     Text(&'a str),
-    /// For those that have no text: their place in the list.
-    Place(u32),
+    /// For those that have no text: their number.
+    Number(u32),
+}
+
+impl<'a> Part<'a> {
+    fn new<E: Candidate>(number: u32, member: &'a E, factor: f64) -> Self {
+        Self {
+            member: number,
+            key: match member.key() {
+                "" => Key::Number(number),
+                text => Key::Text(text),
+            },
+            weight: member.weight().get(),
+            share: factor * f64::from(member.weight().get()),
+        }
+    }
 }
 
 impl Table {
     /// `None` for ways of balancing that need none.
     pub(super) fn new<E: Candidate>(
         balancing: Balancing,
-        members: &[Arc<E>],
-        priority: &Priority,
+        members: &Slots<E>,
+        groups: &[Group],
     ) -> Option<Self> {
-        let made = |slots: fn(&[Part<'_>], u32, u32) -> Slots, sizes: (u32, u32), bound| {
-            let parts = parts(members, priority);
-            let shares = match bound {
-                None => Vec::new(),
-                Some(_) => {
-                    let mut shares = vec![0.0; members.len()];
-                    for part in &parts {
-                        shares[part.member as usize] = part.share as f32;
-                    }
-                    shares
-                }
-            };
+        let made = |leads: &dyn Fn(&[Part<'_>]) -> Leads, bound| {
+            let factors = factors(members, groups);
+            let parts = parts(members, groups, &factors);
             Some(Self {
-                slots: slots(&parts, sizes.0, sizes.1),
+                leads: leads(&parts),
                 bound,
-                shares: shares.into(),
+                factors,
             })
         };
         match balancing {
             Balancing::Maglev(rules) => {
-                made(entries, (rules.table_size(), 0), Maglev::bound(rules))
+                let leads =
+                    |parts: &[Part<'_>]| Leads::Maglev(Entries::new(parts, rules.table_size()));
+                made(&leads, rules.bound())
             }
             Balancing::RingHash(rules) => {
-                let sizes = (rules.minimum(), rules.maximum());
-                made(ring, sizes, RingHash::bound(rules))
+                let (minimum, maximum) = (rules.minimum(), rules.maximum());
+                let alone = groups.len() == 1;
+                let leads =
+                    |parts: &[Part<'_>]| Leads::Ring(Ring::new(parts, minimum, maximum, alone));
+                made(&leads, rules.bound())
             }
             Balancing::LeastRequest
             | Balancing::PeakEwma(_)
@@ -101,64 +116,91 @@ impl Table {
         }
     }
 
-    /// The members in the order in which a key asks them, some of them often.
-    pub(super) fn walk(&self, key: u64) -> impl Iterator<Item = u32> {
-        let (owners, start) = match &self.slots {
-            Slots::Entries(entries) => entries.start(key),
-            Slots::Ring(ring) => ring.start(key),
+    /// The table after members have come and gone; `None` if it has to be made anew.
+    pub(super) fn changed<E: Candidate>(
+        &self,
+        left: &[(u32, &E)],
+        joined: &[(u32, &E)],
+    ) -> Option<Self> {
+        if left.is_empty() && joined.is_empty() {
+            return Some(self.clone());
+        }
+        let Leads::Ring(ring) = &self.leads else {
+            return None;
         };
-        let (before, from) = owners.split_at(start);
-        from.iter().chain(before).copied()
+        fn all<'a, E: Candidate>(members: &[(u32, &'a E)]) -> Vec<Part<'a>> {
+            let part = |(number, member): &(u32, &'a E)| Part::new(*number, *member, 0.0);
+            members.iter().map(part).collect()
+        }
+        let (ring, whole) = ring.changed(&all(left), &all(joined))?;
+        Some(Self {
+            leads: Leads::Ring(ring),
+            bound: self.bound,
+            // A ring that can be changed has one locality.
+            factors: vec![(self.factors.first()?.0, 1.0 / whole)],
+        })
     }
 
-    /// Whether a member with `active` requests is to be spared while all together have `total`.
+    /// The members in the order in which a key asks them, some of them often.
+    pub(super) fn walk(&self, key: u64) -> impl Iterator<Item = u32> {
+        let (entries, ring) = match &self.leads {
+            Leads::Maglev(entries) => (Some(entries.walk(key)), None),
+            Leads::Ring(ring) => (None, Some(ring.walk(key))),
+        };
+        entries
+            .into_iter()
+            .flatten()
+            .chain(ring.into_iter().flatten())
+    }
+
+    /// Whether a member is to be spared while all together have `total` requests.
     ///
     /// Each has as many slots as its share of `bound` percent of all requests, this one included;
     /// so there is always one with a free slot ("consistent hashing with bounded loads").
-    pub(super) fn full(&self, member: u32, active: u32, total: u32) -> bool {
+    pub(super) fn full<E: Candidate>(&self, member: &E, total: u32) -> bool {
         let Some(bound) = self.bound else {
             return false;
         };
         let slots = (u64::from(total) + 1) * u64::from(bound.percent());
-        let share = self.shares.get(member as usize).copied().unwrap_or(0.0);
-        let own = (slots.div_ceil(100) as f64 * f64::from(share)).ceil();
-        f64::from(active) >= own.max(1.0)
+        let locality = member.placement().locality;
+        let factor = match &*self.factors {
+            [(_, only)] => *only,
+            all => {
+                let own = all.iter().find(|(own, _)| *own == locality);
+                own.map_or(0.0, |(_, factor)| *factor)
+            }
+        };
+        let share = factor * f64::from(member.weight().get());
+        let own = (slots.div_ceil(100) as f64 * share).ceil();
+        f64::from(member.active()) >= own.max(1.0)
     }
 }
 
-fn entries(parts: &[Part<'_>], size: u32, _: u32) -> Slots {
-    Slots::Entries(Entries::new(parts, size))
-}
-
-fn ring(parts: &[Part<'_>], minimum: u32, maximum: u32) -> Slots {
-    Slots::Ring(Ring::new(parts, minimum, maximum))
+/// What the weight of a member of each group is to be multiplied with to get its share.
+fn factors<E: Candidate>(members: &Slots<E>, groups: &[Group]) -> Vec<(u32, f64)> {
+    let weight = |number: &u32| Some(f64::from(members.get(*number)?.weight().get()));
+    let all: f64 = groups.iter().map(|one| f64::from(one.weight)).sum();
+    let factor = |group: &Group| {
+        let whole: f64 = group.members.iter().filter_map(weight).sum();
+        (group.locality, f64::from(group.weight) / all / whole)
+    };
+    groups.iter().map(factor).collect()
 }
 
 /// All members of a priority with their shares, in the order of their keys, so that the order in
 /// which a registry lists them changes nothing.
-fn parts<'a, E: Candidate>(members: &'a [Arc<E>], priority: &Priority) -> Vec<Part<'a>> {
-    let weight = |member: &u32| f64::from(members[*member as usize].weight().get());
-    let groups: f64 = priority
-        .groups
-        .iter()
-        .map(|one| f64::from(one.weight))
-        .sum();
-    let mut parts: Vec<_> = priority
-        .groups
-        .iter()
-        .flat_map(|group| {
-            let whole: f64 = group.members.iter().map(weight).sum();
-            let factor = f64::from(group.weight) / groups / whole;
-            group.members.iter().map(move |member| Part {
-                member: *member,
-                key: match members[*member as usize].key() {
-                    "" => Key::Place(*member),
-                    text => Key::Text(text),
-                },
-                share: factor * weight(member),
-            })
+fn parts<'a, E: Candidate>(
+    members: &'a Slots<E>,
+    groups: &[Group],
+    factors: &[(u32, f64)],
+) -> Vec<Part<'a>> {
+    let each = groups.iter().zip(factors).flat_map(|(group, (_, factor))| {
+        group.members.iter().filter_map(move |number| {
+            let member = members.get(*number)?;
+            Some(Part::new(*number, &**member, *factor))
         })
-        .collect();
+    });
+    let mut parts: Vec<_> = each.collect();
     parts.sort_by(|one, other| one.key.cmp(&other.key));
     parts
 }
@@ -170,7 +212,7 @@ impl Key<'_> {
         match self {
             Self::Text(key) => text.push_str(key),
             // Writing to a string does not fail.
-            Self::Place(place) => drop(write!(text, "{place}")),
+            Self::Number(number) => drop(write!(text, "{number}")),
         }
     }
 }

@@ -1,110 +1,62 @@
-//! Who can be picked, and how one of them is drawn.
+//! Who can be picked: the admitted members in pools, by priority and locality.
+//!
+//! An index is a value; whoever changes one works on a copy that shares what it leaves alone. A
+//! member that comes, goes, is ejected or is back costs O(log members) and a look at each priority
+//! and locality. What changes more than that (a locality that comes, goes or has another weight, a
+//! subset, weights that are reported) makes it anew: [`Anew`].
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::layout::{Group, Layout, Priority};
-use super::loads::{Health, Load, capacity, loads};
-use super::shares::Shares;
-use super::{Candidate, Rules};
-use crate::model::balancing::{SlowStart, WeightedRoundRobin};
+use super::layout::{Group, layout};
+use super::loads::loads;
+use super::slots::Slots;
+use super::tier::{Located, Tier, seat};
+use super::{Candidate, Placement, Rules};
+use crate::list::tree::Tree;
+use crate::model::balancing::LocalityWeights;
 use crate::model::cluster::Balancing;
-use crate::random::Random;
 
-/// Reported weights are made whole numbers with the largest at this one, as in gRPC.
-const WEIGHT_SCALE: f64 = 65_535.0;
+/// No pool, no place.
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// The members that may be picked, at the time it was made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
     tiers: Box<[Tier]>,
+    /// Where each member is, by its number.
+    spots: Tree<Spot, ()>,
     /// How many members are admitted.
     admitted: usize,
-    /// The members that are not.
-    out: Box<[u32]>,
     /// When reported weights are to be looked at again; `None` if there are none.
     pub(super) due: Option<Instant>,
 }
 
-/// One priority.
-#[derive(Debug)]
-pub(super) struct Tier {
-    /// Its share of a hundred ends here; it begins where the one before ends.
-    end: u32,
-    /// Whether health is ignored.
-    pub(super) panic: bool,
-    /// The shares of the pools; `None` if all are the same.
-    shares: Option<Shares>,
-    /// None of them is empty.
-    pub(super) pools: Box<[Pool]>,
-}
-
-/// Members among whom one is drawn by weight.
-#[derive(Debug)]
-pub(super) struct Pool {
-    /// A number of its own among the pools of its index.
-    pub(super) number: usize,
-    /// The members, by their place in the balancer's list.
-    members: Box<[u32]>,
-    /// Their weights, in the order of `members`; `None` if all are the same.
-    shares: Option<Shares>,
-    /// Since when its first and its last member serve, if shares grow.
-    served: Option<(Instant, Instant)>,
-}
-
-/// A place in a [`Pool`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place(pub(super) usize);
-
-/// How the shares of a pool's members are growing at one time.
+/// Where a member is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Growth<'a> {
-    rules: &'a SlowStart,
-    now: Instant,
-    /// The part that the oldest member has.
-    most: f64,
+pub(super) struct Spot {
+    /// Its tier and group; [`NOWHERE`] if this client does not use it.
+    pub(super) tier: u32,
+    pub(super) group: u32,
+    /// Its place among all of the tier.
+    pub(super) all: u32,
+    /// Its place among the admitted of the group; [`NOWHERE`] if it is not admitted.
+    pub(super) admitted: u32,
 }
+
+/// A change that needs another index than one that goes on from this one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Anew;
 
 impl Index {
     /// O(members): looks at each one. Who is admitted and was not `before` begins anew.
     pub(super) fn new<E: Candidate>(
-        members: &[Arc<E>],
-        layout: &Layout,
+        members: &Slots<E>,
         rules: &Rules,
+        seed: u64,
         before: Option<&Self>,
     ) -> Self {
-        // Health is read once for each member, so that counts and pools agree.
-        let healthy: Vec<bool> = members.iter().map(|member| member.admitted()).collect();
-        let out = before.map_or(&[][..], |before| &before.out);
-        for back in out.iter().filter(|member| healthy[**member as usize]) {
-            if let Some(signals) = members[*back as usize].signals() {
-                signals.restart(Instant::now());
-            }
-        }
-        let out = (0..).zip(&healthy).filter(|(_, healthy)| !**healthy);
-        let out: Box<[u32]> = out.map(|(place, _)| place).collect();
-        let health = |members: &[u32]| Health {
-            admitted: members.iter().filter(|one| healthy[**one as usize]).count() as u32,
-            total: members.len() as u32,
-        };
-        let together = |priority: &Priority| {
-            let groups = priority.groups.iter().map(|group| health(&group.members));
-            groups.fold(
-                Health {
-                    admitted: 0,
-                    total: 0,
-                },
-                |sum, one| Health {
-                    admitted: sum.admitted + one.admitted,
-                    total: sum.total + one.total,
-                },
-            )
-        };
-        let priorities: Vec<_> = layout.priorities.iter().map(together).collect();
-        let factor = rules.spread.overprovisioning.get();
-        let loads = loads(&priorities, factor, rules.panic_threshold.value());
         let due = match rules.balancing {
             Balancing::WeightedRoundRobin(reports) => {
                 Instant::now().checked_add(reports.update.max(Duration::from_millis(100)))
@@ -116,23 +68,39 @@ impl Index {
             | Balancing::RingHash(_)
             | Balancing::RoundRobin => None,
         };
-        let mut maker = Maker {
-            members,
-            rules,
-            healthy: &healthy,
-            pools: 0,
-        };
-        let mut end = 0;
-        let tiers = layout.priorities.iter().zip(loads).map(|(priority, load)| {
-            end += load.share;
-            maker.tier(priority, load, end, &health)
-        });
-        Self {
-            tiers: tiers.collect(),
-            admitted: members.len() - out.len(),
-            out,
+        let mut index = Self {
+            tiers: Box::default(),
+            spots: Tree::new(),
+            admitted: 0,
             due,
+        };
+        let numbers = members
+            .iter()
+            .last()
+            .map_or(0, |(last, _)| last as usize + 1);
+        let mut spots = vec![Spot::ABSENT; numbers];
+        // Health is read once for each member, so that counts and pools agree.
+        for (number, member) in members.iter() {
+            if !member.admitted() {
+                continue;
+            }
+            index.admitted += 1;
+            spots[number as usize].admitted = 0;
+            if before.is_some_and(|before| !before.is_admitted(number)) {
+                restart(&**member);
+            }
         }
+        let mut pools = 0;
+        let tiers = layout(members, &rules.spread, seed).into_iter().enumerate();
+        let tiers = tiers.map(|(tier, priority)| {
+            let first = pools;
+            pools += priority.groups.len();
+            Tier::new(tier, priority, (members, rules), &mut spots, first)
+        });
+        index.tiers = tiers.collect();
+        index.spots = spots.into_iter().collect();
+        index.settle(rules);
+        index
     }
 
     pub(super) fn panic(&self) -> bool {
@@ -141,6 +109,11 @@ impl Index {
 
     pub(super) fn admitted(&self) -> usize {
         self.admitted
+    }
+
+    fn is_admitted(&self, number: u32) -> bool {
+        let spot = self.spots.get(number as usize);
+        spot.is_some_and(|spot| spot.admitted != NOWHERE)
     }
 
     /// The priority that a hundredth, below 100, falls on, and its number; `None` if nobody can be
@@ -154,223 +127,240 @@ impl Index {
             }
         };
         let tier = self.tiers.get(number)?;
-        (!tier.pools.is_empty()).then_some((number, tier))
+        (!tier.is_empty()).then_some((number, tier))
     }
-}
 
-impl Tier {
-    /// Draws a pool by weight.
-    pub(super) fn pool(&self, random: &Random) -> &Pool {
-        match (&*self.pools, &self.shares) {
-            ([only], _) => only,
-            (pools, Some(shares)) => &pools[shares.member(below(random, shares.total()))],
-            (pools, None) => &pools[random.below(pools.len() as u32) as usize],
-        }
+    /// Which tier a member is in.
+    pub(super) fn tier_of(&self, number: u32) -> Option<usize> {
+        let spot = self.spots.get(number as usize)?;
+        (spot.tier != NOWHERE).then_some(spot.tier as usize)
     }
-}
 
-/// Makes an index.
-struct Maker<'a, E> {
-    members: &'a [Arc<E>],
-    rules: &'a Rules,
-    healthy: &'a [bool],
-    pools: usize,
-}
+    /// The groups of each tier, with all their members.
+    pub(super) fn groups(&self) -> impl Iterator<Item = Vec<Group>> {
+        self.tiers.iter().map(|tier| {
+            let empty = |located: &Located| Group {
+                locality: located.locality,
+                weight: located.weight,
+                members: Vec::with_capacity(located.size as usize),
+            };
+            let mut groups: Vec<Group> = tier.groups.iter().map(empty).collect();
+            for seat in tier.all.iter() {
+                let spot = self.spots.get(seat.member as usize);
+                let group = spot.and_then(|spot| groups.get_mut(spot.group as usize));
+                if let Some(group) = group {
+                    group.members.push(seat.member);
+                }
+            }
+            groups
+        })
+    }
 
-impl<E: Candidate> Maker<'_, E> {
-    fn tier(
+    // === Changes, each to be followed by `settle` ===
+
+    /// A member has come, under a number that nobody has.
+    pub(super) fn join<E: Candidate>(
         &mut self,
-        priority: &Priority,
-        load: Load,
-        end: u32,
-        health: &impl Fn(&[u32]) -> Health,
-    ) -> Tier {
-        let Load { share: _, panic } = load;
-        let mut tier = Tier {
-            end,
-            panic,
-            shares: None,
-            pools: Box::default(),
-        };
-        if panic {
-            // Envoy's rule: where health is ignored, so are the shares of localities.
-            let all = priority.groups.iter().flat_map(|group| &group.members);
-            tier.pools = self.pool(all.copied().collect()).into_iter().collect();
-            return tier;
+        number: u32,
+        member: &E,
+        rules: &Rules,
+    ) -> Result<(), Anew> {
+        if rules.spread.subset.is_some() {
+            return Err(Anew);
         }
-        let factor = self.rules.spread.overprovisioning.get();
-        let mut weights = Vec::new();
-        let mut pools = Vec::new();
-        for Group { weight, members } in &priority.groups {
-            let admitted = members.iter().copied();
-            let admitted = admitted.filter(|member| self.healthy[*member as usize]);
-            if let Some(pool) = self.pool(admitted.collect()) {
-                pools.push(pool);
-                weights.push(u64::from(*weight) * u64::from(capacity(health(members), factor)));
+        let mut spot = self.place(member.placement(), rules)?;
+        let admitted = member.admitted();
+        self.admitted += usize::from(admitted);
+        if admitted {
+            spot.admitted = 0;
+        }
+        if let Some((tier, group)) = self.located(spot) {
+            spot.all = tier.all.push(seat(number, member, rules, tier.unreported)) as u32;
+            let group = &mut tier.groups[group];
+            group.size += 1;
+            if admitted {
+                spot.admitted = group.push(number, member, rules);
             }
         }
-        tier.shares = Shares::new(&narrowed(&weights));
-        tier.pools = pools.into();
-        tier
-    }
-
-    fn pool(&mut self, members: Box<[u32]>) -> Option<Pool> {
-        if members.is_empty() {
-            return None;
+        if self.spots.set(number as usize, spot).is_none() {
+            self.spots.push(spot);
         }
-        let number = self.pools;
-        self.pools += 1;
-        let all = members
-            .iter()
-            .map(|member| &*self.members[*member as usize]);
-        let weights: Vec<u32> = match self.rules.balancing {
-            Balancing::WeightedRoundRobin(reports) => reported(all.clone(), &reports),
-            Balancing::LeastRequest
-            | Balancing::Maglev(_)
-            | Balancing::PeakEwma(_)
-            | Balancing::Random
-            | Balancing::RingHash(_)
-            | Balancing::RoundRobin => all.clone().map(|member| member.weight().get()).collect(),
+        Ok(())
+    }
+
+    /// A member is gone, and its number with it.
+    pub(super) fn leave(&mut self, number: u32, rules: &Rules) -> Result<(), Anew> {
+        if rules.spread.subset.is_some() {
+            return Err(Anew);
+        }
+        self.withdraw(number);
+        let spot = self.spot(number);
+        self.spots.set(number as usize, Spot::ABSENT);
+        let Some((tier, group)) = self.located(spot) else {
+            return Ok(());
         };
-        let since = all.filter_map(|member| Some(member.signals()?.since()));
-        let served = self.rules.spread.slow_start.and_then(|_| {
-            since.fold(None, |bounds, since| match bounds {
-                None => Some((since, since)),
-                Some((first, last)) => Some((since.min(first), since.max(last))),
-            })
-        });
-        Some(Pool {
-            number,
-            shares: Shares::new(&weights),
-            members,
-            served,
-        })
-    }
-}
-
-/// The weights that members report, made whole. Those without one get the average of the others;
-/// all are the same while fewer than two have one (gRPC A58).
-fn reported<'a, E: Candidate + 'a>(
-    members: impl Iterator<Item = &'a E>,
-    rules: &WeightedRoundRobin,
-) -> Vec<u32> {
-    let now = Instant::now();
-    let weights: Vec<Option<f64>> = members
-        .map(|member| member.signals()?.weight(rules, now))
-        .collect();
-    let known = || weights.iter().flatten().copied();
-    let count = known().count();
-    if count < 2 {
-        return vec![1; weights.len()];
-    }
-    let largest = known().fold(0.0, f64::max);
-    // Divided before they are added, so that huge ones do not overflow.
-    let average = known().map(|weight| weight / largest).sum::<f64>() / count as f64;
-    weights
-        .iter()
-        .map(|weight| {
-            let share = weight.map_or(average, |weight| weight / largest);
-            // From 1 to 65,535: nobody is starved for good, or it could never report better.
-            (share * WEIGHT_SCALE).round().max(1.0) as u32
-        })
-        .collect()
-}
-
-/// Weights that fit, in the same proportions as far as that can be.
-fn narrowed(weights: &[u64]) -> Vec<u32> {
-    let most = weights.iter().copied().max().unwrap_or(0);
-    let shift = (u64::BITS - most.leading_zeros()).saturating_sub(u32::BITS);
-    let narrow = |weight: &u64| u32::try_from((weight >> shift).max(1)).unwrap_or(u32::MAX);
-    weights.iter().map(narrow).collect()
-}
-
-impl Pool {
-    pub(super) fn len(&self) -> usize {
-        self.members.len()
+        tier.groups[group].size -= 1;
+        let last = tier.groups[group].size == 0;
+        if let Some(moved) = tier.all.remove(spot.all as usize) {
+            self.correct(moved, |own| own.all = spot.all);
+        }
+        if last { Err(Anew) } else { Ok(()) }
     }
 
-    /// The member at a place, by its place in the balancer's list.
-    pub(super) fn member(&self, place: Place) -> usize {
-        self.members[place.0] as usize
-    }
-
-    /// The place after another, and after the last the first.
-    pub(super) fn after(&self, place: Place) -> Place {
-        Place((place.0 + 1) % self.members.len())
-    }
-
-    /// A place that is the same for the same key.
-    pub(super) fn keyed(&self, key: u64) -> Place {
-        Place((key % self.members.len() as u64) as usize)
-    }
-
-    /// Draws by weight.
-    pub(super) fn draw(&self, random: &Random) -> Place {
-        Place(match &self.shares {
-            Some(shares) => shares.member(below(random, shares.total())),
-            // Members are indexed by `u32`.
-            None => random.below(self.members.len() as u32) as usize,
-        })
-    }
-
-    /// Draws by weight from all but `first`: exactly, without drawing again. The pool has two or
-    /// more.
-    pub(super) fn draw_other(&self, first: Place, random: &Random) -> Place {
-        let step_over = |drawn: u64, start: u64, length: u64| {
-            if drawn < start { drawn } else { drawn + length }
+    /// Looks whether a member is admitted; says whether that is news. Who is back begins anew.
+    pub(super) fn reconsider<E: Candidate>(
+        &mut self,
+        number: u32,
+        member: &E,
+        rules: &Rules,
+    ) -> bool {
+        let admitted = member.admitted();
+        if admitted == self.is_admitted(number) {
+            return false;
+        }
+        if !admitted {
+            self.withdraw(number);
+            return true;
+        }
+        restart(member);
+        self.admitted += 1;
+        let spot = self.spot(number);
+        let place = match self.located(spot) {
+            Some((tier, group)) => tier.groups[group].push(number, member, rules),
+            None => 0,
         };
-        Place(match &self.shares {
-            Some(shares) => {
-                let (start, length) = shares.interval(first.0);
-                let point = below(random, shares.total() - length);
-                shares.member(step_over(point, start, length))
+        self.correct(number, |own| own.admitted = place);
+        true
+    }
+
+    /// Computes what depends on all: how much each priority and each locality gets.
+    pub(super) fn settle(&mut self, rules: &Rules) {
+        let factor = rules.spread.overprovisioning.get();
+        let health: Vec<_> = self.tiers.iter().map(Tier::health).collect();
+        let loads = loads(&health, factor, rules.panic_threshold.value());
+        let mut end = 0;
+        for (tier, load) in self.tiers.iter_mut().zip(loads) {
+            end += load.share;
+            tier.end = end;
+            tier.panic = load.panic;
+            tier.settle(factor);
+        }
+    }
+
+    /// Takes a member out of the admitted ones.
+    fn withdraw(&mut self, number: u32) {
+        let spot = self.spot(number);
+        if spot.admitted == NOWHERE {
+            return;
+        }
+        self.admitted -= 1;
+        self.correct(number, |own| own.admitted = NOWHERE);
+        let Some((tier, group)) = self.located(spot) else {
+            return;
+        };
+        if let Some(moved) = tier.groups[group].admitted.remove(spot.admitted as usize) {
+            self.correct(moved, |own| own.admitted = spot.admitted);
+        }
+    }
+
+    /// Where a member with this placement belongs.
+    fn place(&self, placement: Placement, rules: &Rules) -> Result<Spot, Anew> {
+        let own = |tier: &Tier| tier.priority == placement.priority;
+        let tier = self.tiers.iter().position(own).ok_or(Anew)?;
+        let Tier {
+            weighed, groups, ..
+        } = &self.tiers[tier];
+        let in_force = rules.spread.localities == LocalityWeights::InForce;
+        let group = match (weighed, placement.weight) {
+            // It would be the first with a weight.
+            (false, 1..) if in_force => return Err(Anew),
+            (false, _) => 0,
+            (true, 0) => return Ok(Spot::ABSENT),
+            (true, weight) => {
+                let own = |group: &Located| {
+                    (group.locality, group.weight) == (placement.locality, weight)
+                };
+                groups.iter().position(own).ok_or(Anew)?
             }
-            None => {
-                let drawn = random.below(self.members.len() as u32 - 1);
-                step_over(u64::from(drawn), first.0 as u64, 1) as usize
-            }
-        })
-    }
-
-    /// Whose turn it is.
-    pub(super) fn turn(&self, position: u64) -> Place {
-        Place(match &self.shares {
-            Some(shares) => shares.turn(position),
-            None => (position % self.members.len() as u64) as usize,
-        })
-    }
-
-    /// How shares grow here, unless all have grown.
-    pub(super) fn growth<'a>(&self, rules: &'a SlowStart) -> Option<Growth<'a>> {
-        let (first, last) = self.served?;
-        let now = Instant::now();
-        if now.saturating_duration_since(last) >= rules.window {
-            return None;
-        }
-        let most = rules.part(now.saturating_duration_since(first));
-        Some(Growth { rules, now, most })
-    }
-}
-
-impl Growth<'_> {
-    /// The part of its share that a member has, of the part that the oldest has.
-    pub(super) fn part<E: Candidate>(&self, member: &E) -> f64 {
-        let Some(signals) = member.signals() else {
-            return 1.0;
         };
-        let part = self
-            .rules
-            .part(self.now.saturating_duration_since(signals.since()));
-        // With a minimum of zero everybody may have nothing in the first moment.
-        if self.most > 0.0 {
-            part / self.most
-        } else {
-            1.0
-        }
+        Ok(Spot {
+            tier: tier as u32,
+            group: group as u32,
+            ..Spot::ABSENT
+        })
+    }
+
+    fn spot(&self, number: u32) -> Spot {
+        let spot = self.spots.get(number as usize);
+        spot.copied().unwrap_or(Spot::ABSENT)
+    }
+
+    fn correct(&mut self, number: u32, change: impl FnOnce(&mut Spot)) {
+        let mut spot = self.spot(number);
+        change(&mut spot);
+        self.spots.set(number as usize, spot);
+    }
+
+    fn located(&mut self, spot: Spot) -> Option<(&mut Tier, usize)> {
+        let tier = self.tiers.get_mut(spot.tier as usize)?;
+        Some((tier, spot.group as usize))
     }
 }
 
-/// A number from `0..bound`, as [`Random::below`] for longer lines.
-fn below(random: &Random, bound: u64) -> u64 {
-    ((u128::from(random.draw()) * u128::from(bound)) >> 64) as u64
+impl Spot {
+    const ABSENT: Self = Self {
+        tier: NOWHERE,
+        group: NOWHERE,
+        all: NOWHERE,
+        admitted: NOWHERE,
+    };
+}
+
+fn restart<E: Candidate>(member: &E) {
+    if let Some(signals) = member.signals() {
+        signals.restart(Instant::now());
+    }
+}
+
+#[cfg(test)]
+impl Index {
+    /// All that decides about picks, with names for numbers and in an order of its own.
+    pub(super) fn picture(&self, name: impl Fn(u32) -> Option<String>) -> Vec<String> {
+        let members = |pool: &super::pool::Pool| {
+            let mut all: Vec<_> = pool
+                .iter()
+                .map(|one| (name(one.member), one.weight))
+                .collect();
+            all.sort();
+            all
+        };
+        let tier = |tier: &Tier| {
+            let groups: Vec<_> = tier
+                .groups
+                .iter()
+                .map(|group| {
+                    let Located {
+                        locality,
+                        weight,
+                        size,
+                        ..
+                    } = group;
+                    (locality, weight, size, members(&group.admitted))
+                })
+                .collect();
+            let Tier {
+                priority,
+                end,
+                panic,
+                served,
+                shares,
+                ..
+            } = tier;
+            let all = members(&tier.all);
+            format!("{priority} {end} {panic} {all:?} {groups:?} {served:?} {shares:?}")
+        };
+        let mut picture: Vec<_> = self.tiers.iter().map(tier).collect();
+        picture.push(format!("{} admitted", self.admitted));
+        picture
+    }
 }

@@ -1,8 +1,10 @@
 //! Picks one of many endpoints.
 //!
 //! A [`Balancer`] is a list of [`Candidate`]s and a way to choose. It owns no connection and has no
-//! readiness: it answers "which one, now?" in constant time, without a lock, an allocation or a
-//! string, whether there are three members or ten thousand.
+//! readiness: it answers "which one, now?" in a few steps, without a lock, an allocation or a
+//! string, whether there are three members or ten thousand. Members come and go at the cost of
+//! those that do ([`Balancer::change`]): all that is picked from are trees whose versions share what
+//! a change leaves alone.
 //!
 //! tower's own p2c `Balance` was rejected as a base. It moves services in and out of a ready set
 //! whose indices can go stale, so that a request can reach another endpoint than the picked one
@@ -14,7 +16,7 @@
 //!
 //! - [`RoundRobin`](Balancing::RoundRobin): one after the other from a random start, so that a
 //!   thousand clients that start at once do not all begin with the first. With weights, every round
-//!   gives each exactly its weight, evenly spread (see `Shares::turn`).
+//!   gives each exactly its weight, evenly spread (see `Pool::turn`).
 //! - [`Random`](Balancing::Random): by weight.
 //! - [`LeastRequest`](Balancing::LeastRequest): two *distinct* members are drawn by weight; the one
 //!   with fewer requests in flight per weight wins, the first of equals. So an idle cluster is
@@ -45,10 +47,10 @@
 //! everything: then health is ignored, because sending everything to the few that are
 //! left would kill them too. Without a threshold and without anybody admitted the answer is `None`.
 //!
-//! The admitted ones are kept in an index that is swapped as a whole, so a pick costs the same
-//! however many are out. [`Balancer::refresh`] makes a new one; whoever ejects or readmits calls
-//! it. A pick that meets a member which is out all the same refreshes by itself, so a forgotten
-//! call costs time, never a request; only readmission waits for it.
+//! The admitted ones are kept apart, so a pick costs the same however many are out. Whoever ejects
+//! or readmits says so ([`Balancer::refresh`], [`Balancer::refresh_named`]). A pick that meets a
+//! member which is out all the same takes it out by itself, so a forgotten call costs time, never a
+//! request; only readmission waits for it.
 //!
 //! # Fast failures
 //!
@@ -84,6 +86,7 @@
 //! ```
 
 mod balancer;
+mod changing;
 mod draw;
 mod future;
 mod hash;
@@ -91,12 +94,17 @@ mod index;
 mod layer;
 mod layout;
 mod loads;
+mod pool;
 mod report;
 mod service;
 mod shares;
 mod signals;
+mod slots;
+mod sorted;
+mod state;
 #[cfg(test)]
 mod tests;
+mod tier;
 
 use std::num::NonZeroU32;
 
@@ -119,8 +127,8 @@ pub use signals::Signals;
 /// All of it is asked on the path of a request: it should be one load each. The module
 /// documentation has an example.
 pub trait Candidate {
-    /// The share among its peers. Must not change while it is in a balancer; a change is a new
-    /// balancer ([`Balancer::succeed`]).
+    /// The share among its peers. Must not change while it is in a balancer; a change is another
+    /// member in its place ([`Balancer::change`]).
     fn weight(&self) -> NonZeroU32;
 
     /// Requests in flight now.

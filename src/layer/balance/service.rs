@@ -38,6 +38,8 @@ pub struct Balance<S> {
 /// What all clones share.
 pub(super) struct Shared<S> {
     balancer: Balancer<Member<S>>,
+    /// The services, which never change.
+    members: Box<[Arc<Member<S>>]>,
     random: Random,
     sweeper: Option<Sweeper>,
 }
@@ -83,7 +85,8 @@ impl<S> Balance<S> {
         }
         Self {
             shared: Arc::new(Shared {
-                balancer: Balancer::new(rules, members, &random),
+                balancer: Balancer::new(rules, members.clone(), &random),
+                members: members.into(),
                 random,
                 sweeper,
             }),
@@ -133,7 +136,7 @@ where
 impl<S> Shared<S> {
     fn pick(&self, key: Option<&HashKey>) -> Option<Arc<Member<S>>> {
         if let Some(sweeper) = &self.sweeper {
-            let hosts = self.balancer.members().iter().map(|member| &member.host);
+            let hosts = self.members.iter().map(|member| &member.host);
             if sweeper.look(hosts, false, Instant::now()) {
                 self.balancer.refresh();
             }
@@ -142,13 +145,11 @@ impl<S> Shared<S> {
             key: key.map(|key| key.0),
             // A list of services is short, and only a bounded hash asks.
             in_flight: match self.balancer.hashes() {
-                true => self.balancer.members().iter().map(|one| one.active()).sum(),
+                true => self.members.iter().map(|one| one.active()).sum(),
                 false => 0,
             },
         };
-        self.balancer
-            .pick_for(ask, &self.random, |_| false)
-            .cloned()
+        self.balancer.pick_for(ask, &self.random, |_| false)
     }
 
     pub(super) fn record(

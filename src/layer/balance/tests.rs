@@ -12,6 +12,7 @@ use crate::model::Percent;
 use crate::model::cluster::Balancing;
 use crate::random::Random;
 
+mod changes;
 mod growth;
 mod hash;
 mod latency;

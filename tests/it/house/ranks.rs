@@ -8,7 +8,7 @@ use super::tree::{File, files, words};
 /// each other.
 const RANKS: &[&[&str]] = &[
     &["error", "random"],
-    &["body", "name"],
+    &["body", "list", "name"],
     &["model"],
     &["workload"],
     &["layer", "tls"],
@@ -162,7 +162,7 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
         ("src/inbound/door.rs", 1),
         ("src/inbound/listener.rs", 1),
         ("src/mesh.rs", 2),
-        ("src/mesh/tasks.rs", 3),
+        ("src/mesh/tasks.rs", 6),
         ("src/outbound/mod.rs", 1),
         ("src/outbound/route.rs", 1),
     ]);
@@ -230,8 +230,13 @@ fn chance_is_injected() {
 fn the_way_from_route_to_pick_takes_no_lock_and_builds_no_text() {
     const WAY: &[&str] = &[
         "src/layer/balance/balancer.rs",
+        "src/layer/balance/draw.rs",
         "src/layer/balance/index.rs",
+        "src/layer/balance/pool.rs",
         "src/layer/balance/shares.rs",
+        "src/layer/balance/sorted.rs",
+        "src/layer/balance/tier.rs",
+        "src/list/tree.rs",
         "src/layer/limit/gauge.rs",
         "src/layer/limit/mod.rs",
         "src/outbound/attempt.rs",

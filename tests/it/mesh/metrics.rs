@@ -275,11 +275,8 @@ fn versions() -> Resources {
         .build();
     let name = "outbound|80||catalog.shop.svc.cluster.local";
     let mut endpoints: Endpoints = (*resources.endpoints[name]).clone();
-    for (endpoint, version) in endpoints.localities[0]
-        .endpoints
-        .iter_mut()
-        .zip(["v1", "v2"])
-    {
+    for (at, version) in ["v1", "v2"].into_iter().enumerate() {
+        let endpoint = &mut endpoints.localities[0].endpoints[at];
         let labels = [("app", "catalog"), ("version", version)];
         let labels = labels.map(|(key, value)| (key.into(), value.into()));
         endpoint.labels = Arc::new(labels.into());

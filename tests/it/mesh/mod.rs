@@ -10,6 +10,7 @@ mod article;
 mod authorization;
 mod balance;
 mod cancel;
+mod churn;
 #[cfg(feature = "yaml")]
 mod disk;
 mod dns;

@@ -124,9 +124,9 @@ fn edition(number: u64, backends: &[Address]) -> Resources {
     };
     let mut resources = one(cluster, &[1, 2], |to| to.retry = Some(retries(2, None)));
     let mut endpoints = super::world::endpoints("c", &[1, 2]);
-    for (offset, endpoint) in (0_u64..).zip(&mut endpoints.localities[0].endpoints) {
-        let index = usize::try_from(number + offset).unwrap() % backends.len();
-        endpoint.address = backends[index].clone();
+    for offset in 0..2 {
+        let index = (usize::try_from(number).unwrap() + offset) % backends.len();
+        endpoints.localities[0].endpoints[offset].address = backends[index].clone();
     }
     resources.insert_endpoints(endpoints);
     resources

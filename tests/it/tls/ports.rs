@@ -94,14 +94,9 @@ async fn client_of(
     change(&mut model);
     let mut resources = one(model, &[1], |_| {});
     let mut members = endpoints("c", &[1]);
-    for endpoint in members
-        .localities
-        .iter_mut()
-        .flat_map(|one| &mut one.endpoints)
-    {
-        endpoint.address = address.into();
-        endpoint.meshed = meshed;
-    }
+    let endpoint = &mut members.localities[0].endpoints[0];
+    endpoint.address = address.into();
+    endpoint.meshed = meshed;
     resources.insert_endpoints(members);
     let (publisher, source) = feed(resources);
     let builder = Mesh::builder().feed(source).identity(own).clock(clock());

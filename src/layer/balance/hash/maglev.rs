@@ -1,10 +1,12 @@
 //! Maglev's table (Eisenbud et al., NSDI 2016, §3.4), with weights as Envoy has them.
 
+use std::sync::Arc;
+
 use super::{Part, hash};
 
 /// The owners of the table's entries; empty if there is nobody.
-#[derive(Debug)]
-pub(super) struct Entries(Box<[u32]>);
+#[derive(Clone, Debug)]
+pub(super) struct Entries(Arc<[u32]>);
 
 /// One member while the table is made.
 struct Builder {
@@ -41,7 +43,7 @@ impl Entries {
             })
             .collect();
         if builders.is_empty() {
-            return Self(Box::default());
+            return Self(Arc::default());
         }
         let mut entries = vec![FREE; size as usize];
         let mut taken = 0;
@@ -63,10 +65,11 @@ impl Entries {
         Self(entries.into())
     }
 
-    /// The owners and where a key's first one stands.
-    pub(super) fn start(&self, key: u64) -> (&[u32], usize) {
-        let at = key.checked_rem(self.0.len() as u64).unwrap_or(0);
-        (&self.0, at as usize)
+    /// The owners from a key's first one on, once round.
+    pub(super) fn walk(&self, key: u64) -> impl Iterator<Item = u32> {
+        let start = key.checked_rem(self.0.len() as u64).unwrap_or(0);
+        let (before, from) = self.0.split_at(start as usize);
+        from.iter().chain(before).copied()
     }
 }
 

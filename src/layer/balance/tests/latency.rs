@@ -90,7 +90,8 @@ async fn f4_a_slow_endpoint_gets_at_most_two_percent_after_two_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_one_is_tried_again_when_its_peak_has_decayed() {
     let (balancer, random) = balancer(EWMA, &[1; 2]);
-    let [slow, fast] = [0, 1].map(|name| &balancer.members()[name].signals);
+    let members = balancer.members();
+    let [slow, fast] = [0, 1].map(|name: usize| &members[name].signals);
     balancer.observe(slow, millis(1_000), false, Instant::now());
     balancer.observe(fast, millis(10), false, Instant::now());
     assert!(names(&balancer, &random, 100).iter().all(|name| *name == 1));

@@ -49,7 +49,7 @@ pub(super) fn endpoints(
                 locality: locality.clone(),
                 priority,
                 weight: NonZeroU32::new(share),
-                endpoints,
+                endpoints: endpoints.into(),
             },
         )
         .collect();
@@ -89,7 +89,7 @@ mod tests {
                 locality: Locality::default(),
                 priority,
                 weight: None,
-                endpoints: Vec::new(),
+                endpoints: crate::model::List::new(),
             })
             .into();
         compact(&mut localities);

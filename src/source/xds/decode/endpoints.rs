@@ -185,7 +185,7 @@ impl Reader<'_> {
             locality: locality?,
             priority: message.priority,
             weight: NonZeroU32::new(value::number_or(message.load_balancing_weight, 0)),
-            endpoints,
+            endpoints: endpoints.into(),
         })
     }
 

@@ -602,7 +602,7 @@ pub(super) fn endpoints(c: &mut Chance, name: Arc<str>) -> Endpoints {
                 },
                 priority,
                 weight: c.option(|c| NonZeroU32::new(c.below(1_000) + 1).unwrap()),
-                endpoints,
+                endpoints: endpoints.into(),
             });
         }
     }

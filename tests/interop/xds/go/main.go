@@ -36,6 +36,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // everyone has the same snapshot, whatever its node is called.
@@ -112,7 +113,11 @@ func snapshot(words []string) (*cache.Snapshot, error) {
 		})
 		endpoints = append(endpoints, &endpoint.ClusterLoadAssignment{
 			ClusterName: name,
-			Endpoints:   []*endpoint.LocalityLbEndpoints{{LbEndpoints: members}},
+			Endpoints: []*endpoint.LocalityLbEndpoints{{
+				Locality:            &core.Locality{Region: "here"},
+				LoadBalancingWeight: wrapperspb.UInt32(1),
+				LbEndpoints:         members,
+			}},
 		})
 	}
 	manager := &hcm.HttpConnectionManager{

@@ -141,13 +141,14 @@ fn endpoints(name: &str, stamp: u64) -> model::Endpoints {
             locality: Locality::default(),
             priority: 0,
             weight: None,
-            endpoints: vec![Endpoint {
+            endpoints: [Endpoint {
                 address: Address::Socket(([127, 0, 0, 1], port).into()),
                 weight: std::num::NonZeroU32::MIN,
                 health: Health::Healthy,
                 labels: Arc::default(),
                 meshed: false,
-            }],
+            }]
+            .into(),
         }],
         origin: Origin::built_in(),
     }
