@@ -82,6 +82,10 @@ pub(crate) struct Snapshot {
     /// What happens to hosts that are not in here, if the configuration says.
     pub(crate) outbound_traffic: Option<model::OutboundTraffic>,
     /// What is asked of callers.
+    #[cfg_attr(
+        not(all(feature = "inbound", feature = "tls-core")),
+        allow(dead_code, reason = "only a port that this mesh listens on asks for it")
+    )]
     pub(crate) peers: model::security::PeerPolicy,
 }
 
