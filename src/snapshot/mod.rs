@@ -84,7 +84,10 @@ pub(crate) struct Snapshot {
     /// What is asked of callers.
     #[cfg_attr(
         not(all(feature = "inbound", feature = "tls-core")),
-        allow(dead_code, reason = "only a port that this mesh listens on asks for it")
+        allow(
+            dead_code,
+            reason = "only a port that this mesh listens on asks for it"
+        )
     )]
     pub(crate) peers: model::security::PeerPolicy,
 }
