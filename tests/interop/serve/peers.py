@@ -19,6 +19,7 @@ class Peer:
     target = TARGET
     timeout_codes = {"DEADLINE_EXCEEDED"}
     cannot = {}
+    may_not = {}
     command = None
     environment = {}
 
@@ -45,9 +46,9 @@ class Node(Peer):
 
 
 class Go(Peer):
-    # Its routes are in force some 0.1 ms before its balancer knows their new cluster; calls made in
-    # between fail with "unknown cluster selected for RPC", whatever the server does.
-    cannot = {"cluster_switch": "calls in the moment of the switch fail within the client"}
+    # Calls in the moment of the switch fail in some runs with "unknown cluster selected for RPC": it
+    # was seen to route to a cluster before its balancer knew it. A race, so either outcome is taken.
+    may_not = {"cluster_switch": "calls in the moment of the switch can fail within the client"}
     command = [str(BUILT / "go/peer")]
 
 
