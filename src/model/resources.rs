@@ -71,12 +71,14 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            inbound,
             outbound_traffic,
             peers,
         } = self;
         let rest = same(clusters, &after.clusters)
             && same(routes, &after.routes)
             && same(listeners, &after.listeners)
+            && *inbound == after.inbound
             && *outbound_traffic == after.outbound_traffic
             && *peers == after.peers;
         // Names that come or go may be the endpoints of any cluster.
