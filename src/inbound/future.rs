@@ -139,11 +139,7 @@ where
                     watch,
                     to_caller,
                     held,
-                } => match {
-                    let meter = held.as_ref().and_then(|held| held.meter.as_ref());
-                    let _entered = trace::enter(meter.and_then(Meter::span));
-                    inner.poll(cx)
-                } {
+                } => match traced(held.as_ref(), inner, cx) {
                     Poll::Ready(result) => {
                         let (watch, mut held) = (watch.take(), held.take());
                         let added = std::mem::take(to_caller);
@@ -175,6 +171,17 @@ where
             state.set(next);
         }
     }
+}
+
+/// Polls a handler under the span of its request.
+fn traced<F: Future>(
+    held: Option<&Held>,
+    handler: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    let meter = held.and_then(|held| held.meter.as_ref());
+    let _entered = trace::enter(meter.and_then(Meter::span));
+    handler.poll(cx)
 }
 
 /// The door's own answers are measured as they are made: they are short and break off nowhere.
