@@ -159,7 +159,9 @@ impl Mesh {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = &self.shared.core;
-        core.live.load().stats(core.buffers.used())
+        core.live
+            .load()
+            .stats(core.buffers.used(), core.inbound.stats())
     }
 
     /// What happens from now on: ejections, empty budgets, edits, endpoints that come and go.
@@ -265,13 +267,12 @@ impl Mesh {
 
 #[cfg(feature = "inbound")]
 impl Mesh {
-    /// The layer for servers: takes in the caller's deadline, counts requests for
-    /// [`shutdown`](Self::shutdown), and turns new ones away while the mesh drains.
+    /// The layer for servers: decides who may call by the policies in force, takes in the caller's
+    /// deadline, counts requests for [`shutdown`](Self::shutdown), and turns new ones away while the
+    /// mesh drains. See [`inbound`](crate::inbound).
     #[must_use]
     pub fn inbound_layer(&self) -> crate::inbound::InboundLayer {
-        let core = &self.shared.core;
-        let telemetry = core.environment.telemetry.clone();
-        crate::inbound::InboundLayer::new(core.drain.clone(), telemetry)
+        crate::inbound::InboundLayer::new(self.shared.core.clone())
     }
 }
 

@@ -153,7 +153,9 @@ fn ready(core: &Core) -> Page {
 }
 
 fn stats(core: &Core) -> Stats {
-    core.live.load().stats(core.buffers.used())
+    core.live
+        .load()
+        .stats(core.buffers.used(), core.inbound.stats())
 }
 
 /// The numbers of a cluster by name.

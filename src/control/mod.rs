@@ -22,7 +22,7 @@
 //! use meshwork::source::istio::Options;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::follow("mesh/", Options::default()).await?;
+//! let store = Store::follow("mesh/", Options::default()).await.map_err(|faults| faults.to_string())?;
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:15010").await?;
 //! control::serve(listener, store, std::future::pending()).await?;
 //! # Ok(()) }

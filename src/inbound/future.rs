@@ -1,173 +1,208 @@
+//! The future of a request behind the door.
+
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tokio::task::futures::TaskLocalFuture;
+use tower_service::Service;
 
+use super::Held;
+use super::answer::{self, Answer};
+use super::body::InboundBody;
+use super::judge::{Asking, Passed};
+use super::recheck::Recheck;
+use crate::error::BoxError;
 use crate::layer::deadline::{Context as Inherited, Deadline};
-use crate::outbound::{Dialect, Work};
 use crate::telemetry::Meter;
 use crate::telemetry::trace::{self, Parent, Scoped};
 
 pin_project! {
-    /// The future of a request behind the door.
+    /// The response to a request behind the door: the handler's, or the door's own.
+    ///
+    /// Dropping it drops the handler's future and whatever is still being asked.
     #[must_use = "futures do nothing unless they are awaited"]
-    #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
         #[pin]
-        state: State<F>,
+        state: State<S, S::Future, B>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    #[derive(Debug)]
-    enum State<F> {
-        Refused { dialect: Dialect },
+    enum State<S, F, B> {
+        Answered {
+            answer: Option<Answer>,
+            meter: Option<Meter>,
+        },
+        Asking {
+            asking: Asking,
+            // Taken when the handler is called.
+            rest: Option<(S, B, Under, Held)>,
+        },
         Serving {
             #[pin]
             inner: Scoped<TaskLocalFuture<Deadline, F>>,
-            work: Option<Work>,
-            meter: Option<Meter>,
+            watch: Option<Box<Recheck>>,
+            to_caller: HeaderMap,
+            held: Option<Held>,
         },
+        Over,
     }
 }
 
-impl<F: Future> ResponseFuture<F> {
-    pub(super) fn refused<B>(request: &Request<B>) -> Self {
-        Self {
-            state: State::Refused {
-                dialect: Dialect::of(request.headers()),
-            },
-        }
-    }
-
-    pub(super) fn serving(
-        inner: F,
-        (deadline, parent): (Deadline, Option<Parent>),
-        work: Work,
-        meter: Option<Meter>,
-    ) -> Self {
-        Self {
-            state: State::Serving {
-                inner: trace::scope(parent, Inherited::scope(deadline, inner)),
-                work: Some(work),
-                meter,
-            },
-        }
-    }
-}
-
-impl<F, R, E> Future for ResponseFuture<F>
+impl<S, B> ResponseFuture<S, B>
 where
-    F: Future<Output = Result<Response<R>, E>>,
-    R: Default + HttpBody,
+    S: Service<Request<B>>,
 {
-    type Output = Result<Response<InboundBody<R>>, E>;
+    pub(super) fn answered(answer: Answer, meter: Option<Meter>) -> Self {
+        let answer = Some(answer);
+        Self {
+            state: State::Answered { answer, meter },
+        }
+    }
+
+    pub(super) fn asking(asking: Asking, ready: S, body: B, under: Under, held: Held) -> Self {
+        Self {
+            state: State::Asking {
+                asking,
+                rest: Some((ready, body, under, held)),
+            },
+        }
+    }
+
+    pub(super) fn serving(inner: S::Future, passed: Passed, under: Under, held: Held) -> Self {
+        Self {
+            state: serving(inner, passed, under, held),
+        }
+    }
+}
+
+/// What a handler runs under: the caller's deadline and trace.
+type Under = (Deadline, Option<Parent>);
+
+fn serving<S, F: Future, B>(
+    inner: F,
+    passed: Passed,
+    (deadline, parent): Under,
+    held: Held,
+) -> State<S, F, B> {
+    State::Serving {
+        inner: trace::scope(parent, Inherited::scope(deadline, inner)),
+        watch: passed.watch,
+        to_caller: passed.to_caller,
+        held: Some(held),
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: HttpBody<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
+    type Output = Result<Response<InboundBody<R>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Refused { dialect } => Poll::Ready(Ok(refusal(*dialect))),
-            StateProjection::Serving { inner, work, meter } => {
-                let response = {
-                    let _entered = trace::enter(meter.as_ref().and_then(Meter::span));
-                    ready!(inner.poll(cx))
-                };
-                if let (Some(meter), Ok(response)) = (meter.as_mut(), &response) {
-                    meter.answered(response);
-                } else if let Some(meter) = meter {
-                    meter.broke();
-                }
-                let (work, mut meter) = (work.take(), meter.take());
-                Poll::Ready(response.map(|response| {
-                    response.map(|inner| {
-                        if inner.is_end_stream() {
-                            meter.iter_mut().for_each(Meter::ended);
-                            meter = None;
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Answered { answer, meter } => match answer.take() {
+                    Some(answer) => return Poll::Ready(Ok(response(answer, meter.take()))),
+                    // Polled after it was ready: there is nothing more to say.
+                    None => return Poll::Pending,
+                },
+                StateProjection::Asking { asking, rest } => {
+                    let judged = ready!(asking.poll(cx));
+                    match (judged, rest.take()) {
+                        (Ok((parts, passed)), Some((mut ready, body, under, held))) => {
+                            let inner = ready.call(Request::from_parts(parts, body));
+                            serving(inner, passed, under, held)
                         }
-                        InboundBody { inner, work, meter }
-                    })
-                }))
-            }
+                        (Err(answer), rest) => {
+                            let meter = rest.and_then(|(_, _, _, held)| held.meter);
+                            return Poll::Ready(Ok(response(answer, meter)));
+                        }
+                        (Ok(_), None) => State::Over,
+                    }
+                }
+                StateProjection::Serving {
+                    inner,
+                    watch,
+                    to_caller,
+                    held,
+                } => match traced(held.as_ref(), inner, cx) {
+                    Poll::Ready(result) => {
+                        let (watch, mut held) = (watch.take(), held.take());
+                        let added = std::mem::take(to_caller);
+                        state.set(State::Over);
+                        let meter = held.as_mut().and_then(|held| held.meter.as_mut());
+                        match (&result, meter) {
+                            (Ok(response), Some(meter)) => meter.answered(response),
+                            (Err(_), Some(meter)) => meter.broke(),
+                            (Ok(_) | Err(_), None) => {}
+                        }
+                        let mut response = result?;
+                        response.headers_mut().extend(added);
+                        let with = |inner| InboundBody::handler(inner, watch, held);
+                        return Poll::Ready(Ok(response.map(with)));
+                    }
+                    Poll::Pending => {
+                        let denied = watch.as_mut().and_then(|watch| watch.denied_now(cx));
+                        let Some(dialect) = denied else {
+                            return Poll::Pending;
+                        };
+                        State::Answered {
+                            answer: Some(answer::denied(dialect)),
+                            meter: held.take().and_then(|held| held.meter),
+                        }
+                    }
+                },
+                StateProjection::Over => return Poll::Pending,
+            };
+            state.set(next);
         }
     }
 }
 
-fn refusal<R: Default>(dialect: Dialect) -> Response<InboundBody<R>> {
-    let mut response = Response::new(InboundBody {
-        inner: R::default(),
-        work: None,
-        meter: None,
-    });
-    match dialect {
-        Dialect::Grpc => {
-            let headers = response.headers_mut();
-            let value = HeaderValue::from_static;
-            headers.insert("content-type", value("application/grpc"));
-            headers.insert("grpc-status", value("14"));
-            headers.insert("grpc-message", value("the server is shutting down"));
-        }
-        Dialect::Http => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+/// Polls a handler under the span of its request.
+fn traced<F: Future>(
+    held: Option<&Held>,
+    handler: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    let meter = held.and_then(|held| held.meter.as_ref());
+    let _entered = trace::enter(meter.and_then(Meter::span));
+    handler.poll(cx)
+}
+
+/// The door's own answers are measured as they are made: they are short and break off nowhere.
+fn response<R>(answer: Answer, meter: Option<Meter>) -> Response<InboundBody<R>> {
+    let bytes = answer.text.len() as u64;
+    let mut response = Response::new(InboundBody::door(answer.text));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    if let Some(mut meter) = meter {
+        meter.answered(&response);
+        meter.received(bytes);
+        meter.ended();
     }
     response
 }
 
-pin_project! {
-    /// A response body that keeps its request counted until it ends.
-    #[derive(Debug, Default)]
-    pub struct InboundBody<R> {
-        #[pin]
-        inner: R,
-        work: Option<Work>,
-        meter: Option<Meter>,
-    }
-}
-
-impl<R: HttpBody> HttpBody for InboundBody<R> {
-    type Data = R::Data;
-    type Error = R::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
-        let this = self.project();
-        let mut this = this;
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
-        if let Some(meter) = this.meter {
-            match &frame {
-                Some(Ok(frame)) => {
-                    let bytes = frame.data_ref().map_or(0, Buf::remaining);
-                    meter.received(bytes as u64);
-                    frame
-                        .trailers_ref()
-                        .into_iter()
-                        .for_each(|trailers| meter.trailers(trailers));
-                }
-                Some(Err(_)) => meter.broke(),
-                None => meter.ended(),
-            }
-        }
-        if !matches!(frame, Some(Ok(_))) {
-            *this.work = None;
-        }
-        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
-            // Servers ask for no more of a body that says that it is over.
-            this.meter.iter_mut().for_each(Meter::ended);
-            *this.meter = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

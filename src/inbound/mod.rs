@@ -1,34 +1,71 @@
 //! How a request arrives.
 //!
-//! For now the door does five things: it takes in the deadline that the caller put on the wire,
-//! so that calls made under this request inherit it; it counts the request, so that a shutdown can
-//! wait for it; it carries its trace on to the calls that are made under it; it measures it, as the callee (`reporter="destination"`); and while the mesh drains it turns new requests away with a status that callers
-//! retry elsewhere (503, or UNAVAILABLE for gRPC).
+//! The door stands around a server's handlers and asks, in this order:
+//!
+//! 1. Does the mesh drain? Then callers are sent elsewhere (503, or UNAVAILABLE for gRPC).
+//! 2. Has the request one reading? If not it is refused with 400; see [`layer::canonical`](crate::layer::canonical).
+//! 3. Do external authorizers let it pass, where a policy says that they decide (Istio's `CUSTOM`)?
+//! 4. Is the token that it bears valid, if it bears one (`RequestAuthentication`)? Else 401.
+//! 5. Do the policies allow it (`AuthorizationPolicy`, RBAC of xDS)? Else 403 or PERMISSION_DENIED, with
+//!    Envoy's words and nothing more: the reason is for the log and the counters.
+//!
+//! Then the handler is called, under the deadline that the caller put on the wire, so that calls made under this
+//! request inherit it, and under its trace, counted, so that a shutdown can wait for it, and measured, as the callee
+//! (`reporter="destination"`).
+//!
+//! # One configuration, and its edits
+//!
+//! A request is judged by the configuration that is in force when it arrives, also on a connection
+//! that was accepted long before. One that is still under way when the configuration changes, a
+//! long stream for example, is judged again by the policies (not by authorizers and not
+//! for its token's age); if they deny it by then it ends: before the response with the answer of step 5, in a
+//! gRPC stream with trailers that say PERMISSION_DENIED, in another body with an error.
+//!
+//! # Who the caller is
+//!
+//! The [`Peer`] among the request's extensions says, which [`Mesh::listen`](crate::Mesh) puts there for each connection, or
+//! a program's own accept loop. Without it nobody is known: policies that allow by caller do not,
+//! and those that deny by address do.
 
+mod answer;
+mod audit;
+mod authorizer;
+mod body;
 #[cfg(feature = "tls-core")]
 mod connection;
+mod door;
 mod future;
 #[cfg(feature = "tls-core")]
 mod health;
+mod judge;
 #[cfg(feature = "tls-core")]
 mod listener;
 mod peer;
+mod recheck;
+#[cfg(feature = "jwt")]
+mod token;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::error::BoxError;
 use crate::layer::deadline::{Asked, Deadline};
-use crate::outbound::{Dialect, Drain};
-use crate::telemetry::{Meter, Protocol, Registry, Span, trace};
+use crate::outbound::{Core, Dialect, Work};
+use crate::telemetry::{Meter, Protocol, Span, trace};
 
-pub use future::{InboundBody, ResponseFuture};
+pub use body::InboundBody;
+use door::Door;
+pub use future::ResponseFuture;
 #[cfg(feature = "tls-core")]
 pub(crate) use health::Health;
+use judge::Judgement;
 #[cfg(feature = "tls-core")]
 pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
@@ -45,13 +82,14 @@ pub use peer::{CertificateNames, Peer};
 /// ```
 #[derive(Clone, Debug)]
 pub struct InboundLayer {
-    drain: Arc<Drain>,
-    telemetry: Registry,
+    door: Arc<Door>,
 }
 
 impl InboundLayer {
-    pub(crate) fn new(drain: Arc<Drain>, telemetry: Registry) -> Self {
-        Self { drain, telemetry }
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self {
+            door: Arc::new(Door::new(core)),
+        }
     }
 }
 
@@ -61,8 +99,7 @@ impl<S> Layer<S> for InboundLayer {
     fn layer(&self, inner: S) -> Inbound<S> {
         Inbound {
             inner,
-            drain: self.drain.clone(),
-            telemetry: self.telemetry.clone(),
+            door: self.door.clone(),
         }
     }
 }
@@ -71,56 +108,83 @@ impl<S> Layer<S> for InboundLayer {
 #[derive(Clone, Debug)]
 pub struct Inbound<S> {
     inner: S,
-    drain: Arc<Drain>,
-    telemetry: Registry,
+    door: Arc<Door>,
 }
 
 impl<S, B, R> Service<Request<B>> for Inbound<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Default + http_body::Body,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: HttpBody<Data = Bytes>,
+    R::Error: Into<BoxError>,
 {
     type Response = Response<InboundBody<R>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Ok(work) = self.drain.admit() else {
-            return ResponseFuture::refused(&request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let dialect = Dialect::of(request.headers());
+        let Ok(work) = self.door.admit() else {
+            return ResponseFuture::answered(answer::draining(dialect), None);
         };
-        let patience = Asked::of(request.headers()).patience;
-        let deadline = patience.map_or(Deadline::NONE, Deadline::after);
-        let span = self.telemetry.tracing().arrived(&request);
+        let span = self.door.telemetry().tracing().arrived(&request);
         let parent = match &span {
             Some(span) => span.parent(),
             None => trace::Parent::of(request.headers()),
         };
-        let meter = self.meter(&request, span);
-        ResponseFuture::serving(self.inner.call(request), (deadline, parent), work, meter)
+        let meter = self.meter(&request, dialect, span);
+        let held = Held { _work: work, meter };
+        let patience = Asked::of(request.headers()).patience;
+        let deadline = patience.map_or(Deadline::NONE, Deadline::after);
+        let under = (deadline, parent);
+        match self.door.judge(&mut request, dialect) {
+            Judgement::Refused(answer) => ResponseFuture::answered(answer, held.meter),
+            Judgement::Passed(passed) => {
+                ResponseFuture::serving(self.inner.call(request), passed, under, held)
+            }
+            Judgement::Asking(asking) => {
+                // The instance that was made ready is the one that is called, later.
+                let next = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, next);
+                ResponseFuture::asking(asking, ready, request.into_body(), under, held)
+            }
+        }
     }
+}
+
+/// What a request holds until its response has ended.
+struct Held {
+    /// Keeps it counted while it lives.
+    _work: Work,
+    /// Measures it, if that is wanted.
+    meter: Option<Meter>,
 }
 
 impl<S> Inbound<S> {
     /// Begins to measure a request, if that is wanted. Of its body only a length that it announces is
     /// known: a body that is counted would have another type.
-    fn meter<B>(&self, request: &Request<B>, span: Option<Span>) -> Option<Meter> {
-        if !self.telemetry.measures() && span.is_none() {
+    fn meter<B>(
+        &self,
+        request: &Request<B>,
+        dialect: Dialect,
+        span: Option<Span>,
+    ) -> Option<Meter> {
+        let telemetry = self.door.telemetry();
+        if !telemetry.measures() && span.is_none() {
             return None;
         }
         let peer = request.extensions().get::<Peer>();
         let principal = peer.and_then(|peer| peer.principal.as_ref());
-        let series = self.telemetry.from(principal);
-        let headers = request.headers();
-        let protocol = match Dialect::of(headers) {
+        let series = telemetry.from(principal);
+        let protocol = match dialect {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(&series, Instant::now(), protocol);
-        meter.announced(headers);
-        Some(meter.with(self.telemetry.measures(), None, span))
+        meter.announced(request.headers());
+        Some(meter.with(telemetry.measures(), None, span))
     }
 }

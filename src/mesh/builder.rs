@@ -23,7 +23,7 @@ use crate::model::OutboundTraffic;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Demand, Environment, Live};
+use crate::snapshot::{Demand, Environment, InboundCounts, Live};
 #[cfg(feature = "yaml")]
 use crate::source::istio;
 #[cfg(feature = "xds")]
@@ -313,6 +313,9 @@ impl Builder {
             generation: watch::Sender::new(0),
             buffers: Buffers::default(),
             mirrors: Mirrors::default(),
+            inbound: InboundCounts::default(),
+            #[cfg(feature = "jwt")]
+            clock: self.clock,
             upkeep: Mutex::default(),
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::security::PeerPolicy;
-use super::{Cluster, Endpoints, Listener, OutboundTraffic, RouteConfiguration};
+use super::{Cluster, Endpoints, Inbound, Listener, OutboundTraffic, RouteConfiguration};
 
 /// Every resource of one configuration, each under its own name.
 ///
@@ -30,6 +30,8 @@ pub struct Resources {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// The endpoints that clusters name.
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
+    /// What is asked of requests that arrive.
+    pub inbound: Arc<Inbound>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
     /// The cluster that gets requests for hosts that are not in here and may be passed through
@@ -40,7 +42,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Whether there is no resource of any kind, and nothing said of other hosts.
+    /// Whether there is no resource of any kind, and nothing said of other hosts and of requests
+    /// that arrive.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
@@ -48,6 +51,7 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            inbound,
             outbound_traffic,
             egress_proxy,
             peers,
@@ -56,6 +60,7 @@ impl Resources {
             && routes.is_empty()
             && clusters.is_empty()
             && endpoints.is_empty()
+            && **inbound == Inbound::default()
             && outbound_traffic.is_none()
             && egress_proxy.is_none()
             && *peers == PeerPolicy::default()
@@ -71,6 +76,7 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            inbound,
             outbound_traffic,
             egress_proxy,
             peers,
@@ -78,6 +84,7 @@ impl Resources {
         let rest = same(clusters, &after.clusters)
             && same(routes, &after.routes)
             && same(listeners, &after.listeners)
+            && *inbound == after.inbound
             && *outbound_traffic == after.outbound_traffic
             && *egress_proxy == after.egress_proxy
             && *peers == after.peers;

@@ -10,7 +10,8 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
-use crate::error::{Error, Limit, grpc_of_http};
+pub(crate) use crate::error::grpc_of_http;
+use crate::error::{Error, Limit};
 use crate::model::route::{DirectResponse, Redirect, RedirectPort};
 
 use super::rewrite;

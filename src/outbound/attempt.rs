@@ -174,7 +174,6 @@ impl<'a> Attempts<'a> {
             .or_else(|| {
                 balancer.pick_for(ask, self.core.random(), |member| avoid(&member.endpoint))
             })
-            .cloned()
             .ok_or_else(|| Error::new(Kind::NoEndpoint))
     }
 

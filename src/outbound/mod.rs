@@ -45,11 +45,13 @@ use crate::layer::fault::Injector;
 use crate::layer::retry;
 use crate::model::route::{Action, Forward};
 use crate::random::Random;
-use crate::snapshot::{Environment, Live};
+use crate::snapshot::{Environment, InboundCounts, Live};
 use crate::telemetry::{Meter, Protocol, Span, access, trace};
 
 use affinity::Bond;
 pub(crate) use answer::Dialect;
+#[cfg(feature = "inbound")]
+pub(crate) use answer::{grpc_of_http, percent_encoded};
 use attempt::Attempts;
 pub use channel::{Channel, ResponseFuture};
 pub use client::Client;
@@ -72,6 +74,11 @@ pub(crate) struct Core {
     pub(crate) drain: Arc<Drain>,
     pub(crate) buffers: Buffers,
     pub(crate) mirrors: Mirrors,
+    /// What the door for inbound requests has counted.
+    pub(crate) inbound: InboundCounts,
+    /// The calendar, for the times in tokens.
+    #[cfg(feature = "jwt")]
+    pub(crate) clock: crate::tls::Clock,
     /// The configuration in force, told to whoever waits for the next.
     pub(crate) generation: watch::Sender<u64>,
     /// Held while a configuration is put in force and while outlier detectors sweep, so that
@@ -103,7 +110,7 @@ impl Core {
 }
 
 /// Sends one request through the mesh.
-async fn send(
+pub(crate) async fn send(
     core: &Core,
     scope: Scope<'_>,
     mut request: Request<Body>,

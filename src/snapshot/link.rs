@@ -127,6 +127,11 @@ pub(crate) fn link(
         ports,
         hosts,
         clusters,
+        inbound: if before.inbound == resources.inbound {
+            before.inbound.clone()
+        } else {
+            resources.inbound.clone()
+        },
         users,
         outbound_traffic: resources.outbound_traffic,
         egress,

@@ -49,7 +49,8 @@ pub(crate) use demand::{Demand, Held};
 #[cfg(feature = "xds")]
 pub(crate) use demand::{Naming, Standing};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
-pub use stats::{ClusterStats, EndpointStats, Stats};
+pub(crate) use stats::InboundCounts;
+pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
 
@@ -74,6 +75,8 @@ pub(crate) struct Snapshot {
     /// The ports of each host, for targets that name none.
     hosts: HashMap<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// What is asked of requests that arrive; kept where an edit does not concern it.
+    pub(crate) inbound: Arc<model::Inbound>,
     /// The clusters whose endpoints are those of a name.
     users: HashMap<Arc<str>, Vec<Arc<Cluster>>>,
     /// What happens to hosts that are not in here, if the configuration says.
@@ -83,7 +86,10 @@ pub(crate) struct Snapshot {
     /// What is asked of callers.
     #[cfg_attr(
         not(all(feature = "inbound", feature = "tls-core")),
-        allow(dead_code, reason = "only a port that this mesh listens on asks for it")
+        allow(
+            dead_code,
+            reason = "only a port that this mesh listens on asks for it"
+        )
     )]
     pub(crate) peers: model::security::PeerPolicy,
 }
@@ -121,6 +127,8 @@ impl Snapshot {
             ports: HashMap::new(),
             hosts: HashMap::new(),
             clusters: HashMap::new(),
+            // Nobody has said yet who may come in.
+            inbound: Arc::new(model::Inbound::closed()),
             users: HashMap::new(),
             outbound_traffic: None,
             egress: None,

@@ -17,8 +17,72 @@ pub struct Stats {
     pub generation: u64,
     /// Bytes of request bodies that are kept now for retries.
     pub buffered_bytes: usize,
+    /// Requests that arrived at the door.
+    pub inbound: InboundStats,
     /// One for each cluster, by name.
     pub clusters: Vec<ClusterStats>,
+}
+
+/// Counters of the door for inbound requests.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct InboundStats {
+    /// Requests that were judged.
+    pub requests: u64,
+    /// Requests that could be read in two ways, answered with 400.
+    pub ambiguous: u64,
+    /// Requests with a token that is not valid, answered with 401.
+    pub unauthenticated: u64,
+    /// Requests that policies or authorizers denied.
+    pub denied: u64,
+    /// Requests under way that a new policy denied.
+    pub cut: u64,
+    /// Requests that an audit policy matched.
+    pub audited: u64,
+    /// Decisions of dry-run policies that would have denied.
+    pub dry_run_denied: u64,
+}
+
+/// The same, as they are counted.
+#[derive(Debug, Default)]
+pub(crate) struct InboundCounts {
+    requests: AtomicU64,
+    ambiguous: AtomicU64,
+    unauthenticated: AtomicU64,
+    denied: AtomicU64,
+    cut: AtomicU64,
+    audited: AtomicU64,
+    dry_run_denied: AtomicU64,
+}
+
+/// One counting method per counter: who counts names what.
+macro_rules! counting {
+    ($($name:ident => $field:ident;)*) => {
+        #[cfg_attr(
+            not(feature = "jwt"),
+            allow(dead_code, reason = "who counts needs the features")
+        )]
+        impl InboundCounts {
+            $(pub(crate) fn $name(&self) {
+                self.$field.fetch_add(1, Ordering::Relaxed);
+            })*
+
+            pub(crate) fn stats(&self) -> InboundStats {
+                let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                InboundStats { $($field: read(&self.$field),)* }
+            }
+        }
+    };
+}
+
+counting! {
+    request => requests;
+    ambiguous => ambiguous;
+    unauthenticated => unauthenticated;
+    denied => denied;
+    cut => cut;
+    audited => audited;
+    dry_run_denied => dry_run_denied;
 }
 
 /// Counters and gauges of one cluster.
@@ -88,12 +152,13 @@ pub struct EndpointStats {
 
 impl Snapshot {
     /// What has been counted up to now.
-    pub(crate) fn stats(&self, buffered_bytes: usize) -> Stats {
+    pub(crate) fn stats(&self, buffered_bytes: usize, inbound: InboundStats) -> Stats {
         let mut clusters: Vec<_> = self.clusters().map(|cluster| cluster.stats()).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Stats {
             generation: self.generation(),
             buffered_bytes,
+            inbound,
             clusters,
         }
     }

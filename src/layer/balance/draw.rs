@@ -46,7 +46,10 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
     /// A member, avoiding what is to be avoided; `None` if nobody can be picked.
     pub(super) fn pick(&self, ask: Ask) -> Option<Picked> {
         if self.state.tables.is_empty() {
-            let (_, tier) = self.state.index.tier(ask.leave, || self.random.below(100))?;
+            let (_, tier) = self
+                .state
+                .index
+                .tier(ask.leave, || self.random.below(100))?;
             let member = self.drawn(tier);
             let panic = tier.panic;
             return Some(Picked { member, panic });

@@ -41,6 +41,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use crate::error::{Error, Kind};
 
+pub use crate::model::inbound::Normalization;
+
 /// Headers that claim an identity or a place inside of a mesh, removed from every request.
 pub const FORGED: &[&str] = &[
     "l5d-client-id",
@@ -51,26 +53,6 @@ pub const FORGED: &[&str] = &[
     "x-envoy-peer-metadata-id",
     "x-forwarded-client-cert",
 ];
-
-/// What is done with a path that could be read in another way.
-///
-/// All but the first are those of Istio's `pathNormalization`, in whose words `None` is `NONE`,
-/// `Base` is `BASE` and so on.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Normalization {
-    /// The request is refused with 400.
-    #[default]
-    Reject,
-    /// The path stays as it is.
-    None,
-    /// `\` becomes `/`, unreserved characters are decoded, `.` and `..` are resolved.
-    Base,
-    /// As `Base`, and repeated slashes become one.
-    MergeSlashes,
-    /// `%2f` and `%5c` are decoded first, then as `MergeSlashes`.
-    DecodeAndMergeSlashes,
-}
 
 /// Why a request has no single reading.
 ///

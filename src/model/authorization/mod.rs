@@ -78,6 +78,8 @@ pub struct External {
 /// Policies of one action.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Stage {
+    /// What it is called in audits: the name of the filter in xDS, empty otherwise.
+    pub name: Arc<str>,
     /// What a match means.
     pub action: Action,
     /// Any number; none of them needs to match for [`Action::Audit`] and [`Action::Deny`], one of
@@ -96,6 +98,7 @@ impl Stage {
     #[must_use]
     pub fn enforced(action: Action, policies: Vec<Policy>) -> Self {
         Self {
+            name: "".into(),
             action,
             policies,
             enforcement: Enforcement::Enforced,

@@ -69,12 +69,14 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
 fn namespaces(objects: &[Object]) -> Vec<Workload> {
     let namespace = |object: &Object| match &object.kind {
         Kind::Namespace(_) => Arc::clone(&object.meta.name),
-        Kind::DestinationRule(_)
+        Kind::AuthorizationPolicy(_)
+        | Kind::DestinationRule(_)
         | Kind::EndpointSlice(_)
         | Kind::Endpoints(_)
         | Kind::MeshConfig(_)
         | Kind::PeerAuthentication(_)
         | Kind::Pod(_)
+        | Kind::RequestAuthentication(_)
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::kinds::{GoDuration, LocalitySetting, Retries, TrafficPolicy};
+use super::kinds::{
+    ExtensionProvider, GoDuration, LocalitySetting, NormalizationKind, Retries, TrafficPolicy,
+};
 use super::kinds::{
     H2UpgradePolicy, Kind, MeshConfig, Object, OutboundMode, OutboundTrafficPolicy,
 };
 use super::registry::Visibility;
 use super::yaml::Located;
 use crate::model::OutboundTraffic;
+use crate::model::inbound::Normalization;
 
 /// MeshConfig's `rootNamespace`.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -57,6 +60,27 @@ impl<'a> Defaults<'a> {
         self.config
             .and_then(|config| config.enable_auto_mtls)
             .unwrap_or(true)
+    }
+
+    /// What becomes of paths that can be read in two ways.
+    pub(super) fn normalization(self) -> Normalization {
+        let said = self
+            .config
+            .and_then(|config| config.path_normalization.as_ref());
+        match said.map(|said| said.normalization).unwrap_or_default() {
+            NormalizationKind::Default => Normalization::Reject,
+            NormalizationKind::None => Normalization::None,
+            NormalizationKind::Base => Normalization::Base,
+            NormalizationKind::MergeSlashes => Normalization::MergeSlashes,
+            NormalizationKind::DecodeAndMergeSlashes => Normalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// What the mesh works with outside of it.
+    pub(super) fn providers(self) -> &'a [Located<ExtensionProvider>] {
+        self.config
+            .map(|config| &config.extension_providers[..])
+            .unwrap_or_default()
     }
 
     pub(super) fn connect_timeout(self) -> Duration {

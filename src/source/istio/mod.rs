@@ -40,6 +40,7 @@ mod defaults;
 mod fault;
 mod folder;
 mod follow;
+mod jwks;
 pub mod kinds;
 mod live;
 mod read;
@@ -47,6 +48,7 @@ mod registry;
 mod schema;
 mod validate;
 mod watch;
+mod when;
 mod yaml;
 
 pub use check::{Checked, check};

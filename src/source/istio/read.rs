@@ -10,7 +10,7 @@ use super::kinds::catalog::{
     CATALOG, CatalogEntry, Reads, Treatment, find, is_mesh_group, split_api_version,
 };
 use super::kinds::{Kind, Meta, Object, Workload};
-use super::validate::{Checker, Finding, metadata, rules};
+use super::validate::{Checker, Finding, annotations, metadata, rules};
 use super::yaml::{Decoded, Dialect, FieldFault, Node, Path, Segment, Value, decode, parse};
 use super::{OnDuplicate, Options, Strictness};
 use crate::model::Origin;
@@ -202,7 +202,11 @@ impl<'a> Reader<'a> {
                 if is_mesh_group(entry.group) {
                     findings.extend(self.top_level(&root));
                 }
-                self.decode(&mut root, reads, &meta, &mut findings)
+                let kind = self.decode(&mut root, reads, &meta, &mut findings);
+                if let Some(kind) = &kind {
+                    findings.extend(annotations(&root, kind, &meta));
+                }
+                kind
             }
             Treatment::Idle | Treatment::Never | Treatment::Unenforced => {
                 let (severity, text, hint) = self.unenforced(entry);
@@ -304,8 +308,10 @@ impl<'a> Reader<'a> {
         findings: &mut Vec<Finding>,
     ) -> Option<Kind> {
         let dialect = match reads {
-            Reads::DestinationRule
+            Reads::AuthorizationPolicy
+            | Reads::DestinationRule
             | Reads::PeerAuthentication
+            | Reads::RequestAuthentication
             | Reads::ServiceEntry
             | Reads::Sidecar
             | Reads::VirtualService
@@ -344,6 +350,7 @@ impl<'a> Reader<'a> {
             findings,
         };
         let kind = match reads {
+            Reads::AuthorizationPolicy => body.decode().map(Kind::AuthorizationPolicy),
             Reads::DestinationRule => body.decode().map(Kind::DestinationRule),
             Reads::EndpointSlice => body.decode().map(Kind::EndpointSlice),
             Reads::Endpoints => body.decode().map(Kind::Endpoints),
@@ -353,6 +360,7 @@ impl<'a> Reader<'a> {
             Reads::PeerAuthentication => body.decode().map(Kind::PeerAuthentication),
             Reads::Pod => body.decode().map(Kind::Pod),
             Reads::ReferenceGrant => body.decode().map(Kind::ReferenceGrant),
+            Reads::RequestAuthentication => body.decode().map(Kind::RequestAuthentication),
             Reads::Service => body.decode().map(Kind::Service),
             Reads::ServiceAccount => body.decode().map(Kind::ServiceAccount),
             Reads::ServiceEntry => body.decode().map(Kind::ServiceEntry),

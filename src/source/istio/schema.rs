@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
-    DestinationRule, EndpointSlice, Endpoints, Namespace, PeerAuthentication, Pod, Service,
-    ServiceAccount, ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Namespace, PeerAuthentication,
+    Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService,
+    Workload, WorkloadEntry, WorkloadGroup,
 };
 
 /// The JSON schema (draft 2020-12) of one document: one of the kinds that take effect, told apart
@@ -46,10 +47,12 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
     properties.insert("metadata".into(), metadata());
     let mut under_spec = |body: Value| properties.insert("spec".into(), body);
     let top_level = match reads {
+        Reads::AuthorizationPolicy => under_spec(body::<AuthorizationPolicy>(generator)),
         Reads::DestinationRule => under_spec(body::<DestinationRule>(generator)),
         Reads::GrpcRoute => under_spec(body::<GrpcRouteSpec>(generator)),
         Reads::HttpRoute => under_spec(body::<HttpRouteSpec>(generator)),
         Reads::ReferenceGrant => under_spec(body::<ReferenceGrantSpec>(generator)),
+        Reads::RequestAuthentication => under_spec(body::<RequestAuthentication>(generator)),
         Reads::PeerAuthentication => under_spec(body::<PeerAuthentication>(generator)),
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),

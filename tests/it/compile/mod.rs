@@ -5,6 +5,7 @@ mod delegates;
 mod destination_rules;
 mod discovery;
 mod gateway_api;
+mod inbound;
 mod kubernetes;
 mod lints;
 mod live;

@@ -77,21 +77,18 @@ fn faults(read: &Read) -> Vec<String> {
 #[test]
 fn the_article_as_pasted_has_both_traps_and_policies_that_nobody_enforces() {
     let read = read([("article.yaml", ALL)], &Options::default());
-    let policy = "AuthorizationPolicy is known, not enforced yet: what it forbids is allowed";
     let telemetry = "Telemetry is known, not enforced yet";
     assert_eq!(
         faults(&read),
         [
             "41 error a second object begins here: apiVersion stands twice in this document"
                 .to_owned(),
-            format!("88 error authorizationpolicy my-app/restrict-payment: {policy}"),
             format!("105 warning telemetry istio-system/mesh-default: {telemetry}"),
             format!("115 warning telemetry istio-system/tracing-config: {telemetry}"),
             "126 error virtualservice my-app/catalog: written twice, first at article.yaml:15"
                 .to_owned(),
             "220 error peerauthentication my-app/default: written twice, first at article.yaml:67"
                 .to_owned(),
-            format!("229 error authorizationpolicy my-app/order-policy: {policy}"),
         ]
     );
     let hint = read.faults.iter().next().and_then(|fault| fault.hint());
@@ -110,7 +107,7 @@ fn the_article_with_its_traps_removed_and_permission_is_read() {
     };
     let read = read([("article.yaml", text)], &options);
     assert!(!read.faults.has_errors(), "{}", read.faults);
-    assert_eq!(read.faults.len(), 6, "{}", read.faults);
+    assert_eq!(read.faults.len(), 4, "{}", read.faults);
     let objects = [
         "Pod",
         "DestinationRule",

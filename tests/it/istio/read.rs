@@ -94,8 +94,8 @@ fn a_kind_that_does_not_concern_the_mesh_is_a_warning() {
 
 #[test]
 fn a_security_kind_is_a_fault_unless_it_is_allowed() {
-    let text = bare("security.istio.io/v1", "AuthorizationPolicy");
-    let message = "authorizationpolicy default/a: AuthorizationPolicy is known, not enforced yet: \
+    let text = bare("policy.linkerd.io/v1alpha1", "HTTPLocalRateLimitPolicy");
+    let message = "httplocalratelimitpolicy default/a: HTTPLocalRateLimitPolicy is known, not enforced yet: \
                    what it forbids is allowed";
     let hint = Some("pass --allow-unenforced to go on without this policy");
     let refused = all(&text);
@@ -123,7 +123,6 @@ fn other_kinds_that_are_not_enforced_are_named_warnings() {
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin"),
         ("gateway.networking.k8s.io/v1", "Gateway"),
-        ("policy.linkerd.io/v1alpha1", "HTTPLocalRateLimitPolicy"),
         ("v1", "ConfigMap"),
     ] {
         let read = all(&bare(api_version, kind));

@@ -52,6 +52,8 @@ fn each_kind_that_is_read_has_a_schema() {
             "GRPCRoute",
             "ReferenceGrant",
             "PeerAuthentication",
+            "AuthorizationPolicy",
+            "RequestAuthentication",
             "Sidecar",
             "WorkloadGroup",
         ]

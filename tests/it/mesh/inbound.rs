@@ -69,7 +69,9 @@ async fn g11_calls_under_an_inbound_request_have_what_is_left_of_its_deadline() 
                 text(error.to_string())
             }
         });
-        let request = Request::get("/").header(name, value).body(Body::empty());
+        let request = Request::get("http://server/")
+            .header(name, value)
+            .body(Body::empty());
         let start = Instant::now();
         let response = server.oneshot(request.unwrap()).await.unwrap();
         let took = start.elapsed();
@@ -104,7 +106,7 @@ async fn while_it_drains_requests_finish_and_new_ones_are_turned_away() {
     let under_way = {
         let server = server.clone();
         tokio::spawn(async move {
-            let response = server.oneshot(get("/")).await.unwrap();
+            let response = server.oneshot(get("http://server/")).await.unwrap();
             response.into_body().collect().await.unwrap().to_bytes()
         })
     };
@@ -115,9 +117,9 @@ async fn while_it_drains_requests_finish_and_new_ones_are_turned_away() {
         tokio::spawn(async move { mesh.shutdown(seconds(10)).await })
     };
     settle().await;
-    let plain = server.clone().oneshot(get("/")).await.unwrap();
+    let plain = server.clone().oneshot(get("http://server/")).await.unwrap();
     assert_eq!(plain.status(), 503);
-    let grpc = Request::post("/p.S/M").header("content-type", "application/grpc");
+    let grpc = Request::post("http://server/p.S/M").header("content-type", "application/grpc");
     let grpc = server
         .oneshot(grpc.body(Body::empty()).unwrap())
         .await
@@ -231,7 +233,7 @@ async fn all_tasks_end_when_the_last_handle_is_dropped() {
     settle().await;
     let alive = Handle::current().metrics().num_alive_tasks();
     assert!(alive > base, "a channel keeps the mesh alive");
-    let mut request = get("/");
+    let mut request = get("http://server/");
     request.extensions_mut().insert(report.clone());
     assert_eq!(channel.oneshot(request).await.unwrap().status(), 200);
     assert_eq!(

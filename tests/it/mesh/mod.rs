@@ -6,6 +6,8 @@ mod admin;
 mod answers;
 #[cfg(feature = "yaml")]
 mod article;
+#[cfg(all(feature = "inbound", feature = "yaml"))]
+mod authorization;
 mod balance;
 mod cancel;
 mod churn;

@@ -22,7 +22,7 @@ fn at_priorities(mut resources: Resources) -> Resources {
     let group = all.localities[0].clone();
     let part = |priority, range: std::ops::Range<usize>| LocalityEndpoints {
         priority,
-        endpoints: group.endpoints[range].to_vec(),
+        endpoints: range.map(|at| group.endpoints[at].clone()).collect(),
         ..group.clone()
     };
     let localities = vec![part(0, 0..2), part(1, 2..3), part(2, 3..4)];

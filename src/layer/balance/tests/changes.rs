@@ -104,6 +104,7 @@ fn owner(balancer: &Balancer<Peer>, key: u64) -> Option<(String, u32)> {
     let ask = Ask {
         key: Some(key),
         in_flight: 0,
+        leave: 0,
     };
     let picked = balancer.pick_for(ask, &Random::seeded(1), |_| false)?;
     Some((picked.key.clone(), picked.weight.get()))
@@ -185,8 +186,12 @@ fn picks_find_somebody_while_others_come_and_go() {
                     let random = Random::seeded(thread);
                     for _ in 0..4_000 {
                         let key = Some(random.draw());
-                        let picked =
-                            balancer.pick_for(Ask { key, in_flight: 0 }, &random, |_| false);
+                        let ask = Ask {
+                            key,
+                            in_flight: 0,
+                            leave: 0,
+                        };
+                        let picked = balancer.pick_for(ask, &random, |_| false);
                         assert!(picked.is_some());
                     }
                 });

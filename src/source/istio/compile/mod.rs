@@ -43,6 +43,7 @@ mod affinity;
 mod delegate;
 mod gateway_api;
 mod host;
+mod inbound;
 mod lint;
 mod locality;
 mod matches;
@@ -114,6 +115,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         |namespace, host| imports.service(namespace, host),
         &mut faults,
     );
+    let arriving = inbound::inbound(&objects, client, defaults, &mut faults);
     let rules = Rules::new(&objects, domain, defaults);
     let mut scope = Scope {
         client,
@@ -132,6 +134,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
     lint::services(&mut scope);
     lint::hosts(&mut scope, &rules);
     let mut resources = Resources {
+        inbound: Arc::new(arriving),
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
         egress_proxy: imports.egress_proxy(&scope.view, client),
         peers: scope.peers.policy(namespace, labels),

@@ -57,7 +57,8 @@ impl<'a> Rules<'a> {
             .iter()
             .filter_map(|&object| match &object.kind {
                 Kind::DestinationRule(spec) => Some(Rule::new(object, spec, domain, defaults)),
-                Kind::EndpointSlice(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
                 | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
@@ -66,6 +67,7 @@ impl<'a> Rules<'a> {
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)

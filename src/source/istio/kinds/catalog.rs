@@ -18,6 +18,7 @@ pub(crate) enum Treatment {
 /// The kinds that take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
+    AuthorizationPolicy,
     DestinationRule,
     EndpointSlice,
     Endpoints,
@@ -27,6 +28,7 @@ pub(crate) enum Reads {
     PeerAuthentication,
     Pod,
     ReferenceGrant,
+    RequestAuthentication,
     Service,
     ServiceAccount,
     ServiceEntry,
@@ -145,8 +147,18 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
             TWO,
             Read(Reads::PeerAuthentication),
         ),
-        entry("AuthorizationPolicy", SECURITY, TWO, Unenforced),
-        entry("RequestAuthentication", SECURITY, TWO, Unenforced),
+        entry(
+            "AuthorizationPolicy",
+            SECURITY,
+            TWO,
+            Read(Reads::AuthorizationPolicy),
+        ),
+        entry(
+            "RequestAuthentication",
+            SECURITY,
+            TWO,
+            Read(Reads::RequestAuthentication),
+        ),
         entry("Telemetry", TELEMETRY, &["v1", "v1alpha1"], Idle),
         entry("Gateway", NETWORKING, THREE, Idle),
         entry("Sidecar", NETWORKING, THREE, Read(Reads::Sidecar)),
@@ -158,7 +170,7 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
         ),
         entry("ProxyConfig", NETWORKING, &["v1beta1"], Idle),
         entry("Gateway", GATEWAY_API, TWO, Idle),
-        entry("HTTPLocalRateLimitPolicy", LINKERD, ALPHA, Idle),
+        entry("HTTPLocalRateLimitPolicy", LINKERD, ALPHA, Unenforced),
         entry("ConfigMap", "", V1, Idle),
         entry("EnvoyFilter", NETWORKING, &["v1alpha3"], Never),
         entry("WasmPlugin", EXTENSIONS, ALPHA, Never),

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{
-    Destination, GoDuration, H2UpgradePolicy, LocalitySetting, Retries, TrafficPolicy,
-    WorkloadEntry, WorkloadLabels,
+    Destination, ExtensionProvider, GoDuration, H2UpgradePolicy, LocalitySetting, Retries,
+    TrafficPolicy, WorkloadEntry, WorkloadLabels,
 };
 use crate::source::istio::yaml::Located;
 
@@ -120,8 +120,38 @@ pub struct MeshConfig {
     pub locality_lb_setting: Option<Located<LocalitySetting>>,
     /// Whether HTTP/1.1 ports are called by HTTP/2, where no DestinationRule says.
     pub h2_upgrade_policy: Option<H2UpgradePolicy>,
+    /// What is done with paths that can be read in two ways.
+    pub path_normalization: Option<Located<PathNormalization>>,
+    /// What the mesh works with outside of it; those that decide about requests are read.
+    pub extension_providers: Vec<Located<ExtensionProvider>>,
     /// How often names are resolved whose answers have no TTL; absent means 60 s.
     pub dns_refresh_rate: Option<GoDuration>,
+}
+
+/// What is done with paths that can be read in two ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PathNormalization {
+    /// Absent or DEFAULT: they are refused with 400.
+    pub normalization: NormalizationKind,
+}
+
+/// How a path is brought into one form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum NormalizationKind {
+    /// What has two readings is refused.
+    #[default]
+    Default,
+    /// Paths stay as they are.
+    None,
+    /// Backslashes are slashes, letters are decoded, dots are resolved.
+    Base,
+    /// The same, and repeated slashes are one.
+    MergeSlashes,
+    /// The same, with encoded slashes decoded first.
+    DecodeAndMergeSlashes,
 }
 
 /// A block that is known and has no effect here, whatever it says.

@@ -9,6 +9,7 @@
 //! `Option` and emptiness mean what they mean in the file: an absent block (`None`) takes the
 //! default, an empty one (`{}`) is a statement.
 
+mod authorization;
 pub(crate) mod catalog;
 mod destination_rule;
 mod duration;
@@ -19,12 +20,18 @@ mod load_balancer;
 mod mesh;
 mod object;
 mod peer_authentication;
+mod provider;
+mod request_authentication;
 mod service_entry;
 mod virtual_service;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use authorization::{
+    AccessAction, AccessRule, AuthorizationPolicy, PolicyTarget, ProviderReference, RuleCondition,
+    RuleFrom, RuleOperation, RuleSource, RuleTo,
+};
 pub use destination_rule::{
     ClientTls, ConnectionPool, DestinationRule, H2UpgradePolicy, Http2Keepalive, HttpPool,
     LabelSelector, OutlierDetection, PortTrafficPolicy, ProxyProtocol, ProxyProtocolVersion,
@@ -47,11 +54,13 @@ pub use load_balancer::{
     LocalitySetting, Maglev, RingHash, SimpleBalancer, Warmup, ZoneAwareSetting,
 };
 pub use mesh::{
-    Anything, EgressListener, GroupMetadata, MeshConfig, OutboundMode, OutboundTrafficPolicy,
-    Sidecar, WorkloadGroup,
+    Anything, EgressListener, GroupMetadata, MeshConfig, NormalizationKind, OutboundMode,
+    OutboundTrafficPolicy, PathNormalization, Sidecar, WorkloadGroup,
 };
 pub use object::{Kind, Meta, Object};
 pub use peer_authentication::{PeerAuthentication, PeerTls, PeerTlsMode};
+pub use provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider};
+pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{
     Location, Resolution, ServiceEntry, ServiceEntryPort, WorkloadEntry, WorkloadLabels,
 };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace, PeerAuthentication, Pod,
-    Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService, Workload, WorkloadEntry,
-    WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace,
+    PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
+    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -61,6 +61,8 @@ pub struct Meta {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
+    /// `security.istio.io` AuthorizationPolicy.
+    AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// `networking.istio.io` DestinationRule.
     DestinationRule(Box<DestinationRule>),
     /// `discovery.k8s.io` EndpointSlice.
@@ -81,6 +83,8 @@ pub enum Kind {
     Pod(Box<Pod>),
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant(Box<ReferenceGrantSpec>),
+    /// `security.istio.io` RequestAuthentication.
+    RequestAuthentication(Box<RequestAuthentication>),
     /// Kubernetes Service.
     Service(Box<Service>),
     /// Kubernetes ServiceAccount.
@@ -104,6 +108,7 @@ impl Kind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::AuthorizationPolicy(_) => "AuthorizationPolicy",
             Self::DestinationRule(_) => "DestinationRule",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Endpoints(_) => "Endpoints",
@@ -114,6 +119,7 @@ impl Kind {
             Self::PeerAuthentication(_) => "PeerAuthentication",
             Self::Pod(_) => "Pod",
             Self::ReferenceGrant(_) => "ReferenceGrant",
+            Self::RequestAuthentication(_) => "RequestAuthentication",
             Self::Service(_) => "Service",
             Self::ServiceAccount(_) => "ServiceAccount",
             Self::ServiceEntry(_) => "ServiceEntry",

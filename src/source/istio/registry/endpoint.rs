@@ -57,7 +57,8 @@ impl<'a> Slices<'a> {
                     let key = (namespace, &*object.meta.name);
                     all.legacy.entry(key).or_insert(endpoints);
                 }
-                Kind::DestinationRule(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::DestinationRule(_)
                 | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
@@ -65,6 +66,7 @@ impl<'a> Slices<'a> {
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)

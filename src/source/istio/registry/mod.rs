@@ -199,7 +199,8 @@ impl<'a> Registry<'a> {
                 Kind::ServiceEntry(spec) => {
                     services.extend(entry::services(object, spec, defaults, &workloads, faults));
                 }
-                Kind::DestinationRule(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
                 | Kind::MeshConfig(_)
@@ -209,6 +210,7 @@ impl<'a> Registry<'a> {
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::ServiceAccount(_)
                 | Kind::Sidecar(_)
                 | Kind::WorkloadGroup(_)

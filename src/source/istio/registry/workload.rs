@@ -52,7 +52,8 @@ impl<'a> Workloads<'a> {
                         labels,
                     });
                 }
-                Kind::DestinationRule(_)
+                Kind::AuthorizationPolicy(_)
+                | Kind::DestinationRule(_)
                 | Kind::EndpointSlice(_)
                 | Kind::Endpoints(_)
                 | Kind::MeshConfig(_)
@@ -61,6 +62,7 @@ impl<'a> Workloads<'a> {
                 | Kind::Namespace(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::ReferenceGrant(_)
+                | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)

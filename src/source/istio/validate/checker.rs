@@ -105,13 +105,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A value of the field here is refused until it is implemented.
-    pub(crate) fn refuse_value(&mut self, value: &str, hint: Option<&str>) {
-        let text = format!("{value} is known, not yet supported");
-        let hint = hint.map(str::to_owned);
-        self.find(Severity::Error, Code::NotSupported, text, hint);
-    }
-
     /// A field under this one was given and changes nothing here, for this reason.
     pub(crate) fn no_effect(&mut self, field: &'static str, given: bool, reason: &str) {
         if given {

@@ -2,7 +2,7 @@
 
 use super::names::{duration, export_to_at, host_fault, is_dns_label, labels};
 use super::virtual_service::destination;
-use super::{Checker, destination_rule, http_action, load_balancer, support};
+use super::{Checker, destination_rule, http_action, load_balancer, support, token};
 use crate::model::identity::TrustDomain;
 use crate::source::istio::fault::{Code, quoted};
 use crate::source::istio::kinds::{
@@ -125,8 +125,11 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
         default_traffic_policy,
         locality_lb_setting,
         h2_upgrade_policy: _,
+        path_normalization: _,
+        extension_providers,
         dns_refresh_rate,
     } = config;
+    token::providers(check, extension_providers);
     check.some("rootNamespace", root_namespace.as_ref(), |check, name| {
         if !is_dns_label(name) {
             check.error(format!("{} is no namespace (DNS-1123 label)", quoted(name)));

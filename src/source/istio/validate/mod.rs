@@ -8,6 +8,7 @@
 //! `support`: nothing that was decoded is ignored in silence. Rules between objects (a subset that
 //! no rule defines, a host that nobody serves) are not here; they need the whole set.
 
+mod access;
 mod checker;
 mod destination_rule;
 mod gateway_api;
@@ -24,8 +25,10 @@ mod service_entry;
 mod support;
 #[cfg(test)]
 mod tests;
+mod token;
 mod virtual_service;
 
+pub(crate) use access::{DRY_RUN, annotations, dry_run};
 pub(crate) use checker::{Checker, Finding};
 pub(crate) use metadata::metadata;
 
@@ -34,6 +37,7 @@ use crate::source::istio::kinds::Kind;
 /// All rules for an object of its kind.
 pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
     match kind {
+        Kind::AuthorizationPolicy(policy) => access::authorization_policy(check, policy),
         Kind::DestinationRule(rule) => {
             destination_rule::rules(check, rule, namespace);
             support::destination_rule(check, rule);
@@ -49,6 +53,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
         Kind::PeerAuthentication(policy) => peer_authentication::rules(check, policy),
         Kind::Pod(pod) => kubernetes::pod(check, pod),
         Kind::ReferenceGrant(grant) => gateway_api::reference_grant(check, grant),
+        Kind::RequestAuthentication(policy) => token::request_authentication(check, policy),
         Kind::Service(service) => {
             kubernetes::service(check, service);
             support::service(check, service);

@@ -167,7 +167,8 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
     match &object.kind {
         Kind::GrpcRoute(spec) => Some(Spec::Grpc(spec)),
         Kind::HttpRoute(spec) => Some(Spec::Http(spec)),
-        Kind::DestinationRule(_)
+        Kind::AuthorizationPolicy(_)
+        | Kind::DestinationRule(_)
         | Kind::EndpointSlice(_)
         | Kind::Endpoints(_)
         | Kind::MeshConfig(_)
@@ -175,6 +176,7 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         | Kind::PeerAuthentication(_)
         | Kind::Pod(_)
         | Kind::ReferenceGrant(_)
+        | Kind::RequestAuthentication(_)
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)

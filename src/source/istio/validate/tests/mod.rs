@@ -1,5 +1,6 @@
 //! One test per rule, each with the text that users see.
 
+mod access;
 mod destination_rule;
 mod gateway_api;
 mod kubernetes;
@@ -7,6 +8,7 @@ mod mesh;
 mod peer_authentication;
 mod service_entry;
 mod support;
+mod token;
 mod virtual_service;
 
 use crate::source::istio::{Faults, Options, Severity, read};
@@ -18,7 +20,9 @@ fn object(kind: &str, spec: &str) -> String {
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Deployment" => "apps/v1",
         "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
-        "PeerAuthentication" => "security.istio.io/v1",
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
+            "security.istio.io/v1"
+        }
         _ => "networking.istio.io/v1",
     };
     let body = match kind {

@@ -1,0 +1,79 @@
+//! What all requests that arrive share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use tokio::sync::watch;
+
+use crate::body::Body;
+use crate::error::Error;
+use crate::model::Inbound;
+use crate::name::Target;
+use crate::outbound::{self, Core, Scope, Work};
+use crate::snapshot::InboundCounts;
+use crate::telemetry::Registry;
+
+/// The door of one mesh.
+pub(super) struct Door {
+    core: Arc<Core>,
+    #[cfg(feature = "jwt")]
+    witness: super::token::Witness,
+}
+
+impl Door {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self {
+            #[cfg(feature = "jwt")]
+            witness: super::token::Witness::new(core.clone()),
+            core,
+        }
+    }
+
+    /// Counts a request until the work is dropped.
+    pub(super) fn admit(&self) -> Result<Work, Error> {
+        self.core.drain.admit()
+    }
+
+    /// What is asked of requests at this moment. Called once for each request and once for each
+    /// edit while it is under way.
+    pub(super) fn policies(&self) -> Arc<Inbound> {
+        self.core.live.load().inbound.clone()
+    }
+
+    /// Tells when another configuration is in force.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.core.generation.subscribe()
+    }
+
+    pub(super) fn counts(&self) -> &InboundCounts {
+        &self.core.inbound
+    }
+
+    /// Sends a request of the door's own through the mesh, to `host:port`.
+    pub(super) async fn send(
+        &self,
+        authority: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let target = Target::parse(authority)?;
+        outbound::send(&self.core, Scope::Target(&target), request).await
+    }
+
+    /// Where requests are measured.
+    pub(super) fn telemetry(&self) -> &Registry {
+        &self.core.environment.telemetry
+    }
+
+    /// Who looks at tokens.
+    #[cfg(feature = "jwt")]
+    pub(super) fn witness(&self) -> &super::token::Witness {
+        &self.witness
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
+}

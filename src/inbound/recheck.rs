@@ -1,0 +1,111 @@
+//! Judges a request again while it is under way.
+//!
+//! A stream may live for days, and a policy that was tightened yesterday must hold for it too. Who
+//! polls the stream also polls this: it sleeps until a configuration comes into force whose
+//! policies are others, and asks them. A request that is answered at once never gets here: the first wait is
+//! what arms it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Request;
+use tokio::sync::watch;
+
+use super::door::Door;
+use super::judge::caller_of;
+use crate::layer::authz::{Attributes, Token, decide};
+use crate::model::Inbound;
+use crate::outbound::Dialect;
+
+type Changed = Pin<Box<dyn Future<Output = watch::Receiver<u64>> + Send + Sync>>;
+
+/// What is needed to judge a request again.
+pub(super) struct Recheck {
+    door: Arc<Door>,
+    /// The policies that it passed last.
+    passed: Arc<Inbound>,
+    /// The request without its body, as the handler saw it.
+    head: Request<()>,
+    token: Option<Arc<Token>>,
+    dialect: Dialect,
+    changed: Option<Changed>,
+}
+
+impl Recheck {
+    pub(super) fn new(
+        door: Arc<Door>,
+        passed: Arc<Inbound>,
+        head: Request<()>,
+        token: Option<Arc<Token>>,
+        dialect: Dialect,
+    ) -> Self {
+        Self {
+            door,
+            passed,
+            head,
+            token,
+            dialect,
+            changed: None,
+        }
+    }
+
+    /// In which language to say that the request is denied by now, if it is; else the task is
+    /// woken when that may have changed.
+    pub(super) fn denied_now(&mut self, cx: &mut Context<'_>) -> Option<Dialect> {
+        loop {
+            // Subscribed first and looked at then: no edit falls between the two.
+            let mut changed = match self.changed.take() {
+                Some(changed) => changed,
+                None => wait(self.door.subscribe()),
+            };
+            let current = self.door.policies();
+            if !Arc::ptr_eq(&current, &self.passed) {
+                if self.denies(&current) {
+                    return Some(self.dialect);
+                }
+                self.passed = current;
+            }
+            match changed.as_mut().poll(cx) {
+                Poll::Ready(receiver) => self.changed = Some(wait(receiver)),
+                Poll::Pending => {
+                    self.changed = Some(changed);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn denies(&self, current: &Inbound) -> bool {
+        let attributes = Attributes::of(&self.head, caller_of(self.head.extensions()));
+        let attributes = attributes.with_token(self.token.as_deref());
+        let decision = decide(&current.authorization, &attributes, &mut |_| {});
+        if !decision.allowed {
+            self.door.counts().cut();
+            let policy = decision.policy.map(|policy| &*policy.name);
+            tracing::info!(
+                policy,
+                "request under way is denied by a new policy and ends"
+            );
+        }
+        !decision.allowed
+    }
+}
+
+fn wait(mut receiver: watch::Receiver<u64>) -> Changed {
+    Box::pin(async move {
+        if receiver.changed().await.is_err() {
+            // The mesh is gone, and with it the edits.
+            std::future::pending::<()>().await;
+        }
+        receiver
+    })
+}
+
+impl fmt::Debug for Recheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recheck").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! Tokens that requests bear (Istio's `RequestAuthentication`, Envoy's `jwt_authn`).
+//!
+//! A request without a token passes: whether one is needed is for the policies to say. A request
+//! with a token that is good for none of the rules is answered with 401. What a token says is
+//! believed only after its signature was verified with a key of the rule that found it, and its issuer, audience and times
+//! are right.
+//!
+//! Where several tokens stand in the places of one rule, all of them must be good: which of them a
+//! handler will read is not known here. Headers that a rule writes for the handler (claims, payload)
+//! are removed from every request first, with or without a token, so that nobody can write them himself.
+
+mod claims;
+mod keys;
+mod locate;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderValue, Method, Request};
+
+use crate::layer::authz::{Claim, Token};
+use crate::model::Inbound;
+use crate::model::token::TokenRule;
+use crate::outbound::Core;
+use keys::KeySource;
+use verify::Verified;
+
+pub(super) use verify::Invalid;
+
+/// Who examines tokens, with the keys at hand.
+pub(super) struct Witness {
+    core: Arc<Core>,
+    prepared: ArcSwapOption<Prepared>,
+}
+
+/// Rules whose keys are at hand.
+struct Prepared {
+    policies: Arc<Inbound>,
+    keys: Vec<KeySource>,
+}
+
+impl Witness {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            prepared: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Verifies the token of a request, removes it if the handler should not see it, and writes the
+    /// headers that are made of it.
+    ///
+    /// # Errors
+    /// If there are tokens and no rule for which they are all good.
+    pub(super) async fn examine(
+        &self,
+        policies: &Arc<Inbound>,
+        head: &mut Request<()>,
+    ) -> Result<Option<Arc<Token>>, Invalid> {
+        for rule in &policies.tokens {
+            let written = rule.claim_headers.iter().map(|(name, _)| name);
+            for name in written.chain(&rule.payload_header) {
+                head.headers_mut().remove(name);
+            }
+        }
+        if is_preflight(head) {
+            return Ok(None);
+        }
+        let prepared = self.prepare(policies);
+        let now = self.core.clock.now();
+        let mut worst = None;
+        for (rule, keys) in policies.tokens.iter().zip(&prepared.keys) {
+            let tokens = locate::find(rule, head)?;
+            let mut good: Option<Verified> = None;
+            for token in &tokens {
+                match verify::verify(token, rule, keys, now).await {
+                    Ok(verified) => good = good.or(Some(verified)),
+                    Err(invalid) => {
+                        worst = Some(invalid.over(worst));
+                        good = None;
+                        break;
+                    }
+                }
+            }
+            if let Some(verified) = good {
+                finish(rule, &verified, head);
+                return Ok(Some(Arc::new(verified.token)));
+            }
+        }
+        worst.map_or(Ok(None), Err)
+    }
+
+    /// The keys of the rules, made once for each edit of them.
+    fn prepare(&self, policies: &Arc<Inbound>) -> Arc<Prepared> {
+        let current = self.prepared.load_full();
+        if let Some(current) = &current
+            && Arc::ptr_eq(&current.policies, policies)
+        {
+            return current.clone();
+        }
+        let before = current.as_deref();
+        let kept = |rule: &TokenRule| {
+            let before = before?;
+            let all = before.policies.tokens.iter().zip(&before.keys);
+            let mut same = all.filter(|(old, _)| old.keys == rule.keys);
+            same.next().map(|(_, keys)| keys.clone())
+        };
+        let keys = policies
+            .tokens
+            .iter()
+            .map(|rule| kept(rule).unwrap_or_else(|| KeySource::new(&rule.keys, &self.core)));
+        let next = Arc::new(Prepared {
+            policies: policies.clone(),
+            keys: keys.collect(),
+        });
+        // Of two that do this at once the later one stays; both are right.
+        self.prepared.store(Some(next.clone()));
+        next
+    }
+}
+
+/// Browsers ask without credentials first (Envoy's `bypass_cors_preflight`).
+fn is_preflight(head: &Request<()>) -> bool {
+    head.method() == Method::OPTIONS
+        && head.headers().contains_key(ORIGIN)
+        && head.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// What the handler sees of a good token.
+fn finish(rule: &TokenRule, verified: &Verified, head: &mut Request<()>) {
+    if !rule.forward {
+        locate::remove(rule, head);
+    }
+    if let Some(name) = &rule.payload_header {
+        let text = URL_SAFE_NO_PAD.encode(&verified.payload);
+        if let Ok(value) = HeaderValue::try_from(text) {
+            head.headers_mut().insert(name, value);
+        }
+    }
+    for (name, path) in &rule.claim_headers {
+        // Only texts, numbers and booleans, as in Envoy: objects have the payload's header.
+        let text = verified.scalar(path);
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            head.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// Splits the claims that are lists with spaces.
+fn split_spaced(claims: &mut [(Box<str>, Claim)], spaced: &[Box<str>]) {
+    for (name, claim) in claims {
+        if let Claim::Text(text) = claim
+            && spaced.contains(name)
+        {
+            let items: Vec<Box<str>> = text
+                .split(' ')
+                .filter(|s| !s.is_empty())
+                .map(Into::into)
+                .collect();
+            if items.len() > 1 {
+                *claim = Claim::List(items);
+            }
+        }
+    }
+}
