@@ -94,7 +94,12 @@ impl<'a> Checker<'a> {
         self.find(Severity::Warning, code, text.into(), None);
     }
 
-    /// A field under this one was given, and is refused until it is implemented; with advice.
+    /// A field under this one was given, and is refused until it is implemented.
+    pub(crate) fn refuse(&mut self, field: &'static str, given: bool) {
+        self.refuse_hint(field, given, None);
+    }
+
+    /// As `refuse`, with advice.
     pub(crate) fn refuse_hint(&mut self, field: &'static str, given: bool, hint: Option<&str>) {
         if given {
             self.within(field, |check| {
@@ -103,6 +108,13 @@ impl<'a> Checker<'a> {
                 check.find(Severity::Error, Code::NotSupported, text, hint);
             });
         }
+    }
+
+    /// A value of the field here is refused until it is implemented.
+    pub(crate) fn refuse_value(&mut self, value: &str, hint: Option<&str>) {
+        let text = format!("{value} is known, not yet supported");
+        let hint = hint.map(str::to_owned);
+        self.find(Severity::Error, Code::NotSupported, text, hint);
     }
 
     /// A field under this one was given and changes nothing here, for this reason.
