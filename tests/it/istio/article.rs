@@ -112,8 +112,8 @@ fn the_article_with_its_traps_removed_and_permission_is_read() {
         "Pod",
         "DestinationRule",
         "PeerAuthentication",
+        "AuthorizationPolicy",
         "VirtualService",
-        "Deployment",
     ];
     assert_eq!(kinds(&read)[..5], objects);
     let catalog = |object: &&Object| {
