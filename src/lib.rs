@@ -97,10 +97,10 @@
 //!
 //! # What is not there yet
 //!
-//! Authorization and JWT, configuration by xDS, metrics and traces by
-//! OpenTelemetry. What a file asks of these is refused by name, or a warning; nothing is ignored in
-//! silence. `docs/kinds` has every field of every kind. There are no gateways, and only HTTP and
-//! gRPC are routed.
+//! Keys of tokens that are fetched, identities from the SPIFFE Workload API or a CA, the kinds
+//! `Telemetry` and `HTTPLocalRateLimitPolicy`, TLS and authorization by xDS. What a file asks of
+//! these is refused by name, or a warning; nothing is ignored in silence. `docs/kinds` has every
+//! field of every kind. There are no gateways, and only HTTP and gRPC are routed.
 //!
 //! # Feature flags
 //!
@@ -109,6 +109,12 @@
 //! | `outbound` | yes | [`Mesh`], channels, clients, connections (hyper) |
 //! | `inbound` | yes | the layer for servers |
 //! | `yaml` | yes | Istio's YAML as a source: [`source::istio`](source) |
+//! | `tls` | yes | identities and mutual TLS (rustls with aws-lc-rs; `tls-ring` with ring) |
+//! | `dns` | yes | names resolved with their TTLs (hickory-resolver) |
+//! | `xds` | no | configuration by a control plane |
+//! | `control-plane` | no | an xDS server as a library: `control` |
+//! | `jwt` | no | tokens: `RequestAuthentication` |
+//! | `otel` | no | metrics and spans through OpenTelemetry |
 //! | `rate-limit` | no | `layer::rate_limit` (governor) |
 //! | `test-util` | no | `testing`: a world in memory for tests of meshed services |
 //! | `cli` | no | the `meshwork` binary |

@@ -49,8 +49,8 @@ async fn faults_are_shown_all_at_once_with_place_and_hint() {
         "all.yaml:41:1: error[M004]: a second object begins here",
         "  41 | apiVersion: networking.istio.io/v1beta1\n     | ^\n",
         "hint: add a line with --- before line 41",
-        "AuthorizationPolicy is known, not enforced yet",
-        "hint: pass --allow-unenforced to go on without this policy",
+        "error[M015]: virtualservice my-app/catalog: written twice, first at",
+        "hint: remove one of them, or pass --on-duplicate last",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
@@ -76,11 +76,11 @@ async fn json_holds_the_same_faults() {
         (&"M004".into(), &41.into())
     );
     assert_eq!(first["hint"], "add a line with --- before line 41");
-    let peer = faults
+    let twice = faults
         .iter()
-        .find(|fault| fault["code"] == "M013")
-        .expect("AuthorizationPolicy");
-    assert_eq!(peer["object"]["namespace"], "my-app");
+        .find(|fault| fault["code"] == "M015")
+        .expect("an object that stands there twice");
+    assert_eq!(twice["object"]["namespace"], "my-app");
 }
 
 #[tokio::test]
@@ -91,8 +91,8 @@ async fn flags_turn_errors_into_warnings() {
                    endpoints: [{address: 10.0.0.1}], colour: red}\n";
     let object = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n";
     let twice = format!("{object}---\n{object}");
-    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n\
-                  spec: {rules: []}\n";
+    let policy = "apiVersion: policy.linkerd.io/v1alpha1\nkind: HTTPLocalRateLimitPolicy\n\
+                  metadata: {name: a}\nspec: {}\n";
     for (yaml, flags) in [
         (unknown, &["--lenient"][..]),
         (&twice, &["--on-duplicate", "last"]),
