@@ -85,11 +85,8 @@ pub(crate) struct Snapshot {
     pub(crate) egress: Option<Arc<Route>>,
     /// What is asked of callers.
     #[cfg_attr(
-        not(all(feature = "inbound", feature = "tls-core")),
-        allow(
-            dead_code,
-            reason = "only a port that this mesh listens on asks for it"
-        )
+        not(feature = "inbound"),
+        allow(dead_code, reason = "only the door asks for it")
     )]
     pub(crate) peers: model::security::PeerPolicy,
 }
