@@ -46,7 +46,7 @@ fn ads() -> core::ConfigSource {
 }
 
 /// A filter of a listener.
-pub(crate) fn filter(name: &str, message: &(impl Message + Name)) -> hcm::HttpFilter {
+pub(crate) fn filter(name: &str, message: &impl Name) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.into(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(packed(message))),
@@ -55,7 +55,7 @@ pub(crate) fn filter(name: &str, message: &(impl Message + Name)) -> hcm::HttpFi
 }
 
 /// A message with its type.
-pub(crate) fn packed(message: &(impl Message + Name)) -> Any {
+pub(crate) fn packed(message: &impl Name) -> Any {
     Any {
         type_url: format!("type.googleapis.com/{}", full_name(message)),
         value: message.encode_to_vec(),
