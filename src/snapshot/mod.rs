@@ -109,6 +109,9 @@ pub(crate) struct Route {
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Injector>,
+    /// One for each destination of a forwarding route that has other faults; `None`: it has none.
+    /// Empty if no destination has.
+    pub(crate) own_faults: Vec<Option<Injector>>,
     /// What the callee is told of the time it has, if the route says.
     pub(crate) announced: Option<Announcement>,
 }
