@@ -3,12 +3,13 @@
 //! A line is `TOKEN NAMESPACE/SERVICEACCOUNT`, or `TOKEN NAMESPACE/SERVICEACCOUNT reusable`; `#` begins a
 //! comment. The file is read for each token that is shown, so an edit counts at once, and a token that was
 //! used up is taken out of it before its owner is answered: a crash in between costs a token, never lets it
-//! count twice.
+//! count twice. Who edits the file holds a lock on another one beside it (`NAME.lock`), so that a
+//! server and `meshwork ca token` do not write over each other, which could make a used token good again.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -66,7 +67,7 @@ impl JoinTokens {
             return Err(io::Error::other("the system has no randomness"));
         }
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let _one_at_a_time = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.lock()?;
         let mut text = match self.read() {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
@@ -83,7 +84,7 @@ impl JoinTokens {
 
     /// Namespace and service account that a token is for. Uses it up. Blocks.
     pub(super) fn redeem(&self, shown: &str) -> Result<(String, String), NotFound> {
-        let _one_at_a_time = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.lock()?;
         let text = self.read()?;
         let mut found = None;
         for (index, line) in text.lines().enumerate() {
@@ -103,6 +104,25 @@ impl JoinTokens {
             self.remove(&text, index)?;
         }
         Ok((entry.namespace.to_owned(), entry.account.to_owned()))
+    }
+
+    /// Waits until nobody else edits the file, in this process or another. Blocks.
+    fn lock(&self) -> io::Result<(MutexGuard<'_, ()>, fs::File)> {
+        let here = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(self.beside(".lock"))?;
+        file.lock()?;
+        Ok((here, file))
+    }
+
+    /// A file in the same folder.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        self.path.with_file_name(name)
     }
 
     fn read(&self) -> Result<Zeroizing<String>, io::Error> {
@@ -139,9 +159,7 @@ impl JoinTokens {
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let beside = self.path.with_file_name(name);
+        let beside = self.beside(".new");
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -245,6 +263,27 @@ mod tests {
         let showing: Vec<_> = showing.collect();
         let let_in = showing.into_iter().filter_map(|one| one.join().ok());
         assert_eq!(let_in.filter(|in_| *in_).count(), 1);
+    }
+
+    #[test]
+    fn k3_a_used_token_stays_used_whoever_edits_the_file_meanwhile() {
+        let (folder, tokens) = tokens("");
+        // Two handles with locks of their own, as two processes have.
+        let other = JoinTokens::new(folder.path().join("tokens"));
+        let making = std::thread::spawn(move || {
+            let made = (0..50).map(|_| other.make("a/b", false).unwrap());
+            made.collect::<Vec<_>>()
+        });
+        for _ in 0..50 {
+            let token = tokens.make("my-app/order", false).unwrap();
+            assert_eq!(tokens.redeem(&token).unwrap(), order());
+            assert!(tokens.redeem(&token).is_err(), "it is used up");
+        }
+        for token in making.join().unwrap() {
+            assert!(tokens.redeem(&token).is_ok(), "none was lost");
+        }
+        let left = fs::read_to_string(folder.path().join("tokens")).unwrap();
+        assert_eq!(left, "");
     }
 
     #[test]
