@@ -2,11 +2,13 @@
 
 pub(crate) mod authority;
 mod certificates;
+mod doors;
 mod files;
 pub(crate) mod handshakes;
 #[cfg(feature = "yaml")]
 mod policies;
 mod ports;
+mod rotation;
 mod secrets;
 mod sniffing;
 mod trust;
