@@ -33,6 +33,12 @@ impl fmt::Display for Explanation {
         for outcome in &self.outcomes {
             outcome.fmt(f)?;
         }
+        for told in &self.told {
+            match &told.origin {
+                Some(origin) => writeln!(f, "told by {}  {origin}", told.what)?,
+                None => writeln!(f, "told by {}", told.what)?,
+            }
+        }
         Ok(())
     }
 }

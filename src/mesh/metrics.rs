@@ -44,7 +44,7 @@ impl Mesh {
                 "meshwork_access_log_dropped_total",
                 Kind::Counter,
                 "Lines of the access log that were not written.",
-                telemetry.log().map_or(0, |log| log.dropped.read()),
+                telemetry.dropped_lines(),
             ),
             (
                 "meshwork_buffered_bytes",

@@ -81,6 +81,7 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
         | Kind::Sidecar(_)
+        | Kind::Telemetry(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
         | Kind::GrpcRoute(_)

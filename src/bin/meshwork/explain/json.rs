@@ -18,6 +18,10 @@ pub(crate) fn explanation(explained: &Explanation) -> Value {
         "virtual_host": host(&explained.host),
         "routes": explained.routes.iter().map(considered).collect::<Vec<_>>(),
         "outcomes": explained.outcomes.iter().map(outcome).collect::<Vec<_>>(),
+        "told": explained.told.iter().map(|told| json!({
+            "what": told.what,
+            "origin": told.origin.as_ref().map(ToString::to_string),
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -55,6 +55,7 @@ mod route;
 mod rules;
 mod security;
 mod sidecar;
+mod telemetry;
 mod virtual_host;
 mod virtual_service;
 
@@ -116,6 +117,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         &mut faults,
     );
     let arriving = inbound::inbound(&objects, client, defaults, &mut faults);
+    let told = telemetry::telemetry(&objects, client, defaults, &mut faults);
     let rules = Rules::new(&objects, domain, defaults);
     let mut scope = Scope {
         client,
@@ -138,6 +140,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
         egress_proxy: imports.egress_proxy(&scope.view, client),
         peers: scope.peers.policy(namespace, labels),
+        telemetry: Arc::new(told),
         ..Resources::default()
     };
     clusters(&mut scope, &mut resources);
