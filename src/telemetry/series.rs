@@ -370,6 +370,7 @@ mod tests {
                 security: "unknown",
             },
             None,
+            Standing::default(),
         )
     }
 

@@ -14,6 +14,7 @@ mod order;
 mod registry;
 mod scope;
 mod security;
+mod survey;
 mod telemetry;
 mod virtual_services;
 

@@ -55,6 +55,7 @@ mod route;
 mod rules;
 mod security;
 mod sidecar;
+mod survey;
 mod telemetry;
 mod virtual_host;
 mod virtual_service;
@@ -81,6 +82,7 @@ use sidecar::Imports;
 use virtual_service::Claims;
 
 pub use policy::Ejection;
+pub(super) use survey::survey;
 
 /// A set of objects as one client sees it.
 #[derive(Clone, Debug, Default, PartialEq)]

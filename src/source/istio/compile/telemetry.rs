@@ -77,11 +77,10 @@ fn levels<'a>(
         let selector = selector.filter(|selector| !selector.match_labels.is_empty());
         match selector {
             _ if attached => {}
-            Some(selector) => {
-                if here && selects(&selector.match_labels, workload.labels()) {
-                    own.push((object, written));
-                }
+            Some(selector) if here && selects(&selector.match_labels, workload.labels()) => {
+                own.push((object, written));
             }
+            Some(_) => {}
             None if here => keep(&mut namespace, (object, written), faults),
             None if place == defaults.root_namespace() => {
                 keep(&mut mesh, (object, written), faults);

@@ -47,8 +47,8 @@ pub use http_action::{
 pub use kubernetes::{
     Container, ContainerPort, Controller, EndpointAddress, EndpointConditions, EndpointGroup,
     EndpointPort, EndpointSlice, Endpoints, IpAddress, Namespace, Pod, PodCondition, PodMetadata,
-    PodSelector, PodSpec, PodStatus, PodTemplate, Service, ServiceAccount, ServicePort,
-    SliceEndpoint, TargetPort, TargetRef, Workload,
+    PodSelector, PodSpec, PodStatus, PodTemplate, Probe, ProbeRequest, Service, ServiceAccount,
+    ServicePort, SliceEndpoint, TargetPort, TargetRef, Workload,
 };
 pub use load_balancer::{
     ConsistentHash, CookieAttribute, Distribute, Failover, HashCookie, LoadBalancer,

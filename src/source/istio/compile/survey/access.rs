@@ -23,7 +23,9 @@ pub(super) fn policies(survey: &mut Survey<'_>) {
         found.extend(not_grpc(survey, object, policy));
         found.extend(nobody_runs_as(survey, object, policy));
     }
-    found.into_iter().for_each(|fault| survey.faults.push(fault));
+    found
+        .into_iter()
+        .for_each(|fault| survey.faults.push(fault));
 }
 
 fn labels(policy: &AuthorizationPolicy) -> Option<&BTreeMap<String, String>> {
@@ -96,16 +98,19 @@ fn not_grpc(survey: &Survey<'_>, object: &Object, policy: &AuthorizationPolicy) 
     };
     let operation = operations(policy).find(misses)?;
     let namespace = Some(&*object.meta.namespace);
-    let mut grpc = survey.census.selected(namespace, labels(policy)).filter_map(|one| {
-        let mut services = survey.census.before(one);
-        services.find_map(|(service, spec)| {
-            let port = spec.ports.iter().find(|port| {
-                let said = port.app_protocol.as_ref().or(port.name.as_ref());
-                said.is_some_and(|said| said.to_ascii_lowercase().starts_with("grpc"))
-            })?;
-            Some((service, port.port))
-        })
-    });
+    let mut grpc = survey
+        .census
+        .selected(namespace, labels(policy))
+        .filter_map(|one| {
+            let mut services = survey.census.before(one);
+            services.find_map(|(service, spec)| {
+                let port = spec.ports.iter().find(|port| {
+                    let said = port.app_protocol.as_ref().or(port.name.as_ref());
+                    said.is_some_and(|said| said.to_ascii_lowercase().starts_with("grpc"))
+                })?;
+                Some((service, port.port))
+            })
+        });
     let (service, port) = grpc.next()?;
     let first = operation.methods.first()?;
     let text = format!(
@@ -142,7 +147,10 @@ fn nobody_runs_as(
         if all.is_empty() || all.iter().any(runs) {
             continue;
         }
-        let mut accounts: Vec<&str> = all.iter().filter_map(|one| one.account.as_deref()).collect();
+        let mut accounts: Vec<&str> = all
+            .iter()
+            .filter_map(|one| one.account.as_deref())
+            .collect();
         accounts.sort_unstable();
         accounts.dedup();
         let text = format!(
@@ -165,7 +173,9 @@ pub(super) fn probes(survey: &mut Survey<'_>) {
             found.extend(denied(survey, one, &probe));
         }
     }
-    found.into_iter().for_each(|fault| survey.faults.push(fault));
+    found
+        .into_iter()
+        .for_each(|fault| survey.faults.push(fault));
 }
 
 const PROBE_HINT: &str =

@@ -13,7 +13,9 @@ pub(super) fn nobody(survey: &mut Survey<'_>) {
     for object in &survey.objects {
         found.extend(of_object(survey, object));
     }
-    found.into_iter().for_each(|fault| survey.faults.push(fault));
+    found
+        .into_iter()
+        .for_each(|fault| survey.faults.push(fault));
 }
 
 fn of_object(survey: &Survey<'_>, object: &Object) -> Option<Fault> {
@@ -40,7 +42,10 @@ fn of_object(survey: &Survey<'_>, object: &Object) -> Option<Fault> {
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let place = (selector.line, selector.column);
-    let text = format!("selects nobody: no workload has the labels {}", labels.join(","));
+    let text = format!(
+        "selects nobody: no workload has the labels {}",
+        labels.join(",")
+    );
     let fault = warning(object, Code::SelectorEmpty, place, text).field("selector");
     Some(match &object.kind {
         Kind::PeerAuthentication(_) => fault.hinted(

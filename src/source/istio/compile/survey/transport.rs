@@ -18,7 +18,9 @@ fn collect(survey: &mut Survey<'_>, of: impl Fn(&Survey<'_>, &Object) -> Vec<Fau
         let objects = survey.objects.iter();
         objects.flat_map(|object| of(survey, object)).collect()
     };
-    found.into_iter().for_each(|fault| survey.faults.push(fault));
+    found
+        .into_iter()
+        .for_each(|fault| survey.faults.push(fault));
 }
 
 /// The service of the set that a rule is for.
@@ -29,9 +31,8 @@ fn service<'a>(
 ) -> Option<(&'a Object, &'a Service)> {
     let host = expand(&rule.host, &object.meta.namespace, DOMAIN);
     let mut services = survey.census.services.iter();
-    let found = services.find(|(service, _)| {
-        *expand(&service.meta.name, &service.meta.namespace, DOMAIN) == *host
-    });
+    let found = services
+        .find(|(service, _)| *expand(&service.meta.name, &service.meta.namespace, DOMAIN) == *host);
     found.copied()
 }
 
@@ -54,7 +55,9 @@ pub(super) fn client_tls(survey: &mut Survey<'_>) {
                 let text = "no caCertificates: whoever an authority of the system vouches for may be \
                             the server";
                 let fault = warning(object, Code::RootsOfSystem, place, text).field("tls");
-                found.push(fault.hinted("name the file of the authorities that the server is signed by"));
+                found.push(
+                    fault.hinted("name the file of the authorities that the server is signed by"),
+                );
             }
             found.extend(refused(survey, object, rule, (tls.mode, place)));
         }
@@ -70,7 +73,9 @@ fn refused(
 ) -> Option<Fault> {
     let (service, spec) = service(survey, object, rule)?;
     let namespace = &*service.meta.namespace;
-    let mut behind = survey.census.selected(Some(namespace), Some(&spec.selector));
+    let mut behind = survey
+        .census
+        .selected(Some(namespace), Some(&spec.selector));
     let asked = behind.find_map(|one| {
         let asked = survey.peers.policy(one.namespace, one.labels).mode;
         match (mode, asked) {
@@ -96,9 +101,11 @@ fn refused(
 /// Workloads that are kept out of the mesh, beside those that let nobody in without an identity.
 pub(super) fn outside(survey: &mut Survey<'_>) {
     collect(survey, |survey, object| {
-        let one = survey.census.all.iter().find(|one| {
-            std::ptr::eq(one.object, object) && !one.meshed && one.labels.len() < usize::MAX
-        });
+        let one = survey
+            .census
+            .all
+            .iter()
+            .find(|one| std::ptr::eq(one.object, object) && !one.meshed);
         let Some(one) = one.filter(|one| !matches!(one.object.kind, Kind::WorkloadEntry(_))) else {
             return Vec::new();
         };
@@ -118,10 +125,12 @@ pub(super) fn outside(survey: &mut Survey<'_>) {
 
 fn shut_out(survey: &Survey<'_>, one: &Runs<'_>) -> Option<Fault> {
     let meshed = |other: &&Runs<'_>| {
-        other.meshed
-            && survey.peers.policy(other.namespace, other.labels).mode == MutualTls::Strict
+        other.meshed && survey.peers.policy(other.namespace, other.labels).mode == MutualTls::Strict
     };
-    let strict = survey.census.selected(Some(one.namespace), None).find(meshed)?;
+    let strict = survey
+        .census
+        .selected(Some(one.namespace), None)
+        .find(meshed)?;
     let text = format!(
         "is not a part of the mesh and has no identity: {}, which is STRICT, refuses its connections",
         strict.object.reference()
@@ -137,7 +146,8 @@ pub(super) fn ports(survey: &mut Survey<'_>) {
             Kind::PeerAuthentication(policy) => {
                 let labels = policy.selector.as_ref().map(|one| &one.match_labels);
                 let named = policy.port_level_mtls.iter();
-                let named = named.filter_map(|(port, tls)| Some((port.parse().ok()?, (tls.line, tls.column))));
+                let named = named
+                    .filter_map(|(port, tls)| Some((port.parse().ok()?, (tls.line, tls.column))));
                 let all = survey.census.selected(Some(namespace), labels);
                 let all: Vec<_> = all.collect();
                 named
@@ -174,7 +184,8 @@ fn of_service(
         return None;
     }
     let services = all.iter().flat_map(|one| survey.census.before(one));
-    let ports = services.flat_map(|(service, spec)| spec.ports.iter().map(move |one| (service, one)));
+    let ports =
+        services.flat_map(|(service, spec)| spec.ports.iter().map(move |one| (service, one)));
     let target = |one: &crate::source::istio::kinds::ServicePort| match &one.target_port {
         None => one.port.to_string(),
         Some(TargetPort::Number(number)) => number.to_string(),
@@ -214,7 +225,7 @@ pub(super) fn never_ejects(survey: &mut Survey<'_>, options: &Options) {
         };
         let count = survey.census.behind(service, spec);
         let percent = outlier.max_ejection_percent;
-        let percent = percent.map_or(EJECTED_PERCENT, |percent| u32::try_from(percent).unwrap_or(0));
+        let percent = percent.unwrap_or(EJECTED_PERCENT);
         if count == 0 || count.saturating_mul(percent) >= 100 {
             return Vec::new();
         }
@@ -238,7 +249,8 @@ pub(super) fn entries(survey: &mut Survey<'_>) {
         };
         for host in &entry.hosts {
             for port in &entry.ports {
-                let protocol = port.protocol.as_deref().unwrap_or("TCP").to_ascii_uppercase();
+                let protocol = port.protocol.as_ref().map_or("TCP", |one| one.as_str());
+                let protocol = protocol.to_ascii_uppercase();
                 let (host, number) = (host.as_str(), port.number);
                 let other = known
                     .iter()
@@ -264,7 +276,9 @@ pub(super) fn entries(survey: &mut Survey<'_>) {
             found.extend(conflict(survey, (object, service), (other, before)));
         }
     }
-    found.into_iter().for_each(|fault| survey.faults.push(fault));
+    found
+        .into_iter()
+        .for_each(|fault| survey.faults.push(fault));
 }
 
 fn conflict(
@@ -280,19 +294,24 @@ fn conflict(
     }
     let said = |port: &crate::source::istio::kinds::ServicePort| {
         let said = port.app_protocol.as_ref().or(port.name.as_ref());
-        let said = said.map(|said| said.to_ascii_lowercase()).unwrap_or_default();
+        let said = said
+            .map(|said| said.to_ascii_lowercase())
+            .unwrap_or_default();
         said.split('-').next().unwrap_or_default().to_owned()
     };
     let target = |port: &crate::source::istio::kinds::ServicePort| {
         let own = TargetPort::Number(port.port);
         port.target_port.clone().unwrap_or(own)
     };
-    let all = survey.census.selected(Some(&*object.meta.namespace), Some(&service.selector));
+    let all = survey
+        .census
+        .selected(Some(&*object.meta.namespace), Some(&service.selector));
     let mut both = all.filter(|one| selects(&before.selector, one.labels));
     let one = both.next()?;
     let (port, first) = service.ports.iter().find_map(|port| {
         let mut others = before.ports.iter();
-        let other = others.find(|other| target(other) == target(port) && said(other) != said(port))?;
+        let other =
+            others.find(|other| target(other) == target(port) && said(other) != said(port))?;
         Some((port, other))
     })?;
     let text = format!(
@@ -302,5 +321,13 @@ fn conflict(
         said(first),
         said(port)
     );
-    Some(warning(object, Code::ProtocolConflict, (port.line, port.column), text).field("ports"))
+    Some(
+        warning(
+            object,
+            Code::ProtocolConflict,
+            (port.line, port.column),
+            text,
+        )
+        .field("ports"),
+    )
 }

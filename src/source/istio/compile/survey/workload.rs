@@ -64,7 +64,10 @@ impl<'a> Census<'a> {
     }
 
     /// The services before a workload.
-    pub(super) fn before(&self, one: &Runs<'_>) -> impl Iterator<Item = &(&'a Object, &'a Service)> {
+    pub(super) fn before(
+        &self,
+        one: &Runs<'_>,
+    ) -> impl Iterator<Item = &(&'a Object, &'a Service)> {
         self.services.iter().filter(move |(object, service)| {
             *object.meta.namespace == *one.namespace
                 && !service.selector.is_empty()
@@ -85,9 +88,8 @@ impl<'a> Census<'a> {
 
 impl<'a> Runs<'a> {
     fn of(object: &'a Object) -> Option<Self> {
-        let out = |map: &BTreeMap<String, String>| {
-            map.get(INJECT).is_some_and(|value| value == "false")
-        };
+        let out =
+            |map: &BTreeMap<String, String>| map.get(INJECT).is_some_and(|value| value == "false");
         match &object.kind {
             Kind::Pod(pod) => {
                 let meta = &object.meta;

@@ -31,7 +31,7 @@ fn lines(text: &str) -> Shape {
 rule_tests! {
     selector_or_targets: refuses(telemetry,
         "selector: {matchLabels: {'a b': c}}")
-        => "selector.matchLabels: \"a b\" is no name of a label";
+        => "selector.matchLabels[\"a b\"]: \"a b\" is no label key";
     targets_have_no_effect: warns(telemetry, "targetRefs: [{kind: Gateway, name: a}]")
         => "targetRefs: targetRefs has no effect in this client: there are no gateways and \
             waypoints here, and it is for nothing else";
