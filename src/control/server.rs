@@ -25,7 +25,7 @@ use super::stream::{self, Method};
 use crate::model::identity::SpiffeId;
 use crate::model::security::MutualTls;
 use crate::random::Random;
-use crate::tls::{Acceptor, Clock, Source};
+use crate::tls::{Acceptor, Clock, Credentials, Source};
 
 /// A connection is asked for a sign of life this often.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -61,6 +61,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Secured {
     acceptor: Acceptor,
+    credentials: Credentials,
     _renewing: JoinSet<()>,
 }
 
@@ -99,7 +100,8 @@ impl Server {
         }
         Self {
             secured: Some(Arc::new(Secured {
-                acceptor: Acceptor::new(credentials, Clock::system()),
+                acceptor: Acceptor::new(credentials.clone(), Clock::system()),
+                credentials,
                 _renewing: renewing,
             })),
             ..self
@@ -135,12 +137,14 @@ impl Server {
         self.house.loads.all()
     }
 
-    /// Answers questions about the server over plain HTTP: `/ready`, `/stats/prometheus`,
-    /// `/clients`, `/rejected`. It has no authentication, so it belongs on a loopback address.
+    /// Answers questions about the server over plain HTTP: a status page at `/`,
+    /// `/status.json`, `/ready`, `/stats/prometheus`, `/clients`, `/rejected`. It has no authentication, so it belongs on a loopback address.
     ///
     /// It never ends; dropping the future closes its connections.
     pub async fn admin(&self, listener: TcpListener) {
-        super::admin::serve(listener, self.house.clone()).await;
+        let secured = self.secured.as_ref();
+        let credentials = secured.map(|secured| secured.credentials.clone());
+        super::admin::serve(listener, self.house.clone(), credentials).await;
     }
 
     /// Serves on `listener` until `shutdown` ends, then drains: health says so, streams end one by

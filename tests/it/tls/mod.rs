@@ -7,4 +7,5 @@ mod handshakes;
 mod ports;
 mod secrets;
 mod sniffing;
+mod told;
 mod trust;
