@@ -19,6 +19,7 @@
 //! ```
 
 mod forward;
+mod secured;
 mod telling;
 mod text;
 mod time;

@@ -160,6 +160,7 @@ impl fmt::Display for Forwarded {
             "  connection  {:?}, within {:?}",
             self.protocol, self.connect_timeout
         )?;
+        writeln!(f, "  secured     {}", self.security)?;
         self.endpoints(f)?;
         match &self.failure {
             Some(failure) => failure.fmt(f),

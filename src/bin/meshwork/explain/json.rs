@@ -138,6 +138,7 @@ fn forward(forwarded: &Forwarded) -> Value {
         "mirrors": mirrors.collect::<Vec<_>>(),
         "balancing": forwarded.balancing,
         "protocol": format!("{:?}", forwarded.protocol),
+        "security": forwarded.security,
         "connect_timeout_ms": millis(Some(forwarded.connect_timeout)),
         "limits": limits.collect::<Vec<_>>(),
         "ejection": forwarded.ejection,
