@@ -16,6 +16,7 @@ mod answer;
 mod certs;
 mod dump;
 mod json;
+mod logging;
 
 use std::convert::Infallible;
 use std::sync::Arc;

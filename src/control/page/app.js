@@ -209,7 +209,7 @@ function graph(status) {
     const [x1, y1, x2, y2] = [from.x + wide, from.y + 22, to.x, to.y + 22];
     const bend = Math.max(40, (x2 - x1) / 2);
     parts.push(drawn("path", { class: `edge ${health(good)}`, "stroke-width": (1.5 + 5 * edge.rate / most).toFixed(1), d: `M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}` }));
-    parts.push(drawn("text", { class: "quiet", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 6, "text-anchor": "middle" }, `${number(edge.rate)}/s ${percent(good)}`));
+    parts.push(drawn("text", { class: "quiet label", x: x1 + (x2 - x1) * 0.6, y: y1 + (y2 - y1) * 0.8 - 12, "text-anchor": "middle" }, `${number(edge.rate)}/s ${percent(good)}`));
   }
   for (const [node, { x, y }] of place) {
     parts.push(drawn("rect", { x, y, width: wide, height: 44, rx: 8 }));

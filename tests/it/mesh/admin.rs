@@ -187,3 +187,18 @@ async fn a_draining_mesh_is_not_ready() {
     let _ = waits.await;
     assert_eq!(ending.await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn levels_are_those_of_the_programs_subscriber() {
+    let (_world, _mesh, address) = world().await;
+    let (_, text) = ask(address, "/logging").await;
+    assert!(text.lines().count() >= 10, "{text}");
+    for line in text.lines() {
+        let (target, level) = line.split_once(": ").expect(line);
+        assert!(target.starts_with("meshwork"), "{line}");
+        assert!(
+            ["off", "error", "warn", "info", "debug", "trace"].contains(&level),
+            "{line}"
+        );
+    }
+}
