@@ -23,7 +23,9 @@ impl Mesh {
         let telemetry = &self.shared.core.environment.telemetry;
         let stats = self.stats();
         let mut text = Text::default();
-        text.requests(&telemetry.all());
+        let all = telemetry.all();
+        text.requests(&all);
+        text.calls(&all);
         text.family("istio_build", Kind::Gauge, "The version of the mesh.");
         let version = [("component", "proxy"), ("tag", env!("CARGO_PKG_VERSION"))];
         text.sample("istio_build", &version, 1);

@@ -21,6 +21,7 @@
 //! a [span](trace)) rides with it and ends with it.
 
 pub(crate) mod access;
+mod grpc;
 mod histogram;
 mod meter;
 #[cfg(not(feature = "otel"))]

@@ -66,14 +66,25 @@ impl Text {
     }
 
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], values: &Distribution) {
+        self.scaled(name, labels, values, 1.0);
+    }
+
+    /// A histogram in another unit, of which one of ours has so many.
+    pub(super) fn scaled(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        values: &Distribution,
+        divisor: f64,
+    ) {
         let bucket = format!("{name}_bucket");
         for (index, count) in values.cumulative.iter().enumerate() {
             let bound = BOUNDS
                 .get(index)
-                .map_or("+Inf".to_owned(), ToString::to_string);
+                .map_or("+Inf".to_owned(), |bound| (bound / divisor).to_string());
             self.line(&bucket, labels, &[("le", &bound)], count);
         }
-        self.line(&format!("{name}_sum"), labels, &[], values.sum);
+        self.line(&format!("{name}_sum"), labels, &[], values.sum / divisor);
         self.line(&format!("{name}_count"), labels, &[], values.count());
     }
 
