@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterStats;
 use envoy_types::pb::envoy::service::load_stats::v3 as pb;
-use envoy_types::pb::google::protobuf::Duration;
+use envoy_types::pb::google::protobuf::Duration as WireDuration;
 use pb::load_reporting_service_server::LoadReportingService;
 use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt as _};
@@ -54,7 +55,7 @@ pub(super) struct Loads {
 }
 
 /// How far back "now" reaches: three reports.
-const WINDOW: std::time::Duration = std::time::Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(30);
 
 /// The name of a load metric with the milliseconds that requests took.
 const LATENCY: &str = "latency_ms";
@@ -144,7 +145,7 @@ impl Recent {
 }
 
 impl Seconds {
-    fn add(&mut self, now: Instant, took: std::time::Duration, one: &Recent) {
+    fn add(&mut self, now: Instant, took: Duration, one: &Recent) {
         let began = now.checked_sub(took).unwrap_or(now);
         self.since.get_or_insert(began);
         match self.sums.back_mut() {
@@ -211,7 +212,7 @@ impl Loads {
         };
         let took = stats.load_report_interval.as_ref().map(|interval| {
             let seconds = u64::try_from(interval.seconds).unwrap_or_default();
-            std::time::Duration::from_secs(seconds.min(WINDOW.as_secs()))
+            Duration::from_secs(seconds.min(WINDOW.as_secs()))
         });
         let now = Instant::now();
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -321,7 +322,7 @@ impl LoadReportingService for Lrs {
             (!std::mem::replace(&mut asked, true)).then(|| {
                 Ok(pb::LoadStatsResponse {
                     send_all_clusters: true,
-                    load_reporting_interval: Some(Duration {
+                    load_reporting_interval: Some(WireDuration {
                         seconds: INTERVAL,
                         nanos: 0,
                     }),

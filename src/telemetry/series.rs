@@ -233,11 +233,13 @@ impl Series {
 
     /// The instruments of a cell, by the shapes in force.
     fn bound(&self, key: Option<Key>) -> Option<Arc<Bound>> {
-        let instruments = self.instruments.as_ref()?;
-        let bound = self.with_labels(key, |labels| {
-            instruments.bind(|metric| self.shaped(metric, key, labels))
+        let instruments = self.instruments.as_ref();
+        let bound = instruments.map(|all| {
+            self.with_labels(key, |labels| {
+                all.bind(|metric| self.shaped(metric, key, labels))
+            })
         });
-        Some(Arc::new(bound))
+        bound.map(Arc::new)
     }
 
     /// The labels of a metric as the configuration wants them; `None`: it is not told.

@@ -16,6 +16,10 @@ use crate::model::telemetry::{LineFormat, Sink};
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) client: Side,
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "nothing arrives without it")
+    )]
     pub(crate) server: Side,
     /// As it was configured.
     pub(crate) model: Arc<model::Telemetry>,

@@ -33,6 +33,10 @@ pub(crate) struct Entry {
     /// Whether the caller has proved who it is.
     pub(crate) proved: bool,
     /// Trace and span, for records.
+    #[cfg_attr(
+        not(feature = "otel"),
+        allow(dead_code, reason = "only records of OpenTelemetry have them")
+    )]
     pub(crate) trace: Option<(u128, u64, bool)>,
 }
 

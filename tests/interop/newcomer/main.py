@@ -141,15 +141,24 @@ def steps(meshwork, folder, start):
 
     for number, address in enumerate(sorted(addresses), 1):
         start(meshwork, "echo", "--listen", address, "--name", f"v{number}")
-    admin = free_port()
+    admin, port = free_port(), free_port()
     promised("meshwork serve --config mesh/")
-    start(meshwork, "serve", "--config", str(mesh), "--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{admin}")
+    start(meshwork, "serve", "--config", str(mesh), "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}")
     url = f"http://127.0.0.1:{admin}"
     until("it serves", lambda: get(f"{url}/ready") == "serving\n")
     chromium = shutil.which("chromium")
     seen = dom(url + "/") if chromium else get(url + "/status.json")
     assert "catalog.my-app" in seen, seen[-2000:]
     done("serve shows catalog in its page" if chromium else "serve tells of catalog (no chromium: as JSON)")
+
+    bootstrap = folder / "bootstrap.json"
+    bootstrap.write_text(json.dumps({
+        "xds_servers": [{"server_uri": f"127.0.0.1:{port}", "channel_creds": [{"type": "insecure"}]}],
+        "node": {"id": "order-1", "metadata": {"NAMESPACE": "my-app", "LABELS": {"app": "order"}}},
+    }))
+    told = run(meshwork, "explain", "--xds", str(bootstrap), "--request", "GET http://catalog/items")
+    assert any(address in told for address in addresses), told
+    done("explain tells the same of the control plane")
 
     canary(meshwork, mesh, folder, url, dom if chromium else None)
     faults(meshwork, mesh, url)

@@ -405,3 +405,66 @@ fn the_article_has_a_committed_list_of_codes_and_lines() {
         "what check says of the article has changed: {all}"
     );
 }
+
+#[test]
+fn each_trap_of_the_article_has_its_code() {
+    let list = include_str!("../article/codes.txt");
+    let (pasted, separated) = list.split_once("# With").expect("two lists");
+    for (trap, whole, line) in [
+        (
+            "a pod that is kept out of the mesh",
+            pasted,
+            "3 warning M024",
+        ),
+        ("two objects without a separator", pasted, "41 error M004"),
+        (
+            "a rule for a host that nobody has",
+            pasted,
+            "47 warning M044",
+        ),
+        (
+            "a caller that a policy of the callee does not let in",
+            pasted,
+            "83 warning M048",
+        ),
+        (
+            "a policy for a workload that is not there",
+            pasted,
+            "95 warning M048",
+        ),
+        (
+            "callers in plaintext have no identity",
+            pasted,
+            "100 warning M051",
+        ),
+        (
+            "order runs as default, not as order-sa",
+            pasted,
+            "100 warning M054",
+        ),
+        (
+            "the second of two telemetries for the mesh",
+            pasted,
+            "115 warning M045",
+        ),
+        ("a provider that nobody defined", pasted, "123 error M040"),
+        ("the canary written twice", pasted, "126 error M015"),
+        (
+            "tries that the timeout cuts, POST repeated, tokens in 5xx",
+            separated,
+            "143 warning M050",
+        ),
+        (
+            "a sidecar would never eject one of three",
+            pasted,
+            "212 warning M058",
+        ),
+        ("a subset that nobody is in", pasted, "216 warning M043"),
+        ("the mode written twice", pasted, "220 error M015"),
+        ("the probe of order is denied", pasted, "229 warning M055"),
+        ("catalog-sa runs nowhere", pasted, "241 warning M054"),
+    ] {
+        let found = whole.lines().any(|one| one.starts_with(line));
+        assert!(found, "{trap}: {line} is not in\n{whole}");
+    }
+}

@@ -58,7 +58,7 @@ async fn every_path_of_the_index_answers() {
         .lines()
         .map(|line| line.split(' ').next().unwrap())
         .collect();
-    assert_eq!(paths.len(), 6, "{index}");
+    assert_eq!(paths.len(), 8, "{index}");
     for path in paths {
         let path = match path {
             "/explain" => "/explain?url=http://catalog/items&method=POST&header=x:1".to_owned(),

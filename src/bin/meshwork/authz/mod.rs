@@ -95,7 +95,7 @@ pub(crate) struct Verdict {
     /// The object that decides.
     pub(crate) origin: Option<String>,
     /// Authorizers that would be asked besides.
-    asks: Vec<String>,
+    pub(crate) asks: Vec<String>,
 }
 
 /// Answers and prints.

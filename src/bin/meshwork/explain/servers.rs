@@ -42,25 +42,27 @@ pub(super) fn verdicts(
         let End::Forward(forwarded) = &outcome.end else {
             continue;
         };
-        for (object, service, port) in services(&read.objects, &forwarded.cluster) {
-            for (name, workload) in behind(&read.objects, object, service) {
-                if !seen.insert((name.clone(), port)) {
-                    continue;
-                }
-                let resources = compile(&read.objects, &workload, &options).resources;
-                let principal = identity(&own, &forwarded.cluster, &client, &resources, port);
-                let head = head(request, &forwarded.uri);
-                servers.push(Server {
-                    workload: name,
-                    port,
-                    asks: match resources.peers.on(port) {
-                        MutualTls::Strict => "STRICT",
-                        MutualTls::Disable => "DISABLE",
-                        _ => "PERMISSIVE",
-                    },
-                    verdict: judge(&resources, head, principal.as_deref(), port),
-                });
+        let found = service(&read.objects, &forwarded.cluster);
+        let Some((object, spec, port)) = found else {
+            continue;
+        };
+        for (name, workload) in behind(&read.objects, object, spec) {
+            if !seen.insert((name.clone(), port)) {
+                continue;
             }
+            let resources = compile(&read.objects, &workload, &options).resources;
+            let principal = identity(&own, &forwarded.cluster, &client, &resources, port);
+            let head = head(request, &forwarded.uri);
+            servers.push(Server {
+                workload: name,
+                port,
+                asks: match resources.peers.on(port) {
+                    MutualTls::Strict => "STRICT",
+                    MutualTls::Disable => "DISABLE",
+                    _ => "PERMISSIVE",
+                },
+                verdict: judge(&resources, head, principal.as_deref(), port),
+            });
         }
     }
     servers
@@ -98,7 +100,7 @@ fn identity(
 }
 
 /// The service of a cluster `outbound|port|subset|host`, with the port that its workloads listen on.
-fn services<'a>(objects: &'a [Object], cluster: &str) -> Option<(&'a Object, &'a Service, u16)> {
+fn service<'a>(objects: &'a [Object], cluster: &str) -> Option<(&'a Object, &'a Service, u16)> {
     let mut parts = cluster.splitn(4, '|').skip(1);
     let port: u16 = parts.next()?.parse().ok()?;
     let host = parts.nth(1)?;
