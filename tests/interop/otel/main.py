@@ -91,9 +91,11 @@ def check_metrics(text):
     points = re.split(r"^NumberDataPoints #\d+\s*$", text, flags=re.M)[1:]
     counts = []
     for point in points:
-        labels = dict(re.findall(r"^     -> ([\w.]+): Str\((.*)\)$", point, flags=re.M))
         value = re.search(r"^Value: (\d+)", point, flags=re.M)
-        if "reporter" in labels and value:
+        # What follows the value is of the next thing that arrived.
+        head = point[: value.start()] if value else ""
+        labels = dict(re.findall(r"^     -> ([\w.]+): Str\((.*)\)$", head, flags=re.M))
+        if "reporter" in labels:
             assert "response_flags" not in labels, labels
             counts.append((labels["reporter"], labels["response_code"], int(value[1])))
     expected = [("destination", "200", 1), ("destination", "503", 1), ("source", "200", 1)]
