@@ -157,10 +157,12 @@ where
         let Ok(work) = self.door.admit() else {
             return ResponseFuture::answered(answer::draining(dialect), None);
         };
-        let told = self.door.telemetry().told();
         let tracing = self.door.telemetry().tracing();
-        let span = tracing.arrived(&request, &told.server.tracing);
-        drop(told);
+        let span = tracing.is_on().then(|| {
+            let told = self.door.telemetry().told();
+            tracing.arrived(&request, &told.server.tracing)
+        });
+        let span = span.flatten();
         let parent = match &span {
             Some(span) => span.parent(),
             None => trace::Parent::of(request.headers()),
@@ -203,13 +205,14 @@ impl<S> Inbound<S> {
         span: Option<Span>,
     ) -> Option<Meter> {
         let telemetry = self.door.telemetry();
-        let told = telemetry.told();
-        let logs = &told.server.logs;
-        if !telemetry.measures() && span.is_none() && logs.is_empty() {
+        let told = telemetry.told_besides();
+        let logs = told.as_ref().map(|told| &told.server.logs);
+        let logs = logs.filter(|logs| !logs.is_empty());
+        if !telemetry.measures() && span.is_none() && logs.is_none() {
             return None;
         }
         let peer = request.extensions().get::<Peer>();
-        let entry = (!logs.is_empty()).then(|| entry(logs, request, peer, span.as_ref()));
+        let entry = logs.map(|logs| entry(logs, request, peer, span.as_ref()));
         let principal = peer.and_then(|peer| peer.principal.as_ref());
         let series = telemetry.from(principal);
         let protocol = match dialect {
@@ -217,7 +220,7 @@ impl<S> Inbound<S> {
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(&series, Instant::now(), protocol);
-        if told.methods {
+        if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());
         }
         meter.announced(request.headers());

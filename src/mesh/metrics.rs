@@ -1,5 +1,10 @@
 //! What a mesh has measured, as Prometheus reads it.
 
+#[cfg(feature = "tls-core")]
+mod certificates;
+#[cfg(feature = "xds")]
+mod planes;
+
 use super::Mesh;
 use crate::snapshot::{ClusterStats, Stats};
 use crate::telemetry::prometheus::{CONTENT_TYPE, Kind, Text};
@@ -67,157 +72,14 @@ impl Mesh {
         }
         #[cfg(feature = "tls-core")]
         if let Some(credentials) = self.credentials() {
-            certificates(&credentials, &mut text);
+            certificates::tell(&credentials, &mut text);
         }
         #[cfg(feature = "xds")]
         if let Some(dump) = self.xds() {
-            planes(&dump, &mut text);
+            planes::tell(&dump, &mut text);
         }
         clusters(&stats, &mut text);
         text.into_string()
-    }
-}
-
-/// What is presented and believed on connections.
-#[cfg(feature = "tls-core")]
-fn certificates(credentials: &crate::tls::Credentials, text: &mut Text) {
-    if let Some(identity) = credentials.identity() {
-        let (name, help) = (
-            "meshwork_certificate_expiration_timestamp_seconds",
-            "When the certificate of this process expires, as seconds since 1970.",
-        );
-        text.family(name, Kind::Gauge, help);
-        text.sample(name, &[], identity.not_after().as_secs());
-    }
-    let counts = credentials.counts();
-    let single = [
-        (
-            "meshwork_certificate_rotations_total",
-            "Certificates that came into force after the first.",
-            counts.rotations,
-        ),
-        (
-            "meshwork_certificate_renewal_failures_total",
-            "Times that no next certificate could be had.",
-            counts.renewal_failures,
-        ),
-        (
-            "meshwork_trust_changes_total",
-            "Times that other roots came into force.",
-            counts.trust_changes,
-        ),
-        (
-            "meshwork_tls_handshakes_accepted_total",
-            "Handshakes with callers that succeeded.",
-            counts.accepted,
-        ),
-        (
-            "meshwork_tls_handshakes_connected_total",
-            "Handshakes with callees that succeeded.",
-            counts.connected,
-        ),
-        (
-            "meshwork_tls_handshakes_refused_total",
-            "Handshakes that one side refused.",
-            counts.refused,
-        ),
-    ];
-    for (name, help, value) in single {
-        text.family(name, Kind::Counter, help);
-        text.sample(name, &[], value);
-    }
-}
-
-/// Control planes and what they sent, as gRPC's clients tell it (gRFC A78, A88), in Prometheus' names.
-#[cfg(feature = "xds")]
-fn planes(dump: &crate::source::xds::Dump, text: &mut Text) {
-    use std::collections::BTreeMap;
-
-    const TARGET: (&str, &str) = ("grpc_target", "#mesh");
-    let name = "grpc_xds_client_connected";
-    text.family(name, Kind::Gauge, "Whether a stream to the server works.");
-    for server in &dump.servers {
-        let labels = [TARGET, ("grpc_xds_server", &*server.uri)];
-        text.sample(name, &labels, u8::from(server.connected));
-    }
-    let name = "grpc_xds_client_server_failure_total";
-    text.family(
-        name,
-        Kind::Counter,
-        "Streams that ended before any response.",
-    );
-    for server in &dump.servers {
-        text.sample(
-            name,
-            &[TARGET, ("grpc_xds_server", &*server.uri)],
-            server.failures,
-        );
-    }
-    type Updates = fn(&crate::source::xds::ServerDump) -> &BTreeMap<crate::source::xds::Kind, u64>;
-    let updates: [(&str, &str, Updates); 2] = [
-        (
-            "grpc_xds_client_resource_updates_valid_total",
-            "Good resources that were received.",
-            |server| &server.valid,
-        ),
-        (
-            "grpc_xds_client_resource_updates_invalid_total",
-            "Resources that were refused.",
-            |server| &server.invalid,
-        ),
-    ];
-    for (name, help, of) in updates {
-        text.family(name, Kind::Counter, help);
-        for server in &dump.servers {
-            for (kind, count) in of(server) {
-                let kind = kind.to_string();
-                let labels = [
-                    TARGET,
-                    ("grpc_xds_server", &*server.uri),
-                    ("grpc_xds_resource_type", &*kind),
-                ];
-                text.sample(name, &labels, count);
-            }
-        }
-    }
-    let name = "grpc_xds_client_resources";
-    text.family(
-        name,
-        Kind::Gauge,
-        "Resources, by kind and by how they stand.",
-    );
-    let mut resources: BTreeMap<(String, &str), u64> = BTreeMap::new();
-    for resource in &dump.resources {
-        let state = cache_state(resource);
-        *resources
-            .entry((resource.kind.to_string(), state))
-            .or_default() += 1;
-    }
-    for ((kind, state), count) in &resources {
-        let labels = [
-            TARGET,
-            ("grpc_xds_cache_state", state),
-            ("grpc_xds_resource_type", &**kind),
-        ];
-        text.sample(name, &labels, count);
-    }
-}
-
-/// The words of gRFC A88.
-#[cfg(feature = "xds")]
-fn cache_state(resource: &crate::source::xds::ResourceDump) -> &'static str {
-    use crate::source::xds::ResourceState;
-
-    match (resource.state, resource.value.is_some()) {
-        (ResourceState::Acked, _) => "acked",
-        (ResourceState::DoesNotExist, false) => "does_not_exist",
-        (ResourceState::DoesNotExist, true) => "does_not_exist_but_cached",
-        (ResourceState::Nacked, false) => "nacked",
-        (ResourceState::Nacked, true) => "nacked_but_cached",
-        (ResourceState::ReceivedError, false) => "received_error",
-        (ResourceState::ReceivedError, true) => "received_error_but_cached",
-        (ResourceState::Requested, _) => "requested",
-        (ResourceState::Timeout, _) => "timeout",
     }
 }
 

@@ -343,6 +343,9 @@ impl Call {
     fn trace(&self, core: &Core, request: &mut Request<Body>) -> Option<Span> {
         let tracing = core.environment.telemetry.tracing();
         let inherited = trace::inherited();
+        if !tracing.is_on() && inherited.is_none() {
+            return None;
+        }
         let told = core.environment.telemetry.told();
         let said = &told.client.tracing;
         let span = tracing.call(request, inherited.as_ref(), said);
@@ -369,9 +372,10 @@ impl Call {
         if !telemetry.is_on() {
             return None;
         }
-        let told = telemetry.told();
-        let logs = &told.client.logs;
-        let mut entry = (!logs.is_empty()).then(|| access::Entry::new(logs, request));
+        let told = telemetry.told_besides();
+        let logs = told.as_ref().map(|told| &told.client.logs);
+        let logs = logs.filter(|logs| !logs.is_empty());
+        let mut entry = logs.map(|logs| access::Entry::new(logs, request));
         if let (Some(entry), Some(span)) = (&mut entry, &span) {
             entry.trace = span
                 .parent()
@@ -382,7 +386,7 @@ impl Call {
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(telemetry.unknown(), self.began, protocol);
-        if told.methods {
+        if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());
         }
         meter.watch(request.body_mut());

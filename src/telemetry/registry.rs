@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 #[cfg(feature = "inbound")]
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -57,6 +58,9 @@ struct Inner {
     logs: Logs,
     /// What the configuration in force says, shared with all series.
     told: Standing,
+    /// Whether it says something of logs or of methods: what a request looks at first, since mostly it
+    /// does not.
+    besides: AtomicBool,
     tracing: Tracing,
     instruments: Option<Instruments>,
     own: Party,
@@ -106,6 +110,7 @@ impl Registry {
             series: Mutex::default(),
             rejected: Counter::default(),
             logs,
+            besides: AtomicBool::new(told.load().has_more()),
             told,
         };
         Self {
@@ -120,7 +125,15 @@ impl Registry {
 
     /// Whether anything is told of requests.
     pub(crate) fn is_on(&self) -> bool {
-        self.inner.metrics || self.inner.tracing.is_on() || !self.told().client.logs.is_empty()
+        self.inner.metrics
+            || self.inner.tracing.is_on()
+            || self.inner.besides.load(Ordering::Relaxed)
+    }
+
+    /// What is told besides metrics and spans; `None`: nothing.
+    pub(crate) fn told_besides(&self) -> Option<Guard<Arc<Told>>> {
+        let besides = self.inner.besides.load(Ordering::Relaxed);
+        besides.then(|| self.told())
     }
 
     /// What is told of a request that begins at this moment.
@@ -133,7 +146,10 @@ impl Registry {
         if self.told().model == *model {
             return;
         }
-        self.inner.told.store(Arc::new(self.inner.logs.told(model)));
+        let told = self.inner.logs.told(model);
+        let besides = told.has_more();
+        self.inner.told.store(Arc::new(told));
+        self.inner.besides.store(besides, Ordering::Relaxed);
         for series in self.all() {
             series.rebind();
         }

@@ -34,6 +34,14 @@ pub(crate) struct Side {
     pub(crate) tracing: model::telemetry::Tracing,
 }
 
+impl Told {
+    /// Whether there are logs, or metrics by method.
+    pub(super) fn has_more(&self) -> bool {
+        let logs = !self.client.logs.is_empty() || !self.server.logs.is_empty();
+        logs || self.methods
+    }
+}
+
 /// The logs that configurations name.
 #[derive(Debug, Default)]
 pub(super) struct Logs {

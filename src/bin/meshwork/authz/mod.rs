@@ -229,13 +229,23 @@ pub(crate) fn judge(
     if let Err(ambiguous) = canonicalize(&mut request, resources.inbound.normalization) {
         return denied(format!("refused with 400: {ambiguous}"));
     }
+    decided(resources, &request, principal, port)
+}
+
+/// What the policies say.
+fn decided(
+    resources: &Resources,
+    request: &Request<()>,
+    principal: Option<&str>,
+    port: u16,
+) -> Verdict {
     let caller = Caller {
         destination: Some(([127, 0, 0, 1], port).into()),
         principal,
         encrypted: principal.is_some(),
         ..Caller::default()
     };
-    let attributes = Attributes::of(&request, caller);
+    let attributes = Attributes::of(request, caller);
     let authorization = &resources.inbound.authorization;
     let asks = external(authorization, &attributes).map(|(external, policy)| {
         format!(

@@ -11,25 +11,24 @@
 //! is off in silence: somebody who asks for traces shall not find out in an incident that there are
 //! none.
 
+mod logs;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::expression::Expression;
-use crate::model::telemetry::{
-    AccessLogging, LabelValue, LineFormat, Metric, Shape, Side, Sink, TagValue, Tracing,
-};
+use crate::model::telemetry::{LabelValue, Metric, Shape, Side, TagValue, Tracing};
 use crate::model::{Fraction, Origin, Telemetry};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults, Severity, quoted};
 use crate::source::istio::kinds::{
-    CustomTag, ExtensionProvider, FileAccessLog, Kind, LoggingRule, MetricsOverride, ModeMatch,
-    Object, ProviderName, StandardMetric, TagOperation, Telemetry as Written, TracingRule,
-    WorkloadMode,
+    CustomTag, ExtensionProvider, Kind, MetricsOverride, ModeMatch, Object, ProviderName,
+    StandardMetric, TagOperation, Telemetry as Written, TracingRule, WorkloadMode,
 };
 use crate::source::istio::registry::{selects, warning};
 use crate::source::istio::validate::{LabelExpression, label_value};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
+use logs::logs;
 
 /// The provider of logs that every mesh has.
 const ENVOY: &str = "envoy";
@@ -289,153 +288,33 @@ fn change_metrics(
         | StandardMetric::GrpcResponseMessages => &[],
     };
     for metric in metrics {
-        let shape = shapes.entry(*metric).or_default();
-        if let Some(disabled) = change.disabled {
-            shape.disabled = disabled;
-        }
-        for (name, change) in &change.tag_overrides {
-            let name: Arc<str> = name.as_str().into();
-            let value = change.value.value.as_ref().map(|value| label_value(value));
-            match (change.operation, value) {
-                (TagOperation::Remove, _) => {
-                    shape.set.remove(&name);
-                    shape.removed.insert(name);
-                }
-                (TagOperation::Upsert, Some(Ok(value))) => {
-                    shape.removed.remove(&name);
-                    let value = match value {
-                        LabelExpression::Label(label) => LabelValue::Label(label.into()),
-                        LabelExpression::Literal(text) => LabelValue::Literal(text.into()),
-                        LabelExpression::Method => LabelValue::Method,
-                    };
-                    shape.set.insert(name, value);
-                }
-                // Reading has refused it.
-                (TagOperation::Upsert, Some(Err(_)) | None) => {}
-            }
-        }
+        change_shape(shapes.entry(*metric).or_default(), change);
     }
 }
 
-/// What one provider of logs was told last.
-struct Told {
-    disabled: bool,
-    filter: Option<Expression>,
-    origin: Origin,
-}
-
-fn logs(
-    levels: &[Level<'_>],
-    mode: WorkloadMode,
-    defaults: Defaults<'_>,
-) -> Option<Vec<AccessLogging>> {
-    let standard: Vec<Arc<str>> = defaults.log_providers();
-    let says = |(_, written): &Level<'_>| !written.access_logging.is_empty();
-    if standard.is_empty() && !levels.iter().any(says) {
-        return None;
+fn change_shape(shape: &mut Shape, change: &MetricsOverride) {
+    if let Some(disabled) = change.disabled {
+        shape.disabled = disabled;
     }
-    let named = |rule: &LoggingRule| -> Vec<Arc<str>> {
-        let names = rule.providers.iter();
-        names
-            .map(|provider| provider.name.as_str().into())
-            .collect()
-    };
-    let mut in_force = standard.clone();
-    let mut inherited = standard;
-    let mut told: BTreeMap<Arc<str>, Told> = BTreeMap::new();
-    for name in &in_force {
-        let nothing = Told {
-            disabled: false,
-            filter: None,
-            origin: Origin::built_in(),
-        };
-        told.insert(name.clone(), nothing);
-    }
-    for (object, written) in levels {
-        let rules = written.access_logging.iter();
-        let rules: Vec<_> = rules
-            .filter(|rule| is_for(rule.matches.as_ref(), mode))
-            .collect();
-        let of_level: Vec<Arc<str>> = rules.iter().flat_map(|rule| named(rule)).collect();
-        if !of_level.is_empty() {
-            in_force = of_level;
-        }
-        for rule in rules {
-            let names = named(rule);
-            if !names.is_empty() {
-                inherited = names;
+    for (name, change) in &change.tag_overrides {
+        let name: Arc<str> = name.as_str().into();
+        let value = change.value.value.as_ref().map(|value| label_value(value));
+        match (change.operation, value) {
+            (TagOperation::Remove, _) => {
+                shape.set.remove(&name);
+                shape.removed.insert(name);
             }
-            for name in &inherited {
-                let filter = rule.filter.as_ref();
-                let last = Told {
-                    disabled: rule.disabled.unwrap_or(false),
-                    // Reading has refused those that are none.
-                    filter: filter.and_then(|filter| Expression::parse(&filter.expression).ok()),
-                    origin: object.origin.at_line(rule.line.max(1)),
+            (TagOperation::Upsert, Some(Ok(value))) => {
+                shape.removed.remove(&name);
+                let value = match value {
+                    LabelExpression::Label(label) => LabelValue::Label(label.into()),
+                    LabelExpression::Literal(text) => LabelValue::Literal(text.into()),
+                    LabelExpression::Method => LabelValue::Method,
                 };
-                told.insert(name.clone(), last);
+                shape.set.insert(name, value);
             }
+            // Reading has refused it.
+            (TagOperation::Upsert, Some(Err(_)) | None) => {}
         }
     }
-    in_force.sort_unstable();
-    in_force.dedup();
-    let logs = in_force.into_iter().filter_map(|provider| {
-        let told = told.remove(&provider).filter(|told| !told.disabled)?;
-        Some(AccessLogging {
-            sink: sink(&provider, defaults)?,
-            provider,
-            filter: told.filter,
-            origin: told.origin,
-        })
-    });
-    Some(logs.collect())
-}
-
-/// `None`: there is no such provider, which was told.
-fn sink(provider: &str, defaults: Defaults<'_>) -> Option<Sink> {
-    let known = defaults
-        .providers()
-        .iter()
-        .find(|one| *one.name == *provider);
-    match known {
-        Some(one) => match (&one.envoy_file_access_log, &one.envoy_otel_als) {
-            (Some(file), _) => Some(of_file(file)),
-            (None, Some(als)) => {
-                let format = als.log_format.as_ref();
-                let text = format.and_then(|format| format.text.as_ref());
-                let labels = format.map(|format| shared(&format.labels));
-                Some(Sink::OpenTelemetry {
-                    body: text.map(|text| text.as_str().into()),
-                    labels: labels.unwrap_or_default(),
-                })
-            }
-            (None, None) => None,
-        },
-        None if provider == ENVOY => Some(Sink::Program(Box::new(Sink::File {
-            path: defaults.log_file().unwrap_or("/dev/stdout").into(),
-            format: defaults.log_format(),
-        }))),
-        None => None,
-    }
-}
-
-fn of_file(file: &FileAccessLog) -> Sink {
-    let format = file.log_format.as_ref();
-    let format = match format.map(|format| (&format.text, &format.labels)) {
-        Some((Some(text), _)) => LineFormat::Words(text.as_str().into()),
-        Some((None, labels)) if !labels.is_empty() => LineFormat::Labels(shared(labels)),
-        Some((None, _)) | None => LineFormat::Text,
-    };
-    let path = file.path.as_ref().map(|path| path.as_str());
-    Sink::File {
-        path: path.unwrap_or("/dev/stdout").into(),
-        format,
-    }
-}
-
-fn shared(labels: &BTreeMap<String, String>) -> BTreeMap<Arc<str>, Arc<str>> {
-    let pairs = labels.iter();
-    pairs
-        .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
-        .collect()
 }
