@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::ca::Office;
 use super::house::{Connected, House, Report};
 use super::kind::Kind;
 use super::page;
@@ -56,6 +57,7 @@ fn is_local(headers: &HeaderMap) -> bool {
 pub(super) async fn serve(
     listener: TcpListener,
     house: Arc<House>,
+    office: Option<Arc<Office>>,
     credentials: Option<Credentials>,
 ) {
     let local = listener.local_addr();
@@ -65,12 +67,18 @@ pub(super) async fn serve(
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    let (house, credentials) = (house.clone(), credentials.clone());
+                    let (house, office) = (house.clone(), office.clone());
+                    let credentials = credentials.clone();
                     let service = service_fn(move |request: Request<Incoming>| {
                         let (method, path) = (request.method(), request.uri().path());
+                        let asked = Asked {
+                            house: &house,
+                            office: office.as_deref(),
+                            credentials: credentials.as_ref(),
+                        };
                         let answer = match loopback && !is_local(request.headers()) {
                             true => text(StatusCode::FORBIDDEN, FOREIGN.into()),
-                            false => answer(&house, credentials.as_ref(), method, path),
+                            false => answer(asked, method, path),
                         };
                         std::future::ready(Ok::<_, Infallible>(answer))
                     });
@@ -93,12 +101,20 @@ pub(super) async fn serve(
     }
 }
 
-fn answer(
-    house: &House,
-    credentials: Option<&Credentials>,
-    method: &Method,
-    path: &str,
-) -> Response<String> {
+/// Who is asked.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    house: &'a House,
+    office: Option<&'a Office>,
+    credentials: Option<&'a Credentials>,
+}
+
+fn answer(asked: Asked<'_>, method: &Method, path: &str) -> Response<String> {
+    let Asked {
+        house,
+        office,
+        credentials,
+    } = asked;
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -116,7 +132,13 @@ fn answer(
         "/help" => text(StatusCode::OK, HELP.into()),
         "/ready" if house.drains() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
         "/ready" => text(StatusCode::OK, "serving\n".into()),
-        "/metrics" | "/stats/prometheus" => text(StatusCode::OK, metrics(house)),
+        "/metrics" | "/stats/prometheus" => {
+            let mut all = metrics(house);
+            if let Some(office) = office {
+                office.metrics(&mut all);
+            }
+            text(StatusCode::OK, all)
+        }
         "/clients" => text(StatusCode::OK, clients(house)),
         "/rejected" => match house.store.rejected() {
             Some(faults) => text(StatusCode::OK, format!("{faults}\n")),
@@ -270,8 +292,16 @@ mod tests {
     use crate::control::{Content, Limits, Store};
     use crate::random::Random;
 
+    fn alone(house: &House) -> Asked<'_> {
+        Asked {
+            house,
+            office: None,
+            credentials: None,
+        }
+    }
+
     fn ask(house: &House, path: &str) -> (StatusCode, String) {
-        let answer = answer(house, None, &Method::GET, path);
+        let answer = answer(alone(house), &Method::GET, path);
         (answer.status(), answer.into_body())
     }
 
@@ -324,7 +354,7 @@ mod tests {
         house.begin_drain();
         assert_eq!(ask(&house, "/ready").0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask(&house, "/secret").0, StatusCode::NOT_FOUND);
-        let post = answer(&house, None, &Method::POST, "/ready");
+        let post = answer(alone(&house), &Method::POST, "/ready");
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

@@ -9,6 +9,7 @@
 
 mod ask;
 mod authz;
+mod ca;
 mod call;
 mod certs;
 mod check;
@@ -44,6 +45,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Authz(authz::Args),
+    Ca(ca::Args),
     Call(call::Args),
     Certs(certs::Args),
     Check(check::Args),
@@ -67,6 +69,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Authz(args) => authz::run(&args),
+        Command::Ca(args) => ca::run(args),
         Command::Call(args) => call::run(args),
         Command::Certs(args) => certs::run(&args),
         Command::Check(args) => check::run(&args),

@@ -3,9 +3,13 @@
 pub(crate) mod authority;
 mod certificates;
 mod files;
-mod handshakes;
+pub(crate) mod handshakes;
+#[cfg(feature = "yaml")]
+mod policies;
 mod ports;
 mod secrets;
 mod sniffing;
 mod told;
 mod trust;
+#[cfg(all(unix, feature = "spiffe"))]
+mod workload_api;

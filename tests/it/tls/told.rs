@@ -20,18 +20,18 @@ async fn expiry_and_rotations_are_metrics_and_a_page() {
     let builder = Mesh::builder().identity(own.clone()).clock(clock());
     let mesh = builder.start().await.unwrap();
     let metrics = mesh.metrics();
-    let expiry = "meshwork_certificate_expiration_timestamp_seconds";
+    let expiry = "meshwork_identity_not_after_seconds";
     let until = value(&metrics, expiry).expect(&metrics);
     assert_eq!(until, (BEGIN + LIFETIME).as_secs());
     assert_eq!(
-        value(&metrics, "meshwork_certificate_rotations_total"),
+        value(&metrics, "meshwork_identity_rotations_total"),
         Some(0)
     );
     let next = root.issue("spiffe://td/order");
     own.rotate(next.identity());
     let metrics = mesh.metrics();
     assert_eq!(
-        value(&metrics, "meshwork_certificate_rotations_total"),
+        value(&metrics, "meshwork_identity_rotations_total"),
         Some(1)
     );
     let address = mesh.admin(([127, 0, 0, 1], 0).into()).await.unwrap();
@@ -53,5 +53,5 @@ async fn expiry_and_rotations_are_metrics_and_a_page() {
 #[tokio::test]
 async fn a_mesh_without_an_identity_tells_of_none() {
     let mesh = Mesh::builder().start().await.unwrap();
-    assert!(!mesh.metrics().contains("meshwork_certificate_"));
+    assert!(!mesh.metrics().contains("meshwork_identity_"));
 }
