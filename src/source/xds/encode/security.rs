@@ -110,7 +110,8 @@ fn socket(
         Verification::Chain | Verification::Name | Verification::Svid => true,
         Verification::Nothing => pen.is_meshwork(),
     };
-    if !pen.is_meshwork() && !(sayable && trusted && checked) {
+    let sayable = pen.is_meshwork() || (sayable && trusted && checked);
+    if !sayable {
         return None;
     }
     common.validation_context_type =
