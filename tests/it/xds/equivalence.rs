@@ -28,8 +28,11 @@ struct Case {
     name: &'static str,
     matches: &'static str,
     action: &'static str,
-    request: fn(&Random) -> (&'static str, String, Vec<(&'static str, String)>),
+    request: fn(&Random) -> Asked,
 }
+
+/// Method, path with query, headers.
+type Asked = (&'static str, String, Vec<(&'static str, String)>);
 
 /// Something that differs from request to request.
 fn noise(random: &Random) -> String {
