@@ -162,6 +162,7 @@ impl Applier {
         let core = &*self.core;
         // A sweep between linking and storing would readmit an endpoint in the old balancer only.
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        core.environment.telemetry.tell(&resources.telemetry);
         let before = core.live.load_full();
         let (next, moves) = snapshot::link(&before, resources, &core.environment);
         let after = core.live.store(next);
@@ -240,6 +241,15 @@ pub(super) async fn sweep(core: Arc<Core>) {
             _ = changed.changed() => {}
         }
     }
+}
+
+/// What these clusters were loaded with, for a control plane.
+#[cfg(feature = "xds")]
+pub(super) fn loads(
+    core: &Core,
+    names: &std::collections::BTreeSet<Arc<str>>,
+) -> Vec<snapshot::ClusterLoad> {
+    core.live.load().loads(names)
 }
 
 /// Replaces encrypted connections whenever the identity of the mesh or its trust has changed, so that

@@ -11,6 +11,7 @@ mod ports;
 mod rotation;
 mod secrets;
 mod sniffing;
+mod told;
 mod trust;
 #[cfg(all(unix, feature = "spiffe"))]
 mod workload_api;
