@@ -33,6 +33,7 @@ mod ads;
 mod csds;
 mod egress;
 mod house;
+mod inbound;
 mod kind;
 mod limits;
 mod lrs;

@@ -39,6 +39,13 @@ fn has_names(endpoints: Option<&Arc<Endpoints>>) -> bool {
     all.any(|endpoint| matches!(endpoint.address, Address::Name { .. }))
 }
 
+/// Whether there are endpoints that automatic TLS is for.
+fn has_meshed(endpoints: Option<&Arc<Endpoints>>) -> bool {
+    let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    let mut all = localities.iter().flat_map(|locality| &locality.endpoints);
+    all.any(|endpoint| endpoint.meshed)
+}
+
 /// `None`: the dialect has no such cluster.
 pub(super) fn cluster(
     pen: &mut Pen<'_>,
@@ -61,8 +68,14 @@ pub(super) fn cluster(
         origin: _,
     } = model;
     // Until its message is written, such a cluster is left out: it must not become plain text.
-    if matches!(security, Security::Tls(_)) {
-        return None;
+    match security {
+        Security::Plaintext => {}
+        Security::Tls(_) => {
+            pen.lose(Loss::Tls);
+            return None;
+        }
+        // As istiod does it for gRPC, whose servers take plain text unless they are STRICT.
+        Security::Automatic(_) => pen.lose_if(has_meshed(members), Loss::AutomaticTls),
     }
     pen.lose_if(health_check.is_some(), Loss::HealthCheck);
     let mut extra = ClusterExtra::default();

@@ -10,15 +10,19 @@ use crate::source::xds::Kind;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Loss {
     AddressKind,
+    Audits,
     AuthorityRewrite,
+    AutomaticTls,
     Backoff,
     BalancingPolicy,
     BodyOfAnswers,
+    Conditions,
     ConnectTimeout,
     ConnectionSettings,
     ConsecutiveErrors,
     DnsNames,
     ErrorStatuses,
+    ExternalAuthorizers,
     HashSource,
     HeaderChanges,
     HeaderOrder,
@@ -34,6 +38,7 @@ pub(crate) enum Loss {
     PanicThreshold,
     PathRewrite,
     PerTryTimeout,
+    Permissive,
     Protocol,
     ProxyProtocol,
     QueryMatch,
@@ -44,6 +49,8 @@ pub(crate) enum Loss {
     SlowStart,
     Subset,
     TcpKeepalive,
+    Tls,
+    Tokens,
 }
 
 /// A loss, and the resource that it is of.
@@ -66,15 +73,19 @@ impl Loss {
     #[cfg(test)]
     pub(crate) const ALL: &'static [Self] = &[
         Self::AddressKind,
+        Self::Audits,
         Self::AuthorityRewrite,
+        Self::AutomaticTls,
         Self::Backoff,
         Self::BalancingPolicy,
         Self::BodyOfAnswers,
+        Self::Conditions,
         Self::ConnectTimeout,
         Self::ConnectionSettings,
         Self::ConsecutiveErrors,
         Self::DnsNames,
         Self::ErrorStatuses,
+        Self::ExternalAuthorizers,
         Self::HashSource,
         Self::HeaderChanges,
         Self::HeaderOrder,
@@ -90,6 +101,7 @@ impl Loss {
         Self::PanicThreshold,
         Self::PathRewrite,
         Self::PerTryTimeout,
+        Self::Permissive,
         Self::Protocol,
         Self::ProxyProtocol,
         Self::QueryMatch,
@@ -100,6 +112,8 @@ impl Loss {
         Self::SlowStart,
         Self::Subset,
         Self::TcpKeepalive,
+        Self::Tls,
+        Self::Tokens,
     ];
 
     /// The dialects that lose it, and what happens instead.
@@ -107,7 +121,12 @@ impl Loss {
         use Dialect::{Envoy, Grpc, Meshwork};
         match self {
             Self::AddressKind => (&[Grpc], "endpoints without an IP address are left out"),
+            Self::Audits => (&[Grpc], "decisions of policies are not written down"),
             Self::AuthorityRewrite => (&[Grpc], "the authority is not rewritten"),
+            Self::AutomaticTls => (
+                &[Envoy, Grpc, Meshwork],
+                "endpoints that speak mutual TLS get plain text",
+            ),
             Self::Backoff => (
                 &[Envoy, Grpc],
                 "a pause of zero becomes the client's default",
@@ -116,6 +135,11 @@ impl Loss {
             Self::BodyOfAnswers => (
                 &[Grpc],
                 "requests that are answered by the mesh fail with UNAVAILABLE",
+            ),
+            Self::Conditions => (
+                &[Grpc],
+                "a condition that is not known there holds where it denies, and does not where it \
+                 allows",
             ),
             Self::ConnectTimeout => (&[Grpc], "connecting takes as long as the client lets it"),
             Self::ConnectionSettings => (&[Grpc], "connections are kept as the client likes"),
@@ -126,6 +150,10 @@ impl Loss {
             ),
             Self::DnsNames => (&[Envoy, Grpc], "names are resolved in another way"),
             Self::ErrorStatuses => (&[Envoy, Grpc], "only 5xx counts as an error of an endpoint"),
+            Self::ExternalAuthorizers => (
+                &[Grpc],
+                "requests that an external authorizer would decide about are denied",
+            ),
             Self::HashSource => (&[Grpc], "this part of a hash key yields nothing"),
             Self::HeaderChanges => (&[Grpc], "headers are not changed"),
             Self::HeaderOrder => (&[Envoy], "headers are removed first and added then"),
@@ -144,6 +172,10 @@ impl Loss {
             Self::PanicThreshold => (&[Grpc], "unhealthy endpoints are never used"),
             Self::PathRewrite => (&[Grpc], "the path is not rewritten"),
             Self::PerTryTimeout => (&[Grpc], "one try takes as long as the whole"),
+            Self::Permissive => (
+                &[Grpc],
+                "mutual TLS only where the workload has the label tlsMode istio, else plain text only",
+            ),
             Self::Protocol => (&[Grpc], "HTTP/2 is spoken"),
             Self::ProxyProtocol => (
                 &[Envoy, Grpc],
@@ -167,6 +199,14 @@ impl Loss {
                 &[Envoy, Grpc],
                 "fractions of seconds are rounded up (Envoy), or \
                  the client's own keepalive holds (gRPC)",
+            ),
+            Self::Tls => (
+                &[Envoy, Grpc, Meshwork],
+                "the cluster is missing, so that it never becomes plain text: its requests fail",
+            ),
+            Self::Tokens => (
+                &[Grpc],
+                "nobody verifies tokens: requests with one are denied",
             ),
         }
     }
