@@ -19,6 +19,7 @@ use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
 use crate::telemetry::{Series, Span};
+use crate::transport;
 
 use super::drain::Work;
 use super::lease::{Cut, Lease};
@@ -259,7 +260,7 @@ impl<'a> Attempts<'a> {
         if let Err(error) = &result {
             // The deadline cut these tries short: nobody else tells their endpoints.
             while let Some(number) = self.running.first().map(|own| own.number) {
-                self.settle(number, Outcome::of_error(error), || error.to_string());
+                self.settle(number, told(error), || error.to_string());
             }
         }
         let counters = &self.cluster.running.counters;
@@ -324,7 +325,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
             Err(Failed { error, .. }) => {
                 let overflow = u32::from(error.is_overloaded());
                 count(&self.cluster.running.counters.overflows, overflow);
-                self.settle(number, Outcome::of_error(error), || error.to_string());
+                self.settle(number, told(error), || error.to_string());
             }
         }
     }
@@ -355,6 +356,14 @@ async fn carry_out(lease: Lease, request: Request<Body>) -> Result<Response<Body
         error: unanswered.error.at_endpoint(&endpoint.label),
         unsent: unanswered.unsent,
     })
+}
+
+/// What an error says of its endpoint: nothing, if this side lacked what connecting takes.
+fn told(error: &Error) -> Option<Outcome> {
+    match transport::is_exhausted(error) {
+        true => None,
+        false => Outcome::of_error(error),
+    }
 }
 
 /// Adds to a counter; a zero costs nothing.
