@@ -41,9 +41,13 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         }
     }
     let encoding = encode(&compiled.resources, key.dialect);
-    let doors = (key.dialect != Dialect::Envoy)
-        .then(|| Doors::new(content, &key.workload, &compiled.resources))
-        .unwrap_or_default();
+    // Envoys are no servers of gRPC: theirs are empty.
+    let doors = match key.dialect {
+        Dialect::Envoy => Doors::default(),
+        Dialect::Grpc | Dialect::Meshwork => {
+            Doors::new(content, &key.workload, &compiled.resources)
+        }
+    };
     for lost in encoding.lost.iter().chain(doors.lost()) {
         let text = lost.to_string();
         if told.is_new(&text) {
