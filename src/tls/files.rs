@@ -199,7 +199,7 @@ impl FileSource {
 }
 
 /// The contents of a small file, zeroized when they are dropped.
-fn contents(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+pub(super) fn contents(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     let fault =
         |why: &dyn std::fmt::Display| Unusable::new(what, format!("{}: {why}", path.display()));
     let file = File::open(path).map_err(|error| fault(&error))?;
