@@ -102,7 +102,7 @@ def obeys(world, client, target, service):
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication
 metadata: {name: tokens, namespace: my-app}
-spec: {jwtRules: [{issuer: me, jwks: '{"keys": []}'}]}
+spec: {jwtRules: [{issuer: me, jwks: '{"keys": [{"kty": "RSA", "n": "sXchTqFoa0w8", "e": "AQAB"}]}'}]}
 """
     let(policy("{}"), False)
     let(policy(f"{{rules: [{path}]}}"), True)
