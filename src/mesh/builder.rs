@@ -363,8 +363,14 @@ impl Builder {
                 let apply = Box::new(move |resources: &Arc<Resources>| {
                     to_apply.apply(resources.clone());
                 });
+                for (name, files) in bootstrap.certificates() {
+                    let materials = &core.environment.materials;
+                    tasks.spawn(materials.provide(name, files));
+                }
                 if let Some(demand) = core.environment.demand.clone() {
+                    let loaded = core.clone();
                     let surroundings = xds::Surroundings {
+                        loads: Box::new(move |names| tasks::loads(&loaded, names)),
                         random: core.environment.random.clone(),
                         connector: to_servers,
                         demand,

@@ -132,7 +132,7 @@ fn identity(own: &crate::tls::Credentials, text: &mut Text) {
 type Of = fn(&ClusterStats) -> u64;
 
 /// Counters of clusters: name without the prefix `meshwork_cluster_`, help, value.
-const COUNTERS: [(&str, &str, Of); 11] = [
+const COUNTERS: [(&str, &str, Of); 12] = [
     (
         "requests_total",
         "Requests that were sent to the cluster.",
@@ -162,6 +162,11 @@ const COUNTERS: [(&str, &str, Of); 11] = [
     ("overflows_total", "Requests that a limit refused.", |one| {
         one.overflows
     }),
+    (
+        "dropped_total",
+        "Requests that the control plane wanted dropped.",
+        |one| one.dropped,
+    ),
     (
         "mirrored_total",
         "Copies of other requests that were sent.",

@@ -11,8 +11,8 @@ use crate::source::xds::Kind;
 pub(crate) enum Loss {
     AddressKind,
     Audits,
-    AuthorityRewrite,
     AutomaticTls,
+    AuthorityRewrite,
     Backoff,
     BalancingPolicy,
     BodyOfAnswers,
@@ -49,7 +49,6 @@ pub(crate) enum Loss {
     SlowStart,
     Subset,
     TcpKeepalive,
-    Tls,
     Tokens,
 }
 
@@ -74,8 +73,8 @@ impl Loss {
     pub(crate) const ALL: &'static [Self] = &[
         Self::AddressKind,
         Self::Audits,
-        Self::AuthorityRewrite,
         Self::AutomaticTls,
+        Self::AuthorityRewrite,
         Self::Backoff,
         Self::BalancingPolicy,
         Self::BodyOfAnswers,
@@ -112,21 +111,21 @@ impl Loss {
         Self::SlowStart,
         Self::Subset,
         Self::TcpKeepalive,
-        Self::Tls,
         Self::Tokens,
     ];
 
     /// The dialects that lose it, and what happens instead.
     pub(crate) fn row(self) -> (&'static [Dialect], &'static str) {
-        use Dialect::{Envoy, Grpc, Meshwork};
+        use Dialect::{Envoy, Grpc};
         match self {
             Self::AddressKind => (&[Grpc], "endpoints without an IP address are left out"),
             Self::Audits => (&[Grpc], "decisions of policies are not written down"),
-            Self::AuthorityRewrite => (&[Grpc], "the authority is not rewritten"),
             Self::AutomaticTls => (
-                &[Envoy, Grpc, Meshwork],
-                "endpoints that speak mutual TLS get plain text",
+                &[Envoy, Grpc],
+                "plain text is spoken where only some endpoints speak mutual TLS (gRPC) or the \
+                 certificates are the mesh's own (Envoy)",
             ),
+            Self::AuthorityRewrite => (&[Grpc], "the authority is not rewritten"),
             Self::Backoff => (
                 &[Envoy, Grpc],
                 "a pause of zero becomes the client's default",
@@ -158,7 +157,7 @@ impl Loss {
             Self::HeaderChanges => (&[Grpc], "headers are not changed"),
             Self::HeaderOrder => (&[Envoy], "headers are removed first and added then"),
             Self::HealthCheck => (
-                &[Envoy, Grpc, Meshwork],
+                &[Grpc],
                 "endpoints are not asked for their health by the client",
             ),
             Self::Hedging => (&[Envoy, Grpc], "slow tries get no company"),
@@ -199,10 +198,6 @@ impl Loss {
                 &[Envoy, Grpc],
                 "fractions of seconds are rounded up (Envoy), or \
                  the client's own keepalive holds (gRPC)",
-            ),
-            Self::Tls => (
-                &[Envoy, Grpc, Meshwork],
-                "the cluster is missing, so that it never becomes plain text: its requests fail",
             ),
             Self::Tokens => (
                 &[Grpc],
