@@ -54,10 +54,10 @@ impl Door {
     pub(super) async fn send(
         &self,
         authority: &str,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let target = Target::parse(authority)?;
-        outbound::send(&self.core, Scope::Target(&target), request).await
+        outbound::send(&self.core, Scope::Target(&target), &mut request).await
     }
 
     /// Where requests are measured.

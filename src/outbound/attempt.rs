@@ -1,11 +1,10 @@
 //! One try of a request: take a permit, pick an endpoint, send, see how it went.
 
-use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -19,9 +18,10 @@ use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
 use crate::telemetry::{Series, Span};
+use crate::transport::Lost;
 
 use super::drain::Work;
-use super::lease::{Cut, Lease};
+use super::lease::{Admitted, Cut, Lease};
 use super::report::CallReport;
 use super::{Bond, Call, Chosen, Core};
 
@@ -136,7 +136,7 @@ impl<'a> Attempts<'a> {
         &self.cluster
     }
 
-    fn admit(&mut self, span: Option<Span>) -> Result<Lease, Error> {
+    fn admit(&mut self, span: Option<Span>) -> Result<Admitted, Error> {
         let running = &self.cluster.running;
         let permit: Permit = running.limits.request()?;
         let member = self.pick()?;
@@ -156,8 +156,13 @@ impl<'a> Attempts<'a> {
             span,
         });
         let work = Work::uncounted(&self.core.drain);
-        let in_flight = InFlight::new(endpoint);
-        Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
+        Ok(Admitted {
+            in_flight: InFlight::new(endpoint),
+            permit,
+            work,
+            cut: self.cut,
+            reporter,
+        })
     }
 
     fn pick(&self) -> Result<Arc<Member>, Error> {
@@ -196,19 +201,10 @@ impl<'a> Attempts<'a> {
     }
 
     /// Tells the callee how long it has: the shorter of what one try may take and what is left.
-    fn tell_time(&self, this: Try, request: &mut Request<Body>) {
+    fn tell_time(&self, this: Try, headers: &mut HeaderMap) {
         match (this.number, self.announced) {
-            (1, Some(announced)) => announced.write(request.headers_mut()),
-            _ => this.deadline.announce(request.headers_mut()),
-        }
-    }
-
-    /// What is known of a call that its deadline cut short.
-    pub(super) fn summary(&self) -> Summary {
-        Summary {
-            attempts: self.number,
-            retries: self.number.saturating_sub(1),
-            ..Summary::default()
+            (1, Some(announced)) => announced.write(headers),
+            _ => this.deadline.announce(headers),
         }
     }
 
@@ -290,11 +286,9 @@ impl<'a> Attempts<'a> {
 }
 
 impl<'a> Tries<Body> for Attempts<'a> {
-    fn start(
-        &mut self,
-        mut request: Request<Body>,
-        this: Try,
-    ) -> impl Future<Output = Result<Response<Body>, Failed>> + use<'a> {
+    type Begun = Result<Admitted, Error>;
+
+    fn begin(&mut self, request: &mut Request<Body>, this: Try) -> Self::Begun {
         self.number = this.number;
         self.last = None;
         count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
@@ -302,11 +296,25 @@ impl<'a> Tries<Body> for Attempts<'a> {
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
         let span = self.span.as_ref().map(|span| span.attempt(this.number));
         if let Some(span) = &span {
-            span.write(request.headers_mut());
+            span.write(headers);
         }
-        self.tell_time(this, &mut request);
-        let lease = self.admit(span);
-        async move { carry_out(lease?, request).await }
+        self.tell_time(this, headers);
+        self.admit(span)
+    }
+
+    async fn finish(
+        begun: Self::Begun,
+        request: &mut Request<Body>,
+    ) -> Result<Response<Body>, Failed> {
+        let admitted = begun?;
+        let endpoint = admitted.endpoint();
+        match endpoint.connections.exchange(request).await {
+            Ok(answered) => Ok(answered.guarded(Lease::new(admitted))),
+            Err(Lost { error, unsent }) => Err(Failed {
+                error: error.at_endpoint(&endpoint.label),
+                unsent: unsent.then(|| Box::new(std::mem::take(request))),
+            }),
+        }
     }
 
     fn ended(&mut self, this: Try, result: &Result<Response<Body>, Failed>) {
@@ -346,15 +354,6 @@ impl<'a> Tries<Body> for Attempts<'a> {
         }
         balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
-}
-
-async fn carry_out(lease: Lease, request: Request<Body>) -> Result<Response<Body>, Failed> {
-    let endpoint = lease.endpoint().clone();
-    let result = endpoint.connections.send(request, lease).await;
-    result.map_err(|unanswered| Failed {
-        error: unanswered.error.at_endpoint(&endpoint.label),
-        unsent: unanswered.unsent,
-    })
 }
 
 /// Adds to a counter; a zero costs nothing.

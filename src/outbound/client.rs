@@ -72,13 +72,13 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         let (owner, target) = (self.owner.clone(), self.target.clone());
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
         ResponseFuture::new(async move {
             let scope = match &target {
                 None => Scope::Authority,
                 Some(target) => Scope::Target(target),
             };
-            super::send(owner.core(), scope, request).await
+            super::send(owner.core(), scope, &mut request).await
         })
     }
 }

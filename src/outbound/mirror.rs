@@ -56,14 +56,14 @@ impl Default for Mirrors {
 }
 
 impl Mirrors {
-    /// Sends copies of a request that is ready to be sent, and returns it.
+    /// Sends copies of a request that is ready to be sent.
     pub(super) fn copy(
         &self,
         core: &Core,
         chosen: &Chosen,
         to: &Forward,
-        request: Request<Body>,
-    ) -> Request<Body> {
+        request: &mut Request<Body>,
+    ) {
         let rolled = |share: u32| share > 0 && core.random().below(1_000_000) < share;
         let clusters: Vec<Arc<Cluster>> = to
             .mirrors
@@ -74,18 +74,19 @@ impl Mirrors {
             .map(|cluster| chosen.toward(cluster, core))
             .collect();
         if clusters.is_empty() {
-            return request;
+            return;
         }
-        let (parts, body) = request.into_parts();
-        let (body, copies) = tee(body, clusters.len(), &self.buffers);
+        let whole = std::mem::take(request.body_mut());
+        let (body, copies) = tee(whole, clusters.len(), &self.buffers);
+        *request.body_mut() = body;
         let mut copies = copies.into_iter();
         for cluster in clusters {
             let copy = copies.next().map(|body| {
                 let mut copy = Request::new(body);
-                *copy.method_mut() = parts.method.clone();
-                *copy.uri_mut() = parts.uri.clone();
-                *copy.version_mut() = parts.version;
-                *copy.headers_mut() = parts.headers.clone();
+                *copy.method_mut() = request.method().clone();
+                *copy.uri_mut() = request.uri().clone();
+                *copy.version_mut() = request.version();
+                *copy.headers_mut() = request.headers().clone();
                 copy
             });
             let limit = to.timeout.unwrap_or(MAX_TIME);
@@ -96,7 +97,6 @@ impl Mirrors {
                 false => count(&counters.mirrors_dropped),
             }
         }
-        Request::from_parts(parts, body)
     }
 
     /// Starts a copy, unless a bound or a limit is reached.

@@ -14,7 +14,6 @@ use crate::body::Body;
 use crate::body::replay::Buffers;
 use crate::error::{BoxError, Error};
 use crate::layer::deadline::{Asked, Context, Deadline};
-use crate::layer::timeout::Within;
 use crate::random::Random;
 
 /// A service that tries again; made by [`RetryLayer`](super::RetryLayer).
@@ -82,21 +81,15 @@ where
             .map_or(Deadline::NONE, Deadline::after);
         // Looked up here and not in the future, which may be polled by another task.
         let deadline = given.min(Context::current()).min(asked);
-        let (shared, request) = (self.shared.clone(), request.map(Body::new));
-        ResponseFuture::new(async move {
-            let call = call(&shared, ready, request, deadline);
-            match Within::new(call, deadline.at()).await {
-                Some(result) => result,
-                None => Err(deadline.error()),
-            }
-        })
+        let (shared, mut request) = (self.shared.clone(), request.map(Body::new));
+        ResponseFuture::new(async move { call(&shared, ready, &mut request, deadline).await })
     }
 }
 
 async fn call<S, R>(
     shared: &Shared,
     mut service: S,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     deadline: Deadline,
 ) -> Result<Response<R>, Error>
 where
@@ -133,7 +126,7 @@ where
             response.await.map_err(failed)
         }
     });
-    run(call, request, &mut tries).await.0
+    run(&call, request, &mut tries).await.0
 }
 
 /// The first try was made on the readied instance at once, a later one waits for its clone.
