@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::error::Error;
 use crate::model::Inbound;
 use crate::name::Target;
-use crate::outbound::{self, Core, Scope, Work};
+use crate::outbound::{self, Core, Dialect, Scope, Work};
 use crate::snapshot::InboundCounts;
 use crate::telemetry::Registry;
 
@@ -57,7 +57,8 @@ impl Door {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let target = Target::parse(authority)?;
-        outbound::send(&self.core, Scope::Target(&target), &mut request).await
+        let dialect = Dialect::of(request.headers());
+        outbound::send(&self.core, Scope::Target(&target), dialect, &mut request).await
     }
 
     /// Where requests are measured.

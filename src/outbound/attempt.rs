@@ -23,7 +23,7 @@ use crate::transport::Lost;
 use super::drain::Work;
 use super::lease::{Admitted, Cut, Lease};
 use super::report::CallReport;
-use super::{Bond, Call, Chosen, Core};
+use super::{Bond, Call, Chosen, Core, Dialect};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -37,6 +37,7 @@ pub(super) struct Attempts<'a> {
     span: Option<Span>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
+    dialect: Dialect,
     cut: Cut,
     bond: Bond<'a>,
     avoid_previous: bool,
@@ -50,6 +51,8 @@ pub(super) struct Attempts<'a> {
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
     running: SmallVec<[Running; 1]>,
+    /// What the answer that came last said of its endpoint.
+    outcome: Option<Outcome>,
     /// The endpoint of the try that ended last, if that try got as far.
     last: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
@@ -88,6 +91,7 @@ impl<'a> Attempts<'a> {
                 .announced
                 .as_ref()
                 .filter(|_| call.leaves_time_to_the_route()),
+            dialect: call.dialect,
             cut: Cut::new(deadline, forward.idle_timeout, call.reader),
             bond,
             avoid_previous: forward
@@ -102,6 +106,7 @@ impl<'a> Attempts<'a> {
             priorities: SmallVec::new(),
             number: 0,
             running: SmallVec::new(),
+            outcome: None,
             last: None,
             tried: SmallVec::new(),
         })
@@ -203,7 +208,7 @@ impl<'a> Attempts<'a> {
     /// Tells the callee how long it has: the shorter of what one try may take and what is left.
     fn tell_time(&self, this: Try, headers: &mut HeaderMap) {
         match (this.number, self.announced) {
-            (1, Some(announced)) => announced.write(headers),
+            (1, Some(announced)) => announced.write(self.dialect == Dialect::Grpc, headers),
             _ => this.deadline.announce(headers),
         }
     }
@@ -220,14 +225,14 @@ impl<'a> Attempts<'a> {
             ..
         } = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
-            let now = Instant::now();
             if let Some(began) = began {
+                let now = Instant::now();
                 let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
                 let took = now.saturating_duration_since(began);
                 let balancer = &self.cluster.balancer;
                 balancer.observe(&endpoint.signals, took, failed, now);
             }
-            self.cluster.record(&endpoint, outcome, now);
+            self.cluster.record(&endpoint, outcome);
         }
         if self.report.is_some() || span.is_some() {
             let text = text();
@@ -252,18 +257,9 @@ impl<'a> Attempts<'a> {
         result: Result<Response<Body>, Error>,
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        if let Err(error) = &result {
-            // The deadline cut these tries short: nobody else tells their endpoints.
-            while let Some(number) = self.running.first().map(|own| own.number) {
-                self.settle(number, Outcome::of_error(error), || error.to_string());
-            }
-        }
         let counters = &self.cluster.running.counters;
         self.cluster.retried(summary.retries, summary.denied);
-        let failed = match &result {
-            Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
-            Err(_) => true,
-        };
+        let failed = result.is_err() || matches!(self.outcome, Some(Outcome::Failure(500..)));
         count(&counters.failures, u32::from(failed));
         if let Some(report) = &self.report {
             report.ended(summary);
@@ -327,6 +323,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 }
                 let status = response.status();
                 let outcome = Outcome::of_response(response);
+                self.outcome = Some(outcome);
                 self.settle(number, Some(outcome), || status.to_string());
             }
             Err(Failed { error, .. }) => {

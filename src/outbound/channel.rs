@@ -79,7 +79,7 @@ where
         ResponseFuture::new(async move {
             let dialect = Dialect::of(request.headers());
             let scope = Scope::Target(&target);
-            let result = super::send(owner.core(), scope, &mut request).await;
+            let result = super::send(owner.core(), scope, dialect, &mut request).await;
             Ok(result.unwrap_or_else(|error| dialect.failure(&error)))
         })
     }

@@ -14,6 +14,7 @@ use crate::error::{BoxError, Error};
 use crate::name::Target;
 use crate::snapshot::Held;
 
+use super::answer::Dialect;
 use super::route::Scope;
 use super::{Owner, ResponseFuture};
 
@@ -78,7 +79,8 @@ impl Client {
                 None => Scope::Authority,
                 Some(target) => Scope::Target(target),
             };
-            super::send(owner.core(), scope, &mut request).await
+            let dialect = Dialect::of(request.headers());
+            super::send(owner.core(), scope, dialect, &mut request).await
         })
     }
 }

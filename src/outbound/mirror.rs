@@ -15,7 +15,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::body::replay::Buffers;
@@ -157,7 +156,7 @@ async fn send(
         if matches!(outcome, Outcome::Failure(500..) | Outcome::Local(_)) {
             count(&counters.failures);
         }
-        cluster.record(&endpoint, outcome, Instant::now());
+        cluster.record(&endpoint, outcome);
     }
 }
 

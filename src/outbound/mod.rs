@@ -117,11 +117,12 @@ impl Core {
 pub(crate) async fn send(
     core: &Core,
     scope: Scope<'_>,
+    dialect: Dialect,
     request: &mut Request<Body>,
 ) -> Result<Response<Body>, Error> {
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
-    let call = Call::take(core, scope, request);
+    let call = Call::take(core, scope, dialect, request);
     let span = call.trace(core, request);
     let mut meter = call.meter(core, request, span);
     let result = decide(core, scope, &call, request, &mut meter).await;
@@ -257,7 +258,10 @@ async fn forward(
     request: &mut Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
-    let deadline = call.deadline(to.timeout);
+    // Where nothing can have been waited for, the begin of the call is a good enough clock.
+    let waited = core.environment.demand.is_some() || chosen.route.fault.is_some();
+    let now = if waited { Instant::now() } else { call.began };
+    let deadline = call.deadline(now, to.timeout);
     chosen.prepare(to, request)?;
     // A copy could not carry what follows the switch.
     if !to.mirrors.is_empty() && call.upgrade.is_none() {
@@ -276,6 +280,7 @@ async fn forward(
             .per_try(armed.and_then(retry::Policy::per_try_timeout)),
         quota: &cluster.quota,
         active_requests: &|| cluster.running.limits.active_requests(),
+        now,
         deadline,
         random: core.random(),
         buffers: &core.buffers,
@@ -307,18 +312,16 @@ struct Call {
 }
 
 impl Call {
-    fn take(core: &Core, scope: Scope<'_>, request: &mut Request<Body>) -> Self {
+    fn take(core: &Core, scope: Scope<'_>, dialect: Dialect, request: &mut Request<Body>) -> Self {
         let began = Instant::now();
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
         let report = extensions.remove::<CallReport>();
         let upgrade = Upgrade::take(request, core.random());
-        let headers = request.headers_mut();
-        let asked = Asked::take(headers);
+        let asked = Asked::take(request.headers_mut());
         let said = |after| Deadline::caller(began, after);
         let caller = options.timeout.map_or(Deadline::NONE, said);
         let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
-        let dialect = Dialect::of(headers);
         Self {
             began,
             dialect,
@@ -373,8 +376,8 @@ impl Call {
     }
 
     /// The end of the call on a route with this timeout, which begins when the request is sent on.
-    fn deadline(&self, route: Option<Duration>) -> Deadline {
-        self.caller.min(self.asked.deadline(Instant::now(), route))
+    fn deadline(&self, now: Instant, route: Option<Duration>) -> Deadline {
+        self.caller.min(self.asked.deadline(now, route))
     }
 
     /// Whether nothing that came with the call has changed the timeouts of its route.

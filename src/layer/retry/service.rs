@@ -6,6 +6,7 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::run::{Call, Each, Failed, Try, run};
@@ -103,6 +104,7 @@ where
         per_try_timeout: shared.policy.per_try_timeout(),
         quota: &shared.quota,
         active_requests: &|| shared.active.load(Ordering::Relaxed),
+        now: Instant::now(),
         deadline,
         random: &shared.random,
         buffers: &shared.buffers,

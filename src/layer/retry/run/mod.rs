@@ -36,6 +36,8 @@ pub(crate) struct Call<'a> {
     pub(crate) quota: &'a Quota,
     /// Requests of the cluster in flight or waiting, for quotas that are a share of them.
     pub(crate) active_requests: &'a (dyn Fn() -> u32 + Sync),
+    /// When the first try begins.
+    pub(crate) now: Instant,
     /// When the call is over.
     pub(crate) deadline: Deadline,
     /// Draws the pauses.
@@ -256,7 +258,11 @@ impl<'a> Course<'a> {
     fn begin(&self, hedge: bool) -> Try {
         let whole = self.call.deadline;
         let deadline = match self.call.per_try_timeout {
-            Some(after) => whole.min(Deadline::route(Instant::now(), after)),
+            Some(after) => {
+                let first = self.summary.attempts == 1 && self.summary.resends == 0;
+                let now = if first { self.call.now } else { Instant::now() };
+                whole.min(Deadline::route(now, after))
+            }
             None => whole,
         };
         Try {

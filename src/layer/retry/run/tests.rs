@@ -58,6 +58,7 @@ impl World {
             per_try_timeout: self.per_try_timeout,
             quota: &self.quota,
             active_requests: &|| 1,
+            now: Instant::now(),
             deadline,
             random: &self.random,
             buffers: &self.buffers,
