@@ -22,7 +22,7 @@ use meshwork::model::matcher::{
 use meshwork::model::outlier::Outlier;
 use meshwork::model::retry::{Backoff, RetryOn, RetryPolicy};
 use meshwork::model::route::{
-    Action, Destination, Destinations, Domain, Forward, HeaderChanges, Route, VirtualHost,
+    Action, Destination, Destinations, Domain, Forward, HeaderChanges, OwnFault, Route, VirtualHost,
 };
 use meshwork::model::upgrade::Upgrades;
 use meshwork::model::{Cluster, Endpoints, Origin, Percent, Resources, RouteConfiguration};
@@ -181,6 +181,7 @@ fn destination(cluster: &str, weight: u32) -> Destination {
         weight,
         authority_rewrite: None,
         headers: HeaderChanges::default(),
+        fault: OwnFault::AsRoute,
     }
 }
 

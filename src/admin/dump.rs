@@ -6,7 +6,7 @@ use super::json::Json;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::Health;
 use crate::model::listener::Routes;
-use crate::model::route::{Action, Domain, Forward, HeaderChange, HeaderChanges, Route};
+use crate::model::route::{Action, Domain, Forward, HeaderChange, HeaderChanges, OwnFault, Route};
 use crate::model::{Cluster, Endpoints, Listener, Resources, RouteConfiguration};
 
 /// Everything, each resource with its origin.
@@ -119,6 +119,14 @@ fn forward(to: &Forward) -> Json {
             ("cluster", (*one.cluster).into()),
             ("weight", one.weight.into()),
             ("headers", changes(&one.headers)),
+            (
+                "fault",
+                match &one.fault {
+                    OwnFault::AsRoute => None,
+                    own => Some(format!("{own:?}")),
+                }
+                .into(),
+            ),
         ])
     });
     let retry = to.retry.as_ref().map(|retry| {

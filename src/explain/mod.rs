@@ -339,7 +339,7 @@ impl Way<'_> {
     fn outcomes(&self, share: f64) -> Vec<Outcome> {
         let route = &self.chosen.route;
         let headers = self.request.headers();
-        let faults = route.fault.as_ref().map(|fault| fault.foresee(headers));
+        let faults = self.chosen.fault().map(|fault| fault.foresee(headers));
         let faults = faults.unwrap_or_default();
         let outcome = |share, end, changes| Outcome {
             share,

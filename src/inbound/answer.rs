@@ -63,6 +63,16 @@ pub(super) fn denied(dialect: Dialect) -> Answer {
     answer(dialect, StatusCode::FORBIDDEN, "7", DENIED)
 }
 
+/// The caller came without mutual TLS where it is demanded.
+pub(super) fn without_mutual_tls(dialect: Dialect) -> Answer {
+    answer(
+        dialect,
+        StatusCode::FORBIDDEN,
+        "7",
+        "mutual TLS is demanded here",
+    )
+}
+
 /// A gRPC denial with another code.
 pub(super) fn denied_with(code: u32) -> Answer {
     let mut answer = denied(Dialect::Grpc);

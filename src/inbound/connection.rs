@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower_service::Service;
 
+use super::answer::without_mutual_tls;
 use super::listener::{Port, answer};
 use super::peer::Peer;
 use crate::body::Body;
@@ -220,25 +221,13 @@ where
 
 /// The answer to a plaintext request where mutual TLS is demanded meanwhile.
 fn refusal<B>(request: &Request<B>) -> Response<Body> {
-    const WHY: &str = "mutual TLS is demanded here";
-    let value = HeaderValue::from_static;
-    let mut response = Response::new(Body::empty());
-    match Dialect::of(request.headers()) {
-        Dialect::Grpc => {
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, value("application/grpc"));
-            headers.insert("grpc-status", value("7"));
-            headers.insert("grpc-message", value(WHY));
-        }
-        Dialect::Http => {
-            *response.status_mut() = StatusCode::FORBIDDEN;
-            *response.body_mut() = Body::from(WHY);
-        }
-    }
+    let answer = without_mutual_tls(Dialect::of(request.headers()));
+    let mut response = Response::new(Body::from(answer.text));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     if request.version() <= http::Version::HTTP_11 {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, value("close"));
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
     response
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::body::Body;
 use crate::error::Error;
 use crate::model::Inbound;
+use crate::model::security::MutualTls;
 use crate::name::Target;
 use crate::outbound::{self, Core, Dialect, Scope, Work};
 use crate::snapshot::InboundCounts;
@@ -38,7 +39,16 @@ impl Door {
     /// What is asked of requests at this moment. Called once for each request and once for each
     /// edit while it is under way.
     pub(super) fn policies(&self) -> Arc<Inbound> {
-        self.core.live.load().inbound.clone()
+        self.asked_on(None).0
+    }
+
+    /// The same, and whether callers of this port must come by mutual TLS. Where the port is not
+    /// known the strictest of all ports counts.
+    pub(super) fn asked_on(&self, port: Option<u16>) -> (Arc<Inbound>, MutualTls) {
+        let snapshot = self.core.live.load();
+        let peers = &snapshot.peers;
+        let mode = port.map_or_else(|| peers.strictest(), |port| peers.on(port));
+        (snapshot.inbound.clone(), mode)
     }
 
     /// Tells when another configuration is in force.

@@ -16,7 +16,29 @@ use crate::layer::authz::{Attributes, Caller, Token, decide};
 use crate::layer::canonical::canonicalize;
 use crate::model::Inbound;
 use crate::model::authorization::Authorization;
+use crate::model::security::MutualTls;
 use crate::outbound::Dialect;
+
+/// What the program says of the connections that requests come by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Transport {
+    /// The port that they come by, where the connection does not say.
+    pub(super) port: Option<u16>,
+    /// Whether somebody else has made sure that mutual TLS is spoken.
+    pub(super) trusted: bool,
+}
+
+impl Transport {
+    fn port(self, peer: Option<&Peer>) -> Option<u16> {
+        let local = peer.and_then(|peer| peer.local);
+        local.map(|local| local.port()).or(self.port)
+    }
+
+    /// Whether the request came by mutual TLS.
+    fn vouches(self, peer: Option<&Peer>) -> bool {
+        self.trusted || peer.is_some_and(Peer::is_mutual)
+    }
+}
 
 /// What becomes of a request.
 pub(super) enum Judgement {
@@ -53,9 +75,17 @@ impl Door {
         self: &Arc<Self>,
         request: &mut Request<B>,
         dialect: Dialect,
+        transport: Transport,
     ) -> Judgement {
-        let policies = self.policies();
+        let peer = request.extensions().get::<Peer>();
+        let (policies, mode) = self.asked_on(transport.port(peer));
         self.counts().request();
+        if mode == MutualTls::Strict && !transport.vouches(peer) {
+            self.counts().denied();
+            let remote = peer.and_then(|peer| peer.remote);
+            tracing::info!(?remote, "request refused: mutual TLS is demanded (STRICT)");
+            return Judgement::Refused(answer::without_mutual_tls(dialect));
+        }
         if let Err(ambiguous) = canonicalize(request, policies.normalization) {
             self.counts().ambiguous();
             tracing::debug!(%ambiguous, "request refused");

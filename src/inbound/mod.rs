@@ -3,10 +3,12 @@
 //! The door stands around a server's handlers and asks, in this order:
 //!
 //! 1. Does the mesh drain? Then callers are sent elsewhere (503, or UNAVAILABLE for gRPC).
-//! 2. Has the request one reading? If not it is refused with 400; see [`layer::canonical`](crate::layer::canonical).
-//! 3. Do external authorizers let it pass, where a policy says that they decide (Istio's `CUSTOM`)?
-//! 4. Is the token that it bears valid, if it bears one (`RequestAuthentication`)? Else 401.
-//! 5. Do the policies allow it (`AuthorizationPolicy`, RBAC of xDS)? Else 403 or PERMISSION_DENIED, with
+//! 2. Does PeerAuthentication demand mutual TLS (STRICT), and has the connection none? Then 403 or
+//!    PERMISSION_DENIED.
+//! 3. Has the request one reading? If not it is refused with 400; see [`layer::canonical`](crate::layer::canonical).
+//! 4. Do external authorizers let it pass, where a policy says that they decide (Istio's `CUSTOM`)?
+//! 5. Is the token that it bears valid, if it bears one (`RequestAuthentication`)? Else 401.
+//! 6. Do the policies allow it (`AuthorizationPolicy`, RBAC of xDS)? Else 403 or PERMISSION_DENIED, with
 //!    Envoy's words and nothing more: the reason is for the log and the counters.
 //!
 //! Then the handler is called, under the deadline that the caller put on the wire, so that calls made under this
@@ -18,14 +20,15 @@
 //! A request is judged by the configuration that is in force when it arrives, also on a connection
 //! that was accepted long before. One that is still under way when the configuration changes, a
 //! long stream for example, is judged again by the policies (not by authorizers and not
-//! for its token's age); if they deny it by then it ends: before the response with the answer of step 5, in a
+//! for its token's age); if they deny it by then it ends: before the response with the answer of step 6, in a
 //! gRPC stream with trailers that say PERMISSION_DENIED, in another body with an error.
 //!
 //! # Who the caller is
 //!
 //! The [`Peer`] among the request's extensions says, which [`Mesh::listen`](crate::Mesh) puts there for each connection, or
 //! a program's own accept loop. Without it nobody is known: policies that allow by caller do not,
-//! and those that deny by address do.
+//! those that deny by address do, and STRICT lets nobody in
+//! (unless [`InboundLayer::trust_transport`] says otherwise).
 
 mod answer;
 mod audit;
@@ -65,7 +68,7 @@ use door::Door;
 pub use future::ResponseFuture;
 #[cfg(feature = "tls-core")]
 pub(crate) use health::Health;
-use judge::Judgement;
+use judge::{Judgement, Transport};
 #[cfg(feature = "tls-core")]
 pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
@@ -83,13 +86,34 @@ pub use peer::{CertificateNames, Peer};
 #[derive(Clone, Debug)]
 pub struct InboundLayer {
     door: Arc<Door>,
+    transport: Transport,
 }
 
 impl InboundLayer {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
             door: Arc::new(Door::new(core)),
+            transport: Transport::default(),
         }
+    }
+
+    /// Says by which port the requests come, for a server that is not
+    /// [`Mesh::listen`](crate::Mesh)'s: PeerAuthentication's `portLevelMtls` of that port counts for
+    /// them. Without it the strictest mode of all ports does.
+    #[must_use]
+    pub fn on_port(mut self, port: u16) -> Self {
+        self.transport.port = Some(port);
+        self
+    }
+
+    /// Serves requests without a mutual [`Peer`] even where PeerAuthentication is STRICT.
+    ///
+    /// It is for who makes sure of mutual TLS by other means, such as a sidecar in front of a port on
+    /// loopback. Policies still know no caller of such a request.
+    #[must_use]
+    pub fn trust_transport(mut self) -> Self {
+        self.transport.trusted = true;
+        self
     }
 }
 
@@ -100,6 +124,7 @@ impl<S> Layer<S> for InboundLayer {
         Inbound {
             inner,
             door: self.door.clone(),
+            transport: self.transport,
         }
     }
 }
@@ -109,6 +134,7 @@ impl<S> Layer<S> for InboundLayer {
 pub struct Inbound<S> {
     inner: S,
     door: Arc<Door>,
+    transport: Transport,
 }
 
 impl<S, B, R> Service<Request<B>> for Inbound<S>
@@ -140,7 +166,7 @@ where
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
         let under = (deadline, parent);
-        match self.door.judge(&mut request, dialect) {
+        match self.door.judge(&mut request, dialect, self.transport) {
             Judgement::Refused(answer) => ResponseFuture::answered(answer, held.meter),
             Judgement::Passed(passed) => {
                 ResponseFuture::serving(self.inner.call(request), passed, under, held)

@@ -67,4 +67,11 @@ impl Peer {
             ..Self::default()
         }
     }
+
+    /// Whether the connection is encrypted and the other end has shown a certificate that was
+    /// verified, which is what STRICT demands.
+    #[must_use]
+    pub fn is_mutual(&self) -> bool {
+        self.tls && (self.principal.is_some() || self.certificate.is_some())
+    }
 }

@@ -166,6 +166,20 @@ pub struct Destination {
     /// The authority that is sent when it is chosen, unless the route rewrites it too (Envoy's
     /// order: the route is applied last).
     pub authority_rewrite: Option<Authority>,
+    /// Faults that are injected when it is chosen, in place of the route's.
+    pub fault: OwnFault,
+}
+
+/// The faults of one destination (Envoy's `typed_per_filter_config` of a weighted cluster).
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub enum OwnFault {
+    /// Those of the route.
+    #[default]
+    AsRoute,
+    /// None, whatever the route says.
+    Nothing,
+    /// These; they inject something.
+    This(Fault),
 }
 
 impl Destinations {
@@ -178,6 +192,7 @@ impl Destinations {
                 weight: 1,
                 headers: HeaderChanges::default(),
                 authority_rewrite: None,
+                fault: OwnFault::AsRoute,
             }],
             total: NonZeroU32::MIN,
         }
@@ -208,6 +223,14 @@ impl Destinations {
     pub(crate) fn map_headers(&mut self, change: impl Fn(HeaderChanges) -> HeaderChanges) {
         for destination in &mut self.all {
             destination.headers = change(std::mem::take(&mut destination.headers));
+        }
+    }
+
+    /// Changes the faults of each destination, in their order.
+    #[cfg(feature = "xds")]
+    pub(crate) fn map_faults(&mut self, mut change: impl FnMut(OwnFault) -> OwnFault) {
+        for destination in &mut self.all {
+            destination.fault = change(std::mem::take(&mut destination.fault));
         }
     }
 
@@ -369,6 +392,7 @@ mod tests {
             weight,
             headers: HeaderChanges::default(),
             authority_rewrite: None,
+            fault: OwnFault::AsRoute,
         }
     }
 

@@ -164,4 +164,21 @@ impl PeerPolicy {
     pub fn on(&self, port: u16) -> MutualTls {
         self.ports.get(&port).copied().unwrap_or(self.mode)
     }
+
+    /// The most that holds for any port: what is asked of a caller whose port is not known.
+    ///
+    /// ```
+    /// use meshwork::model::security::{MutualTls, PeerPolicy};
+    ///
+    /// let policy = PeerPolicy {
+    ///     mode: MutualTls::Permissive,
+    ///     ports: [(8_443, MutualTls::Strict)].into(),
+    /// };
+    /// assert_eq!(policy.strictest(), MutualTls::Strict);
+    /// ```
+    #[must_use]
+    pub fn strictest(&self) -> MutualTls {
+        let ports = self.ports.values().copied();
+        ports.fold(self.mode, MutualTls::max)
+    }
 }

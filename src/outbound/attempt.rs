@@ -18,7 +18,7 @@ use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
 use crate::telemetry::{Series, Span};
-use crate::transport::Lost;
+use crate::transport::{self, Lost};
 
 use super::drain::Work;
 use super::lease::{Admitted, Cut, Lease};
@@ -329,7 +329,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
             Err(Failed { error, .. }) => {
                 let overflow = u32::from(error.is_overloaded());
                 count(&self.cluster.running.counters.overflows, overflow);
-                self.settle(number, Outcome::of_error(error), || error.to_string());
+                self.settle(number, told(error), || error.to_string());
             }
         }
     }
@@ -350,6 +350,14 @@ impl<'a> Tries<Body> for Attempts<'a> {
             return false;
         }
         balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
+    }
+}
+
+/// What an error says of its endpoint: nothing, if this side lacked what connecting takes.
+fn told(error: &Error) -> Option<Outcome> {
+    match transport::is_exhausted(error) {
+        true => None,
+        false => Outcome::of_error(error),
     }
 }
 

@@ -199,7 +199,7 @@ async fn serve(
     if let (Some(upgrade), Action::Forward(to)) = (&call.upgrade, &chosen.route.model.action) {
         upgrade.permit(to)?;
     }
-    if let Some(injector) = &chosen.route.fault {
+    if let Some(injector) = chosen.fault() {
         inject(core, injector, call, request.headers(), meter).await?;
     }
     let action = &chosen.route.model.action;

@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, Uri};
 
 use crate::body::Body;
 use crate::error::{Error, Kind};
+use crate::layer::fault::Injector;
 use crate::model::matcher::RequestView;
 use crate::model::route::{Action, Destination, Forward, HeaderChanges};
 use crate::name::Target;
@@ -266,6 +267,14 @@ impl Chosen {
 
     pub(crate) fn cluster_name(&self) -> Option<&Arc<str>> {
         self.destination().map(|destination| &destination.cluster)
+    }
+
+    /// What injects faults into the request, by the destination that the dice chose.
+    pub(crate) fn fault(&self) -> Option<&Injector> {
+        match self.route.own_faults.get(self.destination) {
+            Some(own) => own.as_ref(),
+            None => self.route.fault.as_ref(),
+        }
     }
 
     /// The cluster that the dice chose.

@@ -12,9 +12,12 @@ use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
 use crate::layer::retry;
 use crate::model::affinity::Affinity;
+use crate::model::fault::Fault;
 use crate::model::listener::Routes;
 use crate::model::matcher::RouteMatcher;
-use crate::model::route::{Action, Destinations, Domain, Forward, HeaderChanges};
+use crate::model::route::{
+    Action, Destination, Destinations, Domain, Forward, HeaderChanges, OwnFault,
+};
 use crate::model::upgrade::Upgrades;
 use crate::model::{self, Origin, Resources, RouteConfiguration};
 use crate::random::Random;
@@ -266,16 +269,30 @@ impl Linker<'_> {
                 (Vec::new(), Vec::new(), None, None)
             }
         };
-        let fault = model
-            .fault
-            .clone()
-            .map(|fault| Injector::counting(fault, self.environment.active_faults.clone()));
+        let injector = |fault: &Fault| {
+            Injector::counting(fault.clone(), self.environment.active_faults.clone())
+        };
+        let destinations = match &model.action {
+            Action::Forward(forward) => forward.destinations.all(),
+            Action::Direct(_) | Action::Redirect(_) | Action::Serve => &[],
+        };
+        let own = |one: &Destination| match &one.fault {
+            OwnFault::AsRoute => model.fault.as_ref().map(injector),
+            OwnFault::Nothing => None,
+            OwnFault::This(fault) => Some(injector(fault)),
+        };
+        let differs = |one: &Destination| one.fault != OwnFault::AsRoute;
+        let own_faults = match destinations.iter().any(differs) {
+            true => destinations.iter().map(own).collect(),
+            false => Vec::new(),
+        };
         Arc::new(Route {
             model: model.clone(),
             clusters,
             mirrors,
             retry,
-            fault,
+            fault: model.fault.as_ref().map(injector),
+            own_faults,
             announced,
         })
     }

@@ -85,11 +85,8 @@ pub(crate) struct Snapshot {
     pub(crate) egress: Option<Arc<Route>>,
     /// What is asked of callers.
     #[cfg_attr(
-        not(all(feature = "inbound", feature = "tls-core")),
-        allow(
-            dead_code,
-            reason = "only a port that this mesh listens on asks for it"
-        )
+        not(feature = "inbound"),
+        allow(dead_code, reason = "only the door asks for it")
     )]
     pub(crate) peers: model::security::PeerPolicy,
 }
@@ -116,6 +113,9 @@ pub(crate) struct Route {
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Injector>,
+    /// One for each destination of a forwarding route that has other faults; `None`: it has none.
+    /// Empty if no destination has.
+    pub(crate) own_faults: Vec<Option<Injector>>,
     /// What the callee is told of the time it has, if the route says.
     pub(crate) announced: Option<Announcement>,
 }

@@ -26,12 +26,14 @@ pub(super) fn wanted(model: &Security, meshed: bool) -> bool {
 
 #[cfg(feature = "tls-core")]
 mod real {
+    use std::io;
+
     use http::Version;
 
     use super::*;
     use crate::model::endpoint::Address;
-    use crate::tls::{Connector, Offer};
-    use crate::transport::{Connecting, Io};
+    use crate::tls::{Connector, Offer, Refusal};
+    use crate::transport::{Connecting, Io, Unprepared};
 
     /// Mutual TLS is automatic only for who has an identity, or will have one: without it a client
     /// speaks the plaintext that every server in mode PERMISSIVE takes, as under istiod.
@@ -63,9 +65,20 @@ mod real {
                 _ => Offer::Http1,
             };
             Box::pin(async move {
-                let stream = connector.connect(io, &host, offer).await?;
-                Ok(Io::boxed(stream))
+                let stream = connector.connect(io, &host, offer).await;
+                Ok(Io::boxed(stream.map_err(whose)?))
             })
+        }
+    }
+
+    /// Says so if it is this side that could not begin.
+    fn whose(error: io::Error) -> io::Error {
+        let refusal = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match refusal {
+            Some(own @ (Refusal::NoIdentity | Refusal::IdentityExpired)) => {
+                io::Error::new(error.kind(), Unprepared::new(own.to_string()))
+            }
+            Some(_) | None => error,
         }
     }
 }

@@ -102,10 +102,9 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        if let Some(own) = &self.identity
-            && own.state().identity.is_none()
-        {
-            return Err(refuse(Refusal::NoIdentity));
+        if let Some(own) = &self.identity {
+            let now = self.verifier.clock.now();
+            own.state().presentable(now).map_err(refuse)?;
         }
         let asked = self.asked(host)?;
         let registration = Registration::new(&self.verifier);

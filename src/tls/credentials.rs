@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
@@ -11,14 +12,16 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
 use super::identity::Identity;
+use super::refusal::Refusal;
 use super::trust::Trust;
 
 /// An identity and a trust that are renewed while connections use them.
 ///
 /// Clones are cheap and are the same handle. Whoever renews publishes; each handshake takes what is
 /// in force at its moment. A new identity touches no connection: those that are up end in their own
-/// time. A new trust is held against every connection that is up, and those whose peers it does not
-/// accept any more (an issuer that is trusted no longer, a revoked certificate) are cut.
+/// time. A new trust is held against every connection that is up. One whose peer was revoked is cut at
+/// once; one whose issuer is trusted no longer is replaced behind its last requests, and cut if they
+/// take longer than 45 s.
 #[derive(Clone)]
 pub struct Credentials {
     shared: Arc<Shared>,
@@ -37,11 +40,23 @@ pub(super) struct State {
     pub(super) generation: u64,
 }
 
+impl State {
+    /// Whether there is an identity that a peer could be shown at the time `now` since 1970.
+    pub(super) fn presentable(&self, now: Duration) -> Result<(), Refusal> {
+        match &self.identity {
+            None => Err(Refusal::NoIdentity),
+            Some(own) if own.not_after() < now => Err(Refusal::IdentityExpired),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
     pub(super) connected: AtomicU64,
     pub(super) cut: AtomicU64,
+    pub(super) disbelieved: AtomicU64,
     pub(super) refused: AtomicU64,
     renewal_failures: AtomicU64,
     rotations: AtomicU64,
@@ -56,8 +71,11 @@ pub struct Counts {
     pub accepted: u64,
     /// Handshakes as a client that succeeded.
     pub connected: u64,
-    /// Connections that were cut because a new trust does not accept their peer.
+    /// Connections that were cut because a new trust does not accept their peer: at once if it was
+    /// revoked, else those that had not ended in time.
     pub cut: u64,
+    /// Connections whose peer a new trust does not accept, and which were given time to end.
+    pub disbelieved: u64,
     /// Handshakes that failed, on either side.
     pub refused: u64,
     /// Attempts to renew that failed.
@@ -170,6 +188,7 @@ impl Credentials {
             accepted,
             connected,
             cut,
+            disbelieved,
             refused,
             renewal_failures,
             rotations,
@@ -179,6 +198,7 @@ impl Credentials {
             accepted: accepted.load(Relaxed),
             connected: connected.load(Relaxed),
             cut: cut.load(Relaxed),
+            disbelieved: disbelieved.load(Relaxed),
             refused: refused.load(Relaxed),
             renewal_failures: renewal_failures.load(Relaxed),
             rotations: rotations.load(Relaxed),

@@ -16,6 +16,9 @@ pub enum Refusal {
     /// Its time has passed.
     #[error("the certificate has expired")]
     Expired,
+    /// The identity of this side has expired, so that the peer need not even be asked.
+    #[error("this side's identity has expired and was not renewed")]
+    IdentityExpired,
     /// The certificate, or one on the way to its root, cannot be parsed.
     #[error("the certificate cannot be read: {0}")]
     Malformed(Box<str>),
@@ -106,6 +109,7 @@ impl Refusal {
         match self {
             Self::Handshake(_) => "handshake",
             Self::Expired => "expired",
+            Self::IdentityExpired => "identity_expired",
             Self::Malformed(_) => "malformed",
             Self::Missing => "no_certificate",
             Self::NoIdentity => "no_identity",

@@ -165,9 +165,9 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        if self.credentials.state().identity.is_none() {
-            return Err(Unaccepted::Refused(Refusal::NoIdentity));
-        }
+        let now = self.verifier.clock.now();
+        let own = self.credentials.state();
+        own.presentable(now).map_err(Unaccepted::Refused)?;
         io.allow(Some(ALLOWANCE));
         let registration = Registration::new(&self.verifier);
         let hello = LazyConfigAcceptor::new(Hello::default(), io).await;

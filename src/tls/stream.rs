@@ -1,4 +1,10 @@
 //! An encrypted byte stream whose peer stays believed only as long as the trust in force believes it.
+//!
+//! A new trust that does not believe the peer has one of two meanings. If a revocation list names it,
+//! somebody else may hold its key, and the stream breaks at its next byte. Otherwise roots were
+//! replaced, perhaps a step too early, or a federation has ended: both sides then replace the
+//! connection behind its last requests (servers by GOAWAY, clients by dialling anew), and the stream
+//! only bounds how long that may take.
 
 use std::fmt;
 use std::future::Future;
@@ -7,10 +13,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
 
 use super::credentials::{Credentials, State};
 use super::handshake::Handshaken;
@@ -26,6 +34,10 @@ pub struct TlsStream<S> {
     watched: Option<Watched>,
 }
 
+/// How long a connection may go on whose peer a new trust does not accept, unless it was revoked:
+/// as long as requests under way are given elsewhere.
+const GRACE: Duration = Duration::from_secs(45);
+
 /// The peer's certificates, held against each new trust.
 struct Watched {
     chain: Arc<Evidence>,
@@ -33,7 +45,15 @@ struct Watched {
     /// Ready when the trust has changed. Boxed once for a connection, since it borrows what it
     /// watches.
     changed: Pin<Box<dyn Future<Output = ()> + Send>>,
-    refused: Option<Refusal>,
+    standing: Standing,
+}
+
+/// Whether the peer is believed at this moment.
+enum Standing {
+    Believed,
+    /// Not any more, and its requests have until then to end.
+    Disbelieved(Refusal, Pin<Box<Sleep>>),
+    Refused(Refusal),
 }
 
 /// What the peer has shown, and when.
@@ -46,40 +66,74 @@ struct Evidence {
 }
 
 impl Watched {
-    /// Whether the peer is still believed.
-    fn check(&mut self, cx: Option<&mut Context<'_>>) -> Result<(), Refusal> {
-        if let Some(refused) = &self.refused {
+    /// Whether the connection may go on.
+    fn check(&mut self, mut cx: Option<&mut Context<'_>>) -> Result<(), Refusal> {
+        if let Standing::Refused(refused) = &self.standing {
             return Err(refused.clone());
         }
         let mut look = self.changes.has_changed().unwrap_or(false);
-        if let Some(cx) = cx {
+        if let Some(cx) = cx.as_deref_mut() {
             while self.changed.as_mut().poll(cx).is_ready() {
                 self.changed = changed(self.chain.verifier.trust.clone());
                 look = true;
             }
         }
-        if !look {
-            return Ok(());
+        if look {
+            self.changes.mark_unchanged();
+            self.judge();
         }
-        self.changes.mark_unchanged();
+        if let Standing::Disbelieved(refusal, end) = &mut self.standing {
+            let over = match cx {
+                Some(cx) => end.as_mut().poll(cx).is_ready(),
+                None => end.deadline() <= Instant::now(),
+            };
+            if over {
+                self.standing = self.chain.cut(refusal.clone());
+            }
+        }
+        match &self.standing {
+            Standing::Refused(refused) => Err(refused.clone()),
+            Standing::Believed | Standing::Disbelieved(..) => Ok(()),
+        }
+    }
+
+    /// Holds the peer against the trust of this moment.
+    fn judge(&mut self) {
         let Evidence {
             certificates,
             asked,
             verifier,
             at,
         } = &*self.chain;
-        verifier
-            .judge(certificates, asked.as_ref(), *at)
-            .map(|_| ())
-            .map_err(|refusal| {
-                verifier.trust.counters().cut.fetch_add(1, Relaxed);
-                tracing::warn!(
-                    reason = refusal.reason(),
-                    "a connection was cut: its peer is not believed any more: {refusal}"
-                );
-                self.refused = Some(refusal.clone());
-                refusal
-            })
+        match verifier.judge(certificates, asked.as_ref(), *at) {
+            // Also when a trust was taken back that was a mistake.
+            Ok(_) => self.standing = Standing::Believed,
+            Err(revoked @ Refusal::Revoked) => self.standing = self.chain.cut(revoked),
+            Err(refusal) => {
+                if let Standing::Believed = self.standing {
+                    let counters = verifier.trust.counters();
+                    counters.disbelieved.fetch_add(1, Relaxed);
+                    tracing::warn!(
+                        reason = refusal.reason(),
+                        "a connection is to end: its peer is not believed any more: {refusal}"
+                    );
+                    let end = Box::pin(tokio::time::sleep(GRACE));
+                    self.standing = Standing::Disbelieved(refusal, end);
+                }
+            }
+        }
+    }
+}
+
+impl Evidence {
+    fn cut(&self, refusal: Refusal) -> Standing {
+        let counters = self.verifier.trust.counters();
+        counters.cut.fetch_add(1, Relaxed);
+        tracing::warn!(
+            reason = refusal.reason(),
+            "a connection was cut: its peer is not believed any more: {refusal}"
+        );
+        Standing::Refused(refusal)
     }
 }
 
@@ -148,9 +202,13 @@ impl Registration {
             }),
             changes: self.changes,
             changed: self.changed,
-            refused: None,
+            standing: Standing::Believed,
         };
         watched.check(None)?;
+        // There is nothing under way yet that time should be given to.
+        if let Standing::Disbelieved(refusal, _) = watched.standing {
+            return Err(refusal);
+        }
         Ok(TlsStream {
             inner: Box::new(inner),
             known,

@@ -1,7 +1,7 @@
 //! The front door: an endpoint's connections.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -39,7 +39,33 @@ pub type Answer = Arc<dyn Fn(Request<Body>) -> Response<Body> + Send + Sync>;
 
 enum Target {
     Answer(Answer),
-    Remote(Arc<Remote>),
+    Remote(Lazy),
+}
+
+/// What it takes to connect, and the keeping of connections, made when there is something to keep:
+/// most endpoints of a large cluster never get a request from one process.
+struct Lazy {
+    address: Address,
+    settings: Arc<Settings>,
+    connector: Arc<dyn Connect>,
+    gate: Arc<dyn Gate>,
+    security: Option<Arc<dyn Secure>>,
+    made: OnceLock<Arc<Remote>>,
+}
+
+impl Lazy {
+    fn remote(&self) -> &Arc<Remote> {
+        self.made.get_or_init(|| {
+            let mut remote = Remote::new(
+                self.address.clone(),
+                self.settings.clone(),
+                self.connector.clone(),
+                self.gate.clone(),
+            );
+            remote.security = self.security.clone();
+            Arc::new(remote)
+        })
+    }
 }
 
 /// What an endpoint's connections are doing. All zero for [`Connections::answering`].
@@ -88,10 +114,15 @@ impl Connections {
         gate: Arc<dyn Gate>,
         security: Option<Arc<dyn Secure>>,
     ) -> Arc<Self> {
-        let mut remote = Remote::new(address, settings, connector, gate);
-        remote.security = security;
         Arc::new(Self {
-            target: Target::Remote(Arc::new(remote)),
+            target: Target::Remote(Lazy {
+                address,
+                settings,
+                connector,
+                gate,
+                security,
+                made: OnceLock::new(),
+            }),
         })
     }
 
@@ -99,7 +130,7 @@ impl Connections {
     /// benchmarks' ladder and a stand-in for tests; requests reach it as they were made.
     ///
     /// ```
-    /// use std::sync::Arc;
+    /// use std::sync::{Arc, OnceLock};
     /// use http::{Request, Response};
     /// use meshwork::Body;
     /// use meshwork::transport::Connections;
@@ -174,7 +205,7 @@ impl Connections {
                 let response = answer(std::mem::take(request));
                 Ok(Answered::new(Answerer::Function(response)))
             }
-            Target::Remote(remote) => exchange(remote, request).await,
+            Target::Remote(lazy) => exchange(lazy.remote(), request).await,
         }
     }
 
@@ -183,7 +214,11 @@ impl Connections {
     pub fn renew(&self) {
         match &self.target {
             Target::Answer(_) => {}
-            Target::Remote(remote) => remote.renew(),
+            Target::Remote(lazy) => {
+                if let Some(remote) = lazy.made.get() {
+                    remote.renew();
+                }
+            }
         }
     }
 
@@ -195,7 +230,7 @@ impl Connections {
     pub fn retire(&self) {
         match &self.target {
             Target::Answer(_) => {}
-            Target::Remote(remote) => remote.retire(),
+            Target::Remote(lazy) => lazy.remote().retire(),
         }
     }
 
@@ -205,7 +240,7 @@ impl Connections {
     pub fn close(&self) {
         match &self.target {
             Target::Answer(_) => {}
-            Target::Remote(remote) => remote.close(),
+            Target::Remote(lazy) => lazy.remote().close(),
         }
     }
 
@@ -214,7 +249,11 @@ impl Connections {
     pub fn stats(&self) -> Stats {
         match &self.target {
             Target::Answer(_) => Stats::default(),
-            Target::Remote(remote) => remote.stats(),
+            Target::Remote(lazy) => lazy
+                .made
+                .get()
+                .map(|remote| remote.stats())
+                .unwrap_or_default(),
         }
     }
 }
@@ -318,7 +357,11 @@ impl Lost {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.close();
+        if let Target::Remote(Lazy { made, .. }) = &self.target
+            && let Some(remote) = made.get()
+        {
+            remote.close();
+        }
     }
 }
 
@@ -326,10 +369,10 @@ impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Answer(_) => f.write_str("Connections(answering)"),
-            Target::Remote(remote) => f
+            Target::Remote(lazy) => f
                 .debug_struct("Connections")
-                .field("address", &remote.address)
-                .field("stats", &remote.stats())
+                .field("address", &lazy.address)
+                .field("stats", &self.stats())
                 .finish(),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Request;
 
+use super::secure::Unprepared;
 use crate::body::Body;
 use crate::error::{Error, Kind, Limit};
 
@@ -21,8 +22,9 @@ pub struct Unanswered {
     pub unsent: Option<Request<Body>>,
 }
 
-/// Whether connecting failed for want of something on this machine (file descriptors, memory,
-/// ports), which says nothing about the endpoint: an outlier detector must not count it.
+/// Whether connecting failed for want of something on this side (file descriptors, memory, ports, an
+/// [identity](Unprepared) to show), which says nothing about the endpoint: an outlier detector must
+/// not count it.
 ///
 /// ```
 /// # fn outcome(error: &meshwork::Error) {
@@ -39,9 +41,10 @@ pub fn is_exhausted(error: &Error) -> bool {
             matches!(
                 cause.kind(),
                 io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory
-            ) || cause
-                .raw_os_error()
-                .is_some_and(|code| EXHAUSTED.contains(&code))
+            ) || unprepared(cause).is_some()
+                || cause
+                    .raw_os_error()
+                    .is_some_and(|code| EXHAUSTED.contains(&code))
         })
 }
 
@@ -53,6 +56,11 @@ const EXHAUSTED: &[i32] = &[23, 24, 55];
 /// WSAEMFILE, WSAENOBUFS.
 #[cfg(not(unix))]
 const EXHAUSTED: &[i32] = &[10_024, 10_055];
+
+/// What this side had not to show, if that is why.
+fn unprepared(error: &io::Error) -> Option<&Unprepared> {
+    error.get_ref()?.downcast_ref()
+}
 
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
@@ -115,9 +123,10 @@ impl DialFailure {
 /// An error of the same kind, number and text: io errors cannot be cloned, and each request that
 /// waited for the dial gets its own.
 fn again(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), error.to_string()),
+    match (error.raw_os_error(), unprepared(error)) {
+        (Some(code), _) => io::Error::from_raw_os_error(code),
+        (None, Some(lack)) => io::Error::new(error.kind(), lack.clone()),
+        (None, None) => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -166,6 +175,17 @@ fn kind_of(error: &hyper::Error) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_an_identity_is_no_fault_of_the_endpoint() {
+        let lack = Unprepared::new("this side has no identity yet");
+        let cause = io::Error::new(io::ErrorKind::PermissionDenied, lack);
+        let error = Error::from(Failure::Dial(Arc::new(DialFailure::Secure(cause))));
+        assert!(is_exhausted(&error) && error.is_tls());
+        let other = io::Error::new(io::ErrorKind::PermissionDenied, "no trusted root");
+        let error = Error::from(Failure::Dial(Arc::new(DialFailure::Secure(other))));
+        assert!(!is_exhausted(&error) && error.is_tls());
+    }
 
     #[test]
     fn i5_want_of_local_resources_is_told_from_an_endpoint_that_refuses() {

@@ -96,7 +96,7 @@ pub use connections::{Answer, Connections, Stats};
 pub use failure::{Unanswered, is_exhausted};
 pub use gate::{Claim, Gate, Permit, Unlimited};
 pub use response::{End, Guard};
-pub use secure::Secure;
+pub use secure::{Secure, Unprepared};
 pub use settings::Settings;
 
 use settings::Http;

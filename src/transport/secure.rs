@@ -1,8 +1,10 @@
 //! How a byte stream is made secure before HTTP is spoken over it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::Version;
+use thiserror::Error;
 
 use super::connect::{Connecting, Io};
 use crate::model::endpoint::Address;
@@ -21,6 +23,23 @@ pub trait Secure: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Why the peer is not believed, or that the stream broke. There is no way back to plaintext:
-    /// the connection is not made then.
+    /// the connection is not made then. If this side has nothing to show, the inner error is
+    /// [`Unprepared`].
     fn secure(&self, io: Io, address: &Address, version: Version) -> Connecting;
+}
+
+/// This side lacks what it would have to show the peer: an identity, or one that is still valid.
+///
+/// It is the inner error of the [`io::Error`](std::io::Error) that [`Secure::secure`] yields, and says
+/// nothing about the endpoint: see [`is_exhausted`](super::is_exhausted).
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub struct Unprepared(Arc<str>);
+
+impl Unprepared {
+    /// What is lacking.
+    #[must_use]
+    pub fn new(why: impl Into<Arc<str>>) -> Self {
+        Self(why.into())
+    }
 }

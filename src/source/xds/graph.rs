@@ -6,6 +6,9 @@
 //! stays subscribed for as long. So a request that was routed by a configuration finds its cluster
 //! in the same one, whatever the order in which a control plane sends.
 //!
+//! Routes that are a resource of their own are put under the filters of each listener that names them
+//! here, where both are known.
+//!
 //! What is known not to be had does not hold others up: a route to a cluster that does not exist is
 //! in force, and requests that take it are told why.
 
@@ -17,7 +20,7 @@ use super::{Kind, Resource, name};
 use crate::model::cluster::Discovery;
 use crate::model::listener::Routes;
 use crate::model::route::Action;
-use crate::model::{Resources, RouteConfiguration};
+use crate::model::{Listener, Resources, RouteConfiguration};
 
 /// The values in force, and who refers to whom.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub(crate) struct Graph {
     references: BTreeMap<Key, Vec<Key>>,
     /// The other way round.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
+    /// The listeners in force that name a route configuration.
+    followers: BTreeMap<Key, BTreeSet<Arc<str>>>,
     resources: Arc<Resources>,
 }
 
@@ -172,10 +177,9 @@ impl Graph {
         let resources = Arc::make_mut(&mut self.resources);
         let name = key.1.clone();
         match &resource {
-            Resource::Listener(listener) => {
-                resources.listeners.insert(name, listener.clone());
-            }
-            Resource::RouteConfiguration(routes) => {
+            // Below, when they are among those in force.
+            Resource::Listener { .. } => {}
+            Resource::RouteConfiguration { routes, .. } => {
                 resources.routes.insert(name, routes.clone());
             }
             Resource::Cluster { cluster, endpoints } => {
@@ -196,14 +200,67 @@ impl Graph {
                 resources.endpoints.insert(name, endpoints.clone());
             }
         }
-        self.in_force.insert(key.clone(), resource);
+        let before = self.in_force.insert(key.clone(), resource);
+        self.follow(key, before.as_ref());
         true
     }
 
-    fn drop_value(&mut self, key: &Key) -> bool {
-        if self.in_force.remove(key).is_none() {
-            return false;
+    /// Keeps who follows which routes, and what the followers of routes that changed make of them.
+    fn follow(&mut self, key: &Key, before: Option<&Resource>) {
+        match key.0 {
+            Kind::Listener => {
+                if let Some(routes) = before.and_then(named_routes)
+                    && let Some(followers) = self.followers.get_mut(&routes)
+                {
+                    followers.remove(&key.1);
+                    if followers.is_empty() {
+                        self.followers.remove(&routes);
+                    }
+                }
+                if let Some(routes) = self.in_force.get(key).and_then(named_routes) {
+                    let followers = self.followers.entry(routes).or_default();
+                    followers.insert(key.1.clone());
+                }
+                self.compose(&key.1);
+            }
+            Kind::RouteConfiguration => {
+                let followers = self.followers.get(key).cloned().unwrap_or_default();
+                followers.iter().for_each(|name| self.compose(name));
+            }
+            Kind::Cluster | Kind::Endpoints | Kind::Secret => {}
         }
+    }
+
+    /// Puts a listener in force with the routes that its filters make of those it names.
+    fn compose(&mut self, name: &Arc<str>) {
+        let key = (Kind::Listener, name.clone());
+        let Some(Resource::Listener { listener, chain }) = self.in_force.get(&key) else {
+            return;
+        };
+        let named = self.in_force.get(&key).and_then(named_routes);
+        let named = named.and_then(|routes| self.in_force.get(&routes));
+        let composed = match named {
+            Some(Resource::RouteConfiguration { routes, said }) => {
+                let over = chain.over(routes, said);
+                (!Arc::ptr_eq(&over, routes)).then_some(over)
+            }
+            _ => None,
+        };
+        let listener = match composed {
+            None => listener.clone(),
+            Some(routes) => Arc::new(Listener {
+                routes: Routes::Inline(routes),
+                ..(**listener).clone()
+            }),
+        };
+        let resources = Arc::make_mut(&mut self.resources);
+        resources.listeners.insert(name.clone(), listener);
+    }
+
+    fn drop_value(&mut self, key: &Key) -> bool {
+        let Some(before) = self.in_force.remove(key) else {
+            return false;
+        };
         let resources = Arc::make_mut(&mut self.resources);
         let (kind, name) = key;
         match kind {
@@ -216,7 +273,21 @@ impl Graph {
             Kind::Endpoints => drop(resources.endpoints.remove(name)),
             Kind::Secret => {}
         }
+        self.follow(key, Some(&before));
         true
+    }
+}
+
+/// The routes that a listener names.
+fn named_routes(resource: &Resource) -> Option<Key> {
+    match resource {
+        Resource::Listener { listener, .. } => match &listener.routes {
+            Routes::Named(name) => Some(key(Kind::RouteConfiguration, name)),
+            Routes::Inline(_) => None,
+        },
+        Resource::Cluster { .. } | Resource::Endpoints(_) | Resource::RouteConfiguration { .. } => {
+            None
+        }
     }
 }
 
@@ -237,11 +308,11 @@ fn lead_to(cluster: &mut Arc<crate::model::Cluster>, endpoints: &Arc<str>) {
 /// What a resource leads to.
 fn references(resource: &Resource) -> Vec<Key> {
     match resource {
-        Resource::Listener(listener) => match &listener.routes {
+        Resource::Listener { listener, .. } => match &listener.routes {
             Routes::Inline(routes) => clusters(routes),
             Routes::Named(name) => vec![key(Kind::RouteConfiguration, name)],
         },
-        Resource::RouteConfiguration(routes) => clusters(routes),
+        Resource::RouteConfiguration { routes, .. } => clusters(routes),
         Resource::Cluster { cluster, endpoints } => match &cluster.discovery {
             Discovery::Endpoints(name) if endpoints.is_none() => {
                 vec![key(Kind::Endpoints, name)]

@@ -29,6 +29,7 @@ mod dump;
 #[allow(deprecated, reason = "older clients read Envoy's older fields only")]
 mod encode;
 mod extra;
+mod filters;
 mod graph;
 mod kind;
 mod name;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Kind;
+use super::filters::{Chain, Said};
 use crate::model;
 
 /// A resource that is valid by itself. What it names need not exist.
@@ -17,8 +18,16 @@ pub(crate) enum Resource {
         endpoints: Option<Arc<model::Endpoints>>,
     },
     Endpoints(Arc<model::Endpoints>),
-    Listener(Arc<model::Listener>),
-    RouteConfiguration(Arc<model::RouteConfiguration>),
+    /// A listener, and the filters that it puts over routes which are a resource of their own.
+    Listener {
+        listener: Arc<model::Listener>,
+        chain: Arc<Chain>,
+    },
+    /// Routes as they are without a listener, and what they say of its filters.
+    RouteConfiguration {
+        routes: Arc<model::RouteConfiguration>,
+        said: Arc<Said>,
+    },
 }
 
 /// What one resource's bytes are.

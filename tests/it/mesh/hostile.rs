@@ -9,7 +9,7 @@ use meshwork::model::fault::{Amount, Delay, Fault};
 use meshwork::model::limit::{Limits, RetryLimit};
 use meshwork::model::outlier::{FailurePercentage, LocalOrigin, Outlier, SuccessRate};
 use meshwork::model::retry::Backoff;
-use meshwork::model::route::{Destination, Destinations, Forward, HeaderChanges};
+use meshwork::model::route::{Destination, Destinations, Forward, HeaderChanges, OwnFault};
 use meshwork::model::{Fraction, Percent, Resources};
 use meshwork::{Body, CallOptions, Mesh, OutboundTraffic};
 use proptest::prelude::*;
@@ -361,6 +361,7 @@ proptest! {
             weight: *weight,
             headers: HeaderChanges::default(),
             authority_rewrite: None,
+            fault: OwnFault::AsRoute,
         });
         let split = Destinations::weighted(destinations.collect());
         assert_eq!(split.is_some(), (1..=u64::from(u32::MAX)).contains(&sum));

@@ -3,7 +3,7 @@
 use http::{HeaderName, Request};
 use meshwork::model::cluster::Protocol;
 use meshwork::model::matcher::{HeaderKey, HeaderMatcher, HeaderTest, RouteMatcher, StringMatcher};
-use meshwork::model::route::{Destination, Destinations, HeaderChanges};
+use meshwork::model::route::{Destination, Destinations, HeaderChanges, OwnFault};
 use meshwork::{Body, CallReport, Mesh, OutboundTraffic};
 
 use super::world::{Plan, World, all_to, call, cluster, forward, get, route, text, weighted};
@@ -193,6 +193,7 @@ async fn authority_of_a_weighted_destination_is_sent_unless_the_route_has_one() 
             weight: 1,
             headers: HeaderChanges::default(),
             authority_rewrite: Some("own.example".parse().unwrap()),
+            fault: OwnFault::AsRoute,
         };
         let mut forward = forward(Destinations::weighted(vec![destination]).unwrap());
         forward.authority_rewrite = of_route.map(|text| text.parse().unwrap());

@@ -27,8 +27,8 @@ use meshwork::model::limit::Limits;
 use meshwork::model::matcher::RouteMatcher;
 use meshwork::model::retry::{Backoff, RetryOn, RetryPolicy};
 use meshwork::model::route::{
-    Action, Destination, Destinations, Domain, Forward, HeaderChanges, Route, RouteConfiguration,
-    VirtualHost,
+    Action, Destination, Destinations, Domain, Forward, HeaderChanges, OwnFault, Route,
+    RouteConfiguration, VirtualHost,
 };
 use meshwork::model::security::Security;
 use meshwork::model::upgrade::Upgrades;
@@ -348,6 +348,7 @@ pub(crate) fn weighted(weights: &[(&str, u32)]) -> Destinations {
         weight: *weight,
         authority_rewrite: None,
         headers: HeaderChanges::default(),
+        fault: OwnFault::AsRoute,
     });
     Destinations::weighted(destinations.collect()).unwrap()
 }

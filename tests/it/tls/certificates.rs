@@ -20,10 +20,14 @@ async fn server_is_refused_for(
     tls: &ClientTls,
     clock: Clock,
 ) -> Option<Refusal> {
-    let client = credentials(root, "spiffe://td/client");
+    // What the client shows outlives what is judged, and the server's own clock lets it begin.
+    let mut lasting = leaf("spiffe://td/client");
+    lasting.not_after = rcgen::date_time_ymd(2036, 1, 1);
+    let client = Credentials::new(Some(root.sign(lasting).identity()), trust(root));
     let server = Credentials::new(Some(identity), trust(root));
+    let good = super::authority::clock();
     let (_, called) = handshake(
-        &Acceptor::new(server, clock),
+        &Acceptor::new(server, good),
         &connector(tls, &client, clock),
     )
     .await;

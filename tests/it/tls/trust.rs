@@ -4,7 +4,7 @@ use meshwork::tls::{Acceptor, Bundle, Credentials, Refusal, Trust};
 use rcgen::KeyPair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::authority::{Authority, clock, credentials, trust};
+use super::authority::{Authority, LIFETIME, clock, clock_at, credentials, trust};
 use super::handshakes::{connector, handshake, mesh_tls, reason, refused};
 
 fn domain(trust: Trust, name: &str, authority: &Authority) -> Trust {
@@ -193,4 +193,51 @@ async fn a_new_leaf_cuts_nobody_and_the_same_leaf_is_no_rotation() {
     called.write_all(b"?").await.unwrap();
     called.flush().await.unwrap();
     assert_eq!(served.read_u8().await.unwrap(), b'?');
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_root_left_has_time_to_end_and_no_more() {
+    let (mut old, new) = (Authority::new("old"), Authority::new("new"));
+    let server = credentials(&mut old, "spiffe://td/server");
+    let client = credentials(&mut old, "spiffe://td/client");
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let connecting = || async {
+        let ends = handshake(&acceptor, &connector(&mesh_tls(), &client, clock())).await;
+        (ends.0.unwrap(), ends.1.unwrap())
+    };
+    let (mut leaving, mut caller) = connecting().await;
+    let (mut forgiven, mut other) = connecting().await;
+    server.trust(trust(&new));
+    for (here, there) in [(&mut leaving, &mut caller), (&mut forgiven, &mut other)] {
+        there.write_all(b"?").await.unwrap();
+        there.flush().await.unwrap();
+        assert_eq!(here.read_u8().await.unwrap(), b'?', "it goes on");
+    }
+    assert_eq!((server.counts().disbelieved, server.counts().cut), (2, 0));
+    let waiting = tokio::spawn(async move { leaving.read_u8().await });
+    let started = tokio::time::Instant::now();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(reason(&error), Some(Refusal::UnknownIssuer));
+    assert_eq!(started.elapsed().as_secs(), 45);
+    assert_eq!(server.counts().cut, 1);
+    // The clock has passed its end too, but the trust is back before anybody looks.
+    server.trust(trust(&old));
+    other.write_all(b"!").await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!(forgiven.read_u8().await.unwrap(), b'!');
+    assert_eq!(server.counts().cut, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_an_identity_that_has_expired_is_not_even_shown() {
+    let mut root = Authority::new("root");
+    let server = credentials(&mut root, "spiffe://td/server");
+    let client = credentials(&mut root, "spiffe://td/client");
+    let late = || clock_at(LIFETIME + std::time::Duration::from_secs(1));
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let (_, called) = handshake(&acceptor, &connector(&mesh_tls(), &client, late())).await;
+    assert_eq!(reason(&called.unwrap_err()), Some(Refusal::IdentityExpired));
+    let acceptor = Acceptor::new(server, late());
+    let (served, _) = handshake(&acceptor, &connector(&mesh_tls(), &client, clock())).await;
+    assert_eq!(refused(&served), Some(Refusal::IdentityExpired));
 }

@@ -9,10 +9,9 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
 use meshwork::source::xds::Kind;
-use prost::Message;
+use prost::{Message, Name};
 
 const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 /// A resource under its name.
 pub(crate) struct Made {
@@ -46,25 +45,49 @@ fn ads() -> core::ConfigSource {
     }
 }
 
+/// A filter of a listener.
+pub(crate) fn filter(name: &str, message: &impl Name) -> hcm::HttpFilter {
+    hcm::HttpFilter {
+        name: name.into(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(packed(message))),
+        ..hcm::HttpFilter::default()
+    }
+}
+
+/// A message with its type.
+pub(crate) fn packed(message: &impl Name) -> Any {
+    Any {
+        type_url: format!("type.googleapis.com/{}", full_name(message)),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn full_name<M: Name>(_of: &M) -> String {
+    M::full_name()
+}
+
 /// A listener whose routes are a resource.
 pub(crate) fn listener(name: &str, routes: &str) -> Made {
-    let manager = hcm::HttpConnectionManager {
+    listener_with(name, routes, |_| {})
+}
+
+/// The same, changed: its last filter is the router.
+pub(crate) fn listener_with(
+    name: &str,
+    routes: &str,
+    change: impl FnOnce(&mut hcm::HttpConnectionManager),
+) -> Made {
+    let mut manager = hcm::HttpConnectionManager {
         route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(
             hcm::Rds {
                 config_source: Some(ads()),
                 route_config_name: routes.into(),
             },
         )),
-        http_filters: vec![hcm::HttpFilter {
-            name: "router".into(),
-            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(
-                ROUTER,
-                &Router::default(),
-            ))),
-            ..hcm::HttpFilter::default()
-        }],
+        http_filters: vec![filter("router", &Router::default())],
         ..hcm::HttpConnectionManager::default()
     };
+    change(&mut manager);
     let message = listener::Listener {
         name: name.into(),
         api_listener: Some(listener::ApiListener {
@@ -77,6 +100,15 @@ pub(crate) fn listener(name: &str, routes: &str) -> Made {
 
 /// Everything goes to these clusters, by weight.
 pub(crate) fn routes(name: &str, clusters: &[(&str, u32)]) -> Made {
+    routes_with(name, clusters, |_| {})
+}
+
+/// The same, changed: one virtual host with one route to weighted clusters.
+pub(crate) fn routes_with(
+    name: &str,
+    clusters: &[(&str, u32)],
+    change: impl FnOnce(&mut route::RouteConfiguration),
+) -> Made {
     let weight = |(name, weight): &(&str, u32)| route::weighted_cluster::ClusterWeight {
         name: (*name).into(),
         weight: Some(UInt32Value { value: *weight }),
@@ -96,20 +128,26 @@ pub(crate) fn routes(name: &str, clusters: &[(&str, u32)]) -> Made {
         }),
         ..route::RouteAction::default()
     };
-    with_path(name, "/", Some(route::route::Action::Route(action)))
+    let mut message = with_path(name, "/", Some(route::route::Action::Route(action)));
+    change(&mut message);
+    made(Kind::RouteConfiguration, name, &message)
 }
 
 /// Routes that are refused: their regular expression is none.
 pub(crate) fn bad_routes(name: &str) -> Made {
-    with_path(name, "", None)
+    made(Kind::RouteConfiguration, name, &with_path(name, "", None))
 }
 
-fn with_path(name: &str, prefix: &str, action: Option<route::route::Action>) -> Made {
+fn with_path(
+    name: &str,
+    prefix: &str,
+    action: Option<route::route::Action>,
+) -> route::RouteConfiguration {
     let matcher = route::RouteMatch {
         path_specifier: Some(route::route_match::PathSpecifier::Prefix(prefix.into())),
         ..route::RouteMatch::default()
     };
-    let message = route::RouteConfiguration {
+    route::RouteConfiguration {
         name: name.into(),
         virtual_hosts: vec![route::VirtualHost {
             name: "all".into(),
@@ -122,8 +160,7 @@ fn with_path(name: &str, prefix: &str, action: Option<route::route::Action>) -> 
             ..route::VirtualHost::default()
         }],
         ..route::RouteConfiguration::default()
-    };
-    made(Kind::RouteConfiguration, name, &message)
+    }
 }
 
 /// A cluster with endpoints of its own name.

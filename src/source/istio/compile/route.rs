@@ -15,7 +15,7 @@ use crate::model::affinity::Affinity;
 use crate::model::matcher::RouteMatcher;
 use crate::model::retry::RetryPolicy;
 use crate::model::route::{
-    Action, Destination, Destinations, Forward, HeaderChanges, Mirror, Route,
+    Action, Destination, Destinations, Forward, HeaderChanges, Mirror, OwnFault, Route,
 };
 use crate::model::upgrade::Upgrades;
 use crate::model::{Fraction, Origin};
@@ -350,6 +350,7 @@ impl Rule<'_> {
             weight: written.weight,
             headers: action::headers(written.headers.as_ref())?,
             authority_rewrite: action::authority(written.headers.as_ref())?,
+            fault: OwnFault::AsRoute,
         })
     }
 

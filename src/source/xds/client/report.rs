@@ -29,7 +29,7 @@ impl Client {
 
     fn status(&self, name: &Arc<str>) -> Status {
         let key = (Kind::Listener, name.clone());
-        let Some(Resource::Listener(listener)) = self.graph.in_force(&key) else {
+        let Some(Resource::Listener { listener, .. }) = self.graph.in_force(&key) else {
             return self.failed(&key).unwrap_or_else(|| self.pending(&key));
         };
         match &listener.routes {

@@ -5,35 +5,40 @@ use std::time::Duration;
 
 use http::uri::Authority;
 
-use super::filters::PerRoute;
 use super::headers::Level;
 use super::matches::escaped;
 use super::place::{Place, Quoted};
 use super::routes::Around;
 use super::{affinity, filters, headers, policy, retry, value};
+use crate::model::affinity::Affinity;
 use crate::model::matcher::PathMatcher;
 use crate::model::route::{Destination, Destinations, Forward, PathRewrite};
 use crate::model::upgrade::Upgrades;
 use crate::source::xds::extra::{HeaderOrder, RouteExtra};
+use crate::source::xds::filters::{self as chain, Override, Overrides};
 use crate::source::xds::proto::{matcher, route as wire};
 
 /// What is known of the route around the action.
 pub(super) struct Parts<'a> {
     pub(super) around: &'a Around<'a>,
     pub(super) extra: &'a RouteExtra,
-    pub(super) filters: &'a PerRoute,
+    /// What the route and everything around it say of filters.
+    pub(super) overrides: &'a Overrides,
     /// The path that was matched, if that can be read.
     pub(super) matched: Option<&'a PathMatcher>,
 }
+
+/// A destination or all of them, with what each says of filters.
+type With<T> = (T, Vec<Overrides>);
 
 /// `Some(None)`: the route is skipped.
 pub(super) fn forward(
     place: &Place<'_>,
     message: &wire::RouteAction,
     parts: &Parts<'_>,
-) -> Option<Option<Forward>> {
-    let destinations = destinations(place, message, parts.extra);
-    let timeout = timeout(place, message, parts.around);
+) -> Option<Option<With<Forward>>> {
+    let destinations = destinations(place, message, parts);
+    let timeout = timeout(place, message);
     let idle_timeout = value::limit(&place.field("idle_timeout"), message.idle_timeout);
     let retry = retry::of_route(place, message, parts);
     let path_rewrite = path_rewrite(place, message, parts);
@@ -49,10 +54,14 @@ pub(super) fn forward(
             .field("retry_policy_typed_config")
             .fault("is not supported; use \"retry_policy\"");
     }
-    let Some(destinations) = destinations? else {
+    let Some((destinations, said)) = destinations? else {
         return Some(None);
     };
-    Some(Some(Forward {
+    let affinity = Affinity {
+        hash: hash?,
+        session: chain::alone(parts.overrides).session,
+    };
+    let forward = Forward {
         destinations,
         timeout: timeout?,
         idle_timeout: idle_timeout?,
@@ -60,9 +69,17 @@ pub(super) fn forward(
         path_rewrite: path_rewrite?,
         authority_rewrite: authority_rewrite?,
         mirrors,
-        affinity: parts.filters.affinity(hash?),
+        affinity,
         upgrades: upgrades(&message.upgrade_configs),
-    }))
+    };
+    Some(Some((forward, said)))
+}
+
+/// Whether the action bounds the whole stream itself, so that its listener does not.
+pub(super) fn is_bounded(message: &wire::RouteAction) -> bool {
+    message.max_stream_duration.is_some_and(|bounds| {
+        bounds.grpc_timeout_header_max.is_some() || bounds.max_stream_duration.is_some()
+    })
 }
 
 /// What the route says, over what Istio's listeners say: a listener of a client says nothing.
@@ -80,29 +97,23 @@ fn upgrades(configs: &[wire::route_action::UpgradeConfig]) -> Upgrades {
 }
 
 /// The shortest of the response's timeout (Envoy's `timeout`) and the bound for the whole stream
-/// (gRFC A31), where zero means none.
+/// (gRFC A31), where zero means none. That of the listener comes on top, see [`is_bounded`].
 ///
 /// A route that says neither has no timeout, as in gRPC. Envoy would take 15 s, which ends streams
 /// that a control plane for gRPC never meant to be bounded; istiod always sets the field.
-fn timeout(
-    place: &Place<'_>,
-    message: &wire::RouteAction,
-    around: &Around<'_>,
-) -> Option<Option<Duration>> {
+fn timeout(place: &Place<'_>, message: &wire::RouteAction) -> Option<Option<Duration>> {
     let timeout = value::limit(&place.field("timeout"), message.timeout);
     let stream_place = place.field("max_stream_duration");
     let stream = match &message.max_stream_duration {
-        None => Some(around.max_stream_duration),
+        None => Some(None),
         Some(bounds) => {
             let whole = bounds.max_stream_duration;
             let name = match bounds.grpc_timeout_header_max {
                 Some(_) => "grpc_timeout_header_max",
                 None => "max_stream_duration",
             };
-            match bounds.grpc_timeout_header_max.or(whole) {
-                None => Some(around.max_stream_duration),
-                some => value::limit(&stream_place.field(name), some),
-            }
+            let bound = bounds.grpc_timeout_header_max.or(whole);
+            value::limit(&stream_place.field(name), bound)
         }
     };
     Some(match (timeout?, stream?) {
@@ -114,16 +125,16 @@ fn timeout(
 fn destinations(
     place: &Place<'_>,
     message: &wire::RouteAction,
-    extra: &RouteExtra,
-) -> Option<Option<Destinations>> {
+    parts: &Parts<'_>,
+) -> Option<Option<With<Destinations>>> {
     use wire::route_action::ClusterSpecifier as Specifier;
     match &message.cluster_specifier {
         Some(Specifier::Cluster(name)) => {
             let name = value::filled(&place.field("cluster"), name)?;
-            Some(Some(Destinations::single(name)))
+            Some(Some((Destinations::single(name), Vec::new())))
         }
         Some(Specifier::WeightedClusters(weighted)) => {
-            self::weighted(&place.field("weighted_clusters"), weighted, extra).map(Some)
+            self::weighted(&place.field("weighted_clusters"), weighted, parts).map(Some)
         }
         Some(
             Specifier::ClusterHeader(_)
@@ -137,8 +148,8 @@ fn destinations(
 fn weighted(
     place: &Place<'_>,
     message: &wire::WeightedCluster,
-    extra: &RouteExtra,
-) -> Option<Destinations> {
+    parts: &Parts<'_>,
+) -> Option<With<Destinations>> {
     if message.random_value_specifier.is_some() {
         return place.fault(
             "draws by a header or a hash, which is not supported; leave random_value_specifier out",
@@ -146,18 +157,23 @@ fn weighted(
     }
     let clusters = place.field("clusters");
     let none = HeaderOrder::default();
-    let all: Vec<Option<Destination>> = message
+    let all: Vec<Option<(Destination, Overrides)>> = message
         .clusters
         .iter()
         .enumerate()
         .map(|(index, cluster)| {
-            let order = extra.destinations.get(index).unwrap_or(&none);
-            destination(&clusters.index(index), cluster, order)
+            let order = parts.extra.destinations.get(index).unwrap_or(&none);
+            destination(&clusters.index(index), cluster, order, parts.overrides)
         })
         .collect();
-    let all: Vec<Destination> = all.into_iter().collect::<Option<_>>()?;
-    match Destinations::weighted(all) {
-        Some(destinations) => Some(destinations),
+    let all: Vec<(Destination, Overrides)> = all.into_iter().collect::<Option<_>>()?;
+    // Those without weight are dropped from the destinations, and what they say with them.
+    let said = all.iter().filter(|(one, _)| one.weight > 0);
+    let said: Vec<Overrides> = said.map(|(_, said)| said.clone()).collect();
+    let different = said.iter().any(|said| said != parts.overrides);
+    match Destinations::weighted(all.into_iter().map(|(one, _)| one).collect()) {
+        Some(destinations) if different => Some((destinations, said)),
+        Some(destinations) => Some((destinations, Vec::new())),
         None => clusters.fault(format_args!(
             "have weights whose sum is 0 or above {0}; 1 to {0} is allowed",
             u32::MAX
@@ -169,7 +185,8 @@ fn destination(
     place: &Place<'_>,
     message: &wire::weighted_cluster::ClusterWeight,
     order: &HeaderOrder,
-) -> Option<Destination> {
+    around: &Overrides,
+) -> Option<(Destination, Overrides)> {
     use wire::weighted_cluster::cluster_weight::HostRewriteSpecifier;
     if !message.cluster_header.is_empty() {
         return place
@@ -178,12 +195,18 @@ fn destination(
     }
     let name = value::filled(&place.field("name"), &message.name);
     let filters_place = place.field("typed_per_filter_config");
-    let filters = filters::per_route(&filters_place, &message.typed_per_filter_config);
-    if !filters.is_empty() {
+    let own = filters::per_route(&filters_place, &message.typed_per_filter_config);
+    if own.values().any(|one| matches!(one, Override::Session(_))) {
         return filters_place.fault(
-            "configures a filter for one cluster, which is not supported; configure it for the route",
+            "configures sessions for one cluster, which is not supported: a session decides about \
+             the cluster; configure it for the route",
         );
     }
+    let said = chain::over(around, own);
+    let fault = chain::own_fault(
+        chain::alone(around).fault.as_ref(),
+        chain::alone(&said).fault,
+    );
     let changes = headers::ordered(
         place,
         &Level {
@@ -201,12 +224,14 @@ fn destination(
             authority(&place.field("host_rewrite_literal"), host)
         }
     };
-    Some(Destination {
+    let destination = Destination {
         cluster: name?.into(),
         weight: value::number_or(message.weight, 0),
         headers: changes?,
         authority_rewrite: authority_rewrite?,
-    })
+        fault,
+    };
+    Some((destination, said))
 }
 
 fn authority(place: &Place<'_>, text: &str) -> Option<Option<Authority>> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::place::Place;
-use super::routes::Around;
 use super::{Scope, filters, routes, value};
 use crate::model::Listener;
 use crate::model::listener::Routes;
+use crate::source::xds::filters::Chain;
 use crate::source::xds::proto::{hcm, listener as wire};
 use crate::source::xds::resource::Resource;
 
@@ -23,19 +23,23 @@ pub(super) fn listener(
     let place = place.field("api_listener.api_listener");
     let any = place.required(api.api_listener.as_ref())?;
     let manager: hcm::HttpConnectionManager = value::unpack(&place, any)?;
-    let routes = manager_routes(scope, &place, &manager)?;
-    Some(Resource::Listener(Arc::new(Listener {
+    let (routes, chain) = manager_routes(scope, &place, &manager)?;
+    let listener = Arc::new(Listener {
         name: message.name.as_str().into(),
         routes,
         origin: scope.origin(&message.name),
-    })))
+    });
+    Some(Resource::Listener {
+        listener,
+        chain: Arc::new(chain),
+    })
 }
 
 fn manager_routes(
     scope: Scope<'_>,
     place: &Place<'_>,
     message: &hcm::HttpConnectionManager,
-) -> Option<Routes> {
+) -> Option<(Routes, Chain)> {
     use hcm::http_connection_manager::RouteSpecifier as Specifier;
     let trusted = trusts_no_header(place, message);
     let filters_place = place.field("http_filters");
@@ -45,16 +49,19 @@ fn manager_routes(
         &place.field("common_http_protocol_options.max_stream_duration"),
         options.and_then(|options| options.max_stream_duration),
     );
+    let chain = filters
+        .zip(max_stream_duration)
+        .map(|(filters, stream_bound)| Chain {
+            filters,
+            stream_bound,
+        });
     let routes = match &message.route_specifier {
         Some(Specifier::RouteConfig(routes)) => {
-            let around = Around {
-                filters: filters.clone().unwrap_or_default(),
-                max_stream_duration: max_stream_duration.flatten(),
-                ..Around::default()
-            };
             let place = place.field("route_config");
-            routes::configuration(scope, &place, routes, Some(around))
-                .map(|routes| Routes::Inline(Arc::new(routes)))
+            let found = routes::configuration(scope, &place, routes);
+            found
+                .zip(chain.as_ref())
+                .map(|((routes, said), chain)| Routes::Inline(chain.over(&Arc::new(routes), &said)))
         }
         Some(Specifier::Rds(rds)) => {
             let place = place.field("rds");
@@ -69,9 +76,7 @@ fn manager_routes(
         None => place.fault("has no route_specifier; rds and route_config are allowed"),
     };
     trusted?;
-    filters?;
-    max_stream_duration?;
-    routes
+    routes.zip(chain)
 }
 
 /// The peer is who is connected, not who a header says (gRFC A41).

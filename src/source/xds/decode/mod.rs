@@ -91,8 +91,11 @@ impl Decode for Messages {
                 bytes,
                 |message: &proto::route::RouteConfiguration| &message.name,
                 |place, message| {
-                    let routes = routes::configuration(scope, place, message, None)?;
-                    Some(Resource::RouteConfiguration(Arc::new(routes)))
+                    let (routes, said) = routes::configuration(scope, place, message)?;
+                    Some(Resource::RouteConfiguration {
+                        routes: Arc::new(routes),
+                        said: Arc::new(said),
+                    })
                 },
             ),
             Kind::Cluster => resource(

@@ -6,11 +6,13 @@ use super::routes::Around;
 use super::{Scope, action, answer, filters, matches};
 use crate::model::route::{Action, HeaderChanges, Route};
 use crate::source::xds::extra::{self, RouteExtra};
+use crate::source::xds::filters::{self as chain, OfRoute, Overrides};
 use crate::source::xds::proto::route as wire;
 
 /// What becomes of a route.
 pub(super) enum Outcome {
-    Route(Box<Route>),
+    /// With what it says of the filters of its listener.
+    Route(Box<Route>, OfRoute),
     /// It picks its cluster in a way that is not here, so that it takes no request (gRFC A28): the
     /// ones behind it are asked.
     Skipped,
@@ -31,7 +33,7 @@ pub(super) fn route(
         &place.field("typed_per_filter_config"),
         &message.typed_per_filter_config,
     );
-    let filters = around.filters.clone().overridden_by(own);
+    let overrides = chain::over(&around.filters, own);
     let changes = headers::ordered(
         place,
         &Level {
@@ -46,50 +48,60 @@ pub(super) fn route(
     let parts = action::Parts {
         around,
         extra: &extra,
-        filters: &filters,
+        overrides: &overrides,
         matched: matcher.as_ref().map(|matcher| &matcher.path),
     };
-    let action = self::action(place, message, &parts)?;
-    let (mut action, matcher, changes) = match action {
-        Some(action) => (action, matcher?, changes?),
-        None => return Some(Outcome::Skipped),
+    let Some((mut action, destinations, bounded)) = self::action(place, message, &parts)? else {
+        return Some(Outcome::Skipped);
     };
+    let (matcher, changes) = (matcher?, changes?);
     let headers = levels(&mut action, changes, around);
-    Some(Outcome::Route(Box::new(Route {
+    let route = Route {
         name: message.name.as_str().into(),
         matcher,
         action,
         headers,
-        fault: filters.fault(),
+        fault: chain::alone(&overrides).fault,
         origin: scope.origin(&message.name),
-    })))
+    };
+    let said = OfRoute {
+        overrides,
+        destinations,
+        bounded,
+    };
+    Some(Outcome::Route(Box::new(route), said))
 }
+
+/// An action, what its destinations say of filters, and whether it bounds a whole stream.
+type Acted = (Action, Vec<Overrides>, bool);
 
 /// `Some(None)`: skipped.
 fn action(
     place: &Place<'_>,
     message: &wire::Route,
     parts: &action::Parts<'_>,
-) -> Option<Option<Action>> {
+) -> Option<Option<Acted>> {
+    let plain = |action: Action| Some((action, Vec::new(), false));
     use wire::route::Action as Wire;
     match &message.action {
         None => place.fault(
             "has no action; route, redirect, direct_response and non_forwarding_action are allowed",
         ),
         Some(Wire::Route(forward)) => {
+            let bounded = action::is_bounded(forward);
             let forward = action::forward(&place.field("route"), forward, parts)?;
-            Some(forward.map(|forward| Action::Forward(Box::new(forward))))
+            Some(forward.map(|(forward, said)| (Action::Forward(Box::new(forward)), said, bounded)))
         }
         Some(Wire::Redirect(redirect)) => {
             let place = place.field("redirect");
             answer::redirect(&place, redirect, parts)
-                .map(|redirect| Some(Action::Redirect(redirect)))
+                .map(|redirect| plain(Action::Redirect(redirect)))
         }
         Some(Wire::DirectResponse(direct)) => {
             answer::direct(&place.field("direct_response"), direct)
-                .map(|direct| Some(Action::Direct(direct)))
+                .map(|direct| plain(Action::Direct(direct)))
         }
-        Some(Wire::NonForwardingAction(_)) => Some(Some(Action::Serve)),
+        Some(Wire::NonForwardingAction(_)) => Some(plain(Action::Serve)),
         Some(Wire::FilterAction(_)) => place.field("filter_action").fault(
             "is not supported; route, redirect, direct_response and non_forwarding_action are \
              allowed",

@@ -2,46 +2,43 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::filters::PerRoute;
 use super::headers::{self, Level};
 use super::place::{Place, Quoted};
 use super::{Scope, filters, policy, route};
 use crate::model::RouteConfiguration;
 use crate::model::route::{Domain, HeaderChanges, Mirror, VirtualHost};
+use crate::source::xds::filters::{self as chain, OfRoute, Overrides, Said};
 use crate::source::xds::proto::route as wire;
 
 /// What a route is given by what stands around it, for what it does not say itself.
 #[derive(Clone, Default)]
 pub(super) struct Around<'a> {
-    /// Of filters, by listener, route configuration and virtual host.
-    pub(super) filters: PerRoute,
+    /// Of filters, by route configuration and virtual host.
+    pub(super) filters: Overrides,
     /// Header changes of virtual host and route configuration.
     pub(super) headers: HeaderChanges,
     /// Whether those are applied before the route's own, so that the route's win.
     pub(super) headers_first: bool,
     pub(super) hedge: Option<wire::HedgePolicy>,
-    /// The listener's bound for a whole stream, where the routes are inside of the listener.
-    pub(super) max_stream_duration: Option<Duration>,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) retry: Option<(Place<'a>, wire::RetryPolicy)>,
 }
 
-/// `around` is what the listener says, if the routes are inside of it.
+/// The routes as they are where no filter of a listener says anything, and what they say of filters.
 pub(super) fn configuration(
     scope: Scope<'_>,
     place: &Place<'_>,
     message: &wire::RouteConfiguration,
-    around: Option<Around<'_>>,
-) -> Option<RouteConfiguration> {
-    let mut around = around.unwrap_or_default();
-    around.headers_first = message.most_specific_header_mutations_wins;
-    let own = filters::per_route(
-        &place.field("typed_per_filter_config"),
-        &message.typed_per_filter_config,
-    );
-    around.filters = around.filters.overridden_by(own);
+) -> Option<(RouteConfiguration, Said)> {
+    let mut around = Around {
+        headers_first: message.most_specific_header_mutations_wins,
+        filters: filters::per_route(
+            &place.field("typed_per_filter_config"),
+            &message.typed_per_filter_config,
+        ),
+        ..Around::default()
+    };
     let mirrors = place.field("request_mirror_policies");
     around.mirrors = policy::mirrors(&mirrors, &message.request_mirror_policies);
     let changes = headers::level(
@@ -61,22 +58,24 @@ pub(super) fn configuration(
     let hosts = place.field("virtual_hosts");
     let mut owners: HashMap<Domain, usize> = HashMap::new();
     let mut all = Vec::with_capacity(message.virtual_hosts.len());
+    let mut said = Said::default();
     for (index, host) in message.virtual_hosts.iter().enumerate() {
         let place = hosts.index(index);
         let mut around = around.clone();
         around.headers = changes.clone().unwrap_or_default();
-        let host = virtual_host(scope, &place, host, around);
-        if let Some(host) = &host {
+        if let Some((host, of_host)) = virtual_host(scope, &place, host, around) {
             taken_twice(&place.field("domains"), index, &host.domains, &mut owners);
+            all.push(Arc::new(host));
+            said.hosts.push(of_host);
         }
-        all.extend(host.map(Arc::new));
     }
     changes?;
-    Some(RouteConfiguration {
+    let routes = RouteConfiguration {
         name: message.name.as_str().into(),
         virtual_hosts: all,
         origin: scope.origin(&message.name),
-    })
+    };
+    Some((routes, said))
 }
 
 /// A domain leads to one virtual host: Envoy refuses it in two, gRPC takes the first and leaves
@@ -101,14 +100,14 @@ fn virtual_host(
     place: &Place<'_>,
     message: &wire::VirtualHost,
     around: Around<'_>,
-) -> Option<VirtualHost> {
+) -> Option<(VirtualHost, Vec<OfRoute>)> {
     // From here on it also holds what lives as long as this place.
     let mut around = around;
     let own = filters::per_route(
         &place.field("typed_per_filter_config"),
         &message.typed_per_filter_config,
     );
-    around.filters = around.filters.clone().overridden_by(own);
+    around.filters = chain::over(&around.filters, own);
     let changes = headers::level(
         place,
         &Level {
@@ -134,21 +133,26 @@ fn virtual_host(
     let domains = domains(&place.field("domains"), &message.domains);
     let routes_place = place.field("routes");
     let mut routes = Vec::with_capacity(message.routes.len());
+    let mut said = Vec::with_capacity(message.routes.len());
     for (index, message) in message.routes.iter().enumerate() {
         let place = routes_place.index(index);
         match route::route(scope, &place, message, &around) {
-            Some(route::Outcome::Route(route)) => routes.push(Arc::new(*route)),
+            Some(route::Outcome::Route(route, of_route)) => {
+                routes.push(Arc::new(*route));
+                said.push(of_route);
+            }
             // Skipped, see there; or a fault, which was told.
             Some(route::Outcome::Skipped) | None => {}
         }
     }
     changes?;
-    Some(VirtualHost {
+    let host = VirtualHost {
         name: message.name.as_str().into(),
         domains: domains?,
         routes,
         origin: scope.origin(&message.name),
-    })
+    };
+    Some((host, said))
 }
 
 /// What would change which requests pass, and is not here.

@@ -3,15 +3,16 @@
 use http::StatusCode;
 
 use super::loss::Loss;
-use super::{Pen, affinity, headers, retry, value};
+use super::{Pen, affinity, fault, headers, retry, value};
 use crate::model::matcher::{PathMatcher, RouteMatcher};
 use crate::model::route::{
-    Destination, Destinations, DirectResponse, Forward, Mirror, PathRewrite, Redirect, RedirectPort,
+    Destination, Destinations, DirectResponse, Forward, Mirror, OwnFault, PathRewrite, Redirect,
+    RedirectPort,
 };
 use crate::model::upgrade::Upgrades;
 use crate::source::xds::decode::{prefix_pattern, whole_path};
-use crate::source::xds::extra::{HeaderOrder, RedirectPortSource, RouteExtra};
-use crate::source::xds::proto::{core, route as wire};
+use crate::source::xds::extra::{self, HeaderOrder, RedirectPortSource, RouteExtra};
+use crate::source::xds::proto::{core, fault as fault_wire, route as wire};
 
 pub(super) fn forward(
     pen: &mut Pen<'_>,
@@ -176,6 +177,7 @@ fn destination(
         weight,
         headers: changes,
         authority_rewrite,
+        fault,
     } = model;
     let level = headers::level(pen, changes);
     let authority = match pen.is_grpc() {
@@ -185,8 +187,18 @@ fn destination(
         }
         false => authority_rewrite.as_ref(),
     };
+    // A fault filter that injects nothing is understood by all, unlike one that is switched off.
+    let fault = match fault {
+        OwnFault::AsRoute => None,
+        OwnFault::Nothing => Some(extra::any(&fault_wire::HttpFault::default())),
+        OwnFault::This(model) => Some(extra::any(&fault::fault(model))),
+    };
     let message = wire::weighted_cluster::ClusterWeight {
         name: cluster.to_string(),
+        typed_per_filter_config: fault
+            .map(|any| (fault::FILTER.to_owned(), any))
+            .into_iter()
+            .collect(),
         weight: Some(value::number(*weight)),
         request_headers_to_add: level.request_add,
         request_headers_to_remove: level.request_remove,

@@ -31,6 +31,7 @@ use crate::model::security::*;
 use crate::model::upgrade::*;
 use crate::model::{Endpoints, Fraction, Listener, Origin, Percent, Resources, RouteConfiguration};
 use crate::random::Random;
+use crate::source::xds::filters::own_fault;
 
 /// Draws.
 pub(super) struct Chance(Random);
@@ -329,12 +330,18 @@ fn destinations(c: &mut Chance) -> Destinations {
         weight: c.below(1_000),
         headers: header_changes(c),
         authority_rewrite: c.option(Chance::authority),
+        fault: match c.below(3) {
+            0 => OwnFault::Nothing,
+            1 => OwnFault::This(fault(c)),
+            _ => OwnFault::AsRoute,
+        },
     });
     all.push(Destination {
         cluster: c.name(),
         weight: c.below(3) + 1,
         headers: HeaderChanges::default(),
         authority_rewrite: None,
+        fault: OwnFault::AsRoute,
     });
     Destinations::weighted(all).unwrap()
 }
@@ -380,14 +387,23 @@ fn action(c: &mut Chance) -> Action {
 }
 
 pub(super) fn route(c: &mut Chance) -> Route {
-    Route {
+    let mut route = Route {
         name: c.text().as_ref().into(),
         matcher: route_matcher(c),
         action: action(c),
         headers: header_changes(c),
         fault: c.option(fault),
         origin: c.origin(),
+    };
+    // What a destination says that is what its route says too is not said.
+    if let Action::Forward(forward) = &mut route.action {
+        forward.destinations.map_faults(|own| match own {
+            OwnFault::AsRoute => OwnFault::AsRoute,
+            OwnFault::Nothing => own_fault(route.fault.as_ref(), None),
+            OwnFault::This(fault) => own_fault(route.fault.as_ref(), Some(fault)),
+        });
     }
+    route
 }
 
 pub(super) fn route_configuration(c: &mut Chance, name: Arc<str>) -> RouteConfiguration {

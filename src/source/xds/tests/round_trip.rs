@@ -32,10 +32,10 @@ fn decoded(encoding: &Encoding) -> Result<Resources, String> {
                     .endpoints
                     .insert(endpoints.name.clone(), endpoints);
             }
-            Resource::Listener(listener) => {
+            Resource::Listener { listener, .. } => {
                 resources.listeners.insert(listener.name.clone(), listener);
             }
-            Resource::RouteConfiguration(routes) => {
+            Resource::RouteConfiguration { routes, .. } => {
                 resources.routes.insert(routes.name.clone(), routes);
             }
         }

@@ -14,7 +14,8 @@ use crate::model::Fraction;
 use crate::model::matcher::RouteMatcher;
 use crate::model::retry::RetryPolicy;
 use crate::model::route::{
-    Action, Destination, Destinations, DirectResponse, Forward, HeaderChanges, Mirror, Route,
+    Action, Destination, Destinations, DirectResponse, Forward, HeaderChanges, Mirror, OwnFault,
+    Route,
 };
 use crate::model::upgrade::Upgrades;
 use crate::source::istio::compile::action::{self, Unusable};
@@ -411,6 +412,7 @@ fn destination(to: &Reachable<'_, '_>) -> Result<Destination, Unusable> {
         weight: to.weight,
         headers: to.backend.filters.headers()?,
         authority_rewrite: to.backend.filters.authority()?,
+        fault: OwnFault::AsRoute,
     })
 }
 

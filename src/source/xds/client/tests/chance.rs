@@ -274,11 +274,17 @@ impl World {
         let listeners = resources.listeners.iter().map(|(name, value)| {
             (
                 (Kind::Listener, name.clone()),
-                Resource::Listener(value.clone()),
+                Resource::Listener {
+                    listener: value.clone(),
+                    chain: Arc::default(),
+                },
             )
         });
         let routes = resources.routes.iter().map(|(name, value)| {
-            let value = Resource::RouteConfiguration(value.clone());
+            let value = Resource::RouteConfiguration {
+                routes: value.clone(),
+                said: Arc::default(),
+            };
             ((Kind::RouteConfiguration, name.clone()), value)
         });
         let clusters = resources.clusters.iter().map(|(name, cluster)| {

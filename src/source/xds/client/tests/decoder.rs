@@ -65,14 +65,18 @@ impl Decode for Texts {
 
 pub(super) fn resource(kind: Kind, name: &str, refers: &str, stamp: u64) -> Resource {
     match kind {
-        Kind::Listener => Resource::Listener(Arc::new(model::Listener {
-            name: name.into(),
-            routes: Routes::Named(refers.into()),
-            origin: Origin::built_in(),
-        })),
-        Kind::RouteConfiguration => {
-            Resource::RouteConfiguration(Arc::new(routes(name, refers, stamp)))
-        }
+        Kind::Listener => Resource::Listener {
+            listener: Arc::new(model::Listener {
+                name: name.into(),
+                routes: Routes::Named(refers.into()),
+                origin: Origin::built_in(),
+            }),
+            chain: Arc::default(),
+        },
+        Kind::RouteConfiguration => Resource::RouteConfiguration {
+            routes: Arc::new(routes(name, refers, stamp)),
+            said: Arc::default(),
+        },
         Kind::Cluster => Resource::Cluster {
             cluster: Arc::new(cluster(name, refers, stamp)),
             endpoints: None,

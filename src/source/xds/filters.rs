@@ -1,0 +1,205 @@
+//! HTTP filters: the chain of a listener over the routes that it leads to (gRFC A39).
+//!
+//! A listener has a chain of named filters; route configurations, virtual hosts, routes and weighted
+//! clusters say by these names what is different for them, the most specific last. Routes may be a
+//! resource of their own that knows none of the listeners it is used by, so what they say is kept
+//! beside them until both are there: [`Chain::over`] puts the two together. What is said of a name
+//! that is not in the chain has no effect.
+//!
+//! The model has no chains: a route has its fault, its session and its timeout. A route
+//! configuration that is what its listener makes of it stays shared, one that is not is copied for
+//! that listener.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::RouteConfiguration;
+use crate::model::affinity::Session;
+use crate::model::fault::Fault;
+use crate::model::route::{Action, Destinations, Forward, OwnFault, Route, VirtualHost};
+
+/// The filters of a listener before its router, and what else it says of all its routes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Chain {
+    pub(crate) filters: Vec<Filter>,
+    /// The bound for a whole stream of routes that say none (`max_stream_duration`, gRFC A31).
+    pub(crate) stream_bound: Option<Duration>,
+}
+
+/// One filter of a chain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Filter {
+    pub(crate) name: Box<str>,
+    pub(crate) config: Config,
+    /// Whether it does nothing unless a route switches it on.
+    pub(crate) disabled: bool,
+}
+
+/// What a filter does for routes that do not say otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Config {
+    Fault(Option<Fault>),
+    Session(Option<Session>),
+}
+
+/// What one level says of a filter.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Override {
+    Fault(Fault),
+    Off,
+    Session(Option<Session>),
+}
+
+/// What is said of filters at one level, or at all levels together, by their names.
+pub(crate) type Overrides = BTreeMap<Box<str>, Override>;
+
+/// What the routes of a route configuration say, by virtual host and route, in their order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) hosts: Vec<Vec<OfRoute>>,
+}
+
+/// What one route says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct OfRoute {
+    /// Of the route and everything around it.
+    pub(crate) overrides: Overrides,
+    /// The same of each destination, with its own; empty if none has any.
+    pub(crate) destinations: Vec<Overrides>,
+    /// Whether it has a bound of its own for a whole stream.
+    pub(crate) bounded: bool,
+}
+
+/// What filters do.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Effect {
+    pub(crate) fault: Option<Fault>,
+    pub(crate) session: Option<Session>,
+}
+
+/// The inner level over the outer one.
+pub(crate) fn over(outer: &Overrides, inner: Overrides) -> Overrides {
+    let mut all = outer.clone();
+    all.extend(inner);
+    all
+}
+
+/// What overrides do as far as they say it themselves, whatever the chain.
+pub(crate) fn alone(overrides: &Overrides) -> Effect {
+    let mut effect = Effect::default();
+    for one in overrides.values() {
+        match one {
+            Override::Fault(fault) => effect.fault = Some(fault.clone()),
+            Override::Session(session) => effect.session.clone_from(session),
+            Override::Off => {}
+        }
+    }
+    effect
+}
+
+/// The fault of a destination, where it is not its route's.
+pub(crate) fn own_fault(route: Option<&Fault>, destination: Option<Fault>) -> OwnFault {
+    let injects = |fault: &Fault| fault.delay.is_some() || fault.abort.is_some();
+    match destination.filter(injects) {
+        same if same.as_ref() == route.filter(|fault| injects(fault)) => OwnFault::AsRoute,
+        None => OwnFault::Nothing,
+        Some(fault) => OwnFault::This(fault),
+    }
+}
+
+impl Chain {
+    /// What the chain does where `overrides` say something of it.
+    fn effect(&self, overrides: &Overrides) -> Effect {
+        let mut effect = Effect::default();
+        for filter in &self.filters {
+            let said = overrides.get(&filter.name);
+            match (&filter.config, said) {
+                (_, Some(Override::Off)) => {}
+                (Config::Fault(_), Some(Override::Fault(own))) => effect.fault = Some(own.clone()),
+                (Config::Session(_), Some(Override::Session(own))) => {
+                    effect.session.clone_from(own);
+                }
+                // An override of another type is of another filter.
+                (_, _) if filter.disabled => {}
+                (Config::Fault(fault), _) => effect.fault.clone_from(fault),
+                (Config::Session(session), _) => effect.session.clone_from(session),
+            }
+        }
+        effect
+    }
+
+    /// The routes as this chain makes them. They stay the same, by pointer too, as far as the chain
+    /// changes nothing.
+    ///
+    /// O(routes).
+    pub(crate) fn over(
+        &self,
+        routes: &Arc<RouteConfiguration>,
+        said: &Said,
+    ) -> Arc<RouteConfiguration> {
+        let nothing = Vec::new();
+        let hosts = routes.virtual_hosts.iter().enumerate();
+        let hosts: Vec<Arc<VirtualHost>> = hosts
+            .map(|(index, host)| self.host(host, said.hosts.get(index).unwrap_or(&nothing)))
+            .collect();
+        let mut pairs = hosts.iter().zip(&routes.virtual_hosts);
+        if pairs.all(|(new, old)| Arc::ptr_eq(new, old)) {
+            return routes.clone();
+        }
+        Arc::new(RouteConfiguration {
+            virtual_hosts: hosts,
+            ..(**routes).clone()
+        })
+    }
+
+    fn host(&self, host: &Arc<VirtualHost>, said: &[OfRoute]) -> Arc<VirtualHost> {
+        let nothing = OfRoute::default();
+        let routes = host.routes.iter().enumerate();
+        let routes: Vec<Arc<Route>> = routes
+            .map(|(index, route)| self.route(route, said.get(index).unwrap_or(&nothing)))
+            .collect();
+        let mut pairs = routes.iter().zip(&host.routes);
+        if pairs.all(|(new, old)| Arc::ptr_eq(new, old)) {
+            return host.clone();
+        }
+        Arc::new(VirtualHost {
+            routes,
+            ..(**host).clone()
+        })
+    }
+
+    fn route(&self, route: &Arc<Route>, said: &OfRoute) -> Arc<Route> {
+        let Effect { fault, session } = self.effect(&said.overrides);
+        let mut new = (**route).clone();
+        if let Action::Forward(forward) = &mut new.action {
+            self.forward(forward, said, fault.as_ref());
+            forward.affinity.session = session;
+        }
+        new.fault = fault;
+        match new == **route {
+            true => route.clone(),
+            false => Arc::new(new),
+        }
+    }
+
+    fn forward(&self, forward: &mut Forward, said: &OfRoute, fault: Option<&Fault>) {
+        if !said.bounded {
+            forward.timeout = match (forward.timeout, self.stream_bound) {
+                (Some(own), Some(bound)) => Some(own.min(bound)),
+                (own, bound) => own.or(bound),
+            };
+        }
+        if !said.destinations.is_empty() {
+            self.destinations(&mut forward.destinations, said, fault);
+        }
+    }
+
+    fn destinations(&self, destinations: &mut Destinations, said: &OfRoute, fault: Option<&Fault>) {
+        let mut said = said.destinations.iter();
+        destinations.map_faults(|own| match said.next() {
+            Some(overrides) => own_fault(fault, self.effect(overrides).fault),
+            None => own,
+        });
+    }
+}
