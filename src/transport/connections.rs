@@ -177,19 +177,17 @@ impl Connections {
     ///
     /// Dropping the future resets the stream, or closes the HTTP/1.1 connection, gives back its
     /// place among those who wait and drops `guard`. The request may have been processed.
-    pub fn send<G: Guard>(
+    pub async fn send<G: Guard>(
         self: &Arc<Self>,
         mut request: Request<Body>,
         guard: G,
-    ) -> impl Future<Output = Result<Response<Body>, Unanswered>> + Send + use<'_, G> {
-        async move {
-            match self.exchange(&mut request).await {
-                Ok(answered) => Ok(answered.guarded(guard)),
-                Err(Lost { error, unsent }) => Err(Unanswered {
-                    error,
-                    unsent: unsent.then_some(request),
-                }),
-            }
+    ) -> Result<Response<Body>, Unanswered> {
+        match self.exchange(&mut request).await {
+            Ok(answered) => Ok(answered.guarded(guard)),
+            Err(Lost { error, unsent }) => Err(Unanswered {
+                error,
+                unsent: unsent.then_some(request),
+            }),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) async fn race<B, T: Tries<B>>(
 ) -> Result<Response<B>, Failed> {
     let mut permits: SmallVec<[RetryPermit<'_>; 1]> = SmallVec::new();
     let this = course.begin(false);
-    let mut running = vec![(this, one(tries, request, this))];
+    let mut running = vec![(this, Box::pin(one(tries, request, this)))];
     let mut timer: Option<Pin<Box<Sleep>>> = Some(Box::pin(sleep(hedge.delay)));
     loop {
         let step = poll_fn(|cx| {
@@ -60,7 +60,7 @@ pub(super) async fn race<B, T: Tries<B>>(
                 if let Some((request, permit)) = next {
                     permits.push(permit);
                     let this = course.begin(true);
-                    running.push((this, one(tries, request, this)));
+                    running.push((this, Box::pin(one(tries, request, this))));
                     let more = permits.len() < hedge.extra.get() as usize;
                     timer = more.then(|| Box::pin(sleep(hedge.delay)));
                 }
@@ -86,10 +86,10 @@ fn one<B, T: Tries<B>>(
     tries: &mut T,
     mut request: Request<Body>,
     this: Try,
-) -> Pin<Box<Within<impl Future<Output = Result<Response<B>, Failed>> + use<B, T>>>> {
+) -> impl Future<Output = Option<Result<Response<B>, Failed>>> + use<B, T> {
     let begun = tries.begin(&mut request, this);
     let trying = async move { T::finish(begun, &mut request).await };
-    Box::pin(Within::new(trying, this.deadline.at()))
+    Within::new(trying, this.deadline.at())
 }
 
 fn is_final<B>(course: &Course<'_>, result: &Result<Response<B>, Failed>) -> bool {
