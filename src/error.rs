@@ -99,6 +99,8 @@ pub(crate) enum Kind {
         )
     )]
     RateLimited { wait: Duration },
+    /// The control plane wants a share of the requests dropped, and this one is among them.
+    Dropped { category: Arc<str> },
     /// So many recent requests failed that this one was rejected on this side.
     Throttled,
     /// The service below a layer failed with an error that is not one of ours; it is the cause.
@@ -159,6 +161,8 @@ pub enum Flag {
     DelayInjected,
     /// `DC`: the caller went away before the end of the response.
     DownstreamConnectionTermination,
+    /// `DO`: the control plane wants this share of the requests dropped.
+    DropOverload,
     /// `FI`: an abort was injected.
     FaultInjected,
     /// `LR`: reset by this side.
@@ -198,6 +202,7 @@ impl Flag {
         match self {
             Self::DelayInjected => "DI",
             Self::DownstreamConnectionTermination => "DC",
+            Self::DropOverload => "DO",
             Self::FaultInjected => "FI",
             Self::LocalReset => "LR",
             Self::NoCluster => "NC",
@@ -318,7 +323,10 @@ impl Error {
     /// request; it was not sent.
     #[must_use]
     pub fn is_overloaded(&self) -> bool {
-        matches!(self.inner.kind, Kind::Overflow { .. } | Kind::Throttled)
+        matches!(
+            self.inner.kind,
+            Kind::Dropped { .. } | Kind::Overflow { .. } | Kind::Throttled
+        )
     }
 
     /// Whether a local rate limit was exhausted; the request was not sent.
@@ -428,6 +436,7 @@ impl Error {
             | Kind::Refused
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
+            | Kind::Dropped { .. }
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining
@@ -476,6 +485,7 @@ impl Error {
             }
             Kind::Body | Kind::Inner | Kind::Reset => Some(Flag::UpstreamConnectionTermination),
             Kind::Refused | Kind::Upgrade { .. } => Some(Flag::UpstreamRemoteReset),
+            Kind::Dropped { .. } => Some(Flag::DropOverload),
             // Envoy has no letters for its admission control; what it means is an overflow.
             Kind::Overflow { .. } | Kind::Throttled => Some(Flag::UpstreamOverflow),
             Kind::RateLimited { .. } => Some(Flag::RateLimited),
@@ -508,6 +518,7 @@ impl Error {
                 "upstream_reset_before_response_started{connection_termination}"
             }
             Kind::Refused => "upstream_reset_before_response_started{remote_reset}",
+            Kind::Dropped { .. } => "drop_overload",
             Kind::Overflow { .. } | Kind::Throttled => {
                 "upstream_reset_before_response_started{overflow}"
             }
@@ -550,6 +561,7 @@ impl Error {
             | Kind::Reset
             | Kind::Refused
             | Kind::Overflow { .. }
+            | Kind::Dropped { .. }
             | Kind::Throttled
             | Kind::Upgrade { .. }
             | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -585,6 +597,7 @@ impl Error {
             | Kind::Refused
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
+            | Kind::Dropped { .. }
             | Kind::Throttled
             | Kind::Upgrade { .. }
             | Kind::Draining => 14,
@@ -675,6 +688,11 @@ impl fmt::Display for Error {
             Kind::RateLimited { wait } => write!(
                 f,
                 "the local rate limit is exhausted; the next request may pass in {wait:?}"
+            )?,
+            Kind::Dropped { category } => write!(
+                f,
+                "not sent: the control plane wants a share of the requests dropped (category \
+                 {category:?})"
             )?,
             Kind::Throttled => f.write_str(
                 "not sent: so many recent requests failed that admission control rejects a share \
@@ -785,6 +803,15 @@ mod tests {
                 "the local rate limit is exhausted; the next request may pass in 250ms",
             ),
             (
+                Kind::Dropped {
+                    category: "lb".into(),
+                },
+                503,
+                "DO",
+                "not sent: the control plane wants a share of the requests dropped (category \
+                 \"lb\")",
+            ),
+            (
                 Kind::Throttled,
                 503,
                 "UO",
@@ -799,7 +826,7 @@ mod tests {
             assert_eq!(error.grpc_status(), 14);
             assert!(error.is_unprocessed() && !error.is_timeout() && error.limit().is_none());
             assert_eq!(error.is_rate_limited(), flag == "RL");
-            assert_eq!(error.is_overloaded(), flag == "UO");
+            assert_eq!(error.is_overloaded(), flag != "RL");
         }
     }
 

@@ -263,6 +263,15 @@ impl Mesh {
     pub fn xds(&self) -> Option<xds::Dump> {
         Some(self.shared.driver.as_ref()?.dump())
     }
+
+    /// The same as a gRPC service for a server of the program (CSDS, gRFC A40); `None` if control
+    /// planes are not the source. The service keeps what it tells of, and not the mesh.
+    #[must_use]
+    pub fn client_status(&self) -> Option<xds::ClientStatus> {
+        let driver = self.shared.driver.clone()?;
+        let clock = self.shared.core.environment.materials.clock();
+        Some(xds::ClientStatus::new(driver, clock))
+    }
 }
 
 #[cfg(feature = "inbound")]

@@ -66,6 +66,7 @@ pub(crate) fn resources(
         resources.insert_endpoints(Endpoints {
             name: name.into(),
             localities: vec![locality(endpoints.clone().take(count))],
+            overloads: Vec::new(),
             origin: Origin::built_in(),
         });
     }
@@ -139,6 +140,7 @@ pub(crate) fn clusters(count: u32) -> Resources {
         resources.insert_endpoints(Endpoints {
             name: name.into(),
             localities: vec![locality([address(number)].into_iter())],
+            overloads: Vec::new(),
             origin: Origin::built_in(),
         });
     }

@@ -164,6 +164,7 @@ fn cluster(cluster: &Cluster) -> Json {
         Discovery::Endpoints(name) => format!("endpoints {name}"),
         Discovery::Dns(dns) => format!("dns {}", dns.endpoints),
         Discovery::OnDemand { port } => format!("the host of the request at port {port}"),
+        Discovery::Aggregate(members) => format!("the clusters {}", members.join(", ")),
         Discovery::Passthrough => "the authority of the request".to_owned(),
     };
     let limits = &cluster.limits;

@@ -18,6 +18,11 @@ use sync_wrapper::SyncWrapper;
 
 use crate::error::{BoxError, Error, Kind as ErrorKind};
 
+#[cfg_attr(
+    not(any(feature = "tls-core", feature = "xds")),
+    allow(dead_code, reason = "calls of our own need it")
+)]
+pub(crate) mod grpc;
 pub(crate) mod replay;
 pub(crate) mod tee;
 

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::ca::Office;
 use super::house::{Connected, House, Report};
 use super::kind::Kind;
 
@@ -32,15 +33,16 @@ const HELP: &str = "/ready             200 while it serves, 503 while it drains\
                     /rejected          the faults of the last edit, if it was rejected\n";
 
 /// Answers until it is dropped.
-pub(super) async fn serve(listener: TcpListener, house: Arc<House>) {
+pub(super) async fn serve(listener: TcpListener, house: Arc<House>, office: Option<Arc<Office>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    let house = house.clone();
+                    let (house, office) = (house.clone(), office.clone());
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let answer = answer(&house, request.method(), request.uri().path());
+                        let path = request.uri().path();
+                        let answer = answer(&house, office.as_deref(), request.method(), path);
                         std::future::ready(Ok::<_, Infallible>(answer))
                     });
                     let connection = http1::Builder::new()
@@ -62,7 +64,7 @@ pub(super) async fn serve(listener: TcpListener, house: Arc<House>) {
     }
 }
 
-fn answer(house: &House, method: &Method, path: &str) -> Response<String> {
+fn answer(house: &House, office: Option<&Office>, method: &Method, path: &str) -> Response<String> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -73,7 +75,13 @@ fn answer(house: &House, method: &Method, path: &str) -> Response<String> {
         "/" | "/help" => text(StatusCode::OK, HELP.into()),
         "/ready" if house.drains() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
         "/ready" => text(StatusCode::OK, "serving\n".into()),
-        "/metrics" | "/stats/prometheus" => text(StatusCode::OK, metrics(house)),
+        "/metrics" | "/stats/prometheus" => {
+            let mut all = metrics(house);
+            if let Some(office) = office {
+                office.metrics(&mut all);
+            }
+            text(StatusCode::OK, all)
+        }
         "/clients" => text(StatusCode::OK, clients(house)),
         "/rejected" => match house.store.rejected() {
             Some(faults) => text(StatusCode::OK, format!("{faults}\n")),
@@ -228,7 +236,7 @@ mod tests {
     use crate::random::Random;
 
     fn ask(house: &House, path: &str) -> (StatusCode, String) {
-        let answer = answer(house, &Method::GET, path);
+        let answer = answer(house, None, &Method::GET, path);
         (answer.status(), answer.into_body())
     }
 
@@ -260,7 +268,7 @@ mod tests {
         house.begin_drain();
         assert_eq!(ask(&house, "/ready").0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask(&house, "/secret").0, StatusCode::NOT_FOUND);
-        let post = answer(&house, &Method::POST, "/ready");
+        let post = answer(&house, None, &Method::POST, "/ready");
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

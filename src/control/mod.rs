@@ -30,6 +30,7 @@
 
 mod admin;
 mod ads;
+mod ca;
 mod csds;
 mod egress;
 mod house;
@@ -50,6 +51,7 @@ mod wire;
 
 use tokio::net::TcpListener;
 
+pub use self::ca::{Ca, JoinTokens, Kubernetes};
 pub use self::egress::{Egress, InvalidEgress};
 pub use self::house::{Connected, Report};
 pub use self::kind::Kind;

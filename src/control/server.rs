@@ -1,7 +1,7 @@
 //! Connections, and which service a request on them is for.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service as _;
 
+use super::ca::{CREATE, Ca, Caller, Office};
 use super::house::{House, Report};
 use super::limits::Limits;
 use super::services::{self, Health};
@@ -35,6 +36,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAMS: u32 = 1_000;
 /// What one stream may have written and not sent yet.
 const SEND_BUFFER: usize = 64 << 10;
+/// What everybody may ask for.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 /// How long to wait after a listener refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -55,6 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub struct Server {
     house: Arc<House>,
     secured: Option<Arc<Secured>>,
+    office: Option<Arc<Office>>,
 }
 
 /// What a port with TLS needs.
@@ -72,6 +76,7 @@ impl Server {
         Self {
             house: House::new(store, Limits::default(), random),
             secured: None,
+            office: None,
         }
     }
 
@@ -92,7 +97,9 @@ impl Server {
     /// Files are looked at as long as the server lives; it must be called in a Tokio runtime.
     #[must_use]
     pub fn with_mutual_tls(self, source: impl Into<Source>) -> Self {
-        let (credentials, upkeep) = source.into().start();
+        let (credentials, upkeep) = source
+            .into()
+            .start(Clock::system(), &Random::from_entropy());
         let mut renewing = JoinSet::new();
         if let Some(upkeep) = upkeep {
             renewing.spawn(upkeep);
@@ -104,6 +111,29 @@ impl Server {
             })),
             ..self
         }
+    }
+
+    /// The same with an authority beside it, whose certificate its port shows. Clients need none of
+    /// their own to ask for one, and for nothing else; see [`Ca`].
+    ///
+    /// Its file is looked at as long as the server lives; it must be called in a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the authority cannot sign the server's own certificate.
+    pub fn with_ca(self, ca: Ca) -> Result<Self, crate::tls::Unusable> {
+        let clock = ca.clock();
+        let (office, keeper) = ca.open()?;
+        let acceptor = Acceptor::new(keeper.credentials(), clock).with_anonymous();
+        let mut renewing = JoinSet::new();
+        renewing.spawn(keeper.run());
+        Ok(Self {
+            secured: Some(Arc::new(Secured {
+                acceptor,
+                _renewing: renewing,
+            })),
+            office: Some(office),
+            ..self
+        })
     }
 
     /// What it serves.
@@ -140,7 +170,7 @@ impl Server {
     ///
     /// It never ends; dropping the future closes its connections.
     pub async fn admin(&self, listener: TcpListener) {
-        super::admin::serve(listener, self.house.clone()).await;
+        super::admin::serve(listener, self.house.clone(), self.office.clone()).await;
     }
 
     /// Serves on `listener` until `shutdown` ends, then drains: health says so, streams end one by
@@ -161,6 +191,7 @@ impl Server {
         let mut door = Door {
             house: self.house.clone(),
             secured: self.secured.clone(),
+            office: self.office.clone(),
             routes,
             ends: watch::Sender::new(false),
             places: Arc::new(Semaphore::new(
@@ -185,6 +216,7 @@ impl Server {
 struct Door {
     house: Arc<House>,
     secured: Option<Arc<Secured>>,
+    office: Option<Arc<Office>>,
     routes: Routes,
     ends: watch::Sender<bool>,
     places: Arc<Semaphore>,
@@ -216,36 +248,26 @@ impl Door {
     fn connection(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + use<> {
         // Without it, small answers wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let (house, routes) = (self.house.clone(), self.routes.clone());
+        let answering = Answering {
+            house: self.house.clone(),
+            office: self.office.clone(),
+            routes: self.routes.clone(),
+            address: peer.ip(),
+            principal: None,
+        };
         let (secured, ends) = (self.secured.clone(), self.ends.subscribe());
         async move {
             let Some(secured) = secured else {
-                return speak(
-                    stream,
-                    Answering {
-                        house,
-                        routes,
-                        principal: None,
-                    },
-                    peer,
-                    ends,
-                )
-                .await;
+                return speak(stream, answering, peer, ends).await;
             };
             match secured.acceptor.accept(stream, MutualTls::Strict).await {
                 Ok(stream) => {
                     let principal = stream.known().principal.clone();
-                    speak(
-                        stream,
-                        Answering {
-                            house,
-                            routes,
-                            principal,
-                        },
-                        peer,
-                        ends,
-                    )
-                    .await;
+                    let answering = Answering {
+                        principal,
+                        ..answering
+                    };
+                    speak(stream, answering, peer, ends).await;
                 }
                 Err(error) => {
                     tracing::info!(target: "meshwork::control", %peer, %error, "not accepted");
@@ -300,11 +322,20 @@ async fn speak<S>(
     }
 }
 
+/// The answer to who has no certificate where one can be had.
+fn unknown() -> tonic::Status {
+    tonic::Status::permission_denied(
+        "a certificate must be presented here; CreateCertificate issues one",
+    )
+}
+
 /// What answers the requests of one connection.
 #[derive(Clone)]
 struct Answering {
     house: Arc<House>,
+    office: Option<Arc<Office>>,
     routes: Routes,
+    address: IpAddr,
     /// Who is at the other end, if it is proven.
     principal: Option<SpiffeId>,
 }
@@ -312,7 +343,20 @@ struct Answering {
 impl Answering {
     /// Answers one request. A discovery stream's answer begins at once and ends with the stream.
     async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let Some(method) = Method::of(request.uri().path()) else {
+        let path = request.uri().path();
+        if let Some(office) = &self.office {
+            if path == CREATE {
+                let caller = Caller {
+                    address: self.address,
+                    certificate: self.principal,
+                };
+                return Ok(office.answer(request, caller).await);
+            }
+            if self.principal.is_none() && !path.starts_with(HEALTH) {
+                return Ok(unknown().into_http());
+            }
+        }
+        let Some(method) = Method::of(path) else {
             return self.routes.call(request).await;
         };
         let replies = stream::start(&self.house, method, self.principal, request.into_body());

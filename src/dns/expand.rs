@@ -174,6 +174,7 @@ mod tests {
                 weight: None,
                 endpoints: hosts.iter().map(endpoint).collect(),
             }],
+            overloads: Vec::new(),
             origin: Origin::built_in(),
         }
     }

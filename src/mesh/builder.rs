@@ -63,6 +63,8 @@ pub struct Builder {
     identity: Option<crate::tls::Source>,
     #[cfg(feature = "tls-core")]
     clock: crate::tls::Clock,
+    #[cfg(feature = "jwt")]
+    key_networks: Vec<crate::model::authorization::Network>,
 }
 
 enum Source {
@@ -97,6 +99,8 @@ impl Builder {
             identity: None,
             #[cfg(feature = "tls-core")]
             clock: crate::tls::Clock::default(),
+            #[cfg(feature = "jwt")]
+            key_networks: Vec::new(),
         }
     }
 
@@ -176,8 +180,9 @@ impl Builder {
     }
 
     /// Says where this process has its identity from, and whom it trusts: credentials that the
-    /// program renews ([`Credentials`](crate::tls::Credentials)), or files
-    /// ([`FileSource`](crate::tls::FileSource)).
+    /// program renews ([`Credentials`](crate::tls::Credentials)), files
+    /// ([`FileSource`](crate::tls::FileSource)), or an authority that signs requests, such as istiod or
+    /// `meshwork serve --ca` ([`CsrSource`](crate::tls::CsrSource)).
     ///
     /// The mesh presents it to servers that a DestinationRule in mode ISTIO_MUTUAL or auto mTLS lead
     /// to, and to clients of its own listeners. Without one, connections that must present an identity
@@ -193,6 +198,16 @@ impl Builder {
     #[cfg(feature = "tls-core")]
     pub fn clock(mut self, clock: crate::tls::Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Lets the keys of tokens (`jwksUri`) be fetched from addresses of this network too. By default those
+    /// of this machine, of its link and of its cloud's metadata are refused, whatever a name resolves to
+    /// and wherever a redirect leads: who writes configuration must not be able to make this process ask
+    /// them. May be called again for further networks.
+    #[cfg(feature = "jwt")]
+    pub fn token_keys_in(mut self, network: crate::model::authorization::Network) -> Self {
+        self.key_networks.push(network);
         self
     }
 
@@ -271,7 +286,9 @@ impl Builder {
             connector = Arc::new(dns::Resolving::new(connector, names.clone()));
         }
         #[cfg(feature = "tls-core")]
-        let (credentials, upkeep) = self.identity.map(crate::tls::Source::start).unzip();
+        let starting = |source: crate::tls::Source| source.start(self.clock, &self.random);
+        #[cfg(feature = "tls-core")]
+        let (credentials, upkeep) = self.identity.map(starting).unzip();
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
@@ -316,6 +333,8 @@ impl Builder {
             inbound: InboundCounts::default(),
             #[cfg(feature = "jwt")]
             clock: self.clock,
+            #[cfg(feature = "jwt")]
+            key_networks: self.key_networks.into(),
             upkeep: Mutex::default(),
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));
@@ -344,8 +363,14 @@ impl Builder {
                 let apply = Box::new(move |resources: &Arc<Resources>| {
                     to_apply.apply(resources.clone());
                 });
+                for (name, files) in bootstrap.certificates() {
+                    let materials = &core.environment.materials;
+                    tasks.spawn(materials.provide(name, files));
+                }
                 if let Some(demand) = core.environment.demand.clone() {
+                    let loaded = core.clone();
                     let surroundings = xds::Surroundings {
+                        loads: Box::new(move |names| tasks::loads(&loaded, names)),
                         random: core.environment.random.clone(),
                         connector: to_servers,
                         demand,

@@ -63,15 +63,76 @@ impl Mesh {
             text.family(name, kind, help);
             text.sample(name, &[], value);
         }
+        #[cfg(feature = "tls-core")]
+        if let Some(own) = self.credentials() {
+            identity(&own, &mut text);
+        }
         clusters(&stats, &mut text);
         text.into_string()
+    }
+}
+
+/// What became of the credentials of the mesh.
+#[cfg(feature = "tls-core")]
+fn identity(own: &crate::tls::Credentials, text: &mut Text) {
+    let counts = own.counts();
+    let expires = own.identity().map_or(0, |own| own.not_after().as_secs());
+    for (name, kind, help, value) in [
+        (
+            "meshwork_identity_not_after_seconds",
+            Kind::Gauge,
+            "When the identity expires, since 1970.",
+            expires,
+        ),
+        (
+            "meshwork_identity_rotations_total",
+            Kind::Counter,
+            "Identities that came into force.",
+            counts.rotations,
+        ),
+        (
+            "meshwork_identity_renewal_failures_total",
+            Kind::Counter,
+            "Tries to renew that failed.",
+            counts.renewal_failures,
+        ),
+        (
+            "meshwork_trust_changes_total",
+            Kind::Counter,
+            "Trusts that came into force.",
+            counts.trust_changes,
+        ),
+        (
+            "meshwork_connections_disbelieved_total",
+            Kind::Counter,
+            "Connections that had time to end, since their peer is not believed any more.",
+            counts.disbelieved,
+        ),
+        (
+            "meshwork_connections_cut_total",
+            Kind::Counter,
+            "Connections that were cut, since their peer is not believed any more.",
+            counts.cut,
+        ),
+    ] {
+        text.family(name, kind, help);
+        text.sample(name, &[], value);
+    }
+    const HANDSHAKES: &str = "meshwork_handshakes_total";
+    text.family(HANDSHAKES, Kind::Counter, "Handshakes of TLS.");
+    for (outcome, value) in [
+        ("accepted", counts.accepted),
+        ("connected", counts.connected),
+        ("refused", counts.refused),
+    ] {
+        text.sample(HANDSHAKES, &[("outcome", outcome)], value);
     }
 }
 
 type Of = fn(&ClusterStats) -> u64;
 
 /// Counters of clusters: name without the prefix `meshwork_cluster_`, help, value.
-const COUNTERS: [(&str, &str, Of); 11] = [
+const COUNTERS: [(&str, &str, Of); 12] = [
     (
         "requests_total",
         "Requests that were sent to the cluster.",
@@ -101,6 +162,11 @@ const COUNTERS: [(&str, &str, Of); 11] = [
     ("overflows_total", "Requests that a limit refused.", |one| {
         one.overflows
     }),
+    (
+        "dropped_total",
+        "Requests that the control plane wanted dropped.",
+        |one| one.dropped,
+    ),
     (
         "mirrored_total",
         "Copies of other requests that were sent.",

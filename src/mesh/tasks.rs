@@ -242,6 +242,15 @@ pub(super) async fn sweep(core: Arc<Core>) {
     }
 }
 
+/// What these clusters were loaded with, for a control plane.
+#[cfg(feature = "xds")]
+pub(super) fn loads(
+    core: &Core,
+    names: &std::collections::BTreeSet<Arc<str>>,
+) -> Vec<snapshot::ClusterLoad> {
+    core.live.load().loads(names)
+}
+
 /// Replaces encrypted connections whenever the identity of the mesh or its trust has changed, so that
 /// none is left that shows an old certificate when the roots that vouch for it are withdrawn.
 #[cfg(feature = "tls-core")]

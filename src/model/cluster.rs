@@ -47,6 +47,10 @@ pub struct Cluster {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Discovery {
+    /// The endpoints of these clusters, of the first that has one that is admitted (Envoy's
+    /// aggregate, gRFC A37). Each member balances, limits and secures as it says itself; the
+    /// aggregate's own policies have no effect. Aggregates may be members, 16 deep.
+    Aggregate(Vec<Arc<str>>),
     /// An [`Endpoints`](super::Endpoints) resource of this name.
     Endpoints(Arc<str>),
     /// An [`Endpoints`](super::Endpoints) resource in which addresses may be names, which DNS
@@ -70,7 +74,7 @@ impl Discovery {
         match self {
             Self::Endpoints(name) => Some(name),
             Self::Dns(dns) => Some(&dns.endpoints),
-            Self::OnDemand { .. } | Self::Passthrough => None,
+            Self::Aggregate(_) | Self::OnDemand { .. } | Self::Passthrough => None,
         }
     }
 }

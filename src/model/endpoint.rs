@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{List, Origin};
+use super::{Fraction, List, Origin};
 
 /// The endpoints of one cluster (xDS's `ClusterLoadAssignment`).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,8 +16,23 @@ pub struct Endpoints {
     pub name: Arc<str>,
     /// The localities; an empty list is legal and means that nobody serves.
     pub localities: Vec<LocalityEndpoints>,
+    /// The shares of all requests that are dropped before an endpoint is asked, drawn one after the
+    /// other (xDS's `policy.drop_overloads`).
+    pub overloads: Vec<Overload>,
     /// Who wrote it.
     pub origin: Origin,
+}
+
+/// A share of requests that is dropped.
+///
+/// A dropped request fails with [`Flag::DropOverload`](crate::Flag::DropOverload), 503 or
+/// `UNAVAILABLE`, and is not tried again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Overload {
+    /// Why, in the words of who wants it; reported per category.
+    pub category: Arc<str>,
+    /// The share of the requests that get here.
+    pub share: Fraction,
 }
 
 /// The endpoints of one locality at one priority.

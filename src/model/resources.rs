@@ -138,6 +138,7 @@ mod tests {
         let endpoints = |name: &str| Endpoints {
             name: name.into(),
             localities: Vec::new(),
+            overloads: Vec::new(),
             origin: Origin::built_in(),
         };
         resources.insert_endpoints(endpoints("a"));

@@ -51,7 +51,7 @@ impl<'a> Bond<'a> {
             served: None,
             made: SmallVec::new(),
         };
-        if bond.key.is_none() && chosen.cluster()?.balancer.hashes() {
+        if bond.key.is_none() && chosen.cluster()?.hashes() {
             bond.hash(&forward.affinity.hash, request, core);
         }
         Ok(bond)

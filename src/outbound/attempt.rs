@@ -143,6 +143,11 @@ impl<'a> Attempts<'a> {
 
     fn admit(&mut self, span: Option<Span>) -> Result<Admitted, Error> {
         let running = &self.cluster.running;
+        // Before the limits, as in gRPC; what nobody could answer is not dropped.
+        let overloads = &self.cluster.overloads;
+        if overloads.any() && self.cluster.balancer.admitted() > 0 {
+            overloads.draw(self.core.random())?;
+        }
         let permit: Permit = running.limits.request()?;
         let member = self.pick()?;
         let endpoint = member.endpoint.clone();
@@ -327,7 +332,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 self.settle(number, Some(outcome), || status.to_string());
             }
             Err(Failed { error, .. }) => {
-                let overflow = u32::from(error.is_overloaded());
+                let overflow = u32::from(error.limit().is_some());
                 count(&self.cluster.running.counters.overflows, overflow);
                 self.settle(number, told(error), || error.to_string());
             }

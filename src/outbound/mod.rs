@@ -79,6 +79,9 @@ pub(crate) struct Core {
     /// The calendar, for the times in tokens.
     #[cfg(feature = "jwt")]
     pub(crate) clock: crate::tls::Clock,
+    /// Where keys of tokens may be fetched beside the public network.
+    #[cfg(feature = "jwt")]
+    pub(crate) key_networks: Arc<[crate::model::authorization::Network]>,
     /// The configuration in force, told to whoever waits for the next.
     pub(crate) generation: watch::Sender<u64>,
     /// Held while a configuration is put in force and while outlier detectors sweep, so that

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::health::{Checked, Checks};
 use super::on_demand::OnDemand;
+use super::overload::Overloads;
 use crate::event::{self, Announcer};
 use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
@@ -36,6 +37,10 @@ pub(crate) struct Cluster {
     pub(crate) running: Arc<Running>,
     /// What requests count for that no endpoint was found for.
     pub(crate) series: Arc<Series>,
+    /// The clusters that this one stands for, if it is an aggregate.
+    pub(super) leaves: Vec<Arc<Self>>,
+    /// What is dropped of its requests.
+    pub(crate) overloads: Overloads,
     /// The hosts that were asked for, if they are this cluster's endpoints.
     pub(super) on_demand: Option<OnDemand>,
     /// What secures its connections, if anything does.

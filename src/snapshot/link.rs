@@ -12,6 +12,7 @@ use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
 use crate::layer::retry;
 use crate::model::affinity::Affinity;
+use crate::model::cluster::Discovery;
 use crate::model::fault::Fault;
 use crate::model::listener::Routes;
 use crate::model::matcher::RouteMatcher;
@@ -24,10 +25,11 @@ use crate::random::Random;
 use crate::telemetry::Registry;
 use crate::transport::{Answer, Connect};
 
+use super::aggregate::leaves;
 use super::changes::Moves;
 use super::cluster::Cluster;
 use super::demand::Demand;
-use super::members::{cluster, renew};
+use super::members::{aggregate, cluster, renew};
 use super::table::{Table, addressed};
 use super::{Map, Route, Snapshot, VirtualHost};
 
@@ -69,6 +71,10 @@ pub(crate) fn link(
     let mut clusters = HashMap::with_capacity(resources.clusters.len());
     let mut users: HashMap<Arc<str>, Vec<Arc<Cluster>>> = HashMap::new();
     for (name, model) in &resources.clusters {
+        if matches!(model.discovery, Discovery::Aggregate(_)) {
+            // It is made of the others, below.
+            continue;
+        }
         let named = model.discovery.endpoints();
         let endpoints = named.and_then(|name| resources.endpoints.get(name));
         let old = before.clusters.get(name);
@@ -81,6 +87,16 @@ pub(crate) fn link(
         }
         clusters.insert(name.clone(), cluster);
     }
+    let mut aggregates = Vec::new();
+    for (name, model) in &resources.clusters {
+        if let Discovery::Aggregate(members) = &model.discovery {
+            let leaves = leaves(members, &resources.clusters, &clusters);
+            let old = before.clusters.get(name);
+            let made = aggregate(old, model, leaves, environment, &mut moves);
+            aggregates.push((name.clone(), made));
+        }
+    }
+    clusters.extend(aggregates);
     for (name, old) in &before.clusters {
         if !clusters.contains_key(name) {
             moves.all_down(old);

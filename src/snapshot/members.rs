@@ -24,6 +24,7 @@ use super::gate::ClusterGate;
 use super::health::{Age, Checks};
 use super::link::Environment;
 use super::on_demand::OnDemand;
+use super::overload::Overloads;
 use super::security;
 use super::series::{Counted, EndpointLabels, series};
 use crate::layer::balance::{Balancer, Rules, Signals};
@@ -97,7 +98,14 @@ pub(super) fn cluster(
     if let Some(old) = old {
         maker.take_over(old, &balancer);
     }
+    let overloads = match old {
+        Some(old) => Overloads::succeeding(&old.overloads),
+        None => Overloads::default(),
+    };
+    overloads.set(endpoints.map_or(&[], |endpoints| &endpoints.overloads));
     Arc::new(Cluster {
+        leaves: Vec::new(),
+        overloads,
         model: model.clone(),
         endpoints: ArcSwapOption::new(endpoints.cloned()),
         balancer,
@@ -112,6 +120,45 @@ pub(super) fn cluster(
     })
 }
 
+/// The aggregate of `model` over these clusters, going on from the one before.
+pub(super) fn aggregate(
+    old: Option<&Arc<Cluster>>,
+    model: &Arc<model::Cluster>,
+    leaves: Vec<Arc<Cluster>>,
+    environment: &Environment,
+    moves: &mut Moves,
+) -> Arc<Cluster> {
+    let same = |old: &&Arc<Cluster>| {
+        let mut pairs = old.leaves.iter().zip(&leaves);
+        old.model == *model
+            && old.leaves.len() == leaves.len()
+            && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
+    };
+    if let Some(old) = old.filter(same) {
+        return old.clone();
+    }
+    let mut made = cluster(old, model, None, environment, moves);
+    match Arc::get_mut(&mut made) {
+        Some(made) => made.leaves = leaves,
+        // The one before, which was made of the same model over other clusters.
+        None => {
+            made = Arc::new(Cluster {
+                leaves,
+                model: made.model.clone(),
+                endpoints: ArcSwapOption::empty(),
+                balancer: made.balancer.fork(),
+                quota: made.quota.with_limit(model.limits.retries),
+                running: made.running.clone(),
+                series: made.series.clone(),
+                overloads: Overloads::default(),
+                on_demand: None,
+                secure: made.secure.clone(),
+            });
+        }
+    }
+    made
+}
+
 /// Puts other endpoints in force in a cluster that stays as it is otherwise.
 pub(super) fn renew(
     cluster: &Cluster,
@@ -120,6 +167,7 @@ pub(super) fn renew(
     moves: &mut Moves,
 ) {
     let before = cluster.endpoints.swap(Some(endpoints.clone()));
+    cluster.overloads.set(&endpoints.overloads);
     let Cluster {
         model,
         running,

@@ -11,6 +11,7 @@
 //! Rejected: a cluster map that is edited in place (a request could see the new route and the old
 //! cluster) and a lock around the whole (it would stand on the path of every request).
 
+mod aggregate;
 mod changes;
 mod cluster;
 #[cfg_attr(
@@ -22,8 +23,14 @@ mod difference;
 mod gate;
 mod health;
 mod link;
+#[cfg_attr(
+    not(feature = "xds"),
+    allow(dead_code, reason = "only control planes are told")
+)]
+mod load;
 mod members;
 mod on_demand;
+mod overload;
 mod security;
 mod series;
 mod stats;
@@ -44,11 +51,15 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::{Moves, announce};
+#[cfg(feature = "xds")]
+pub(crate) use cluster::EndpointCounts;
 pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
 pub(crate) use demand::{Demand, Held};
 #[cfg(feature = "xds")]
 pub(crate) use demand::{Naming, Standing};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
+#[cfg(feature = "xds")]
+pub(crate) use load::ClusterLoad;
 pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;

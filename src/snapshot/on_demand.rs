@@ -44,7 +44,7 @@ impl OnDemand {
     /// The hosts of a cluster that is found on demand.
     pub(super) fn of(discovery: &Discovery) -> Option<Self> {
         let port = match discovery {
-            Discovery::Dns(_) | Discovery::Endpoints(_) => return None,
+            Discovery::Aggregate(_) | Discovery::Dns(_) | Discovery::Endpoints(_) => return None,
             Discovery::OnDemand { port } => Some(*port),
             Discovery::Passthrough => None,
         };
@@ -82,16 +82,17 @@ impl OnDemand {
 }
 
 impl Cluster {
-    /// The cluster that a request to `authority` uses: this one, unless its endpoint is the host
-    /// that was asked for. `port` is the one that the request means.
+    /// The cluster that a request to `authority` uses: this one, unless it is an aggregate or its
+    /// endpoint is the host that was asked for. `port` is the one that the request means.
     pub(crate) fn toward(
         self: &Arc<Self>,
         authority: &Authority,
         port: u16,
         environment: &Environment,
     ) -> Arc<Self> {
-        let Some(on_demand) = &self.on_demand else {
-            return self.clone();
+        let this = self.member().unwrap_or(self);
+        let Some(on_demand) = &this.on_demand else {
+            return this.clone();
         };
         let port = on_demand.port.unwrap_or(port);
         let key = (
@@ -107,7 +108,7 @@ impl Cluster {
         if hosts.len() >= MAX_HOSTS {
             forget_oldest(&mut hosts);
         }
-        let cluster = self.of_host(address(&key.0, port), environment);
+        let cluster = this.of_host(address(&key.0, port), environment);
         let known = Known {
             cluster: cluster.clone(),
             used: now,
@@ -141,6 +142,7 @@ impl Cluster {
                     meshed: false,
                 }]),
             }],
+            overloads: Vec::new(),
             origin: Origin::built_in(),
         };
         cluster(

@@ -10,7 +10,7 @@ use crate::transport::Secure;
 pub(super) fn secure(model: &Security, environment: &Environment) -> Option<Arc<dyn Secure>> {
     match model {
         Security::Plaintext => None,
-        Security::Automatic(tls) => can_present(environment).then(|| over(tls, environment)),
+        Security::Automatic(tls) => can_present(tls, environment).then(|| over(tls, environment)),
         Security::Tls(tls) => Some(over(tls, environment)),
     }
 }
@@ -32,13 +32,19 @@ mod real {
 
     use super::*;
     use crate::model::endpoint::Address;
+    use crate::model::security::Material;
     use crate::tls::{Connector, Offer, Refusal};
     use crate::transport::{Connecting, Io, Unprepared};
 
     /// Mutual TLS is automatic only for who has an identity, or will have one: without it a client
     /// speaks the plaintext that every server in mode PERMISSIVE takes, as under istiod.
-    pub(super) fn can_present(environment: &Environment) -> bool {
-        environment.materials.mesh().is_some()
+    pub(super) fn can_present(tls: &ClientTls, environment: &Environment) -> bool {
+        match tls.identity {
+            Some(Material::Files(_) | Material::Named(_)) => true,
+            Some(Material::Mesh | Material::System) | None => {
+                environment.materials.mesh().is_some()
+            }
+        }
     }
 
     pub(super) fn over(tls: &ClientTls, environment: &Environment) -> Arc<dyn Secure> {
@@ -93,7 +99,7 @@ mod real {
     use crate::model::endpoint::Address;
     use crate::transport::{Connecting, Io};
 
-    pub(super) fn can_present(_: &Environment) -> bool {
+    pub(super) fn can_present(_: &ClientTls, _: &Environment) -> bool {
         false
     }
 

@@ -105,6 +105,8 @@ pub struct ClusterStats {
     pub hedges: u64,
     /// Requests that a limit refused.
     pub overflows: u64,
+    /// Requests that were dropped because the control plane wants a share of them dropped.
+    pub dropped: u64,
     /// Copies of other clusters' requests that were sent to it; they count as its requests too.
     pub mirrored: u64,
     /// Copies that were not sent: too many under way, a body over the bounds, or a limit of the
@@ -205,6 +207,7 @@ impl Cluster {
             retries_denied: read(&counters.retries_denied),
             hedges: read(&counters.hedges),
             overflows: read(&counters.overflows),
+            dropped: self.overloads.counts().iter().map(|(_, count)| count).sum(),
             mirrored: read(&counters.mirrored),
             mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),

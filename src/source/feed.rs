@@ -94,6 +94,7 @@ impl Publisher {
     /// let mut endpoints = Arc::new(Endpoints {
     ///     name: "catalog".into(),
     ///     localities: Vec::new(),
+    ///     overloads: Vec::new(),
     ///     origin: Origin::built_in(),
     /// });
     /// publisher.publish_endpoints(endpoints.clone()).await?;

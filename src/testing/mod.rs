@@ -231,6 +231,7 @@ fn endpoints<'a>(cluster: &Cluster, backends: impl Iterator<Item = &'a Backend>)
             weight: None,
             endpoints: endpoints.collect(),
         }],
+        overloads: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -60,6 +60,7 @@ impl Connector {
                 skew: Duration::ZERO,
             }),
             clock,
+            anonymous: false,
         };
         let config = |offers: [&[&str]; 2]| {
             let [plain, istio] = offers;

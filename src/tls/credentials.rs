@@ -131,6 +131,22 @@ impl Credentials {
         self.count(changed, &self.shared.counters.trust_changes)
     }
 
+    /// Puts another identity and another trust in force at once, and returns the generation: as
+    /// [`rotate`](Self::rotate) and [`trust`](Self::trust), without a moment at which one is new and the
+    /// other old.
+    pub fn replace(&self, identity: Identity, trust: Trust) -> u64 {
+        let (mut rotated, mut trusted) = (false, false);
+        self.change(|state| {
+            rotated = state.identity.as_ref() != Some(&identity);
+            trusted = *state.trust != trust;
+            state.identity = Some(identity);
+            state.trust = Arc::new(trust);
+            rotated || trusted
+        });
+        self.count(rotated, &self.shared.counters.rotations);
+        self.count(trusted, &self.shared.counters.trust_changes)
+    }
+
     fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
         self.shared.state.send_if_modified(|current| {
             let mut next = State::clone(current);
@@ -242,6 +258,16 @@ pub(super) struct Weak(std::sync::Weak<Shared>);
 impl Weak {
     pub(super) fn upgrade(&self) -> Option<Credentials> {
         self.0.upgrade().map(|shared| Credentials { shared })
+    }
+
+    /// Ready when nobody uses the credentials any more. Cancel-safe.
+    #[cfg(feature = "spiffe")]
+    pub(super) async fn unused(&self) {
+        let Some(mut watch) = self.upgrade().map(|used| used.watch()) else {
+            return;
+        };
+        // The sender goes with the last handle.
+        while watch.changed().await.is_ok() {}
     }
 }
 

@@ -97,11 +97,16 @@ impl FileSource {
     /// New credentials with what the files say at this moment.
     pub(super) fn load_now(&self) -> Credentials {
         let credentials = Credentials::default();
-        if let Err(error) = self.load(&credentials) {
+        self.load_into(&credentials);
+        credentials
+    }
+
+    /// Puts what the files say at this moment into credentials; says so if it cannot be used.
+    pub(super) fn load_into(&self, credentials: &Credentials) {
+        if let Err(error) = self.load(credentials) {
             credentials.renewal_failed();
             tracing::error!("{error}; handshakes that need it fail until it can be used");
         }
-        credentials
     }
 
     /// Looks at the files until nobody has the credentials any more.
@@ -199,7 +204,7 @@ impl FileSource {
 }
 
 /// The contents of a small file, zeroized when they are dropped.
-fn contents(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+pub(super) fn contents(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     let fault =
         |why: &dyn std::fmt::Display| Unusable::new(what, format!("{}: {why}", path.display()));
     let file = File::open(path).map_err(|error| fault(&error))?;

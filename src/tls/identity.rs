@@ -103,15 +103,17 @@ impl Identity {
         &self.shared.leaf.serial
     }
 
-    /// When the next one should be fetched, as time since 1970: after half of its lifetime, earlier
-    /// or later by up to a twentieth of that as `draw` (0 to 1) says. Spread out, so that a thousand
-    /// processes that were started together do not all ask at once.
+    /// When the next one should be fetched, for one that was issued at `now` (both since 1970): at half
+    /// of what it has left then, earlier or later by up to a twentieth of that as `draw` says.
+    ///
+    /// `draw` is a number between 0 and 1. Renewals are spread so that a thousand processes which were
+    /// started together do not all ask at once. They count from `now` and not from the begin of the
+    /// certificate, which authorities put back for clocks that are behind.
     #[must_use]
-    pub fn renewal(&self, draw: f64) -> Duration {
-        let (from, to) = (self.not_before(), self.not_after());
-        let half = to.saturating_sub(from) / 2;
+    pub fn renewal(&self, now: Duration, draw: f64) -> Duration {
+        let half = self.not_after().saturating_sub(now) / 2;
         let factor = 0.95 + 0.1 * draw.clamp(0.0, 1.0);
-        from.saturating_add(half.mul_f64(factor))
+        now.saturating_add(half.mul_f64(factor))
     }
 
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {

@@ -84,6 +84,18 @@ impl Materials {
             .clone()
     }
 
+    /// Lets files be what a provider of this name provides. What they hold at this moment is there
+    /// when it returns; the future keeps it fresh and is to be run as long as the mesh.
+    pub(crate) fn provide(
+        &self,
+        name: &Arc<str>,
+        files: FileSource,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let credentials = self.named(name);
+        files.load_into(&credentials);
+        files.watch(credentials.downgrade())
+    }
+
     fn files(&self, files: &Files) -> Credentials {
         let mut all = lock(&self.shared.files);
         if let Some(known) = all.get(files) {

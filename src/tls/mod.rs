@@ -43,15 +43,19 @@
 //! # Ok(()) }
 //! ```
 
+mod authority;
 mod certificate;
 mod client;
 mod clock;
 mod credentials;
+mod csr;
 mod files;
 mod handshake;
 mod identity;
 mod materials;
 mod pem;
+mod plan;
+mod protobuf;
 mod provider;
 mod refusal;
 mod server;
@@ -61,19 +65,27 @@ mod stream;
 mod trust;
 mod verifier;
 mod verify;
+#[cfg(feature = "spiffe")]
+mod workload_api;
 
+pub use authority::{Authority, CertificateRequest, Signed, Step, Unsigned};
 pub use client::{Connector, Offer};
 pub use clock::Clock;
 pub use credentials::{Counts, Credentials};
+pub use csr::CsrSource;
 pub use files::FileSource;
 pub use handshake::Handshaken;
 pub use identity::Identity;
 pub(crate) use materials::Materials;
 pub use pem::Unusable;
+#[cfg(feature = "control-plane")]
+pub(crate) use provider::fill;
 pub use refusal::Refusal;
 pub use server::{Accepted, Acceptor, Unaccepted};
 pub use source::Source;
 pub use stream::TlsStream;
 pub use trust::{Bundle, Trust};
+#[cfg(feature = "spiffe")]
+pub use workload_api::WorkloadApi;
 
 use crate::model::security::Verification;

@@ -24,6 +24,12 @@ impl Unusable {
         let why = why.into();
         Self { what, why }
     }
+
+    /// An authority that cannot sign.
+    #[cfg(feature = "control-plane")]
+    pub(crate) fn authority(why: &dyn std::fmt::Display) -> Self {
+        Self::new("the authority", why.to_string())
+    }
 }
 
 fn bounded(what: &'static str, text: &[u8]) -> Result<(), Unusable> {

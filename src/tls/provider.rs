@@ -14,6 +14,11 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(standard())).clone()
 }
 
+/// Fills a buffer with bytes that nobody can foresee, or says that it could not.
+pub(crate) fn fill(bytes: &mut [u8]) -> bool {
+    provider().secure_random.fill(bytes).is_ok()
+}
+
 #[cfg(feature = "tls")]
 fn standard() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()

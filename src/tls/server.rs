@@ -95,13 +95,32 @@ impl Acceptor {
                 skew: Duration::ZERO,
             }),
             clock,
+            anonymous: false,
         };
+        Self::of(credentials, verifier)
+    }
+
+    fn of(credentials: Credentials, verifier: PeerVerifier) -> Self {
         Self {
             config: config(&verifier, &credentials, &PROTOCOLS),
             silent: config(&verifier, &credentials, &[]),
             verifier,
             credentials,
             deadline: DEADLINE,
+        }
+    }
+
+    /// Lets clients in that show no certificate, as nobody ([`Handshaken::is_certified`] is false). One
+    /// that is shown must still be believed. It is for a port where identities are asked for.
+    #[must_use]
+    pub fn with_anonymous(self) -> Self {
+        let verifier = PeerVerifier {
+            anonymous: true,
+            ..self.verifier
+        };
+        Self {
+            deadline: self.deadline,
+            ..Self::of(self.credentials, verifier)
         }
     }
 

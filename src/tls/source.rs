@@ -3,8 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::clock::Clock;
 use super::credentials::Credentials;
+use super::csr::CsrSource;
 use super::files::FileSource;
+#[cfg(feature = "spiffe")]
+use super::workload_api::WorkloadApi;
+use crate::random::Random;
 
 /// Where a mesh has its identity and its trust from; for
 /// [`Builder::identity`](crate::Builder::identity).
@@ -14,7 +19,10 @@ pub struct Source(Kind);
 #[derive(Debug)]
 enum Kind {
     Credentials(Credentials),
+    Csr(CsrSource),
     Files(FileSource),
+    #[cfg(feature = "spiffe")]
+    WorkloadApi(WorkloadApi),
 }
 
 /// What keeps credentials fresh.
@@ -22,9 +30,20 @@ pub(crate) type Upkeep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Source {
     /// The credentials at this moment, and the task that renews them.
-    pub(crate) fn start(self) -> (Credentials, Option<Upkeep>) {
+    pub(crate) fn start(self, clock: Clock, random: &Random) -> (Credentials, Option<Upkeep>) {
         match self.0 {
             Kind::Credentials(credentials) => (credentials, None),
+            Kind::Csr(source) => {
+                let credentials = Credentials::default();
+                let keeping = source.keep(credentials.downgrade(), clock, random.clone());
+                (credentials, Some(Box::pin(keeping)))
+            }
+            #[cfg(feature = "spiffe")]
+            Kind::WorkloadApi(agent) => {
+                let credentials = Credentials::default();
+                let keeping = agent.keep(credentials.downgrade(), clock, random.clone());
+                (credentials, Some(Box::pin(keeping)))
+            }
             Kind::Files(files) => {
                 let credentials = files.load_now();
                 let watching = files.watch(credentials.downgrade());
@@ -45,5 +64,20 @@ impl From<Credentials> for Source {
 impl From<FileSource> for Source {
     fn from(files: FileSource) -> Self {
         Self(Kind::Files(files))
+    }
+}
+
+/// An authority signs them.
+impl From<CsrSource> for Source {
+    fn from(source: CsrSource) -> Self {
+        Self(Kind::Csr(source))
+    }
+}
+
+/// An agent on this machine gives them.
+#[cfg(feature = "spiffe")]
+impl From<WorkloadApi> for Source {
+    fn from(agent: WorkloadApi) -> Self {
+        Self(Kind::WorkloadApi(agent))
     }
 }

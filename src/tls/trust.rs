@@ -92,7 +92,21 @@ impl Bundle {
     /// # Errors
     /// If there is no list, or one of them cannot be parsed.
     pub fn with_revocations(&self, lists: &[u8]) -> Result<Self, Unusable> {
-        let lists = pem::revocations(lists)?;
+        self.revoking(pem::revocations(lists)?)
+    }
+
+    /// As [`with_revocations`](Self::with_revocations), for lists in DER.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_revocations_der(&self, lists: Vec<Vec<u8>>) -> Result<Self, Unusable> {
+        self.revoking(lists.into_iter().map(Into::into).collect())
+    }
+
+    fn revoking(
+        &self,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Self, Unusable> {
         let mut revocations = Vec::with_capacity(lists.len());
         for list in &lists {
             let parsed = OwnedCertRevocationList::from_der(list)

@@ -22,6 +22,8 @@ pub(super) struct PeerVerifier {
     pub(super) trust: Credentials,
     pub(super) checks: Arc<Checks>,
     pub(super) clock: Clock,
+    /// Whether a client that shows no certificate is let in, as nobody.
+    pub(super) anonymous: bool,
 }
 
 impl PeerVerifier {
@@ -132,6 +134,10 @@ impl ServerCertVerifier for PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.anonymous
+    }
+
     /// No hints: a client of a mesh has one certificate, and the names of roots are nobody's
     /// business.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

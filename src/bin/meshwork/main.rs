@@ -8,6 +8,7 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
 mod ask;
+mod ca;
 mod call;
 mod check;
 mod config;
@@ -40,6 +41,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ca(ca::Args),
     Call(call::Args),
     Check(check::Args),
     Completions(shell::Completions),
@@ -60,6 +62,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
+        Command::Ca(args) => ca::run(args),
         Command::Call(args) => call::run(args),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => shell::completions(&args),

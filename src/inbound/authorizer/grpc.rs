@@ -1,12 +1,12 @@
 //! An authorizer that is asked by gRPC: `envoy.service.auth.v3.Authorization/Check`.
 //!
-//! One message there and one back, so the framing is written here (a byte, four bytes of length) instead
-//! of a client that brings a transport of its own: the call is one of the mesh.
+//! One message there and one back, so the framing is our own instead of a client that brings a transport:
+//! the call is one of the mesh.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, HeaderValueOption, SocketAddress};
@@ -24,7 +24,7 @@ use super::super::answer::Answer;
 use super::super::door::Door;
 use super::super::judge::caller_of;
 use super::{Verdict, refused};
-use crate::body::Body;
+use crate::body::{Body, grpc};
 use crate::layer::authz::Attributes;
 use crate::model::inbound::Authorizer;
 use crate::outbound::Dialect;
@@ -32,8 +32,6 @@ use crate::outbound::Dialect;
 const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// The longest answer, in bytes.
 const ANSWER: usize = 64 * 1_024;
-/// The frame of a message: whether it is compressed, and its length.
-const FRAME: usize = 5;
 
 /// Asks.
 pub(super) async fn ask(
@@ -74,14 +72,11 @@ pub(super) async fn ask(
 }
 
 fn question(authorizer: &Authorizer, check: &CheckRequest) -> Option<http::Request<Body>> {
-    let mut message = BytesMut::with_capacity(FRAME + check.encoded_len());
-    message.put_u8(0);
-    message.put_u32(u32::try_from(check.encoded_len()).ok()?);
-    check.encode(&mut message).ok()?;
+    let message = grpc::framed(&check.encode_to_vec())?;
     http::Request::post(format!("http://{}{METHOD}", authorizer.authority))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
-        .body(Body::from(message.freeze()))
+        .body(Body::from(message))
         .ok()
 }
 
@@ -95,12 +90,7 @@ async fn read(response: http::Response<Body>) -> Option<CheckResponse> {
         return None;
     }
     let bytes = collected.to_bytes();
-    let (frame, message) = bytes.split_at_checked(FRAME)?;
-    let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]);
-    if frame[0] != 0 || usize::try_from(length).ok()? != message.len() {
-        return None;
-    }
-    CheckResponse::decode(message).ok()
+    CheckResponse::decode(grpc::message(&bytes)?).ok()
 }
 
 fn check_request(head: &http::Request<()>) -> CheckRequest {

@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
+use super::fetch::{self, Fetcher, Unfetched};
+use super::remote::{Fetch, Remote};
 use super::verify::Invalid;
+use crate::model::security::Material;
 use crate::model::token::Keys;
 use crate::outbound::Core;
 
+/// What stands behind an issuer where its configuration is (OpenID Connect Discovery 4).
+const CONFIGURATION: &str = "/.well-known/openid-configuration";
 /// Keys of one set; issuers have two or three.
 const KEYS: usize = 128;
 
@@ -20,13 +26,35 @@ pub(super) struct KeySource {
 
 enum Kind {
     Inline(KeySet),
+    Remote(Remote),
 }
 
 impl KeySource {
-    pub(super) fn new(keys: &Keys, _core: &Arc<Core>) -> Self {
+    pub(super) fn new(keys: &Keys, core: &Arc<Core>) -> Self {
         let kind = match keys {
             Keys::Inline(text) => Kind::Inline(KeySet::parse(text.as_bytes()).unwrap_or_default()),
-            Keys::Remote { .. } | Keys::Discovered { .. } => Kind::Inline(KeySet::default()),
+            Keys::Remote { uri, timeout } => {
+                let (name, uri, timeout) = (uri.to_string().into(), uri.clone(), *timeout);
+                let fetch = fetching(core, move |fetcher| {
+                    let uri = uri.clone();
+                    async move { fetcher.get(&uri, timeout).await }
+                });
+                Kind::Remote(Remote::new(name, fetch))
+            }
+            Keys::Discovered { uri, timeout } => {
+                let (name, uri, timeout) = (uri.to_string().into(), uri.clone(), *timeout);
+                let fetch = fetching(core, move |fetcher| {
+                    let uri = uri.clone();
+                    async move {
+                        let text = uri.to_string();
+                        let issuer = text.strip_suffix(CONFIGURATION).unwrap_or_default();
+                        let document = fetcher.get(&uri, timeout).await?;
+                        let keys = fetch::discovered(&document, issuer)?;
+                        fetcher.get(&keys, timeout).await
+                    }
+                });
+                Kind::Remote(Remote::new(name, fetch))
+            }
         };
         Self {
             kind: Arc::new(kind),
@@ -52,8 +80,33 @@ impl KeySource {
     ) -> Result<(), Invalid> {
         match &*self.kind {
             Kind::Inline(set) => set.verify(signed, signature, algorithm, kid),
+            Kind::Remote(remote) => remote.verify(signed, signature, algorithm, kid).await,
         }
     }
+}
+
+/// Fetches by what the mesh has at hand.
+fn fetching<F, A>(core: &Arc<Core>, fetch: F) -> Fetch
+where
+    F: Fn(Fetcher) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Result<Bytes, Unfetched>> + Send,
+{
+    let materials = core.environment.materials.clone();
+    let let_in = core.key_networks.clone();
+    Box::new(move || {
+        let (materials, let_in, fetch) = (materials.clone(), let_in.clone(), fetch.clone());
+        Box::pin(async move {
+            // The system's roots are read once, from hundreds of files.
+            let ready = tokio::task::spawn_blocking(move || {
+                let trust = materials.get(&Material::System);
+                Fetcher::new(trust, materials.clock(), let_in)
+            });
+            let fetcher = ready
+                .await
+                .map_err(|error| Unfetched::Broken(error.into()))?;
+            fetch(fetcher).await
+        })
+    })
 }
 
 /// A set of public keys.

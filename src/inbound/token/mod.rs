@@ -10,8 +10,10 @@
 //! are removed from every request first, with or without a token, so that nobody can write them himself.
 
 mod claims;
+mod fetch;
 mod keys;
 mod locate;
+mod remote;
 #[cfg(test)]
 mod tests;
 mod verify;

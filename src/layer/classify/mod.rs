@@ -91,6 +91,7 @@ impl Outcome {
             | Kind::NoEndpoint
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
+            | Kind::Dropped { .. }
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::Draining

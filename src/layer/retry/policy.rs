@@ -224,6 +224,7 @@ impl Policy {
             | Kind::Timeout { .. }
             | Kind::Overflow { .. }
             | Kind::RateLimited { .. }
+            | Kind::Dropped { .. }
             | Kind::Throttled
             | Kind::Fault { .. }
             | Kind::NoRoute { .. }
@@ -377,6 +378,9 @@ mod tests {
         for kind in [
             Kind::Overflow { limit },
             Kind::RateLimited { wait: after },
+            Kind::Dropped {
+                category: "lb".into(),
+            },
             Kind::Throttled,
             Kind::Timeout {
                 after,

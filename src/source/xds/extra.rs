@@ -124,6 +124,49 @@ pub(super) struct ClusterExtra {
     /// The version of the PROXY protocol's header; 0: none.
     #[prost(uint32, tag = "10")]
     pub(super) proxy_protocol: u32,
+    /// Endpoints are asked for their health as often without traffic as with it.
+    #[prost(bool, tag = "11")]
+    pub(super) checks_without_traffic: bool,
+    /// What secures connections, where a transport socket is there.
+    #[prost(message, optional, tag = "12")]
+    pub(super) tls: Option<TlsExtra>,
+}
+
+/// Of TLS as a client: what the transport socket says in Envoy's words, in ours. Names of servers are
+/// there.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TlsExtra {
+    #[prost(message, optional, tag = "1")]
+    pub(super) identity: Option<MaterialExtra>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) trust: Option<MaterialExtra>,
+    /// 0: the chain; 1: the name too; 2: nothing; 3: as a SPIFFE identity.
+    #[prost(uint32, tag = "3")]
+    pub(super) verification: u32,
+    /// The endpoint's name is asked for.
+    #[prost(bool, tag = "4")]
+    pub(super) sni_endpoint: bool,
+    /// Istio's words of ALPN are offered.
+    #[prost(bool, tag = "5")]
+    pub(super) istio: bool,
+}
+
+/// Where certificates come from.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MaterialExtra {
+    /// 1: files; 2: the mesh's own; 3: a provider; 4: the system's.
+    #[prost(uint32, tag = "1")]
+    pub(super) kind: u32,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(string, optional, tag = "3")]
+    pub(super) certificate: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    pub(super) key: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub(super) roots: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    pub(super) revocations: Option<String>,
 }
 
 /// Of a cluster's TCP keepalive.

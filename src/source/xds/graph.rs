@@ -32,6 +32,8 @@ pub(crate) struct Graph {
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// The listeners in force that name a route configuration.
     followers: BTreeMap<Key, BTreeSet<Arc<str>>>,
+    /// The clusters in force whose load is to be reported.
+    reporting: BTreeSet<Arc<str>>,
     resources: Arc<Resources>,
 }
 
@@ -43,6 +45,11 @@ impl Graph {
 
     pub(crate) fn in_force(&self, key: &Key) -> Option<&Resource> {
         self.in_force.get(key)
+    }
+
+    /// The clusters in force whose load is to be reported.
+    pub(crate) fn reporting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.reporting.iter()
     }
 
     /// Who refers to it, by the latest values.
@@ -182,7 +189,15 @@ impl Graph {
             Resource::RouteConfiguration { routes, .. } => {
                 resources.routes.insert(name, routes.clone());
             }
-            Resource::Cluster { cluster, endpoints } => {
+            Resource::Cluster {
+                cluster,
+                endpoints,
+                reports,
+            } => {
+                match reports {
+                    true => self.reporting.insert(name.clone()),
+                    false => self.reporting.remove(&name),
+                };
                 let mut cluster = cluster.clone();
                 let contained = contained(&name);
                 match endpoints {
@@ -267,6 +282,7 @@ impl Graph {
             Kind::Listener => drop(resources.listeners.remove(name)),
             Kind::RouteConfiguration => drop(resources.routes.remove(name)),
             Kind::Cluster => {
+                self.reporting.remove(name);
                 resources.clusters.remove(name);
                 resources.endpoints.remove(&contained(name));
             }
@@ -301,7 +317,7 @@ fn lead_to(cluster: &mut Arc<crate::model::Cluster>, endpoints: &Arc<str>) {
     match &mut Arc::make_mut(cluster).discovery {
         Discovery::Endpoints(name) => name.clone_from(endpoints),
         Discovery::Dns(dns) => dns.endpoints.clone_from(endpoints),
-        Discovery::OnDemand { .. } | Discovery::Passthrough => {}
+        Discovery::Aggregate(_) | Discovery::OnDemand { .. } | Discovery::Passthrough => {}
     }
 }
 
@@ -313,10 +329,16 @@ fn references(resource: &Resource) -> Vec<Key> {
             Routes::Named(name) => vec![key(Kind::RouteConfiguration, name)],
         },
         Resource::RouteConfiguration { routes, .. } => clusters(routes),
-        Resource::Cluster { cluster, endpoints } => match &cluster.discovery {
+        Resource::Cluster {
+            cluster, endpoints, ..
+        } => match &cluster.discovery {
             Discovery::Endpoints(name) if endpoints.is_none() => {
                 vec![key(Kind::Endpoints, name)]
             }
+            Discovery::Aggregate(members) => members
+                .iter()
+                .map(|name| key(Kind::Cluster, name))
+                .collect(),
             Discovery::Endpoints(_)
             | Discovery::Dns(_)
             | Discovery::OnDemand { .. }

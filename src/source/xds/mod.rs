@@ -19,6 +19,7 @@ mod ads;
 mod bootstrap;
 mod cache;
 mod client;
+mod csds;
 #[allow(deprecated, reason = "control planes still write Envoy's older fields")]
 mod decode;
 mod dump;
@@ -32,6 +33,7 @@ mod extra;
 mod filters;
 mod graph;
 mod kind;
+mod load;
 mod name;
 mod proto;
 mod reading;
@@ -49,6 +51,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use bootstrap::Bootstrap;
+pub use csds::ClientStatus;
 pub use dump::{Dump, ResourceDump, ResourceState, ServerDump, ValueDump};
 pub use encode::Dialect;
 #[cfg(feature = "control-plane")]

@@ -4,7 +4,9 @@ pub(crate) use envoy_types::pb::envoy::config::{
     cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener,
     route::v3 as route,
 };
-pub(crate) use envoy_types::pb::envoy::extensions::clusters::dns::v3 as dns;
+pub(crate) use envoy_types::pb::envoy::extensions::clusters::{
+    aggregate::v3 as aggregate, dns::v3 as dns,
+};
 pub(crate) use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as fault_delay;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
     fault::v3 as fault, router::v3 as router, stateful_session::v3 as session,

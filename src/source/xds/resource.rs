@@ -16,6 +16,8 @@ pub(crate) enum Resource {
     Cluster {
         cluster: Arc<model::Cluster>,
         endpoints: Option<Arc<model::Endpoints>>,
+        /// Whether its load is reported to the server that it came from.
+        reports: bool,
     },
     Endpoints(Arc<model::Endpoints>),
     /// A listener, and the filters that it puts over routes which are a resource of their own.

@@ -6,6 +6,7 @@ mod demo;
 mod diff;
 mod echo;
 mod explain;
+mod identity;
 mod operate;
 mod process;
 mod proto;

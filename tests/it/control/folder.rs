@@ -169,3 +169,23 @@ async fn dialects_and_namespaces_have_views_of_their_own() {
     }
     assert_eq!(world.server.store().views(), 3, "the two of gRPC share one");
 }
+
+#[tokio::test]
+async fn k8_an_expression_that_is_too_long_is_refused_with_its_place_and_nothing_is_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let with = |expression: &str| {
+        let split = "  - route:\n";
+        let matching = format!("  - match: [{{uri: {{regex: '{expression}'}}}}]\n    route:\n");
+        mesh(10).replace(split, &matching)
+    };
+    write(folder.path(), &with(&"a".repeat(1_025)));
+    let refused = Store::follow(folder.path(), Options::default()).await;
+    let faults = refused.expect_err("it is too long").to_string();
+    assert!(faults.contains("http[0].match[0].uri.regex"), "{faults}");
+    write(folder.path(), &with(&"a".repeat(1_024)));
+    assert!(
+        Store::follow(folder.path(), Options::default())
+            .await
+            .is_ok()
+    );
+}

@@ -1,5 +1,6 @@
 //! The xDS server on real sockets.
 
+mod ca;
 mod folder;
 mod limits;
 mod secured;

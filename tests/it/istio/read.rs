@@ -393,3 +393,36 @@ fn all_faults_of_all_kinds_come_at_once() {
         read.faults
     );
 }
+
+#[test]
+fn c27_a_field_of_a_newer_schema_in_a_policy_is_a_fault_wherever_it_stands() {
+    for (kind, spec, place) in [
+        (
+            "AuthorizationPolicy",
+            "rules: [{from: [{source: {principalClasses: [a]}}]}]",
+            "rules[0].from[0].source.principalClasses",
+        ),
+        (
+            "AuthorizationPolicy",
+            "action: DENY\n  rules: [{unless: [{}]}]",
+            "rules[0].unless",
+        ),
+        (
+            "PeerAuthentication",
+            "mtls: {mode: STRICT, minimum: TLSV1_4}",
+            "mtls.minimum",
+        ),
+        (
+            "RequestAuthentication",
+            "jwtRules: [{issuer: 'https://me', algorithms: [ES256]}]",
+            "jwtRules[0].algorithms",
+        ),
+    ] {
+        let object = bare("security.istio.io/v1", kind);
+        let read = all(&format!("{object}spec:\n  {spec}\n"));
+        let faults = read.faults.to_string();
+        assert!(read.faults.has_errors(), "{kind}: {faults}");
+        assert!(faults.contains(place), "{kind}: {faults}");
+        assert!(read.objects.is_empty(), "{kind}: nothing of it counts");
+    }
+}

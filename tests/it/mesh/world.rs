@@ -286,6 +286,7 @@ pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Endpoints {
             weight: None,
             endpoints: ports.iter().map(endpoint).collect(),
         }],
+        overloads: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -3,8 +3,12 @@
 pub(crate) mod authority;
 mod certificates;
 mod files;
-mod handshakes;
+pub(crate) mod handshakes;
+#[cfg(feature = "yaml")]
+mod policies;
 mod ports;
 mod secrets;
 mod sniffing;
 mod trust;
+#[cfg(all(unix, feature = "spiffe"))]
+mod workload_api;

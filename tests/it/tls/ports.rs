@@ -671,3 +671,56 @@ async fn want_of_an_identity_of_ones_own_ejects_no_endpoint() {
         assert!(tries < 100, "nobody is ejected");
     }
 }
+
+#[tokio::test]
+async fn grpc_meets_every_kind_of_server() {
+    use MutualTls::{Disable, Permissive, Strict};
+    let mut root = Authority::new("root");
+    let own = credentials(&mut root, "spiffe://td/server");
+    let caller = credentials(&mut root, "spiffe://td/caller");
+    let auto = || Security::Automatic(Arc::new(mesh_tls()));
+    for mode in [Disable, Permissive, Strict] {
+        let (_publisher, source) = feed(peers(mode));
+        let builder = Mesh::builder().feed(source).identity(own.clone());
+        let mesh = builder.clock(clock()).start().await.unwrap();
+        let listener = mesh.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr();
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let routes = tonic::service::Routes::new(health).prepare();
+        tokio::spawn(listener.serve(routes));
+        for (row, security, meshed) in [
+            ("plaintext", Security::Plaintext, false),
+            ("mutual", tls(), false),
+            ("automatic, it speaks it", auto(), true),
+            ("automatic, it does not", auto(), false),
+        ] {
+            let encrypted = matches!(security, Security::Tls(_)) || meshed;
+            let made = client_of(
+                caller.clone(),
+                address,
+                Protocol::Http2,
+                security,
+                meshed,
+                |_| {},
+            );
+            let (mesh, _publisher) = made.await;
+            let mut health = tonic_health::pb::health_client::HealthClient::new(
+                mesh.channel("catalog").unwrap(),
+            );
+            let asked = tonic_health::pb::HealthCheckRequest::default();
+            let answer = health.check(asked).await;
+            let good = match mode {
+                Disable => !encrypted,
+                Permissive => true,
+                Strict => encrypted,
+            };
+            match answer {
+                Ok(answer) => assert!(good && answer.into_inner().status == 1, "{row}, {mode:?}"),
+                Err(status) => assert!(
+                    !good && status.code() == tonic::Code::Unavailable,
+                    "{row}, {mode:?}: {status}"
+                ),
+            }
+        }
+    }
+}

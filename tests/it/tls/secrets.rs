@@ -123,3 +123,68 @@ fn a4_a_key_of_another_certificate_is_refused_and_told_why() {
     let error = Bundle::from_pem(huge.as_bytes()).unwrap_err();
     assert!(error.to_string().contains("1048576"), "{error}");
 }
+
+#[cfg(feature = "inbound")]
+#[tokio::test]
+async fn k5_nothing_that_an_operator_asks_for_has_a_key() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut root = Authority::new("root");
+    let issued = root.issue("spiffe://td/a");
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let (key, chain) = (
+        write("key.pem", &issued.key),
+        write("chain.pem", &issued.chain),
+    );
+    let yaml = format!(
+        "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: a, namespace: default}}
+spec:
+  hosts: [a.default.svc.cluster.local]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  endpoints: [{{address: 127.0.0.1}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: a, namespace: default}}
+spec:
+  host: a.default.svc.cluster.local
+  trafficPolicy:
+    tls: {{mode: MUTUAL, clientCertificate: {}, privateKey: {}, caCertificates: {}}}
+",
+        chain.display(),
+        key.display(),
+        chain.display()
+    );
+    let mesh_yaml = write("mesh.yaml", &yaml);
+    let own = Credentials::new(Some(issued.identity()), trust(&root));
+    let builder = meshwork::Mesh::builder().yaml(mesh_yaml).identity(own);
+    let mesh = builder.start().await.unwrap();
+    let admin = mesh.admin("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let traces = traces(&issued.key);
+    for path in [
+        "/config_dump",
+        "/clusters",
+        "/stats/prometheus",
+        "/server_info",
+        "/ready",
+        "/",
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.len() > 40, "{path}: {text}");
+        for trace in &traces {
+            assert!(!text.contains(trace.as_str()), "{path}: {text}");
+        }
+    }
+}

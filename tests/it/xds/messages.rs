@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
@@ -165,7 +166,12 @@ fn with_path(
 
 /// A cluster with endpoints of its own name.
 pub(crate) fn cluster(name: &str) -> Made {
-    let message = cluster::Cluster {
+    cluster_with(name, |_| {})
+}
+
+/// The same, changed.
+pub(crate) fn cluster_with(name: &str, change: impl FnOnce(&mut cluster::Cluster)) -> Made {
+    let mut message = cluster::Cluster {
         name: name.into(),
         cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(
             cluster::cluster::DiscoveryType::Eds.into(),
@@ -176,11 +182,51 @@ pub(crate) fn cluster(name: &str) -> Made {
         }),
         ..cluster::Cluster::default()
     };
+    change(&mut message);
     made(Kind::Cluster, name, &message)
+}
+
+/// A cluster that is a list of others.
+pub(crate) fn aggregate(name: &str, members: &[&str]) -> Made {
+    use cluster::cluster::{ClusterDiscoveryType, CustomClusterType};
+    let config = ClusterConfig {
+        clusters: members.iter().map(ToString::to_string).collect(),
+    };
+    cluster_with(name, |message| {
+        message.eds_cluster_config = None;
+        message.lb_policy = cluster::cluster::LbPolicy::ClusterProvided.into();
+        message.cluster_discovery_type =
+            Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
+                name: "envoy.clusters.aggregate".into(),
+                typed_config: Some(packed(&config)),
+            }));
+    })
 }
 
 /// Endpoints at these ports.
 pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Made {
+    endpoints_with(name, &[("here", 0, 1, ports)], |_| {})
+}
+
+/// Endpoints by region, priority, weight and ports, changed.
+pub(crate) fn endpoints_with(
+    name: &str,
+    localities: &[(&str, u32, u32, &[u16])],
+    change: impl FnOnce(&mut endpoint::ClusterLoadAssignment),
+) -> Made {
+    let localities = localities.iter().map(|one| locality(*one));
+    let mut message = endpoint::ClusterLoadAssignment {
+        cluster_name: name.into(),
+        endpoints: localities.collect(),
+        ..endpoint::ClusterLoadAssignment::default()
+    };
+    change(&mut message);
+    made(Kind::Endpoints, name, &message)
+}
+
+fn locality(
+    (region, priority, weight, ports): (&str, u32, u32, &[u16]),
+) -> endpoint::LocalityLbEndpoints {
     let member = |port: &u16| endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(
             endpoint::Endpoint {
@@ -198,21 +244,16 @@ pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Made {
         )),
         ..endpoint::LbEndpoint::default()
     };
-    let locality = endpoint::LocalityLbEndpoints {
+    endpoint::LocalityLbEndpoints {
         locality: Some(core::Locality {
-            region: "here".into(),
+            region: region.into(),
             ..core::Locality::default()
         }),
-        load_balancing_weight: Some(UInt32Value { value: 1 }),
+        priority,
+        load_balancing_weight: (weight > 0).then_some(UInt32Value { value: weight }),
         lb_endpoints: ports.iter().map(member).collect(),
         ..endpoint::LocalityLbEndpoints::default()
-    };
-    let message = endpoint::ClusterLoadAssignment {
-        cluster_name: name.into(),
-        endpoints: vec![locality],
-        ..endpoint::ClusterLoadAssignment::default()
-    };
-    made(Kind::Endpoints, name, &message)
+    }
 }
 
 /// Listener `name`, routes, a cluster and endpoints at these ports.

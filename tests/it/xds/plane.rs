@@ -10,13 +10,18 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_server::{
+    LoadReportingService, LoadReportingServiceServer,
+};
+use envoy_types::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
+use envoy_types::pb::google::protobuf::{Any, Duration};
 use futures_core::Stream;
 use meshwork::source::xds::{Bootstrap, Kind};
 use meshwork::{Body, Mesh, Random};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service as _;
 
@@ -41,6 +46,7 @@ pub(crate) struct Asked {
 /// A control plane.
 #[derive(Clone)]
 pub(crate) struct Plane {
+    port: u16,
     state: Arc<Mutex<State>>,
 }
 
@@ -51,6 +57,7 @@ struct State {
     streams: Vec<Arc<Mutex<Line>>>,
     begun: usize,
     asked: Vec<Asked>,
+    reports: Vec<LoadStatsRequest>,
 }
 
 /// One stream.
@@ -70,17 +77,25 @@ enum Out {
 impl Plane {
     /// A control plane without resources, at [`PORT`] of the world.
     pub(crate) fn new(world: &World) -> Self {
-        let plane = Self {
-            state: Arc::default(),
-        };
+        let plane = Self::away(PORT);
         plane.up(world);
         plane
     }
 
+    /// One that is not there yet, and will be at this port.
+    pub(crate) fn away(port: u16) -> Self {
+        Self {
+            port,
+            state: Arc::default(),
+        }
+    }
+
     /// Serves from here on.
     pub(crate) fn up(&self, world: &World) {
-        let service = AggregatedDiscoveryServiceServer::new(self.clone());
-        world.serve(PORT, move |request| {
+        let service = Routes::new(AggregatedDiscoveryServiceServer::new(self.clone()))
+            .add_service(LoadReportingServiceServer::new(self.clone()))
+            .prepare();
+        world.serve(self.port, move |request| {
             let mut service = service.clone();
             async move {
                 let response = service.call(request).await;
@@ -91,7 +106,7 @@ impl Plane {
 
     /// Is gone: streams end and connections are refused.
     pub(crate) fn down(&self, world: &World) {
-        world.remove(PORT);
+        world.remove(self.port);
         self.cut();
     }
 
@@ -137,6 +152,11 @@ impl Plane {
     /// What was asked since the last time.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
+    }
+
+    /// What was reported since the last time.
+    pub(crate) fn reports(&self) -> Vec<LoadStatsRequest> {
+        std::mem::take(&mut self.state.lock().unwrap().reports)
     }
 
     fn begin(&self, out: Out) -> Arc<Mutex<Line>> {
@@ -315,6 +335,39 @@ impl AggregatedDiscoveryService for Plane {
                     request.resource_names_unsubscribe,
                 );
                 plane.take(&line, asked, change);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+}
+
+/// All clusters, every five seconds.
+#[tonic::async_trait]
+impl LoadReportingService for Plane {
+    type StreamLoadStatsStream = Responses<LoadStatsResponse>;
+
+    async fn stream_load_stats(
+        &self,
+        requests: Request<Streaming<LoadStatsRequest>>,
+    ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
+        let plane = self.clone();
+        let mut requests = requests.into_inner();
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut first = true;
+            while let Some(Ok(request)) = requests.next().await {
+                plane.state.lock().unwrap().reports.push(request);
+                if std::mem::take(&mut first) {
+                    let wanted = LoadStatsResponse {
+                        send_all_clusters: true,
+                        load_reporting_interval: Some(Duration {
+                            seconds: 5,
+                            nanos: 0,
+                        }),
+                        ..LoadStatsResponse::default()
+                    };
+                    let _ = out.send(Ok(wanted)).await;
+                }
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))

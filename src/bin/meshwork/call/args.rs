@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::Load;
 use super::request::Wanted;
-use crate::config::{Client, Reading};
+use crate::config::{Client, Identity, Reading};
 use crate::duration;
 
 /// The most calls that are under way at a time.
@@ -99,6 +99,9 @@ pub(crate) struct Args {
     /// exit code is 2 at the end
     #[arg(long)]
     pub(super) stdin: bool,
+
+    #[command(flatten)]
+    pub(super) identity: Identity,
 
     #[command(flatten)]
     pub(super) client: Client,

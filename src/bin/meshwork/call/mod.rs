@@ -38,6 +38,8 @@ pub(crate) use table::share;
 
 /// How often the progress line is written.
 const PROGRESS: Duration = Duration::from_millis(200);
+/// How long an identity may take to come.
+const IDENTITY: Duration = Duration::from_secs(30);
 /// How long the mesh may take to end; its calls have ended before.
 const END: Duration = Duration::from_secs(1);
 
@@ -110,7 +112,11 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
     } else if let Some(bootstrap) = config::bootstrap(args.xds.as_deref())? {
         builder = builder.xds(bootstrap);
     }
+    if let Some(source) = args.identity.source(&args.client)? {
+        builder = builder.identity(source);
+    }
     let mesh = builder.start().await?;
+    config::identified(&mesh, IDENTITY).await?;
     if let Some(address) = args.admin {
         let address = mesh.admin(address).await?;
         eprintln!("admin endpoint at http://{address}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::StatusCode;
-use meshwork::Random;
+use meshwork::{Mesh, Random};
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -18,7 +18,7 @@ use crate::{duration, signal};
 /// Serve answers that tell what arrived: HTTP/1.1, HTTP/2 (prior knowledge) and gRPC on one port.
 ///
 /// Plain HTTP gets JSON: name, protocol, method, path, authority, headers, attempt (from
-/// x-envoy-attempt-count), body_bytes. gRPC gets the same facts from meshwork.echo.v1.Echo (unary
+/// x-envoy-attempt-count), body_bytes, and behind a mesh the verified identity of the caller. gRPC gets the same facts from meshwork.echo.v1.Echo (unary
 /// and streaming), from health and reflection what they say everywhere, and from a unary call to any
 /// other service and method an EchoResponse, whose field 1 is the name.
 ///
@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// How long a drain waits for requests in flight before it cuts them
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     drain: Duration,
+
+    #[command(flatten)]
+    mesh: super::meshed::Flags,
 
     /// Seed of the random choices, for a run that can be repeated [default: a random one]
     #[arg(long, value_name = "NUMBER")]
@@ -108,11 +111,15 @@ impl Args {
 #[tokio::main]
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dice = args.seed.map_or_else(Random::from_entropy, Random::seeded);
+    let mesh = args.mesh.mesh().await?;
     let options = Options {
         behaviour: Arc::new(Behaviour::new(args.conduct(), dice)),
         drain: args.drain,
         name: args.name.into(),
     };
+    if let Some(mesh) = mesh {
+        return behind(&mesh, args.listen, options).await;
+    }
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; choose another address, or port 0 for a free port",
@@ -127,6 +134,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cut = serve(listener, options, shutdown).await?;
     if cut > 0 {
         eprintln!("meshwork echo: cut {cut} connections that did not end within the drain");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves at a port of a mesh.
+async fn behind(mesh: &Mesh, address: SocketAddr, options: Options) -> anyhow::Result<ExitCode> {
+    let listener = mesh.listen(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address, or port 0 for a free port")
+    })?;
+    let shutdown = signal::end()?;
+    let address = listener.local_addr();
+    writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
+    let left = super::serve_behind(mesh, listener, options, shutdown).await?;
+    if left > 0 {
+        eprintln!("meshwork echo: cut {left} requests that did not end within the drain");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -53,6 +53,9 @@ pub struct EchoResponse {
     /// The number of this message in its stream, from 1; 0 for methods of other services.
     #[prost(uint32, tag = "11")]
     pub index: u32,
+    /// The identity of the caller, verified in the handshake; empty without one, or without a mesh.
+    #[prost(string, tag = "12")]
+    pub caller: ::prost::alloc::string::String,
 }
 /// One header with all its values.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -13,6 +13,7 @@
 
 mod args;
 mod behaviour;
+mod meshed;
 mod seen;
 mod service;
 mod speaker;
@@ -38,6 +39,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use meshwork::Mesh;
+use meshwork::inbound::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
@@ -109,6 +112,26 @@ pub(crate) async fn serve(
             .await;
     }
     Ok(house.drain(options.drain).await)
+}
+
+/// As [`serve`], at a port of a mesh.
+///
+/// # Errors
+///
+/// The committed descriptors are broken.
+async fn serve_behind(
+    mesh: &Mesh,
+    listener: Listener,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<usize> {
+    let (_health, tools) = tools().await?;
+    let service = Service {
+        name: options.name,
+        behaviour: options.behaviour,
+        tools,
+    };
+    Ok(meshed::serve(mesh, listener, service, options.drain, shutdown).await)
 }
 
 /// Health and reflection, and the means to change the former.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{header, request::Parts};
+use meshwork::inbound::Peer;
 use serde::Serialize;
 
 use super::proto::{EchoResponse, Header};
@@ -22,6 +23,9 @@ pub(super) struct Seen {
     pub(super) headers: BTreeMap<String, Vec<String>>,
     pub(super) attempt: u32,
     pub(super) body_bytes: u64,
+    /// The identity of the caller, where a mesh has verified one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) caller: Option<String>,
 }
 
 fn as_str<S: serde::Serializer>(name: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -60,6 +64,11 @@ impl Seen {
                 .unwrap_or(1),
             headers,
             body_bytes: 0,
+            caller: head
+                .extensions
+                .get::<Peer>()
+                .and_then(|peer| peer.principal.as_ref())
+                .map(ToString::to_string),
         }
     }
 
@@ -86,6 +95,7 @@ impl Seen {
             message: String::new(),
             payload: Vec::new(),
             index: 0,
+            caller: self.caller.clone().unwrap_or_default(),
         }
     }
 }
@@ -134,6 +144,20 @@ mod tests {
             json["headers"],
             serde_json::json!({"a": ["caf\u{fffd}"], "b": ["2", "1"]})
         );
+    }
+
+    #[test]
+    fn the_caller_is_whom_the_connection_proves_and_no_header() {
+        let request = Request::get("/").header("x-forwarded-client-cert", "URI=spiffe://td/x");
+        let (mut head, ()) = request.body(()).expect("a request").into_parts();
+        assert_eq!(Seen::new(&Arc::from("v1"), &head).caller, None);
+        let mut peer = Peer::default();
+        peer.principal = Some("spiffe://td/ns/a/sa/b".parse().expect("an identity"));
+        head.extensions.insert(peer);
+        let seen = Seen::new(&Arc::from("v1"), &head);
+        assert_eq!(seen.to_response().caller, "spiffe://td/ns/a/sa/b");
+        let json = serde_json::to_value(seen).expect("strings only");
+        assert_eq!(json["caller"], "spiffe://td/ns/a/sa/b");
     }
 
     #[test]

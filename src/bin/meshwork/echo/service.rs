@@ -11,7 +11,6 @@ use std::{error, fmt};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -26,6 +25,23 @@ use super::wire::Abort;
 
 /// The most bytes of a request body that are read. They are counted, not kept.
 const BODY_LIMIT: u64 = 64 << 20;
+
+/// The body of a request, from a connection of the echo's own or from a port of a mesh.
+pub(super) trait Arriving:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn error::Error + Send + Sync>> + Send + 'static>
+    + Send
+    + 'static
+{
+}
+
+impl<B> Arriving for B where
+    B: http_body::Body<
+            Data = Bytes,
+            Error: Into<Box<dyn error::Error + Send + Sync>> + Send + 'static,
+        > + Send
+        + 'static
+{
+}
 
 /// Answers for one echo; shared by its connections.
 #[derive(Debug)]
@@ -58,9 +74,9 @@ enum Unread {
 
 impl Service {
     /// Answers one request, or resets it; `abort` is that of its connection.
-    pub(super) async fn answer(
+    pub(super) async fn answer<B: Arriving>(
         &self,
-        request: Request<Incoming>,
+        request: Request<B>,
         abort: &Abort,
     ) -> Result<Response<Body>, Reset> {
         let grpc = is_grpc(&request);
@@ -94,9 +110,9 @@ impl Service {
     }
 
     /// The answer to plain HTTP: JSON, whatever the status.
-    async fn tell(
+    async fn tell<B: Arriving>(
         &self,
-        request: Request<Incoming>,
+        request: Request<B>,
         status: StatusCode,
     ) -> Result<Response<Body>, Reset> {
         let (head, body) = request.into_parts();
@@ -134,7 +150,7 @@ impl Service {
 
     /// The answer to a method of any service: an `EchoResponse`, which other response types with
     /// a string in field 1 can be decoded from.
-    async fn speak(&self, request: Request<Incoming>) -> Result<Response<Body>, Reset> {
+    async fn speak<B: Arriving>(&self, request: Request<B>) -> Result<Response<Body>, Reset> {
         let (head, body) = request.into_parts();
         let seen = match count(body).await {
             Ok(bytes) => Seen::new(&self.name, &head).with_body_bytes(bytes),
@@ -162,9 +178,9 @@ impl Service {
     }
 
     /// The failure of a gRPC call: trailers only, as a server sends it that never had a response.
-    async fn refuse(
+    async fn refuse<B: Arriving>(
         &self,
-        request: Request<Incoming>,
+        request: Request<B>,
         code: Code,
     ) -> Result<Response<Body>, Reset> {
         // A stream of requests may not end before its first response; all others are read first,
@@ -183,7 +199,8 @@ impl Service {
 }
 
 /// Reads a body to its end and counts its bytes, up to [`BODY_LIMIT`].
-async fn count(mut body: Incoming) -> Result<u64, Unread> {
+async fn count<B: Arriving>(body: B) -> Result<u64, Unread> {
+    let mut body = std::pin::pin!(body);
     let mut bytes = 0_u64;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Unread::Broken)?;

@@ -1,5 +1,7 @@
 //! `meshwork serve`: the mesh of a folder, for clients that speak xDS.
 
+mod authority;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,6 +66,9 @@ pub(crate) struct Args {
     tls: Tls,
 
     #[command(flatten)]
+    ca: authority::CaFlags,
+
+    #[command(flatten)]
     reading: Reading,
 }
 
@@ -123,6 +128,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .init();
     let beside = Content::default().with_egress(args.envoy_listeners.iter().copied());
     let followed = Store::follow_with(&args.config, args.reading.options(), beside).await;
+    let limits = args.limits();
+    let ca = args.ca.authority()?;
     let store = match followed {
         Ok(store) => store,
         Err(faults) => {
@@ -140,9 +147,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
 
-    let mut server = Server::new(store).with_limits(args.limits());
+    let mut server = Server::new(store).with_limits(limits);
     if let Some(files) = args.tls.files() {
         server = server.with_mutual_tls(FileSource::new(files));
+    }
+    if let Some(ca) = ca {
+        server = server.with_ca(ca)?;
     }
     let asked = async {
         match admin {

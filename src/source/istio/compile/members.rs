@@ -57,6 +57,7 @@ pub(super) fn endpoints(
     Endpoints {
         name,
         localities,
+        overloads: Vec::new(),
         origin,
     }
 }

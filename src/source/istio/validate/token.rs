@@ -116,8 +116,11 @@ fn key_address(check: &mut Checker<'_>, uri: &str) {
             quoted(uri)
         ));
     }
-    if good {
-        check.refuse_value("jwksUri", Some("write the keys themselves under jwks"));
+    if parsed.is_some_and(|uri| good && uri.scheme_str() == Some("http")) {
+        check.warn(
+            crate::source::istio::fault::Code::Suspicious,
+            "keys that come without TLS can be replaced by whoever is in between",
+        );
     }
 }
 
@@ -127,10 +130,6 @@ fn discovered(check: &mut Checker<'_>, issuer: &str) {
     if !good {
         let text = format!("{} says nowhere where its keys are", quoted(issuer));
         check.error_hint(text, "write jwks or jwksUri");
-    }
-    if good {
-        let found = "fetching the keys of an issuer";
-        check.refuse_value(found, Some("write the keys themselves under jwks"));
     }
 }
 

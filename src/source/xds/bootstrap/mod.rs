@@ -26,8 +26,10 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::model::endpoint::Locality;
+use crate::model::security::Files;
 use crate::snapshot::Naming;
 use crate::source::xds::name;
+use crate::tls::FileSource;
 
 pub(crate) use server::{Credentials, Features, Server, Tls};
 
@@ -95,13 +97,30 @@ pub(crate) struct CertificateProvider {
     /// Chain and key, both or neither.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     pub(crate) roots: Option<PathBuf>,
-    /// A SPIFFE bundle map in place of `roots` (gRFC A87).
-    pub(crate) bundles: Option<PathBuf>,
     /// How often the files are looked at. The default is 10 minutes.
     pub(crate) refresh: Duration,
 }
 
 impl Bootstrap {
+    /// The files of each certificate provider.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = (&Arc<str>, FileSource)> {
+        self.certificate_providers.iter().map(|(name, provider)| {
+            let CertificateProvider {
+                identity,
+                roots,
+                refresh,
+            } = provider;
+            let path = |path: &PathBuf| Arc::from(path.as_path());
+            let files = Files {
+                certificate: identity.as_ref().map(|(chain, _)| path(chain)),
+                key: identity.as_ref().map(|(_, key)| path(key)),
+                roots: roots.as_ref().map(path),
+                revocations: None,
+            };
+            (name, FileSource::new(files).every(*refresh))
+        })
+    }
+
     /// From the environment, as gRPC does it: the file that `GRPC_XDS_BOOTSTRAP` names, else the text in
     /// `GRPC_XDS_BOOTSTRAP_CONFIG`.
     ///

@@ -336,6 +336,16 @@ impl Client {
         }
     }
 
+    /// The clusters in force whose load this server wants to know.
+    pub(crate) fn reporting(&self, server: usize) -> BTreeSet<Arc<str>> {
+        let uses = |name: &Arc<str>| {
+            let domain = self.domains.get(name::authority(name));
+            domain.is_some_and(|domain| domain.uses(server))
+        };
+        let reporting = self.graph.reporting();
+        reporting.filter(|name| uses(name)).cloned().collect()
+    }
+
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Remote> {
         self.remotes.iter()
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::place::Place;
-use super::{Scope, balancing, connection, discovery, outlier, security, value};
+use super::{Scope, balancing, connection, discovery, health, outlier, security, value};
 use crate::model::balancing::Spread;
+use crate::model::cluster::Balancing;
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::{Cluster, Percent};
 use crate::source::xds::extra::{self, ClusterExtra};
@@ -48,7 +49,12 @@ pub(super) fn cluster(
         None => Some(None),
         Some(message) => outlier::outlier(&place.field("outlier_detection"), message, &extra),
     };
-    let security = security::security(scope, place, message);
+    let check = health::check(
+        &place.field("health_checks"),
+        &message.health_checks,
+        &extra,
+    );
+    let security = security::security(scope, place, message, &extra);
     let fine = [
         restrictions(place, message),
         reports(place, message),
@@ -71,11 +77,12 @@ pub(super) fn cluster(
             connection: http.connection,
             limits: limits?,
             outlier: outlier?,
-            health_check: None,
+            health_check: check?,
             security: security?,
             origin: scope.origin(&message.name),
         }),
         endpoints: endpoints.map(Arc::new),
+        reports: message.lrs_server.is_some(),
     })
 }
 
@@ -83,8 +90,12 @@ fn policy(
     place: &Place<'_>,
     message: &wire::Cluster,
     extra: &ClusterExtra,
-) -> (Option<crate::model::cluster::Balancing>, Spread) {
+) -> (Option<Balancing>, Spread) {
     let mut spread = Spread::default();
+    if discovery::is_aggregate(message) {
+        // Each member has its own (gRFC A75).
+        return (Some(Balancing::default()), spread);
+    }
     let policy = balancing::balancing(place, message, &mut spread);
     if let Some(warming) = &extra.slow_start {
         spread.slow_start = balancing::slow_start(&place.field("metadata"), warming);
@@ -103,11 +114,6 @@ fn restrictions(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
             "lb_subset_config",
             subsets,
             "chooses endpoints by metadata, which is not supported; make a cluster for each subset",
-        ),
-        (
-            "health_checks",
-            !message.health_checks.is_empty(),
-            "are not taken from a control plane yet; leave them out",
         ),
         (
             "filters",

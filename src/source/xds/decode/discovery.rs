@@ -8,7 +8,7 @@ use super::{Scope, endpoints, value};
 use crate::model::Endpoints;
 use crate::model::cluster::{Discovery, Dns, Lookup};
 use crate::source::xds::extra::ClusterExtra;
-use crate::source::xds::proto::{self, cluster as wire, dns};
+use crate::source::xds::proto::{self, aggregate, cluster as wire, dns};
 
 /// Envoy's default of `dns_refresh_rate`, for answers whose TTL is not known.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -70,6 +70,31 @@ fn eds(place: &Place<'_>, message: &wire::Cluster) -> Option<Found> {
     Some((Discovery::Endpoints(name.into()), None))
 }
 
+/// Whether the cluster is a list of others.
+pub(super) fn is_aggregate(message: &wire::Cluster) -> bool {
+    use wire::cluster::ClusterDiscoveryType as Discovered;
+    let Some(Discovered::ClusterType(custom)) = &message.cluster_discovery_type else {
+        return false;
+    };
+    let any = custom.typed_config.as_ref();
+    any.is_some_and(value::is::<aggregate::ClusterConfig>)
+}
+
+/// The clusters of an aggregate (gRFC A37). They need not exist.
+fn aggregated(place: &Place<'_>, any: &proto::Any) -> Option<Found> {
+    let config: aggregate::ClusterConfig = value::unpack(place, any)?;
+    let place = place.field("clusters");
+    if config.clusters.is_empty() {
+        return place.fault("is empty; an aggregate has at least one cluster");
+    }
+    let members = config.clusters.iter().enumerate();
+    let members: Vec<Option<Arc<str>>> = members
+        .map(|(index, name)| value::filled(&place.index(index), name).map(Arc::from))
+        .collect();
+    let members: Vec<Arc<str>> = members.into_iter().collect::<Option<_>>()?;
+    Some((Discovery::Aggregate(members), None))
+}
+
 fn original_destination(place: &Place<'_>, message: &wire::Cluster) -> Option<Found> {
     let Some(wire::cluster::LbConfig::OriginalDstLbConfig(config)) = &message.lb_config else {
         return Some((Discovery::Passthrough, None));
@@ -118,8 +143,12 @@ impl Inline<'_> {
             };
             return self.dns_of_any_shape(lookup, config.dns_refresh_rate);
         }
+        if value::is::<aggregate::ClusterConfig>(any) {
+            return aggregated(&config_place, any);
+        }
         config_place.fault(format_args!(
-            "{} is no cluster that is known here; envoy.extensions.clusters.dns.v3.DnsCluster is",
+            "{} is no cluster that is known here; envoy.extensions.clusters.dns.v3.DnsCluster and \
+             envoy.extensions.clusters.aggregate.v3.ClusterConfig are",
             Quoted(value::type_name(any))
         ))
     }

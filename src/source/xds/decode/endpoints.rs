@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::place::{Place, Quoted};
 use super::{Scope, value};
-use crate::model::Endpoints;
-use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
+use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints, Overload};
+use crate::model::{Endpoints, Fraction};
 use crate::source::xds::proto::{core, endpoint as wire};
 
 /// The key of metadata that Envoy balances by, and that labels stand under.
@@ -59,10 +59,11 @@ fn assignment(
     }
     let localities: Vec<LocalityEndpoints> = all.into_iter().collect::<Option<_>>()?;
     rules(&list, &localities)?;
-    drops(&place.field("policy"), message)?;
+    let overloads = overloads(&place.field("policy"), message)?;
     Some(Endpoints {
         name: message.cluster_name.as_str().into(),
         localities,
+        overloads,
         origin: scope.origin(&message.cluster_name),
     })
 }
@@ -113,18 +114,26 @@ impl std::fmt::Display for Shown<'_> {
     }
 }
 
-/// Drops are read for their faults; see `docs/XDS-FIELDS.md`.
-fn drops(place: &Place<'_>, message: &wire::ClusterLoadAssignment) -> Option<()> {
+/// What is dropped, by category. One without a share drops nothing.
+fn overloads(place: &Place<'_>, message: &wire::ClusterLoadAssignment) -> Option<Vec<Overload>> {
     let policy = message.policy.clone().unwrap_or_default();
     let list = place.field("drop_overloads");
-    let mut fine = Some(());
-    for (index, one) in policy.drop_overloads.iter().enumerate() {
-        let place = list.index(index);
-        if let Some(share) = one.drop_percentage {
-            fine = fine.and(value::fraction(&place.field("drop_percentage"), share).map(|_| ()));
-        }
-    }
-    fine
+    let drops = policy.drop_overloads.iter().enumerate();
+    let all: Vec<Option<Overload>> = drops
+        .map(|(index, one)| {
+            let place = list.index(index);
+            let category = value::filled(&place.field("category"), &one.category);
+            let share = match one.drop_percentage {
+                Some(share) => value::fraction(&place.field("drop_percentage"), share),
+                None => Some(Fraction::ZERO),
+            };
+            Some(Overload {
+                category: category?.into(),
+                share: share?,
+            })
+        })
+        .collect();
+    all.into_iter().collect()
 }
 
 struct Reader<'a> {

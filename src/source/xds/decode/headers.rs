@@ -91,7 +91,10 @@ fn removed(place: &Place<'_>, names: &[String]) -> Option<Vec<HeaderChange>> {
     all.into_iter().collect()
 }
 
-fn added(place: &Place<'_>, options: &[core::HeaderValueOption]) -> Option<Vec<HeaderChange>> {
+pub(super) fn added(
+    place: &Place<'_>,
+    options: &[core::HeaderValueOption],
+) -> Option<Vec<HeaderChange>> {
     let mut all = Vec::with_capacity(options.len());
     let mut faulty = false;
     for (index, option) in options.iter().enumerate() {

@@ -23,6 +23,7 @@ mod endpoints;
 mod fault;
 mod filters;
 mod headers;
+mod health;
 mod listener;
 mod matches;
 mod outlier;

@@ -12,6 +12,7 @@ use super::place::{Place, Quoted};
 use super::{Scope, matches, value};
 use crate::model::matcher::StringMatcher;
 use crate::model::security::{Alpn, ClientTls, Files, Material, Security, Sni, Verification};
+use crate::source::xds::extra::{ClusterExtra, MaterialExtra, TlsExtra};
 use crate::source::xds::proto::{cluster as wire, core, raw_buffer, tls};
 
 /// The longest name of a server (gRFC A101).
@@ -21,6 +22,7 @@ pub(super) fn security(
     scope: Scope<'_>,
     place: &Place<'_>,
     message: &wire::Cluster,
+    extra: &ClusterExtra,
 ) -> Option<Security> {
     if message.transport_socket_matcher.is_some() {
         return place.field("transport_socket_matcher").fault(
@@ -30,6 +32,7 @@ pub(super) fn security(
     let reader = Reader {
         scope,
         cluster: &message.name,
+        extra: extra.tls.as_ref(),
     };
     if !message.transport_socket_matches.is_empty() {
         let place = place.field("transport_socket_matches");
@@ -45,6 +48,8 @@ pub(super) fn security(
 struct Reader<'a> {
     scope: Scope<'a>,
     cluster: &'a str,
+    /// What this library says beside the transport socket.
+    extra: Option<&'a TlsExtra>,
 }
 
 impl Reader<'_> {
@@ -106,7 +111,77 @@ impl Reader<'_> {
             ));
         }
         let context: tls::UpstreamTlsContext = value::unpack(&place, any)?;
-        self.upstream(&place, &context).map(Some)
+        match self.extra {
+            Some(extra) => self.own(&place, &context, extra).map(Some),
+            None => self.upstream(&place, &context).map(Some),
+        }
+    }
+
+    /// What another process of this library has written. The certificates that it names by files are
+    /// those of this machine, as in the other spellings.
+    fn own(
+        &self,
+        place: &Place<'_>,
+        message: &tls::UpstreamTlsContext,
+        extra: &TlsExtra,
+    ) -> Option<ClientTls> {
+        use tls::common_tls_context::ValidationContextType as Validation;
+        let at = place.field("metadata");
+        let unknown = || at.fault("says something of TLS that is not known here");
+        let common = message.common_tls_context.as_ref();
+        let names = match common.and_then(|common| common.validation_context_type.as_ref()) {
+            Some(Validation::ValidationContext(context)) => {
+                let place = place.field("common_tls_context.validation_context");
+                self::names(&place, context)?
+            }
+            _ => return unknown(),
+        };
+        let identity = match &extra.identity {
+            None => None,
+            Some(own) => match self.material(own) {
+                None => return unknown(),
+                some => some,
+            },
+        };
+        let trust = extra.trust.as_ref().and_then(|trust| self.material(trust));
+        let verification = match extra.verification {
+            0 => Verification::Chain,
+            1 => Verification::Name,
+            2 => Verification::Nothing,
+            3 => Verification::Svid,
+            _ => return unknown(),
+        };
+        let Some(trust) = trust else {
+            return unknown();
+        };
+        Some(ClientTls {
+            identity,
+            trust,
+            verification,
+            names,
+            sni: match (extra.sni_endpoint, message.sni.as_str()) {
+                (true, _) => Sni::Endpoint,
+                (false, "") => Sni::Nobody,
+                (false, name) => Sni::Name(name.into()),
+            },
+            alpn: if extra.istio { Alpn::Istio } else { Alpn::Http },
+        })
+    }
+
+    fn material(&self, extra: &MaterialExtra) -> Option<Material> {
+        let path = |text: &Option<String>| text.as_deref().map(|text| Arc::from(Path::new(text)));
+        Some(match extra.kind {
+            1 => Material::Files(Files {
+                certificate: path(&extra.certificate),
+                key: path(&extra.key),
+                roots: path(&extra.roots),
+                revocations: path(&extra.revocations),
+            }),
+            2 => Material::Mesh,
+            3 => Material::Named(extra.name.as_str().into()),
+            4 => Material::System,
+            _ => return None,
+        })
     }
 
     fn upstream(&self, place: &Place<'_>, message: &tls::UpstreamTlsContext) -> Option<ClientTls> {

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use super::loss::Loss;
-use super::{Dialect, Pen, balancing, connection, endpoints, outlier, value};
+use super::{Dialect, Pen, balancing, connection, endpoints, health, outlier, security, value};
 use crate::model::balancing::Spread;
 use crate::model::cluster::{Discovery, Dns, Lookup};
 use crate::model::endpoint::Address;
 use crate::model::limit::{Limits, RetryLimit};
-use crate::model::security::Security;
 use crate::model::{Cluster, Endpoints, Percent};
 use crate::source::xds::extra::{self, ClusterExtra, any};
-use crate::source::xds::proto::{cluster as wire, core, dns};
+use crate::source::xds::proto::{aggregate, cluster as wire, core, dns};
 
 /// What the mesh's own budget comes to as a share of requests in flight.
 const BUDGET: (u32, u32) = (20, 3);
@@ -29,7 +28,7 @@ pub(super) fn contains_endpoints(
         Discovery::Dns(_) if dialect == Dialect::Grpc => has_names(endpoints),
         Discovery::Dns(_) => true,
         Discovery::Endpoints(_) => dialect != Dialect::Meshwork && has_names(endpoints),
-        Discovery::OnDemand { .. } | Discovery::Passthrough => false,
+        Discovery::Aggregate(_) | Discovery::OnDemand { .. } | Discovery::Passthrough => false,
     }
 }
 
@@ -60,11 +59,6 @@ pub(super) fn cluster(
         security,
         origin: _,
     } = model;
-    // Until its message is written, such a cluster is left out: it must not become plain text.
-    if matches!(security, Security::Tls(_)) {
-        return None;
-    }
-    pen.lose_if(health_check.is_some(), Loss::HealthCheck);
     let mut extra = ClusterExtra::default();
     let mut message = wire::Cluster {
         name: name.to_string(),
@@ -73,9 +67,26 @@ pub(super) fn cluster(
         ..wire::Cluster::default()
     };
     pen.lose_if(pen.is_grpc(), Loss::ConnectTimeout);
+    match health_check {
+        Some(_) if pen.is_grpc() => pen.lose(Loss::HealthCheck),
+        Some(model) => message.health_checks = vec![health::check(pen, model, &mut extra)],
+        None => {}
+    }
     discovered(pen, &mut message, discovery, members, &mut extra)?;
-    balancing::balancing(pen, &mut message, *policy, spread, &mut extra);
+    match discovery {
+        // Members balance, so the policies of an aggregate are nothing that could be lost.
+        Discovery::Aggregate(_) => {
+            message.lb_policy = wire::cluster::LbPolicy::ClusterProvided.into();
+        }
+        Discovery::Dns(_)
+        | Discovery::Endpoints(_)
+        | Discovery::OnDemand { .. }
+        | Discovery::Passthrough => {
+            balancing::balancing(pen, &mut message, *policy, spread, &mut extra);
+        }
+    }
     connection::connection(pen, &mut message, *protocol, connection, &mut extra);
+    security::security(pen, &mut message, security, members, &mut extra)?;
     message.circuit_breakers = Some(breakers(pen, limits, &mut extra));
     message.outlier_detection = outlier
         .as_ref()
@@ -113,6 +124,10 @@ fn discovered(
 ) -> Option<()> {
     use wire::cluster::{DiscoveryType as Type, LbConfig};
     let kind = match discovery {
+        Discovery::Aggregate(members) => {
+            aggregated(message, members);
+            return Some(());
+        }
         Discovery::Endpoints(name) if !pen.is_meshwork() && has_names(members) => {
             pen.lose(Loss::DnsNames);
             named(pen, message, Lookup::Each, name, members, extra)?
@@ -147,6 +162,17 @@ fn discovered(
             Some(wire::cluster::ClusterDiscoveryType::Type(kind.into()));
     }
     Some(())
+}
+
+fn aggregated(message: &mut wire::Cluster, members: &[Arc<str>]) {
+    use wire::cluster::{ClusterDiscoveryType, CustomClusterType};
+    let config = aggregate::ClusterConfig {
+        clusters: members.iter().map(ToString::to_string).collect(),
+    };
+    message.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
+        name: "envoy.clusters.aggregate".to_owned(),
+        typed_config: Some(any(&config)),
+    }));
 }
 
 fn eds(message: &mut wire::Cluster, name: &Arc<str>) -> wire::cluster::DiscoveryType {

@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as ValueKind}
 use super::loss::Loss;
 use super::{Pen, value};
 use crate::model::Endpoints;
-use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints};
+use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints, Overload};
 use crate::source::xds::decode::{ISTIO, LABELS, TLS, TLS_MODE};
 use crate::source::xds::proto::{core, endpoint as wire};
 
@@ -16,6 +16,7 @@ pub(super) fn assignment(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterL
     let Endpoints {
         name,
         localities,
+        overloads,
         origin: _,
     } = model;
     let mut all: Vec<_> = localities
@@ -30,7 +31,20 @@ pub(super) fn assignment(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterL
     wire::ClusterLoadAssignment {
         cluster_name: name.to_string(),
         endpoints: all,
+        policy: (!overloads.is_empty()).then(|| policy(overloads)),
         ..wire::ClusterLoadAssignment::default()
+    }
+}
+
+fn policy(overloads: &[Overload]) -> wire::cluster_load_assignment::Policy {
+    use wire::cluster_load_assignment::policy::DropOverload;
+    let drop = |model: &Overload| DropOverload {
+        category: model.category.to_string(),
+        drop_percentage: Some(value::fraction(model.share)),
+    };
+    wire::cluster_load_assignment::Policy {
+        drop_overloads: overloads.iter().map(drop).collect(),
+        ..wire::cluster_load_assignment::Policy::default()
     }
 }
 

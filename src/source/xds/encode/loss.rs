@@ -10,6 +10,7 @@ use crate::source::xds::Kind;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Loss {
     AddressKind,
+    AutomaticTls,
     AuthorityRewrite,
     Backoff,
     BalancingPolicy,
@@ -66,6 +67,7 @@ impl Loss {
     #[cfg(test)]
     pub(crate) const ALL: &'static [Self] = &[
         Self::AddressKind,
+        Self::AutomaticTls,
         Self::AuthorityRewrite,
         Self::Backoff,
         Self::BalancingPolicy,
@@ -104,9 +106,14 @@ impl Loss {
 
     /// The dialects that lose it, and what happens instead.
     pub(crate) fn row(self) -> (&'static [Dialect], &'static str) {
-        use Dialect::{Envoy, Grpc, Meshwork};
+        use Dialect::{Envoy, Grpc};
         match self {
             Self::AddressKind => (&[Grpc], "endpoints without an IP address are left out"),
+            Self::AutomaticTls => (
+                &[Envoy, Grpc],
+                "plain text is spoken where only some endpoints speak mutual TLS (gRPC) or the \
+                 certificates are the mesh's own (Envoy)",
+            ),
             Self::AuthorityRewrite => (&[Grpc], "the authority is not rewritten"),
             Self::Backoff => (
                 &[Envoy, Grpc],
@@ -130,7 +137,7 @@ impl Loss {
             Self::HeaderChanges => (&[Grpc], "headers are not changed"),
             Self::HeaderOrder => (&[Envoy], "headers are removed first and added then"),
             Self::HealthCheck => (
-                &[Envoy, Grpc, Meshwork],
+                &[Grpc],
                 "endpoints are not asked for their health by the client",
             ),
             Self::Hedging => (&[Envoy, Grpc], "slow tries get no company"),

@@ -115,7 +115,7 @@ fn is_everything(matcher: &StringMatcher) -> bool {
     }
 }
 
-fn string(model: &StringMatcher) -> matcher::StringMatcher {
+pub(super) fn string(model: &StringMatcher) -> matcher::StringMatcher {
     use matcher::string_matcher::MatchPattern as Pattern;
     let (pattern, ignore_case) = match model {
         StringMatcher::Contains(text) => (Pattern::Contains(text.to_string()), false),

@@ -17,12 +17,14 @@ mod connection;
 mod endpoints;
 mod fault;
 mod headers;
+mod health;
 mod listener;
 mod loss;
 mod matches;
 mod outlier;
 mod retry;
 mod routes;
+mod security;
 mod value;
 
 use std::collections::BTreeSet;
@@ -138,7 +140,7 @@ fn endpoints_of<'r>(discovery: &Discovery, resources: &'r Resources) -> Option<&
     match discovery {
         Discovery::Endpoints(name) => resources.endpoints.get(name),
         Discovery::Dns(dns) => resources.endpoints.get(&dns.endpoints),
-        Discovery::OnDemand { .. } | Discovery::Passthrough => None,
+        Discovery::Aggregate(_) | Discovery::OnDemand { .. } | Discovery::Passthrough => None,
     }
 }
 

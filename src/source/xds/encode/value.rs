@@ -34,6 +34,18 @@ pub(super) fn limit_or_zero(value: Option<Duration>) -> proto::Duration {
     value.map_or_else(proto::Duration::default, limit)
 }
 
+/// A structure of texts.
+pub(super) fn text_struct(all: &[(&str, &str)]) -> envoy_types::pb::google::protobuf::Struct {
+    use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+    let field = |(key, text): &(&str, &str)| {
+        let kind = Some(Kind::StringValue((*text).to_owned()));
+        ((*key).to_owned(), Value { kind })
+    };
+    Struct {
+        fields: all.iter().map(field).collect(),
+    }
+}
+
 pub(super) fn number(value: u32) -> proto::UInt32Value {
     proto::UInt32Value { value }
 }

@@ -27,7 +27,7 @@ use crate::source::xds::client::Wish;
 use crate::transport::{Connections, Settings, Unlimited};
 
 /// The largest response that is read: a hundred thousand endpoints are a tenth of it.
-const LARGEST: usize = 128 << 20;
+pub(super) const LARGEST: usize = 128 << 20;
 
 /// How a connection to a server is kept. HTTP/2 PINGs as often as endpoints get them would be
 /// answered with "too many pings" by servers made with grpc-go, whose default allows one in five
@@ -109,14 +109,11 @@ async fn exchange<V: Variant>(
     changed: &mut watch::Receiver<u64>,
 ) -> Ended {
     let (outgoing, messages) = mpsc::channel(1);
-    let (taken, mut is_taken) = oneshot::channel();
+    let (messages, mut is_taken) = Outgoing::told(messages);
     let origin = wire.origin.clone();
     let mut grpc =
         tonic::client::Grpc::with_origin(wire, origin).max_decoding_message_size(LARGEST);
-    let messages = tonic::Request::new(Outgoing {
-        messages,
-        taken: Some(taken),
-    });
+    let messages = tonic::Request::new(messages);
     let path = PathAndQuery::from_static(V::PATH);
     let codec = ProstCodec::<V::Request, V::Response>::default();
     let mut opening = pin!(grpc.streaming(messages, path, codec));
@@ -164,7 +161,7 @@ async fn exchange<V: Variant>(
     }
 }
 
-async fn next<T>(responses: &mut Option<Streaming<T>>) -> Result<Option<T>, Status> {
+pub(super) async fn next<T>(responses: &mut Option<Streaming<T>>) -> Result<Option<T>, Status> {
     match responses {
         Some(responses) => responses.message().await,
         None => std::future::pending().await,
@@ -172,7 +169,7 @@ async fn next<T>(responses: &mut Option<Streaming<T>>) -> Result<Option<T>, Stat
 }
 
 /// A failure with its causes; those that only repeat what was told are left out.
-fn told(status: &Status) -> String {
+pub(super) fn told(status: &Status) -> String {
     let mut text = format!("{}: {}", status.code(), status.message());
     let mut cause = status.source();
     while let Some(error) = cause {
@@ -186,9 +183,24 @@ fn told(status: &Status) -> String {
 }
 
 /// The messages of a stream; says when the first is asked for.
-struct Outgoing<T> {
+pub(super) struct Outgoing<T> {
     messages: mpsc::Receiver<T>,
     taken: Option<oneshot::Sender<()>>,
+}
+
+impl<T> Outgoing<T> {
+    pub(super) fn new(messages: mpsc::Receiver<T>) -> Self {
+        Self {
+            messages,
+            taken: None,
+        }
+    }
+
+    fn told(messages: mpsc::Receiver<T>) -> (Self, oneshot::Receiver<()>) {
+        let (taken, is_taken) = oneshot::channel();
+        let taken = Some(taken);
+        (Self { messages, taken }, is_taken)
+    }
 }
 
 impl<T> Stream for Outgoing<T> {
@@ -204,14 +216,14 @@ impl<T> Stream for Outgoing<T> {
 }
 
 /// One connection to a server as tonic wants it.
-struct Wire {
+pub(super) struct Wire {
     connections: Arc<Connections>,
-    origin: Uri,
+    pub(super) origin: Uri,
     tokens: Vec<HeaderValue>,
 }
 
 impl Wire {
-    async fn new(driver: &Driver, server: &Server) -> std::io::Result<Self> {
+    pub(super) async fn new(driver: &Driver, server: &Server) -> std::io::Result<Self> {
         let connections = Connections::new(
             server.address.clone(),
             Arc::new(settings()),

@@ -6,6 +6,7 @@
 //! since a server may wait for its responses to be read before it reads on.
 
 mod connection;
+mod load;
 mod secure;
 mod variant;
 
@@ -27,7 +28,7 @@ use super::wire;
 use super::{Decode, cache};
 use crate::model::Resources;
 use crate::random::Random;
-use crate::snapshot::{Demand, Standing};
+use crate::snapshot::{ClusterLoad, Demand, Standing};
 use crate::transport::Connect;
 
 /// How long changes are waited for before they are written together.
@@ -35,6 +36,9 @@ const SAVED_AFTER: Duration = Duration::from_secs(1);
 
 /// Puts resources in force; returns when they are.
 pub(crate) type Apply = Box<dyn Fn(&Arc<Resources>) + Send + Sync>;
+
+/// The loads of clusters by their names.
+pub(crate) type Loads = Box<dyn Fn(&BTreeSet<Arc<str>>) -> Vec<ClusterLoad> + Send + Sync>;
 
 /// What the tasks of a client share.
 pub(crate) struct Driver {
@@ -46,6 +50,10 @@ pub(crate) struct Driver {
     demand: Arc<Demand>,
     apply: Apply,
     node: envoy_types::pb::envoy::config::core::v3::Node,
+    /// The same for load reports, with the feature that is theirs.
+    reporter: envoy_types::pb::envoy::config::core::v3::Node,
+    loads: Loads,
+    random: Random,
     connector: Arc<dyn Connect>,
     /// Where the last good resources are kept.
     cache: Option<PathBuf>,
@@ -66,9 +74,13 @@ impl Driver {
             connector,
             demand,
             apply,
+            loads,
         } = surroundings;
         Arc::new(Self {
             node: wire::node(&bootstrap.node, &[]),
+            reporter: wire::node(&bootstrap.node, &["envoy.lrs.supports_send_all_clusters"]),
+            loads,
+            random: random.clone(),
             client: Mutex::new(Client::new(bootstrap, decoder, random, seeds)),
             changed: watch::Sender::new(0),
             demand,
@@ -85,12 +97,18 @@ impl Driver {
         let servers = self.read(|client| client.servers());
         for server in 0..servers {
             tasks.spawn(connection::keep(self.clone(), server));
+            tasks.spawn(load::keep(self.clone(), server));
         }
         if let Some(folder) = self.cache.clone() {
             tasks.spawn(keep_on_disk(self.clone(), folder));
         }
         tasks.spawn(watch_time_and_demand(self));
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Who this client is.
+    pub(crate) fn node(&self) -> &envoy_types::pb::envoy::config::core::v3::Node {
+        &self.node
     }
 
     /// What is known by now.
@@ -138,6 +156,11 @@ impl Driver {
         self.demand.tell(statuses.into_iter().map(standing), notes);
     }
 
+    /// The clusters whose load a server wants to know.
+    fn reporting(&self, server: usize) -> BTreeSet<Arc<str>> {
+        self.read(|client| client.reporting(server))
+    }
+
     fn wish(&self, server: usize) -> Wish {
         self.read(|client| client.wish(server))
     }
@@ -149,6 +172,7 @@ pub(crate) struct Surroundings {
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) demand: Arc<Demand>,
     pub(crate) apply: Apply,
+    pub(crate) loads: Loads,
 }
 
 /// Writes what is in force, a second after it was.

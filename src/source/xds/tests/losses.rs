@@ -4,9 +4,6 @@
 use std::collections::BTreeSet;
 
 use super::models;
-use crate::model::Resources;
-use crate::model::cluster::Discovery;
-use crate::model::health::{GrpcQuestion, HealthCheck, Question};
 use crate::source::xds::Dialect;
 use crate::source::xds::encode::{Loss, encode};
 
@@ -20,7 +17,6 @@ fn what_each_dialect_loses_is_the_table_and_nothing_else() {
             seen.extend(lost.into_iter().map(|lost| (lost.loss, dialect)));
         }
     }
-    seen.extend(of_health_checks());
     let table: BTreeSet<(Loss, Dialect)> = Loss::ALL
         .iter()
         .flat_map(|loss| loss.row().0.iter().map(|dialect| (*loss, *dialect)))
@@ -33,29 +29,12 @@ fn what_each_dialect_loses_is_the_table_and_nothing_else() {
     );
 }
 
-/// The generator of configurations that come through makes no health checks.
-fn of_health_checks() -> Vec<(Loss, Dialect)> {
-    let mut model = Resources::default();
-    let mut cluster = models::cluster(&mut models::Chance::new(7), "checked".into());
-    cluster.discovery = Discovery::Endpoints("checked".into());
-    let question = Question::Grpc(GrpcQuestion::default());
-    cluster.health_check = Some(HealthCheck::new(question));
-    model.insert_cluster(cluster);
-    let all = [Dialect::Envoy, Dialect::Grpc, Dialect::Meshwork];
-    let lost = all.iter().flat_map(|dialect| {
-        let lost = encode(&model, *dialect).lost.into_iter();
-        lost.map(|lost| (lost.loss, *dialect))
-    });
-    lost.collect()
-}
-
 #[test]
 fn the_docs_have_the_table_of_losses() {
     let docs = include_str!("../../../../docs/XDS-FIELDS.md");
     for loss in Loss::ALL {
         let (dialects, text) = loss.row();
         let who = match dialects {
-            [_, _, _] => "all",
             [Dialect::Envoy] => "Envoy",
             [Dialect::Grpc] => "gRPC",
             _ => "Envoy, gRPC",

@@ -1,6 +1,7 @@
 //! Messages and model against each other: what goes out comes in again, what is lost is in the
 //! table, what is wrong is refused.
 
+mod hostile;
 mod losses;
 mod models;
 #[allow(deprecated, reason = "control planes still write Envoy's older fields")]

@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, Scheme};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::model::affinity::*;
 use crate::model::balancing::*;
 use crate::model::cluster::*;
 use crate::model::endpoint::*;
 use crate::model::fault::*;
+use crate::model::health::{GrpcQuestion, HealthCheck, HttpQuestion, Question, TcpQuestion};
 use crate::model::limit::*;
 use crate::model::listener::Routes;
 use crate::model::matcher::*;
@@ -545,9 +546,108 @@ fn outlier(c: &mut Chance) -> Outlier {
     }
 }
 
+fn health_check(c: &mut Chance) -> HealthCheck {
+    let status = |c: &mut Chance| StatusCode::from_u16(c.below(499) as u16 + 100).unwrap();
+    let headers = |c: &mut Chance| c.list(2, |c| (c.header_name(), c.header_value()));
+    let ranges = |c: &mut Chance| {
+        c.list(2, |c| {
+            let (one, other) = (status(c), status(c));
+            (one.min(other), one.max(other))
+        })
+    };
+    HealthCheck {
+        question: match c.below(3) {
+            0 => Question::Grpc(GrpcQuestion {
+                service: c.text(),
+                authority: c.option(Chance::authority),
+                metadata: headers(c),
+            }),
+            1 => Question::Http(HttpQuestion {
+                path: PathAndQuery::from_static("/healthz?full=1"),
+                host: c.option(Chance::authority),
+                method: c
+                    .one(&[&Method::GET, &Method::HEAD, &Method::PATCH])
+                    .clone(),
+                headers: headers(c),
+                expected: ranges(c),
+                retriable: ranges(c),
+                protocol: match c.flag() {
+                    true => Protocol::Http1,
+                    false => Protocol::Http2,
+                },
+            }),
+            _ => Question::Tcp(TcpQuestion {
+                send: Bytes::copy_from_slice(c.text().as_bytes()),
+                receive: c.list(2, |c| Bytes::copy_from_slice(c.text().as_bytes())),
+            }),
+        },
+        timeout: c.duration(),
+        interval: c.duration(),
+        unhealthy_interval: c.option(Chance::duration),
+        healthy_edge_interval: c.option(Chance::duration),
+        unhealthy_edge_interval: c.option(Chance::duration),
+        no_traffic_interval: c.option(Chance::duration),
+        jitter: c.duration(),
+        initial_jitter: c.duration(),
+        healthy_threshold: c.positive(),
+        unhealthy_threshold: c.positive(),
+        reuse_connection: c.flag(),
+    }
+}
+
+fn material(c: &mut Chance) -> Material {
+    let path = |c: &mut Chance| {
+        c.option(|c| Arc::from(Path::new(c.one(&["/etc/tls.crt", "/run/mesh/ca.pem"]))))
+    };
+    match c.below(4) {
+        0 => Material::Files(Files {
+            certificate: path(c),
+            key: path(c),
+            roots: path(c),
+            revocations: path(c),
+        }),
+        1 => Material::Named("default".into()),
+        2 => Material::System,
+        _ => Material::Mesh,
+    }
+}
+
+fn client_tls(c: &mut Chance) -> ClientTls {
+    ClientTls {
+        identity: c.option(material),
+        trust: material(c),
+        verification: match c.below(4) {
+            0 => Verification::Chain,
+            1 => Verification::Name,
+            2 => Verification::Nothing,
+            _ => Verification::Svid,
+        },
+        names: c.list(2, string_matcher),
+        sni: match c.below(3) {
+            0 => Sni::Endpoint,
+            1 => Sni::Name("catalog.my-app.svc.cluster.local".into()),
+            _ => Sni::Nobody,
+        },
+        alpn: match c.flag() {
+            true => Alpn::Http,
+            false => Alpn::Istio,
+        },
+    }
+}
+
 pub(super) fn cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
+    let mut cluster = any_cluster(c, name);
+    if let Discovery::Aggregate(_) = cluster.discovery {
+        // Its members have these.
+        (cluster.balancing, cluster.spread) = (Balancing::default(), Spread::default());
+    }
+    cluster
+}
+
+fn any_cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
     Cluster {
-        discovery: match c.below(5) {
+        discovery: match c.below(6) {
+            3 => Discovery::Aggregate(vec![c.name(), c.name()]),
             0 => Discovery::Dns(Dns {
                 endpoints: name.clone(),
                 lookup: match c.flag() {
@@ -575,8 +675,12 @@ pub(super) fn cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
         connection: connection(c),
         limits: limits(c),
         outlier: c.option(outlier),
-        health_check: None,
-        security: Security::Plaintext,
+        health_check: c.option(health_check),
+        security: match c.below(4) {
+            0 => Security::Tls(Arc::new(client_tls(c))),
+            1 => Security::Automatic(Arc::new(client_tls(c))),
+            _ => Security::Plaintext,
+        },
         origin: c.origin(),
     }
 }
@@ -630,9 +734,14 @@ pub(super) fn endpoints(c: &mut Chance, name: Arc<str>) -> Endpoints {
             });
         }
     }
+    let overloads = c.list(2, |c| Overload {
+        category: c.name(),
+        share: c.fraction(),
+    });
     Endpoints {
         name,
         localities,
+        overloads,
         origin: c.origin(),
     }
 }

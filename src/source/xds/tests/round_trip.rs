@@ -19,7 +19,9 @@ fn decoded(encoding: &Encoding) -> Result<Resources, String> {
             return Err(format!("{} came back as {}", one.name, found.name));
         }
         match found.resource {
-            Resource::Cluster { cluster, endpoints } => {
+            Resource::Cluster {
+                cluster, endpoints, ..
+            } => {
                 resources.clusters.insert(cluster.name.clone(), cluster);
                 if let Some(endpoints) = endpoints {
                     resources

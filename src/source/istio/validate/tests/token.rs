@@ -31,8 +31,8 @@ rule_tests! {
     keys_have_an_address: refuses(rule, "jwksUri: 'ftp://me/keys'")
         => "jwtRules[0].jwksUri: \"ftp://me/keys\" is no address: expected http:// or https:// and \
             a host";
-    an_address_is_not_fetched: refuses(rule, "jwksUri: 'https://me/keys'")
-        => "jwtRules[0].jwksUri: jwksUri is known, not yet supported";
+    keys_without_tls_are_told: warns(rule, "jwksUri: 'http://me/keys'")
+        => "jwtRules[0].jwksUri: keys that come without TLS can be replaced by whoever is in between";
     an_issuer_says_where: refuses(rule, "issuer: me@example.com")
         => "jwtRules[0].issuer: \"me@example.com\" says nowhere where its keys are";
     keys_are_json: refuses(rule, "issuer: a, jwks: '{}'")

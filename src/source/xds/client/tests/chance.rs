@@ -292,7 +292,11 @@ impl World {
             let endpoints = None;
             (
                 (Kind::Cluster, name.clone()),
-                Resource::Cluster { cluster, endpoints },
+                Resource::Cluster {
+                    cluster,
+                    endpoints,
+                    reports: false,
+                },
             )
         });
         let endpoints = resources.endpoints.iter().map(|(name, value)| {

@@ -80,6 +80,7 @@ pub(super) fn resource(kind: Kind, name: &str, refers: &str, stamp: u64) -> Reso
         Kind::Cluster => Resource::Cluster {
             cluster: Arc::new(cluster(name, refers, stamp)),
             endpoints: None,
+            reports: false,
         },
         Kind::Endpoints | Kind::Secret => Resource::Endpoints(Arc::new(endpoints(name, stamp))),
     }
@@ -154,6 +155,7 @@ fn endpoints(name: &str, stamp: u64) -> model::Endpoints {
             }]
             .into(),
         }],
+        overloads: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -1,0 +1,66 @@
+//! What clusters were loaded with, for reports to control planes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cluster::EndpointCounts;
+use super::{Cluster, Snapshot};
+use crate::model::endpoint::Locality;
+
+/// One cluster and what its endpoints have counted, each with where it is.
+#[derive(Debug)]
+pub(crate) struct ClusterLoad {
+    pub(crate) name: Arc<str>,
+    /// The name of its endpoints, if that is another one.
+    pub(crate) service: Option<Arc<str>>,
+    pub(crate) endpoints: Vec<(Locality, Arc<EndpointCounts>)>,
+    /// Requests that were dropped, by category.
+    pub(crate) dropped: Vec<(Arc<str>, u64)>,
+    /// Requests that a limit refused.
+    pub(crate) overflows: u64,
+}
+
+impl EndpointCounts {
+    /// Requests that were sent, that failed, and that are under way.
+    pub(crate) fn read(&self) -> (u64, u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // Read in this order, no request is under way that was not sent.
+        let active = self.active.load(Ordering::Relaxed).into();
+        (read(&self.requests), read(&self.failures), active)
+    }
+}
+
+impl Snapshot {
+    /// The loads of these clusters, as far as they are in force: O(their endpoints).
+    pub(crate) fn loads(&self, names: &BTreeSet<Arc<str>>) -> Vec<ClusterLoad> {
+        let clusters = names.iter().filter_map(|name| self.clusters.get(name));
+        clusters.map(|cluster| cluster.load()).collect()
+    }
+}
+
+impl Cluster {
+    fn load(&self) -> ClusterLoad {
+        let endpoints = self.endpoints.load();
+        let localities = endpoints.as_ref().map_or(&[][..], |all| &all.localities);
+        let located: HashMap<String, &Locality> = localities
+            .iter()
+            .flat_map(|one| one.endpoints.iter().map(move |endpoint| (endpoint, one)))
+            .map(|(endpoint, one)| (endpoint.address.to_string(), &one.locality))
+            .collect();
+        let members = self.balancer.members();
+        let counted = members.iter().map(|member| {
+            let locality = located.get(&*member.endpoint.label);
+            let locality = locality.map_or_else(Locality::default, |&one| one.clone());
+            (locality, member.endpoint.counts.clone())
+        });
+        let named = self.model.discovery.endpoints();
+        ClusterLoad {
+            name: self.model.name.clone(),
+            service: named.filter(|name| **name != self.model.name).cloned(),
+            endpoints: counted.collect(),
+            dropped: self.overloads.counts(),
+            overflows: self.running.counters.overflows.load(Ordering::Relaxed),
+        }
+    }
+}

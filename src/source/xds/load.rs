@@ -1,0 +1,317 @@
+//! What is reported of a client's load (LRS, gRFC A27 and A64), without IO.
+//!
+//! Endpoints count for themselves; a report is the difference to the one before, added up by
+//! locality. An endpoint that has left is read until its last request has ended, so that nothing is
+//! lost between two reports.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterStats, UpstreamLocalityStats, cluster_stats::DroppedRequests,
+};
+use envoy_types::pb::envoy::service::load_stats::v3::LoadStatsResponse;
+use tokio::time::Instant;
+
+use crate::model::endpoint::Locality;
+use crate::snapshot::{ClusterLoad, EndpointCounts};
+use crate::source::xds::proto::{self, core};
+
+/// How often is reported where the server says nothing sensible.
+const USUAL: Duration = Duration::from_secs(10);
+/// More often than this nobody needs it.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Protobuf's longest duration would never come.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// What a server wants to know, by its last response.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Wanted {
+    /// `None`: all clusters.
+    clusters: Option<BTreeSet<Arc<str>>>,
+    pub(crate) every: Duration,
+}
+
+impl Wanted {
+    pub(crate) fn of(response: LoadStatsResponse) -> Self {
+        let LoadStatsResponse {
+            clusters,
+            send_all_clusters,
+            load_reporting_interval,
+            report_endpoint_granularity: _,
+        } = response;
+        let every = load_reporting_interval.and_then(|interval| {
+            let seconds = u64::try_from(interval.seconds).ok()?;
+            let nanos = u32::try_from(interval.nanos).ok()?;
+            Some(Duration::new(seconds, nanos.min(999_999_999)))
+        });
+        let names = || clusters.iter().map(|name| name.as_str().into()).collect();
+        Self {
+            clusters: (!send_all_clusters).then(names),
+            every: every
+                .filter(|every| !every.is_zero())
+                .map_or(USUAL, |every| every.clamp(SHORTEST, LONGEST)),
+        }
+    }
+
+    fn wants(&self, cluster: &Arc<str>) -> bool {
+        let named = self.clusters.as_ref();
+        named.is_none_or(|clusters| clusters.contains(cluster))
+    }
+}
+
+/// What was reported before.
+#[derive(Debug, Default)]
+pub(crate) struct Reporter {
+    clusters: BTreeMap<Arc<str>, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    since: Instant,
+    /// By the addresses of their counts, which tell endpoints apart while the counts are held.
+    endpoints: HashMap<usize, Counted>,
+    dropped: BTreeMap<Arc<str>, u64>,
+    overflows: u64,
+}
+
+#[derive(Debug)]
+struct Counted {
+    locality: Locality,
+    counts: Arc<EndpointCounts>,
+    issued: u64,
+    failed: u64,
+    succeeded: u64,
+    /// Whether it was among the endpoints of the last report.
+    present: bool,
+}
+
+#[derive(Default)]
+struct Sum {
+    issued: u64,
+    failed: u64,
+    succeeded: u64,
+    active: u64,
+}
+
+impl Reporter {
+    /// Begins to count: what was before is not reported.
+    pub(crate) fn begin(&mut self, loads: Vec<ClusterLoad>, now: Instant) {
+        for load in loads {
+            let known = self.known(&load, now);
+            known.take(load);
+        }
+    }
+
+    /// What has happened since the last report of each cluster that is wanted.
+    pub(crate) fn report(
+        &mut self,
+        loads: Vec<ClusterLoad>,
+        wanted: &Wanted,
+        now: Instant,
+    ) -> Vec<ClusterStats> {
+        let names: BTreeSet<Arc<str>> = loads.iter().map(|load| load.name.clone()).collect();
+        let mut all = Vec::new();
+        for load in loads {
+            if wanted.wants(&load.name) {
+                let name = load.name.to_string();
+                let service = load.service.as_ref().map(ToString::to_string);
+                let known = self.known(&load, now);
+                let mut stats = known.take(load);
+                stats.cluster_name = name;
+                stats.cluster_service_name = service.unwrap_or_default();
+                stats.load_report_interval = Some(duration(now - known.since));
+                known.since = now;
+                all.push(stats);
+            }
+        }
+        self.clusters.retain(|name, _| names.contains(name));
+        all
+    }
+
+    fn known(&mut self, load: &ClusterLoad, now: Instant) -> &mut Known {
+        self.clusters
+            .entry(load.name.clone())
+            .or_insert_with(|| Known {
+                since: now,
+                endpoints: HashMap::new(),
+                dropped: BTreeMap::new(),
+                overflows: 0,
+            })
+    }
+}
+
+impl Known {
+    fn take(&mut self, load: ClusterLoad) -> ClusterStats {
+        for counted in self.endpoints.values_mut() {
+            counted.present = false;
+        }
+        for (locality, counts) in load.endpoints {
+            let entry = self.endpoints.entry(Arc::as_ptr(&counts).addr());
+            let counted = entry.or_insert_with(|| Counted {
+                locality: locality.clone(),
+                counts,
+                issued: 0,
+                failed: 0,
+                succeeded: 0,
+                present: true,
+            });
+            counted.locality = locality;
+            counted.present = true;
+        }
+        let mut sums: BTreeMap<Locality, Sum> = BTreeMap::new();
+        self.endpoints.retain(|_, counted| {
+            let sum = sums.entry(counted.locality.clone()).or_default();
+            let active = counted.add_to(sum);
+            counted.present || active > 0
+        });
+        let localities = sums
+            .into_iter()
+            .filter(|(_, sum)| sum.issued + sum.active > 0);
+        let mut total = load.overflows.saturating_sub(self.overflows);
+        self.overflows = load.overflows;
+        let mut dropped = Vec::new();
+        for (category, count) in load.dropped {
+            let before = self.dropped.insert(category.clone(), count);
+            let count = count.saturating_sub(before.unwrap_or_default());
+            total += count;
+            if count > 0 {
+                dropped.push(DroppedRequests {
+                    category: category.to_string(),
+                    dropped_count: count,
+                });
+            }
+        }
+        ClusterStats {
+            upstream_locality_stats: localities.map(stats).collect(),
+            // Those that a limit refused have no category (gRFC A32).
+            total_dropped_requests: total,
+            dropped_requests: dropped,
+            ..ClusterStats::default()
+        }
+    }
+}
+
+impl Counted {
+    /// Adds what is new, and returns how many requests are under way.
+    fn add_to(&mut self, sum: &mut Sum) -> u64 {
+        let (issued, failed, active) = self.counts.read();
+        // A request that failed may still be under way with its body, so what succeeded is never
+        // counted back.
+        let done = issued.saturating_sub(active).saturating_sub(failed);
+        let succeeded = done.max(self.succeeded);
+        sum.issued += issued.saturating_sub(self.issued);
+        sum.failed += failed.saturating_sub(self.failed);
+        sum.succeeded += succeeded - self.succeeded;
+        sum.active += active;
+        (self.issued, self.failed, self.succeeded) = (issued, failed, succeeded);
+        active
+    }
+}
+
+fn stats((locality, sum): (Locality, Sum)) -> UpstreamLocalityStats {
+    UpstreamLocalityStats {
+        locality: Some(core::Locality {
+            region: locality.region.into(),
+            zone: locality.zone.into(),
+            sub_zone: locality.sub_zone.into(),
+        }),
+        total_issued_requests: sum.issued,
+        total_successful_requests: sum.succeeded,
+        total_error_requests: sum.failed,
+        total_requests_in_progress: sum.active,
+        ..UpstreamLocalityStats::default()
+    }
+}
+
+fn duration(value: Duration) -> proto::Duration {
+    proto::Duration {
+        seconds: i64::try_from(value.as_secs()).unwrap_or(i64::MAX),
+        // Less than a thousand million.
+        nanos: value.subsec_nanos().cast_signed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    fn load(endpoints: &[(&str, &Arc<EndpointCounts>)], dropped: u64) -> Vec<ClusterLoad> {
+        let endpoints = endpoints.iter().map(|(region, counts)| {
+            let locality = Locality {
+                region: (*region).into(),
+                ..Locality::default()
+            };
+            (locality, Arc::clone(counts))
+        });
+        vec![ClusterLoad {
+            name: "c".into(),
+            service: Some("s".into()),
+            endpoints: endpoints.collect(),
+            dropped: vec![("lb".into(), dropped)],
+            overflows: 2,
+        }]
+    }
+
+    fn all() -> Wanted {
+        Wanted::of(LoadStatsResponse {
+            send_all_clusters: true,
+            ..LoadStatsResponse::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_is_the_difference_to_the_one_before_and_loses_nobody_who_left() {
+        let (here, there) = (Arc::<EndpointCounts>::default(), Arc::default());
+        let mut reporter = Reporter::default();
+        here.requests.store(100, Relaxed);
+        reporter.begin(load(&[("a", &here), ("b", &there)], 5), Instant::now());
+        tokio::time::advance(Duration::from_secs(7)).await;
+        here.requests.store(110, Relaxed);
+        here.failures.store(3, Relaxed);
+        here.active.store(2, Relaxed);
+        let loads = load(&[("a", &here), ("b", &there)], 6);
+        let first = reporter.report(loads, &all(), Instant::now()).remove(0);
+        assert_eq!(first.cluster_service_name, "s");
+        assert_eq!(first.load_report_interval.unwrap().seconds, 7);
+        assert_eq!(first.total_dropped_requests, 1);
+        assert_eq!(first.dropped_requests[0].dropped_count, 1);
+        let [one] = first.upstream_locality_stats.as_slice() else {
+            panic!("one locality had requests: {first:?}")
+        };
+        assert_eq!(one.total_issued_requests, 10);
+        assert_eq!(one.total_error_requests, 3);
+        assert_eq!(one.total_successful_requests, 5);
+        assert_eq!(one.total_requests_in_progress, 2);
+        // It leaves, and its last requests end.
+        here.active.store(0, Relaxed);
+        let loads = load(&[("b", &there)], 6);
+        let second = reporter.report(loads, &all(), Instant::now()).remove(0);
+        assert_eq!(second.total_dropped_requests, 0);
+        assert!(second.upstream_locality_stats.is_empty(), "{second:?}");
+        drop(here);
+        assert_eq!(reporter.clusters["c"].endpoints.len(), 1);
+    }
+
+    #[test]
+    fn a_server_names_the_clusters_and_the_time() {
+        let interval = |seconds| Some(proto::Duration { seconds, nanos: 0 });
+        let named = Wanted::of(LoadStatsResponse {
+            clusters: vec!["c".into()],
+            load_reporting_interval: interval(3),
+            ..LoadStatsResponse::default()
+        });
+        assert!(named.wants(&"c".into()) && !named.wants(&"d".into()));
+        assert_eq!(named.every, Duration::from_secs(3));
+        for (seconds, every) in [(-1, USUAL), (0, USUAL), (i64::MAX, LONGEST)] {
+            let wanted = Wanted::of(LoadStatsResponse {
+                load_reporting_interval: interval(seconds),
+                ..LoadStatsResponse::default()
+            });
+            assert_eq!(wanted.every, every);
+        }
+    }
+}
