@@ -344,14 +344,19 @@ impl Call {
     fn trace(&self, core: &Core, request: &mut Request<Body>) -> Option<Span> {
         let tracing = core.environment.telemetry.tracing();
         let inherited = trace::inherited();
-        let span = tracing.call(request, inherited.as_ref());
-        if span.is_none() && (inherited.is_some() || tracing.is_on()) {
+        if !tracing.is_on() && inherited.is_none() {
+            return None;
+        }
+        let told = core.environment.telemetry.told();
+        let said = &told.client.tracing;
+        let span = tracing.call(request, inherited.as_ref(), said);
+        let reports = tracing.reports(said);
+        if span.is_none() && said.propagation && (inherited.is_some() || reports) {
             let headers = request.headers_mut();
             // Nobody has told the callee; who decided against the trace tells that as well.
             if trace::Parent::of(headers).is_none() {
                 let random = core.random();
-                let undecided =
-                    inherited.filter(|parent| parent.sampled.is_some() || !tracing.is_on());
+                let undecided = inherited.filter(|parent| parent.sampled.is_some() || !reports);
                 let parent = undecided.unwrap_or_else(|| {
                     let trace = u128::from(random.draw()) << 64 | u128::from(random.draw() | 1);
                     trace::Parent::new(trace, random.draw() | 1, false, None)
@@ -368,12 +373,23 @@ impl Call {
         if !telemetry.is_on() {
             return None;
         }
-        let entry = telemetry.log().map(|log| access::Entry::new(log, request));
+        let told = telemetry.told_besides();
+        let logs = told.as_ref().map(|told| &told.client.logs);
+        let logs = logs.filter(|logs| !logs.is_empty());
+        let mut entry = logs.map(|logs| access::Entry::new(logs, request));
+        if let (Some(entry), Some(span)) = (&mut entry, &span) {
+            entry.trace = span
+                .parent()
+                .map(|one| (one.trace, one.span, one.sampled == Some(true)));
+        }
         let protocol = match self.dialect {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(telemetry.unknown(), self.began, protocol);
+        if told.is_some_and(|told| told.methods) {
+            meter.by_method(request.method());
+        }
         meter.watch(request.body_mut());
         Some(meter.with(telemetry.measures(), entry, span))
     }

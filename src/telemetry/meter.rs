@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::access::{Entry, Facts};
 use super::series::{Key, Measured, Series};
+use super::shape::Verb;
 use super::trace::Span;
 use crate::body::Body;
 use crate::error::{Error, Flag};
@@ -137,6 +138,11 @@ impl Meter {
         self.entry = entry;
         self.span = span;
         self
+    }
+
+    /// Tells requests apart by their method, as the configuration wants it.
+    pub(crate) fn by_method(&mut self, method: &Method) {
+        self.key.verb = Verb::of(method);
     }
 
     /// The span of the whole.

@@ -40,6 +40,8 @@ mod runtimes;
 mod soak;
 mod streaming;
 mod tasks;
+#[cfg(all(feature = "inbound", feature = "yaml"))]
+mod telemetry;
 mod timeouts;
 #[cfg(feature = "inbound")]
 mod traces;
