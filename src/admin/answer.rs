@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 
 use super::json::Json;
-use super::{Inspect, dump};
+use super::{Inspect, certs, dump, logging};
 use crate::outbound::Core;
 use crate::snapshot::{ClusterStats, Stats};
 
@@ -19,7 +19,7 @@ const JSON: &str = "application/json";
 const PROMETHEUS: &str = crate::telemetry::prometheus::CONTENT_TYPE;
 
 /// The paths, each with what it shows.
-const PATHS: [(&str, &str); 6] = [
+const PATHS: [(&str, &str); 8] = [
     (
         "/ready",
         "200 LIVE once a configuration is in force, 503 before and while draining",
@@ -36,6 +36,14 @@ const PATHS: [(&str, &str); 6] = [
     (
         "/config_dump",
         "the configuration in force, with origins, as JSON",
+    ),
+    (
+        "/certs",
+        "the certificates that connections present and believe, as JSON; no keys",
+    ),
+    (
+        "/logging",
+        "the levels at which the program's subscriber takes events of the mesh",
     ),
     (
         "/explain",
@@ -98,6 +106,8 @@ fn page(inspect: &dyn Inspect, request: &Request<()>, loopback: bool) -> Page {
             let dump = dump::dump(snapshot.generation(), &snapshot.resources());
             Page(StatusCode::OK, JSON, format!("{dump}\n"))
         }
+        ("/certs", _) => Page(StatusCode::OK, JSON, format!("{}\n", certs::certs(&core))),
+        ("/logging", _) => plain(StatusCode::OK, &logging::logging()),
         ("/explain", _) => explain(inspect, query),
         ("/", _) => plain(StatusCode::OK, &index()),
         (path, _) => plain(

@@ -2,7 +2,7 @@
 //!
 //! The paths are those of Envoy's admin interface, so that what people know of sidecars and what
 //! their tools scrape goes on working: `/ready`, `/stats`, `/stats/prometheus`, `/clusters`,
-//! `/config_dump`; beside them `/explain`. It is opt-in, answers reads alone and changes nothing,
+//! `/config_dump`, `/certs`; beside them `/explain`. It is opt-in, answers reads alone and changes nothing,
 //! which is why it needs no authentication of its own on the loopback interface. It shows no secrets:
 //! header values that a route sets are shown unless the header is one that carries credentials.
 //!
@@ -13,8 +13,10 @@
 //! owns all of them and ends with its mesh.
 
 mod answer;
+mod certs;
 mod dump;
 mod json;
+mod logging;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -5,10 +5,12 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +21,8 @@ use tokio::task::JoinSet;
 use super::ca::Office;
 use super::house::{Connected, House, Report};
 use super::kind::Kind;
+use super::page;
+use crate::tls::Credentials;
 
 /// How many connections are served at once; more wait in the system's queue.
 const CONNECTIONS: usize = 64;
@@ -27,22 +31,55 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const HELP: &str = "/ready             200 while it serves, 503 while it drains\n\
+const HELP: &str = "/                  a page for people\n\
+                    /status.json       the same for programs\n\
+                    /ready             200 while it serves, 503 while it drains\n\
                     /stats/prometheus  counters, for Prometheus\n\
                     /clients           who is there, what it has and what it refused\n\
                     /rejected          the faults of the last edit, if it was rejected\n";
 
+const FOREIGN: &str =
+    "this address is asked by the name localhost or by its number, not by another name\n";
+
+/// Whether the one who asks named this machine by a number or as itself. A page in a browser on this
+/// machine could otherwise read what is here by a name that it controls (DNS rebinding).
+fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
+}
+
 /// Answers until it is dropped.
-pub(super) async fn serve(listener: TcpListener, house: Arc<House>, office: Option<Arc<Office>>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    house: Arc<House>,
+    office: Option<Arc<Office>>,
+    credentials: Option<Credentials>,
+) {
+    let local = listener.local_addr();
+    let loopback = local.is_ok_and(|address| address.ip().is_loopback());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
                     let (house, office) = (house.clone(), office.clone());
+                    let credentials = credentials.clone();
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let path = request.uri().path();
-                        let answer = answer(&house, office.as_deref(), request.method(), path);
+                        let (method, path) = (request.method(), request.uri().path());
+                        let asked = Asked {
+                            house: &house,
+                            office: office.as_deref(),
+                            credentials: credentials.as_ref(),
+                        };
+                        let answer = match loopback && !is_local(request.headers()) {
+                            true => text(StatusCode::FORBIDDEN, FOREIGN.into()),
+                            false => answer(asked, method, path),
+                        };
                         std::future::ready(Ok::<_, Infallible>(answer))
                     });
                     let connection = http1::Builder::new()
@@ -64,15 +101,35 @@ pub(super) async fn serve(listener: TcpListener, house: Arc<House>, office: Opti
     }
 }
 
-fn answer(house: &House, office: Option<&Office>, method: &Method, path: &str) -> Response<String> {
+/// Who is asked.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    house: &'a House,
+    office: Option<&'a Office>,
+    credentials: Option<&'a Credentials>,
+}
+
+fn answer(asked: Asked<'_>, method: &Method, path: &str) -> Response<String> {
+    let Asked {
+        house,
+        office,
+        credentials,
+    } = asked;
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(
             StatusCode::METHOD_NOT_ALLOWED,
             "it answers GET alone\n".into(),
         );
     }
+    if let Some(asset) = page::asset(path) {
+        return asset;
+    }
     match path {
-        "/" | "/help" => text(StatusCode::OK, HELP.into()),
+        "/status.json" => {
+            let state = page::state::state(house, credentials);
+            page::answer("application/json", state.to_string())
+        }
+        "/help" => text(StatusCode::OK, HELP.into()),
         "/ready" if house.drains() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
         "/ready" => text(StatusCode::OK, "serving\n".into()),
         "/metrics" | "/stats/prometheus" => {
@@ -235,9 +292,38 @@ mod tests {
     use crate::control::{Content, Limits, Store};
     use crate::random::Random;
 
+    fn alone(house: &House) -> Asked<'_> {
+        Asked {
+            house,
+            office: None,
+            credentials: None,
+        }
+    }
+
     fn ask(house: &House, path: &str) -> (StatusCode, String) {
-        let answer = answer(house, None, &Method::GET, path);
+        let answer = answer(alone(house), &Method::GET, path);
         (answer.status(), answer.into_body())
+    }
+
+    #[test]
+    fn a_loopback_address_is_asked_by_its_own_names() {
+        let asked = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a value"));
+            is_local(&headers)
+        };
+        for host in ["localhost", "LOCALHOST:15014", "127.0.0.1:1", "[::1]:1"] {
+            assert!(asked(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example:1",
+            "localhost.evil.example",
+            "a b",
+        ] {
+            assert!(!asked(host), "{host}");
+        }
+        assert!(!is_local(&HeaderMap::new()));
     }
 
     #[test]
@@ -268,7 +354,7 @@ mod tests {
         house.begin_drain();
         assert_eq!(ask(&house, "/ready").0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask(&house, "/secret").0, StatusCode::NOT_FOUND);
-        let post = answer(&house, None, &Method::POST, "/ready");
+        let post = answer(alone(&house), &Method::POST, "/ready");
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

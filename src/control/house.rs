@@ -340,6 +340,8 @@ pub struct Connected {
     pub age: Duration,
     /// Resources that it was sent, and how many of them it has acknowledged.
     pub resources: (usize, usize),
+    /// The same for each kind of which it has something: kind, sent, acknowledged.
+    pub kinds: Vec<(Kind, usize, usize)>,
     /// What it last refused, by kind: version and text.
     pub refusals: Vec<(Kind, Arc<str>, Arc<str>)>,
 }
@@ -348,10 +350,14 @@ impl Connected {
     pub(super) fn of(client: &Client) -> Self {
         let stream = client.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let mut resources = (0, 0);
+        let mut kinds: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
         let mut refusals: Vec<(Kind, Arc<str>, Arc<str>)> = Vec::new();
         for (kind, held) in stream.held() {
             resources.0 += usize::from(held.sent.is_some());
             resources.1 += usize::from(held.acked);
+            let of_kind = kinds.entry(kind).or_default();
+            of_kind.0 += usize::from(held.sent.is_some());
+            of_kind.1 += usize::from(held.acked);
             if let Some((version, text)) = held.error
                 && refusals.iter().all(|(known, ..)| *known != kind)
             {
@@ -363,6 +369,10 @@ impl Connected {
             scope: client.scope(),
             age: client.since.elapsed(),
             resources,
+            kinds: kinds
+                .into_iter()
+                .map(|(kind, (sent, acknowledged))| (kind, sent, acknowledged))
+                .collect(),
             refusals,
         }
     }

@@ -39,6 +39,7 @@ mod kind;
 mod limits;
 mod lrs;
 mod node;
+mod page;
 mod references;
 mod resource;
 mod server;

@@ -26,7 +26,7 @@ use super::stream::{self, Method};
 use crate::model::identity::SpiffeId;
 use crate::model::security::MutualTls;
 use crate::random::Random;
-use crate::tls::{Acceptor, Clock, Source};
+use crate::tls::{Acceptor, Clock, Credentials, Source};
 
 /// A connection is asked for a sign of life this often.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -65,6 +65,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Secured {
     acceptor: Acceptor,
+    credentials: Credentials,
     _renewing: JoinSet<()>,
 }
 
@@ -106,7 +107,8 @@ impl Server {
         }
         Self {
             secured: Some(Arc::new(Secured {
-                acceptor: Acceptor::new(credentials, Clock::system()),
+                acceptor: Acceptor::new(credentials.clone(), Clock::system()),
+                credentials,
                 _renewing: renewing,
             })),
             ..self
@@ -123,12 +125,14 @@ impl Server {
     pub fn with_ca(self, ca: Ca) -> Result<Self, crate::tls::Unusable> {
         let clock = ca.clock();
         let (office, keeper) = ca.open()?;
-        let acceptor = Acceptor::new(keeper.credentials(), clock).with_anonymous();
+        let credentials = keeper.credentials();
+        let acceptor = Acceptor::new(credentials.clone(), clock).with_anonymous();
         let mut renewing = JoinSet::new();
         renewing.spawn(keeper.run());
         Ok(Self {
             secured: Some(Arc::new(Secured {
                 acceptor,
+                credentials,
                 _renewing: renewing,
             })),
             office: Some(office),
@@ -165,12 +169,15 @@ impl Server {
         self.house.loads.all()
     }
 
-    /// Answers questions about the server over plain HTTP: `/ready`, `/stats/prometheus`,
-    /// `/clients`, `/rejected`. It has no authentication, so it belongs on a loopback address.
+    /// Answers questions about the server over plain HTTP: a status page at `/`,
+    /// `/status.json`, `/ready`, `/stats/prometheus`, `/clients`, `/rejected`. It has no authentication, so it belongs on a loopback address.
     ///
     /// It never ends; dropping the future closes its connections.
     pub async fn admin(&self, listener: TcpListener) {
-        super::admin::serve(listener, self.house.clone(), self.office.clone()).await;
+        let secured = self.secured.as_ref();
+        let credentials = secured.map(|secured| secured.credentials.clone());
+        let (house, office) = (self.house.clone(), self.office.clone());
+        super::admin::serve(listener, house, office, credentials).await;
     }
 
     /// Serves on `listener` until `shutdown` ends, then drains: health says so, streams end one by

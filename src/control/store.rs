@@ -222,6 +222,12 @@ impl Store {
         lock(&self.shared.rejected).last.clone()
     }
 
+    /// The objects that are served.
+    pub(super) fn objects(&self) -> Arc<Vec<Object>> {
+        let current = self.shared.current.borrow();
+        Arc::new(current.content.objects.clone())
+    }
+
     /// How many edits were rejected so far.
     #[must_use]
     pub fn rejections(&self) -> u64 {

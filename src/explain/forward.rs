@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Request;
 
+use super::secured::secured;
 use super::{Refusal, Times, Way};
 use crate::error::{Error, Kind};
 use crate::layer::balance::Candidate;
@@ -40,6 +41,8 @@ pub struct Forwarded {
     pub balancing: &'static str,
     /// Which version of HTTP is spoken.
     pub protocol: Protocol,
+    /// How connections are secured, in words.
+    pub security: String,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// Requests, waiting requests and connections: how many there are and may be.
@@ -151,6 +154,7 @@ impl Way<'_> {
             mirrors: self.mirrors(to),
             balancing: balancing(&model.balancing),
             protocol: model.protocol,
+            security: secured(&model.security),
             connect_timeout: model.connect_timeout,
             limits: gauges(&cluster),
             ejection: model.outlier.as_ref().map(ToString::to_string),

@@ -19,6 +19,8 @@
 //! ```
 
 mod forward;
+mod secured;
+mod telling;
 mod text;
 mod time;
 
@@ -36,6 +38,7 @@ use crate::outbound::{Chosen, Core, Door, Entry, Scope, answer, enter, no_route,
 use crate::snapshot::{Route, VirtualHost};
 
 pub use forward::{EndpointState, Forwarded, Gauge, Member, Mirrored, Retrying};
+pub use telling::Telling;
 pub use time::Times;
 
 /// What a mesh would do with one request, as of the configuration in force.
@@ -54,6 +57,8 @@ pub struct Explanation {
     pub routes: Vec<Considered>,
     /// What may become of the request; the shares sum up to 1.
     pub outcomes: Vec<Outcome>,
+    /// What is told of it by logs and spans.
+    pub told: Vec<Telling>,
 }
 
 /// The virtual host of a request.
@@ -183,6 +188,7 @@ pub(crate) fn explain<B>(core: &Core, scope: Scope<'_>, request: &Request<B>) ->
         host: Host::Refused,
         routes: Vec::new(),
         outcomes: Vec::new(),
+        told: telling::telling(core),
     };
     let Entry { authority, door } = match enter(core, &snapshot, scope, &request) {
         Ok(entry) => entry,

@@ -33,6 +33,12 @@ impl fmt::Display for Explanation {
         for outcome in &self.outcomes {
             outcome.fmt(f)?;
         }
+        for told in &self.told {
+            match &told.origin {
+                Some(origin) => writeln!(f, "told by {}  {origin}", told.what)?,
+                None => writeln!(f, "told by {}", told.what)?,
+            }
+        }
         Ok(())
     }
 }
@@ -154,6 +160,7 @@ impl fmt::Display for Forwarded {
             "  connection  {:?}, within {:?}",
             self.protocol, self.connect_timeout
         )?;
+        writeln!(f, "  secured     {}", self.security)?;
         self.endpoints(f)?;
         match &self.failure {
             Some(failure) => failure.fmt(f),

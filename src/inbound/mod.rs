@@ -61,6 +61,7 @@ use tower_service::Service;
 use crate::error::BoxError;
 use crate::layer::deadline::{Asked, Deadline};
 use crate::outbound::{Core, Dialect, Work};
+use crate::telemetry::access::{self, Wanted};
 use crate::telemetry::{Meter, Protocol, Span, trace};
 
 pub use body::InboundBody;
@@ -156,7 +157,12 @@ where
         let Ok(work) = self.door.admit() else {
             return ResponseFuture::answered(answer::draining(dialect), None);
         };
-        let span = self.door.telemetry().tracing().arrived(&request);
+        let tracing = self.door.telemetry().tracing();
+        let span = tracing.is_on().then(|| {
+            let told = self.door.telemetry().told();
+            tracing.arrived(&request, &told.server.tracing)
+        });
+        let span = span.flatten();
         let parent = match &span {
             Some(span) => span.parent(),
             None => trace::Parent::of(request.headers()),
@@ -199,10 +205,14 @@ impl<S> Inbound<S> {
         span: Option<Span>,
     ) -> Option<Meter> {
         let telemetry = self.door.telemetry();
-        if !telemetry.measures() && span.is_none() {
+        let told = telemetry.told_besides();
+        let logs = told.as_ref().map(|told| &told.server.logs);
+        let logs = logs.filter(|logs| !logs.is_empty());
+        if !telemetry.measures() && span.is_none() && logs.is_none() {
             return None;
         }
         let peer = request.extensions().get::<Peer>();
+        let entry = logs.map(|logs| entry(logs, request, peer, span.as_ref()));
         let principal = peer.and_then(|peer| peer.principal.as_ref());
         let series = telemetry.from(principal);
         let protocol = match dialect {
@@ -210,7 +220,33 @@ impl<S> Inbound<S> {
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(&series, Instant::now(), protocol);
+        if told.is_some_and(|told| told.methods) {
+            meter.by_method(request.method());
+        }
         meter.announced(request.headers());
-        Some(meter.with(telemetry.measures(), None, span))
+        Some(meter.with(telemetry.measures(), entry, span))
     }
+}
+
+/// What lines of logs tell of a request that arrives.
+fn entry<B>(
+    logs: &Arc<[Wanted]>,
+    request: &Request<B>,
+    peer: Option<&Peer>,
+    span: Option<&Span>,
+) -> Box<access::Entry> {
+    let mut entry = access::Entry::new(logs, request);
+    if let Some(peer) = peer {
+        entry.remote = peer.remote;
+        entry.local = peer.local;
+        entry.server_name.clone_from(&peer.sni);
+        entry.proved = peer.principal.is_some();
+    }
+    let port = entry.local.map(|address| address.port());
+    // As istiod calls the cluster that an inbound listener leads to.
+    entry.cluster = port.map(|port| format!("inbound|{port}||").into());
+    entry.trace = span
+        .and_then(Span::parent)
+        .map(|one| (one.trace, one.span, one.sampled == Some(true)));
+    entry
 }

@@ -56,6 +56,8 @@ pub struct Builder {
     #[cfg(feature = "otel")]
     tracer: Option<opentelemetry::global::BoxedTracer>,
     #[cfg(feature = "otel")]
+    logger: Option<telemetry::ToLogger>,
+    #[cfg(feature = "otel")]
     sampled: Fraction,
     #[cfg(feature = "otel")]
     meter: Option<opentelemetry::metrics::Meter>,
@@ -91,6 +93,8 @@ impl Builder {
             log: None,
             #[cfg(feature = "otel")]
             tracer: None,
+            #[cfg(feature = "otel")]
+            logger: None,
             #[cfg(feature = "otel")]
             sampled: Fraction::from_parts_per_million(10_000).unwrap_or(Fraction::ZERO),
             #[cfg(feature = "otel")]
@@ -252,8 +256,20 @@ impl Builder {
         self
     }
 
+    /// Takes the records of access logs that the configuration has for OpenTelemetry (a provider
+    /// `envoyOtelAls` that a Telemetry names), such as
+    /// `provider.logger("order")`. Without one such a log is empty, and an event of level ERROR says so.
+    #[cfg(feature = "otel")]
+    pub fn logger<L>(mut self, logger: L) -> Self
+    where
+        L: opentelemetry::logs::Logger + Send + Sync + 'static,
+    {
+        self.logger = Some(telemetry::ToLogger(telemetry::access::emit(logger)));
+        self
+    }
+
     /// Which share of the traces that begin here is sampled; 1 % by default, as Istio has it. A parent's
-    /// decision wins over it.
+    /// decision wins over it, and so does a Telemetry of the configuration.
     #[cfg(feature = "otel")]
     pub fn trace_sampling(mut self, share: Fraction) -> Self {
         self.sampled = share;
@@ -304,6 +320,8 @@ impl Builder {
                 metrics: self.metrics,
                 workload: self.workload.clone(),
                 log: self.log,
+                #[cfg(feature = "otel")]
+                logger: self.logger,
                 #[cfg(feature = "otel")]
                 instruments: self.meter.as_ref().map(telemetry::Instruments::new),
                 #[cfg(not(feature = "otel"))]

@@ -1,5 +1,8 @@
 //! What a mesh has measured, as Prometheus reads it.
 
+#[cfg(feature = "xds")]
+mod planes;
+
 use super::Mesh;
 use crate::snapshot::{ClusterStats, Stats};
 use crate::telemetry::prometheus::{CONTENT_TYPE, Kind, Text};
@@ -23,7 +26,9 @@ impl Mesh {
         let telemetry = &self.shared.core.environment.telemetry;
         let stats = self.stats();
         let mut text = Text::default();
-        text.requests(&telemetry.all());
+        let all = telemetry.all();
+        text.requests(&all);
+        text.calls(&all);
         text.family("istio_build", Kind::Gauge, "The version of the mesh.");
         let version = [("component", "proxy"), ("tag", env!("CARGO_PKG_VERSION"))];
         text.sample("istio_build", &version, 1);
@@ -44,7 +49,7 @@ impl Mesh {
                 "meshwork_access_log_dropped_total",
                 Kind::Counter,
                 "Lines of the access log that were not written.",
-                telemetry.log().map_or(0, |log| log.dropped.read()),
+                telemetry.dropped_lines(),
             ),
             (
                 "meshwork_buffered_bytes",
@@ -66,6 +71,10 @@ impl Mesh {
         #[cfg(feature = "tls-core")]
         if let Some(own) = self.credentials() {
             identity(&own, &mut text);
+        }
+        #[cfg(feature = "xds")]
+        if let Some(dump) = self.xds() {
+            planes::tell(&dump, &mut text);
         }
         clusters(&stats, &mut text);
         text.into_string()

@@ -162,6 +162,7 @@ impl Applier {
         let core = &*self.core;
         // A sweep between linking and storing would readmit an endpoint in the old balancer only.
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        core.environment.telemetry.tell(&resources.telemetry);
         let before = core.live.load_full();
         let (next, moves) = snapshot::link(&before, resources, &core.environment);
         let after = core.live.store(next);

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::security::PeerPolicy;
-use super::{Cluster, Endpoints, Inbound, Listener, OutboundTraffic, RouteConfiguration};
+use super::{
+    Cluster, Endpoints, Inbound, Listener, OutboundTraffic, RouteConfiguration, Telemetry,
+};
 
 /// Every resource of one configuration, each under its own name.
 ///
@@ -39,6 +41,8 @@ pub struct Resources {
     pub egress_proxy: Option<Arc<str>>,
     /// What is asked of callers.
     pub peers: PeerPolicy,
+    /// What is told of requests.
+    pub telemetry: Arc<Telemetry>,
 }
 
 impl Resources {
@@ -55,6 +59,7 @@ impl Resources {
             outbound_traffic,
             egress_proxy,
             peers,
+            telemetry,
         } = self;
         listeners.is_empty()
             && routes.is_empty()
@@ -64,6 +69,7 @@ impl Resources {
             && outbound_traffic.is_none()
             && egress_proxy.is_none()
             && *peers == PeerPolicy::default()
+            && **telemetry == Telemetry::default()
     }
 
     /// The endpoints of `after` that differ from those here, if all else is not only equal but the
@@ -80,6 +86,7 @@ impl Resources {
             outbound_traffic,
             egress_proxy,
             peers,
+            telemetry,
         } = self;
         let rest = same(clusters, &after.clusters)
             && same(routes, &after.routes)
@@ -87,7 +94,8 @@ impl Resources {
             && *inbound == after.inbound
             && *outbound_traffic == after.outbound_traffic
             && *egress_proxy == after.egress_proxy
-            && *peers == after.peers;
+            && *peers == after.peers
+            && *telemetry == after.telemetry;
         // Names that come or go may be the endpoints of any cluster.
         if !rest || !endpoints.keys().eq(after.endpoints.keys()) {
             return None;

@@ -65,6 +65,14 @@ impl Histogram {
 }
 
 impl Distribution {
+    /// Takes in those of another.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, more) in self.cumulative.iter_mut().zip(&other.cumulative) {
+            *sum += more;
+        }
+        self.sum += other.sum;
+    }
+
     /// How many values there are.
     pub(super) fn count(&self) -> u64 {
         self.cumulative.last().copied().unwrap_or_default()

@@ -21,6 +21,7 @@
 //! a [span](trace)) rides with it and ends with it.
 
 pub(crate) mod access;
+mod grpc;
 mod histogram;
 mod meter;
 #[cfg(not(feature = "otel"))]
@@ -30,6 +31,8 @@ mod otel;
 pub(crate) mod prometheus;
 mod registry;
 mod series;
+mod shape;
+mod told;
 pub(crate) mod trace;
 
 pub(crate) use meter::{Meter, Protocol};
@@ -39,4 +42,6 @@ pub(crate) use off::Instruments;
 pub(crate) use otel::Instruments;
 pub(crate) use registry::{Registry, Settings};
 pub(crate) use series::Series;
+#[cfg(feature = "otel")]
+pub(crate) use told::ToLogger;
 pub(crate) use trace::Span;

@@ -1,5 +1,8 @@
 //! Without the feature `otel` there is nobody to export to.
 
+use super::shape::Pairs;
+use crate::model::telemetry::Metric;
+
 /// There are none.
 #[derive(Clone, Debug)]
 pub(crate) enum Instruments {}
@@ -9,7 +12,7 @@ pub(crate) enum Instruments {}
 pub(super) enum Bound {}
 
 impl Instruments {
-    pub(super) fn bind(&self, _: &[(&'static str, &str)]) -> Bound {
+    pub(super) fn bind(&self, _: impl Fn(Metric) -> Option<Pairs>) -> Bound {
         match *self {}
     }
 }

@@ -9,6 +9,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter};
 
 use super::histogram::BOUNDS;
+use super::shape::Pairs;
+use crate::model::telemetry::Metric;
 
 /// Istio's standard metrics of requests.
 #[derive(Clone, Debug)]
@@ -19,13 +21,13 @@ pub(crate) struct Instruments {
     response_bytes: Histogram<f64>,
 }
 
-/// Those of one cell.
+/// Those of one cell; `None`: the configuration does not want it told.
 #[derive(Debug)]
 pub(super) struct Bound {
-    requests: BoundCounter<u64>,
-    duration: BoundHistogram<f64>,
-    request_bytes: BoundHistogram<f64>,
-    response_bytes: BoundHistogram<f64>,
+    requests: Option<BoundCounter<u64>>,
+    duration: Option<BoundHistogram<f64>>,
+    request_bytes: Option<BoundHistogram<f64>>,
+    response_bytes: Option<BoundHistogram<f64>>,
 }
 
 impl Instruments {
@@ -42,23 +44,41 @@ impl Instruments {
         }
     }
 
-    pub(super) fn bind(&self, labels: &[(&'static str, &str)]) -> Bound {
-        let pair = |(name, value): &(&'static str, &str)| KeyValue::new(*name, (*value).to_owned());
-        let attributes: Vec<KeyValue> = labels.iter().map(pair).collect();
+    pub(super) fn bind(&self, labels: impl Fn(Metric) -> Option<Pairs>) -> Bound {
+        let of = |metric| -> Option<Vec<KeyValue>> {
+            let pairs = labels(metric)?.into_iter();
+            Some(
+                pairs
+                    .map(|(name, value)| KeyValue::new(name, value))
+                    .collect(),
+            )
+        };
+        let histogram = |histogram: &Histogram<f64>, metric| {
+            of(metric).map(|attributes| histogram.bind(&attributes))
+        };
         Bound {
-            requests: self.requests.bind(&attributes),
-            duration: self.duration.bind(&attributes),
-            request_bytes: self.request_bytes.bind(&attributes),
-            response_bytes: self.response_bytes.bind(&attributes),
+            requests: of(Metric::RequestCount).map(|attributes| self.requests.bind(&attributes)),
+            duration: histogram(&self.duration, Metric::RequestDuration),
+            request_bytes: histogram(&self.request_bytes, Metric::RequestSize),
+            response_bytes: histogram(&self.response_bytes, Metric::ResponseSize),
         }
     }
 }
 
 impl Bound {
     pub(super) fn record(&self, millis: f64, request_bytes: u64, response_bytes: u64) {
-        self.requests.add(1);
-        self.duration.record(millis);
-        self.request_bytes.record(request_bytes as f64);
-        self.response_bytes.record(response_bytes as f64);
+        if let Some(requests) = &self.requests {
+            requests.add(1);
+        }
+        let histograms = [
+            (&self.duration, millis),
+            (&self.request_bytes, request_bytes as f64),
+            (&self.response_bytes, response_bytes as f64),
+        ];
+        for (histogram, value) in histograms {
+            if let Some(histogram) = histogram {
+                histogram.record(value);
+            }
+        }
     }
 }

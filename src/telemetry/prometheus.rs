@@ -5,6 +5,8 @@ use std::fmt::{Display, Write};
 
 use super::histogram::{BOUNDS, Distribution};
 use super::series::{Reading, Series};
+use super::shape::Sums;
+use crate::model::telemetry::Metric;
 
 /// The content type of [`Text`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -64,14 +66,25 @@ impl Text {
     }
 
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], values: &Distribution) {
+        self.scaled(name, labels, values, 1.0);
+    }
+
+    /// A histogram in another unit, of which one of ours has so many.
+    pub(super) fn scaled(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        values: &Distribution,
+        divisor: f64,
+    ) {
         let bucket = format!("{name}_bucket");
         for (index, count) in values.cumulative.iter().enumerate() {
             let bound = BOUNDS
                 .get(index)
-                .map_or("+Inf".to_owned(), ToString::to_string);
+                .map_or("+Inf".to_owned(), |bound| (bound / divisor).to_string());
             self.line(&bucket, labels, &[("le", &bound)], count);
         }
-        self.line(&format!("{name}_sum"), labels, &[], values.sum);
+        self.line(&format!("{name}_sum"), labels, &[], values.sum / divisor);
         self.line(&format!("{name}_count"), labels, &[], values.count());
     }
 
@@ -81,45 +94,72 @@ impl Text {
             .iter()
             .map(|series| (series.as_ref(), series.as_ref().read()))
             .collect();
-        let name = "istio_requests_total";
-        self.family(
-            name,
-            Kind::Counter,
-            "Requests, by who called whom and how they ended.",
-        );
-        for (series, reading) in rows(&read) {
-            series.with_labels(reading.key, |labels| {
-                self.sample(name, labels, reading.duration.count());
-            });
-        }
-        type Of = fn(&Reading) -> &Distribution;
-        let histograms: [(&str, &str, Of); 3] = [
-            (
-                "istio_request_duration_milliseconds",
-                "Time from the request to the last byte of its response.",
-                |reading| &reading.duration,
-            ),
-            (
-                "istio_request_bytes",
-                "Bytes of the bodies of requests.",
-                |reading| &reading.request_bytes,
-            ),
-            (
-                "istio_response_bytes",
-                "Bytes of the bodies of responses.",
-                |reading| &reading.response_bytes,
-            ),
-        ];
-        for (name, help, of) in histograms {
-            self.family(name, Kind::Histogram, help);
+        let shaped = !read.iter().all(|(series, _)| series.is_standard());
+        for (metric, name, kind, help) in FAMILIES {
+            self.family(name, kind, help);
+            if shaped {
+                self.sums(metric, name, kind, &read);
+                continue;
+            }
             for (series, reading) in rows(&read) {
                 series.with_labels(reading.key, |labels| {
-                    self.histogram(name, labels, of(reading))
+                    self.told(kind, name, labels, reading.of(metric));
                 });
             }
         }
     }
+
+    /// A family whose labels are not the standard's.
+    fn sums(&mut self, metric: Metric, name: &str, kind: Kind, read: &[(&Series, Vec<Reading>)]) {
+        let mut sums = Sums::default();
+        for (series, reading) in rows(read) {
+            let labels = series.with_labels(reading.key, |labels| {
+                series.shaped(metric, reading.key, labels)
+            });
+            if let Some(labels) = labels {
+                sums.add(labels, reading.of(metric));
+            }
+        }
+        for (labels, values) in sums.iter() {
+            self.told(kind, name, &labels, values);
+        }
+    }
+
+    fn told(&mut self, kind: Kind, name: &str, labels: &[(&str, &str)], values: &Distribution) {
+        match kind {
+            Kind::Counter | Kind::Gauge => self.sample(name, labels, values.count()),
+            Kind::Histogram => self.histogram(name, labels, values),
+        }
+    }
 }
+
+/// Istio's standard metrics of requests.
+const FAMILIES: [(Metric, &str, Kind, &str); 4] = [
+    (
+        Metric::RequestCount,
+        "istio_requests_total",
+        Kind::Counter,
+        "Requests, by who called whom and how they ended.",
+    ),
+    (
+        Metric::RequestDuration,
+        "istio_request_duration_milliseconds",
+        Kind::Histogram,
+        "Time from the request to the last byte of its response.",
+    ),
+    (
+        Metric::RequestSize,
+        "istio_request_bytes",
+        Kind::Histogram,
+        "Bytes of the bodies of requests.",
+    ),
+    (
+        Metric::ResponseSize,
+        "istio_response_bytes",
+        Kind::Histogram,
+        "Bytes of the bodies of responses.",
+    ),
+];
 
 fn rows<'r>(
     read: &'r [(&'r Series, Vec<Reading>)],

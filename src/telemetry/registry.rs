@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 #[cfg(feature = "inbound")]
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-#[cfg(feature = "inbound")]
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use super::Instruments;
-use super::access::{AccessLog, Log};
+use super::access::AccessLog;
 use super::meter::Reporter;
 use super::series::{Counter, Labels, Party, Series};
+use super::told::{Logs, Told};
 use super::trace::Tracing;
+use crate::model;
 #[cfg(feature = "inbound")]
 use crate::model::identity::SpiffeId;
 use crate::workload::Workload;
@@ -34,10 +36,16 @@ pub(crate) struct Settings {
     pub(crate) workload: Workload,
     /// Where a line is written for each call.
     pub(crate) log: Option<AccessLog>,
+    /// Who takes records of OpenTelemetry.
+    #[cfg(feature = "otel")]
+    pub(crate) logger: Option<super::told::ToLogger>,
     pub(crate) tracing: Tracing,
     /// Who is told of each request besides.
     pub(crate) instruments: Option<Instruments>,
 }
+
+/// What is told by the configuration in force.
+pub(super) type Standing = Arc<ArcSwap<Told>>;
 
 /// The series of a mesh. Clones are the same.
 #[derive(Clone)]
@@ -47,7 +55,12 @@ pub(crate) struct Registry {
 
 struct Inner {
     metrics: bool,
-    log: Option<Arc<Log>>,
+    logs: Logs,
+    /// What the configuration in force says, shared with all series.
+    told: Standing,
+    /// Whether it says something of logs or of methods: what a request looks at first, since mostly it
+    /// does not.
+    besides: AtomicBool,
     tracing: Tracing,
     instruments: Option<Instruments>,
     own: Party,
@@ -77,10 +90,16 @@ impl Registry {
             security: "unknown",
         };
         let instruments = settings.instruments;
-        let series = |labels| Arc::new(Series::new(labels, instruments.clone()));
+        let logs = Logs {
+            program: settings.log.map(|log| Arc::new(log.start())),
+            #[cfg(feature = "otel")]
+            emit: settings.logger,
+            open: Mutex::default(),
+        };
+        let told: Standing = Arc::new(ArcSwap::from_pointee(logs.told(&Arc::default())));
+        let series = |labels| Arc::new(Series::new(labels, instruments.clone(), told.clone()));
         let inner = Inner {
             metrics: settings.metrics,
-            log: settings.log.map(|log| Arc::new(log.start())),
             tracing: settings.tracing,
             unknown: series(outbound("unknown")),
             blocked: series(outbound("BlackHoleCluster")),
@@ -90,6 +109,9 @@ impl Registry {
             own,
             series: Mutex::default(),
             rejected: Counter::default(),
+            logs,
+            besides: AtomicBool::new(told.load().has_more()),
+            told,
         };
         Self {
             inner: Arc::new(inner),
@@ -103,12 +125,40 @@ impl Registry {
 
     /// Whether anything is told of requests.
     pub(crate) fn is_on(&self) -> bool {
-        self.inner.metrics || self.inner.log.is_some() || self.inner.tracing.is_on()
+        self.inner.metrics
+            || self.inner.tracing.is_on()
+            || self.inner.besides.load(Ordering::Relaxed)
     }
 
-    /// Where a line is written for each call.
-    pub(crate) fn log(&self) -> Option<&Arc<Log>> {
-        self.inner.log.as_ref()
+    /// What is told besides metrics and spans; `None`: nothing.
+    pub(crate) fn told_besides(&self) -> Option<Guard<Arc<Told>>> {
+        let besides = self.inner.besides.load(Ordering::Relaxed);
+        besides.then(|| self.told())
+    }
+
+    /// What is told of a request that begins at this moment.
+    pub(crate) fn told(&self) -> Guard<Arc<Told>> {
+        self.inner.told.load()
+    }
+
+    /// Puts in force what a configuration says.
+    pub(crate) fn tell(&self, model: &Arc<model::Telemetry>) {
+        if self.told().model == *model {
+            return;
+        }
+        let told = self.inner.logs.told(model);
+        let besides = told.has_more();
+        self.inner.told.store(Arc::new(told));
+        self.inner.besides.store(besides, Ordering::Relaxed);
+        for series in self.all() {
+            series.rebind();
+        }
+    }
+
+    /// How many lines of logs were not written.
+    pub(crate) fn dropped_lines(&self) -> u64 {
+        let logs = self.inner.logs.all();
+        logs.iter().map(|log| log.dropped.read()).sum()
     }
 
     pub(crate) fn tracing(&self) -> &Tracing {
@@ -117,7 +167,7 @@ impl Registry {
 
     /// Writes what waits to be written.
     pub(crate) fn close(&self) {
-        if let Some(log) = &self.inner.log {
+        for log in self.inner.logs.all() {
             log.close();
         }
     }
@@ -148,6 +198,7 @@ impl Registry {
         let series = Arc::new(Series::new(
             self.arriving(caller.as_ref()),
             self.inner.instruments.clone(),
+            self.inner.told.clone(),
         ));
         self.inner.callers.rcu(|known| {
             let mut known = HashMap::clone(known);
@@ -209,7 +260,11 @@ impl Registry {
         if all.len() >= SERIES {
             return self.inner.unknown.clone();
         }
-        let series = Arc::new(Series::new(labels.clone(), self.inner.instruments.clone()));
+        let series = Arc::new(Series::new(
+            labels.clone(),
+            self.inner.instruments.clone(),
+            self.inner.told.clone(),
+        ));
         all.insert(labels, series.clone());
         series
     }
@@ -303,6 +358,8 @@ mod tests {
             workload: Workload::new("shop", "order-sa").label("app", "order"),
             log: None,
             instruments: None,
+            #[cfg(feature = "otel")]
+            logger: None,
             #[cfg(feature = "otel")]
             tracing: Tracing::new(
                 None,

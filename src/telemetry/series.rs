@@ -1,9 +1,11 @@
 //! Everything that is measured between one caller and one callee.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use super::Instruments;
 use super::histogram::{Distribution, Histogram};
@@ -12,6 +14,9 @@ use super::meter::{Flags, Protocol, Reporter};
 use super::off::Bound;
 #[cfg(feature = "otel")]
 use super::otel::Bound;
+use super::registry::Standing;
+use super::shape::{self, Pairs, Verb};
+use crate::model::telemetry::Metric;
 
 /// How many combinations of status, flags and protocol a series tells apart. A callee that answers
 /// with more of them is measured as "other" beyond that.
@@ -116,6 +121,8 @@ pub(crate) struct Series {
     cells: [OnceLock<Box<Cell>>; CELLS],
     other: OnceLock<Box<Cell>>,
     instruments: Option<Instruments>,
+    /// How metrics deviate from the standard.
+    told: Standing,
 }
 
 /// What changes from request to request, in one number.
@@ -127,13 +134,16 @@ pub(super) struct Key {
     /// The gRPC status.
     pub(super) grpc: Option<u8>,
     pub(super) flags: Flags,
+    /// The method as a label, if the configuration asks for it.
+    pub(super) verb: Verb,
 }
 
 impl Key {
     /// Of statuses that peers make up only so many can be told apart.
     fn hash(&self) -> usize {
         let grpc = self.grpc.map_or(0, |code| u64::from(code) + 1);
-        let number = u64::from(self.code) << 32
+        let number = (self.verb as u64) << 52
+            | u64::from(self.code) << 32
             | grpc << 20
             | u64::from(self.flags.bits()) << 2
             | self.protocol as u64;
@@ -148,7 +158,8 @@ pub(super) struct Cell {
     duration: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
-    bound: Option<Bound>,
+    /// Replaced when the configuration gives metrics another shape.
+    bound: ArcSwapOption<Bound>,
 }
 
 /// What one request measured.
@@ -169,11 +180,23 @@ pub(crate) struct Reading {
     pub(super) response_bytes: Distribution,
 }
 
+impl Reading {
+    /// What a metric tells of it; the count of requests is that of their durations.
+    pub(super) fn of(&self, metric: Metric) -> &Distribution {
+        match metric {
+            Metric::RequestCount | Metric::RequestDuration => &self.duration,
+            Metric::RequestSize => &self.request_bytes,
+            Metric::ResponseSize => &self.response_bytes,
+        }
+    }
+}
+
 impl Series {
-    pub(super) fn new(labels: Labels, instruments: Option<Instruments>) -> Self {
+    pub(super) fn new(labels: Labels, instruments: Option<Instruments>, told: Standing) -> Self {
         Self {
             labels,
             instruments,
+            told,
             cells: [const { OnceLock::new() }; CELLS],
             other: OnceLock::new(),
         }
@@ -199,15 +222,56 @@ impl Series {
     }
 
     fn new_cell(&self, key: Option<Key>) -> Box<Cell> {
-        let instruments = self.instruments.as_ref();
-        let bound = instruments.map(|all| self.with_labels(key, |labels| all.bind(labels)));
         Box::new(Cell {
+            bound: ArcSwapOption::new(self.bound(key)),
             key,
             duration: Histogram::default(),
             request_bytes: Histogram::default(),
             response_bytes: Histogram::default(),
-            bound,
         })
+    }
+
+    /// The instruments of a cell, by the shapes in force.
+    fn bound(&self, key: Option<Key>) -> Option<Arc<Bound>> {
+        let instruments = self.instruments.as_ref();
+        let bound = instruments.map(|all| {
+            self.with_labels(key, |labels| {
+                all.bind(|metric| self.shaped(metric, key, labels))
+            })
+        });
+        bound.map(Arc::new)
+    }
+
+    /// The labels of a metric as the configuration wants them; `None`: it is not told.
+    pub(super) fn shaped(
+        &self,
+        metric: Metric,
+        key: Option<Key>,
+        labels: &[(&'static str, &str)],
+    ) -> Option<Pairs> {
+        let told = self.told.load();
+        let side = match self.labels.reporter {
+            Reporter::Destination => &told.model.server,
+            Reporter::Source => &told.model.client,
+        };
+        let verb = key.map_or(Verb::Other, |key| key.verb);
+        shape::apply(side.metrics.get(&metric), labels, verb.label())
+    }
+
+    /// Whether all metrics are told as the standard has them.
+    pub(super) fn is_standard(&self) -> bool {
+        self.told.load().model.has_standard_metrics()
+    }
+
+    /// The configuration in force has changed.
+    pub(super) fn rebind(&self) {
+        if self.instruments.is_none() {
+            return;
+        }
+        let cells = self.cells.iter().chain([&self.other]);
+        for cell in cells.filter_map(OnceLock::get) {
+            cell.bound.store(self.bound(cell.key));
+        }
     }
 
     /// The labels of the series and of one way in which requests end, in Istio's order.
@@ -250,7 +314,7 @@ impl Cell {
     fn record(&self, measured: Measured) {
         let micros = u64::try_from(measured.took.as_micros()).unwrap_or(u64::MAX);
         self.duration.record(micros);
-        if let Some(bound) = &self.bound {
+        if let Some(bound) = &*self.bound.load() {
             let millis = measured.took.as_secs_f64() * 1_000.0;
             bound.record(millis, measured.request_bytes, measured.response_bytes);
         }
@@ -308,6 +372,7 @@ mod tests {
                 security: "unknown",
             },
             None,
+            Standing::default(),
         )
     }
 

@@ -8,8 +8,10 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
 mod ask;
+mod authz;
 mod ca;
 mod call;
+mod certs;
 mod check;
 mod config;
 mod demo;
@@ -24,6 +26,7 @@ mod schema;
 mod serve;
 mod shell;
 mod signal;
+mod status;
 mod top;
 mod yaml;
 
@@ -41,8 +44,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Authz(authz::Args),
     Ca(ca::Args),
     Call(call::Args),
+    Certs(certs::Args),
     Check(check::Args),
     Completions(shell::Completions),
     Demo(demo::Args),
@@ -54,6 +59,7 @@ enum Command {
     Man(shell::Man),
     Schema(schema::Args),
     Serve(serve::Args),
+    Status(status::Args),
     Top(top::Args),
 }
 
@@ -62,8 +68,10 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
+        Command::Authz(args) => authz::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Call(args) => call::run(args),
+        Command::Certs(args) => certs::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Demo(args) => demo::run(args),
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
         Command::Man(args) => shell::man(&args),
         Command::Schema(args) => schema::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Status(args) => status::run(&args),
         Command::Top(args) => top::run(&args),
     };
     ran.unwrap_or_else(|error| {

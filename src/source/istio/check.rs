@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Options;
-use super::compile::compile;
+use super::compile::{compile, survey};
 use super::fault::Faults;
 use super::folder::read_dir;
 use super::kinds::{Kind, Object};
@@ -33,7 +33,8 @@ pub struct Checked {
 /// Finds all that is wrong with a folder (or a file) of YAML, as [`Istio::start`](super::Istio) would
 /// find it for each of these clients.
 ///
-/// Without clients it is looked at from every namespace that its objects are in (the first 100 by
+/// The set as a whole is looked at too: selectors that select nobody, identities that nobody has, connections that
+/// one side refuses. Without clients it is looked at from every namespace that its objects are in (the first 100 by
 /// name), as a workload with the service account `default` and no labels. It blocks; call it from
 /// `tokio::task::spawn_blocking` in async code. Nothing is logged.
 ///
@@ -59,6 +60,9 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
         found.show(&read.sources);
         faults.extend(found);
     }
+    let mut whole = survey(&read.objects, options);
+    whole.show(&read.sources);
+    faults.extend(whole);
     Checked {
         objects: read.objects.len(),
         faults,
@@ -81,6 +85,7 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
         | Kind::Sidecar(_)
+        | Kind::Telemetry(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
         | Kind::GrpcRoute(_)

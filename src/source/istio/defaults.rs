@@ -1,9 +1,12 @@
 //! What the mesh configuration says where an object says nothing.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::kinds::{
-    ExtensionProvider, GoDuration, LocalitySetting, NormalizationKind, Retries, TrafficPolicy,
+    AccessLogEncoding, ExtensionProvider, GoDuration, LocalitySetting, NormalizationKind, Retries,
+    TrafficPolicy,
 };
 use super::kinds::{
     H2UpgradePolicy, Kind, MeshConfig, Object, OutboundMode, OutboundTrafficPolicy,
@@ -12,6 +15,7 @@ use super::registry::Visibility;
 use super::yaml::Located;
 use crate::model::OutboundTraffic;
 use crate::model::inbound::Normalization;
+use crate::model::telemetry::LineFormat;
 
 /// MeshConfig's `rootNamespace`.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -81,6 +85,56 @@ impl<'a> Defaults<'a> {
         self.config
             .map(|config| &config.extension_providers[..])
             .unwrap_or_default()
+    }
+
+    /// The providers of logs where no Telemetry names one; a file alone means that of Envoy.
+    pub(super) fn log_providers(self) -> Vec<Arc<str>> {
+        let config = self.config;
+        let named = config.and_then(|config| config.default_providers.as_ref());
+        let named = named.map(|providers| &providers.access_logging[..]);
+        match named.unwrap_or_default() {
+            [] if self.log_file().is_some() => vec!["envoy".into()],
+            named => named.iter().map(|name| name.as_str().into()).collect(),
+        }
+    }
+
+    /// The provider of spans where no Telemetry names one.
+    pub(super) fn trace_provider(self) -> Option<&'a str> {
+        let providers = self.config?.default_providers.as_ref()?;
+        providers.tracing.first().map(|name| name.as_str())
+    }
+
+    /// The file of the provider `envoy`.
+    pub(super) fn log_file(self) -> Option<&'a str> {
+        let path = self.config?.access_log_file.as_ref()?.as_str();
+        (!path.is_empty()).then_some(path)
+    }
+
+    /// How its lines look.
+    pub(super) fn log_format(self) -> LineFormat {
+        let json = self
+            .config
+            .is_some_and(|config| config.access_log_encoding == AccessLogEncoding::Json);
+        let written = self
+            .config
+            .and_then(|config| config.access_log_format.as_ref());
+        match (written.filter(|text| !text.is_empty()), json) {
+            (None, true) => LineFormat::Json,
+            (None, false) => LineFormat::Text,
+            (Some(text), false) => LineFormat::Words(text.as_str().into()),
+            // Reading has refused what is no object of texts.
+            (Some(text), true) => serde_json::from_str::<BTreeMap<String, String>>(text).map_or(
+                LineFormat::Json,
+                |all| {
+                    let pairs = all.iter();
+                    LineFormat::Labels(
+                        pairs
+                            .map(|(name, text)| (name.as_str().into(), text.as_str().into()))
+                            .collect(),
+                    )
+                },
+            ),
+        }
     }
 
     pub(super) fn connect_timeout(self) -> Duration {

@@ -314,6 +314,7 @@ impl<'a> Reader<'a> {
             | Reads::RequestAuthentication
             | Reads::ServiceEntry
             | Reads::Sidecar
+            | Reads::Telemetry
             | Reads::VirtualService
             | Reads::WorkloadEntry
             | Reads::WorkloadGroup => Dialect::Proto,
@@ -365,6 +366,7 @@ impl<'a> Reader<'a> {
             Reads::ServiceAccount => body.decode().map(Kind::ServiceAccount),
             Reads::ServiceEntry => body.decode().map(Kind::ServiceEntry),
             Reads::Sidecar => body.decode().map(Kind::Sidecar),
+            Reads::Telemetry => body.decode().map(Kind::Telemetry),
             Reads::VirtualService => body.decode().map(Kind::VirtualService),
             Reads::Workload(controller) => body.decode().map(|workload: Box<Workload>| {
                 Kind::Workload(Box::new(Workload {

@@ -10,8 +10,8 @@ use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Namespace, PeerAuthentication,
-    Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, VirtualService,
-    Workload, WorkloadEntry, WorkloadGroup,
+    Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, Telemetry,
+    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 
 /// The JSON schema (draft 2020-12) of one document: one of the kinds that take effect, told apart
@@ -57,6 +57,7 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),
         Reads::Sidecar => under_spec(body::<Sidecar>(generator)),
+        Reads::Telemetry => under_spec(body::<Telemetry>(generator)),
         Reads::VirtualService => under_spec(body::<VirtualService>(generator)),
         Reads::Workload(_) => under_spec(body::<Workload>(generator)),
         Reads::WorkloadEntry => under_spec(body::<WorkloadEntry>(generator)),

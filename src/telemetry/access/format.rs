@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderName, Version};
 
 use super::{Entry, Facts, time};
 use crate::error::Error;
+use crate::model::line::{Piece, Value, pieces};
+use crate::model::telemetry::LineFormat;
 
 /// The longest text of one header in a line; a caller must not be able to fill a disk with one.
 const LONGEST: usize = 4_096;
@@ -59,39 +61,8 @@ const JSON: [(&str, &str); 23] = [
 /// How a line is made.
 #[derive(Clone, Debug)]
 pub(super) enum Format {
-    Json(Vec<(&'static str, Vec<Piece>)>),
+    Json(Vec<(String, Vec<Piece>)>),
     Text(Vec<Piece>),
-}
-
-/// A part of a line.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Piece {
-    Literal(String),
-    Value(Value),
-}
-
-/// What an operator stands for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Value {
-    AttemptCount,
-    BytesReceived,
-    BytesSent,
-    Cluster,
-    Code,
-    Details,
-    Duration,
-    Flags,
-    GrpcStatus,
-    Host,
-    Protocol,
-    /// A header or pseudo-header of the request, else another; cut to a length.
-    Request(String, Option<String>, Option<usize>),
-    Response(HeaderName, Option<HeaderName>, Option<usize>),
-    ResponseDuration,
-    Route,
-    StartTime,
-    /// Known, and never there on the side of a caller: `-`.
-    Absent,
 }
 
 impl Format {
@@ -100,13 +71,52 @@ impl Format {
     }
 
     pub(super) fn json() -> Self {
-        Self::Json(JSON.map(|(key, text)| (key, built_in(text))).into())
+        Self::Json(
+            JSON.map(|(key, text)| (key.to_owned(), built_in(text)))
+                .into(),
+        )
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         pieces(text)
             .map(Self::Text)
             .map_err(|why| Error::config(format!("access log format {text:?}: {why}")))
+    }
+
+    /// That of a configuration, whose texts were read before.
+    pub(super) fn of(format: &LineFormat) -> Self {
+        match format {
+            LineFormat::Json => Self::json(),
+            LineFormat::Labels(labels) => {
+                let fields = labels.iter();
+                Self::Json(
+                    fields
+                        .map(|(name, text)| (name.to_string(), built_in(text)))
+                        .collect(),
+                )
+            }
+            LineFormat::Text => Self::text(),
+            LineFormat::Words(text) => Self::Text(built_in(text)),
+        }
+    }
+
+    /// The values of its fields, or the whole as one.
+    #[cfg(feature = "otel")]
+    pub(super) fn values(&self, entry: &Entry, facts: &Facts<'_>) -> Vec<(String, String)> {
+        let one = |pieces: &[Piece]| {
+            let mut text = String::new();
+            write(pieces, entry, facts, &mut text);
+            text
+        };
+        match self {
+            Self::Json(fields) => {
+                let fields = fields.iter();
+                fields
+                    .map(|(name, pieces)| (name.clone(), one(pieces)))
+                    .collect()
+            }
+            Self::Text(pieces) => vec![(String::new(), one(pieces))],
+        }
     }
 
     /// The line, with its end.
@@ -145,109 +155,6 @@ fn built_in(text: &str) -> Vec<Piece> {
     pieces(text).unwrap_or_default()
 }
 
-fn pieces(text: &str) -> Result<Vec<Piece>, String> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        if !before.is_empty() {
-            pieces.push(Piece::Literal(before.to_owned()));
-        }
-        if let Some(after) = after.strip_prefix('%') {
-            pieces.push(Piece::Literal("%".to_owned()));
-            rest = after;
-            continue;
-        }
-        let (operator, after) = after
-            .split_once('%')
-            .ok_or_else(|| format!("the operator %{after} is not closed; %% is a percent sign"))?;
-        pieces.push(Piece::Value(value(operator)?));
-        rest = after;
-    }
-    if !rest.is_empty() {
-        pieces.push(Piece::Literal(rest.to_owned()));
-    }
-    Ok(pieces)
-}
-
-/// The operators without an argument.
-const PLAIN: [(&str, Value); 21] = [
-    ("ATTEMPT_COUNT", Value::AttemptCount),
-    ("BYTES_RECEIVED", Value::BytesReceived),
-    ("BYTES_SENT", Value::BytesSent),
-    ("CONNECTION_TERMINATION_DETAILS", Value::Absent),
-    ("DOWNSTREAM_LOCAL_ADDRESS", Value::Absent),
-    ("DOWNSTREAM_REMOTE_ADDRESS", Value::Absent),
-    ("DURATION", Value::Duration),
-    ("GRPC_STATUS", Value::GrpcStatus),
-    ("PROTOCOL", Value::Protocol),
-    ("REQUESTED_SERVER_NAME", Value::Absent),
-    ("RESPONSE_CODE", Value::Code),
-    ("RESPONSE_CODE_DETAILS", Value::Details),
-    ("RESPONSE_DURATION", Value::ResponseDuration),
-    ("RESPONSE_FLAGS", Value::Flags),
-    ("ROUTE_NAME", Value::Route),
-    ("START_TIME", Value::StartTime),
-    ("UPSTREAM_CLUSTER", Value::Cluster),
-    ("UPSTREAM_CLUSTER_RAW", Value::Cluster),
-    ("UPSTREAM_HOST", Value::Host),
-    ("UPSTREAM_LOCAL_ADDRESS", Value::Absent),
-    ("UPSTREAM_REQUEST_ATTEMPT_COUNT", Value::AttemptCount),
-];
-
-fn value(operator: &str) -> Result<Value, String> {
-    if let Some((_, value)) = PLAIN.iter().find(|(name, _)| *name == operator) {
-        return Ok(value.clone());
-    }
-    if matches!(operator, "UPSTREAM_REMOTE_ADDRESS") {
-        return Ok(Value::Host);
-    }
-    if operator == "UPSTREAM_TRANSPORT_FAILURE_REASON" {
-        return Ok(Value::Absent);
-    }
-    let unknown = || {
-        let names: Vec<&str> = PLAIN.iter().map(|(name, _)| *name).collect();
-        format!(
-            "unknown operator %{operator}%; known are {}, REQ(name?other):length and RESP(...)",
-            names.join(", ")
-        )
-    };
-    let (name, argument) = operator.split_once('(').ok_or_else(unknown)?;
-    let (argument, length) = argument.split_once(')').ok_or_else(unknown)?;
-    let length = match length.strip_prefix(':') {
-        None if length.is_empty() => None,
-        None => return Err(unknown()),
-        Some(length) => Some(length.parse().map_err(|_| unknown())?),
-    };
-    let (first, other) = match argument.split_once('?') {
-        Some((first, other)) => (first, Some(other)),
-        None => (argument, None),
-    };
-    let header = |text: &str| {
-        let name = text.to_ascii_lowercase().parse::<HeaderName>();
-        name.map_err(|_| format!("{text:?} in %{operator}% is no header"))
-    };
-    match name {
-        "REQ" => {
-            for text in std::iter::once(first).chain(other) {
-                if !matches!(text, ":METHOD" | ":PATH" | ":AUTHORITY") {
-                    header(text)?;
-                }
-            }
-            Ok(Value::Request(
-                first.to_owned(),
-                other.map(str::to_owned),
-                length,
-            ))
-        }
-        "RESP" => Ok(Value::Response(
-            header(first)?,
-            other.map(header).transpose()?,
-            length,
-        )),
-        _ => Err(unknown()),
-    }
-}
-
 fn write(pieces: &[Piece], entry: &Entry, facts: &Facts<'_>, line: &mut String) {
     for piece in pieces {
         match piece {
@@ -270,18 +177,13 @@ fn told(value: &Value, entry: &Entry, facts: &Facts<'_>) -> Option<String> {
         Value::Cluster => entry.cluster.as_deref().map(str::to_owned),
         Value::Code => Some(facts.code.to_string()),
         Value::Details => entry.details.as_deref().map(one_word),
+        Value::DownstreamLocal => entry.local.map(|address| address.to_string()),
+        Value::DownstreamRemote => entry.remote.map(|address| address.to_string()),
         Value::Duration => Some(millis(facts.took)),
         Value::Flags => Some(facts.flags.to_owned()),
         Value::GrpcStatus => facts.grpc.map(|status| status.to_string()),
         Value::Host => entry.endpoint.as_deref().map(str::to_owned),
-        Value::Protocol => Some(
-            match entry.version {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
-                _ => "HTTP/1.1",
-            }
-            .to_owned(),
-        ),
+        Value::Protocol => Some(protocol(entry.version).to_owned()),
         Value::Request(first, other, length) => {
             let found = of_request(entry, first);
             let found = found.or_else(|| of_request(entry, other.as_deref()?));
@@ -294,7 +196,17 @@ fn told(value: &Value, entry: &Entry, facts: &Facts<'_>) -> Option<String> {
         }
         Value::ResponseDuration => facts.waited.map(millis),
         Value::Route => entry.route.as_deref().map(str::to_owned),
+        Value::ServerName => entry.server_name.as_deref().map(visible),
         Value::StartTime => Some(time::rfc3339(entry.began)),
+    }
+}
+
+/// In Envoy's words.
+pub(super) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -5,20 +5,25 @@
 //! request (its head) is copied only where a log is wanted. Nobody waits for the disk or a pipe: lines go
 //! through a bounded queue to one thread that writes, and what does not fit is dropped and counted.
 
+mod entry;
 mod format;
+#[cfg(feature = "otel")]
+mod records;
 mod time;
 
 use std::fmt;
 use std::io::Write;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
-
-use http::{HeaderMap, Method, Request, Version};
 
 use super::series::Counter;
 use crate::error::Error;
+use crate::model::expression::Expression;
+use crate::model::telemetry::LineFormat;
+pub(crate) use entry::{Entry, Facts};
 use format::Format;
+#[cfg(feature = "otel")]
+pub(crate) use records::{Emit, emit};
 
 /// How many lines may wait to be written.
 const QUEUE: usize = 1_024;
@@ -77,6 +82,25 @@ impl AccessLog {
         }
     }
 
+    /// A file of a configuration, which is opened to append to it.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub(crate) fn file(path: &str, format: &LineFormat) -> std::io::Result<Self> {
+        let to: Box<dyn Write + Send> = match path {
+            "/dev/stdout" => Box::new(std::io::stdout()),
+            "/dev/stderr" => Box::new(std::io::stderr()),
+            path => {
+                let mut options = std::fs::OpenOptions::new();
+                Box::new(options.create(true).append(true).open(path)?)
+            }
+        };
+        Ok(Self {
+            format: Format::of(format),
+            to,
+        })
+    }
+
     /// Begins to write; the thread ends when the log is dropped.
     pub(crate) fn start(self) -> Log {
         let (sender, lines) = sync_channel::<String>(QUEUE);
@@ -99,9 +123,11 @@ impl AccessLog {
             tracing::error!(%error, "the access log cannot be written: no thread for it");
         }
         Log {
-            format: self.format,
-            sender: Mutex::new(Some(sender)),
-            writer: Mutex::new(writer.ok()),
+            out: Out::Lines(Lines {
+                format: self.format,
+                sender: Mutex::new(Some(sender)),
+                writer: Mutex::new(writer.ok()),
+            }),
             dropped: Counter::default(),
         }
     }
@@ -118,100 +144,85 @@ impl fmt::Debug for AccessLog {
 /// A log that is being written.
 #[derive(Debug)]
 pub(crate) struct Log {
+    out: Out,
+    pub(crate) dropped: Counter,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+enum Out {
+    Lines(Lines),
+    #[cfg(feature = "otel")]
+    Records(records::Records),
+}
+
+/// Lines for a thread that writes them.
+#[derive(Debug)]
+struct Lines {
     format: Format,
     // Locked to put a line into the queue, when its request is over.
     sender: Mutex<Option<SyncSender<String>>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
-    pub(crate) dropped: Counter,
 }
 
-/// What a line needs of a request; the rest is known when it is over.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    log: Arc<Log>,
-    began: SystemTime,
-    method: Method,
-    path: String,
-    authority: String,
-    version: Version,
-    request: HeaderMap,
-    response: HeaderMap,
-    pub(crate) cluster: Option<Arc<str>>,
-    pub(crate) route: Option<Arc<str>>,
-    pub(crate) endpoint: Option<Arc<str>>,
-    pub(crate) details: Option<String>,
-    pub(crate) attempts: u32,
-}
-
-/// What is known of a request when it is over.
-#[derive(Debug)]
-pub(crate) struct Facts<'a> {
-    pub(crate) code: u16,
-    pub(crate) grpc: Option<u8>,
-    pub(crate) flags: &'a str,
-    pub(crate) request_bytes: u64,
-    pub(crate) response_bytes: u64,
-    pub(crate) took: Duration,
-    /// Until the head of the response.
-    pub(crate) waited: Option<Duration>,
-}
-
-impl Entry {
-    pub(crate) fn new<B>(log: &Arc<Log>, request: &Request<B>) -> Box<Self> {
-        let uri = request.uri();
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = request.headers().get(http::header::HOST);
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        Box::new(Self {
-            log: log.clone(),
-            began: SystemTime::now(),
-            method: request.method().clone(),
-            path: path.to_owned(),
-            authority: uri
-                .authority()
-                .map_or(host, |authority| authority.as_str())
-                .to_owned(),
-            version: request.version(),
-            request: request.headers().clone(),
-            response: HeaderMap::new(),
-            cluster: None,
-            route: None,
-            endpoint: None,
-            details: None,
-            attempts: 0,
-        })
-    }
-
-    /// The head of the response.
-    pub(crate) fn answered(&mut self, headers: &HeaderMap) {
-        self.response.clone_from(headers);
-        self.details
-            .get_or_insert_with(|| "via_upstream".to_owned());
-    }
-
-    /// Writes the line.
-    pub(crate) fn write(&self, facts: &Facts<'_>) {
-        let line = self.log.format.line(self, facts);
-        self.log.put(line);
-    }
+/// A log, and which requests get a line in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) log: Arc<Log>,
+    /// `None`: all.
+    pub(crate) filter: Option<Expression>,
 }
 
 impl Log {
-    fn put(&self, line: String) {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = sender.as_ref().is_none_or(|sender| {
-            matches!(
-                sender.try_send(line),
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
-            )
-        });
-        if full {
-            self.dropped.add(1);
+    /// Records for a collector, with this body and these attributes.
+    #[cfg(feature = "otel")]
+    pub(crate) fn records(
+        emit: Emit,
+        body: &LineFormat,
+        attributes: &std::collections::BTreeMap<Arc<str>, Arc<str>>,
+    ) -> Self {
+        Self {
+            out: Out::Records(records::Records::new(emit, body, attributes)),
+            dropped: Counter::default(),
+        }
+    }
+
+    fn tell(&self, entry: &Entry, facts: &Facts<'_>) {
+        match &self.out {
+            Out::Lines(lines) => {
+                if !lines.put(lines.format.line(entry, facts)) {
+                    self.dropped.add(1);
+                }
+            }
+            #[cfg(feature = "otel")]
+            Out::Records(records) => records.tell(entry, facts),
         }
     }
 
     /// Ends it when all lines that wait are written.
     pub(crate) fn close(&self) {
+        match &self.out {
+            Out::Lines(lines) => lines.close(),
+            // The exporter is the program's, and so is its end.
+            #[cfg(feature = "otel")]
+            Out::Records(_) => {}
+        }
+    }
+}
+
+impl Lines {
+    /// Whether the line will be written.
+    fn put(&self, line: String) -> bool {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_some_and(|sender| {
+            !matches!(
+                sender.try_send(line),
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
+            )
+        })
+    }
+
+    fn close(&self) {
         drop(
             self.sender
                 .lock()

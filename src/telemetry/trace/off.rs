@@ -3,6 +3,7 @@
 use http::{HeaderMap, Request};
 
 use super::Parent;
+use crate::model::telemetry::Tracing as Said;
 
 /// Makes no spans.
 #[derive(Clone, Debug, Default)]
@@ -27,18 +28,21 @@ impl Tracing {
         false
     }
 
-    pub(crate) fn call<B>(&self, _: &Request<B>, _: Option<&Parent>) -> Option<Span> {
+    pub(crate) fn reports(&self, _: &Said) -> bool {
+        false
+    }
+
+    pub(crate) fn call<B>(&self, _: &Request<B>, _: Option<&Parent>, _: &Said) -> Option<Span> {
         None
     }
 
     #[cfg(feature = "inbound")]
-    pub(crate) fn arrived<B>(&self, _: &Request<B>) -> Option<Span> {
+    pub(crate) fn arrived<B>(&self, _: &Request<B>, _: &Said) -> Option<Span> {
         None
     }
 }
 
 impl Span {
-    #[cfg(feature = "inbound")]
     pub(crate) fn parent(&self) -> Option<Parent> {
         match *self {}
     }

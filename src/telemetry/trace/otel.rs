@@ -12,6 +12,7 @@ use opentelemetry::{Context, ContextGuard, KeyValue};
 
 use super::Parent;
 use crate::model::Fraction;
+use crate::model::telemetry::{TagValue, Tracing as Said};
 use crate::random::Random;
 
 /// Makes spans, if it was given a tracer.
@@ -38,6 +39,8 @@ pub(crate) struct Span {
     context: Context,
     /// In whose words it is told.
     before: Option<Parent>,
+    /// Whether the callee is told of it.
+    propagates: bool,
 }
 
 impl Tracing {
@@ -60,9 +63,19 @@ impl Tracing {
         self.tracer.is_some()
     }
 
+    /// Whether there are spans, as the configuration says.
+    pub(crate) fn reports(&self, said: &Said) -> bool {
+        self.is_on() && said.reporting
+    }
+
     /// The client span of a call.
-    pub(crate) fn call<B>(&self, request: &Request<B>, inherited: Option<&Parent>) -> Option<Span> {
-        self.tracer.as_ref()?;
+    pub(crate) fn call<B>(
+        &self,
+        request: &Request<B>,
+        inherited: Option<&Parent>,
+        said: &Said,
+    ) -> Option<Span> {
+        self.reports(said).then_some(())?;
         let told = Parent::of(request.headers());
         let active = Context::current();
         let active = active.has_active_span().then_some(active);
@@ -71,24 +84,24 @@ impl Tracing {
             (None, Some(active)) if active.span().span_context().is_valid() => active,
             (told, _) => remote(told.as_ref().or(inherited)),
         };
-        self.span(SpanKind::Client, request, context, before)
+        self.span(SpanKind::Client, request, (context, before), said)
     }
 
     /// The server span of a request that arrives.
     #[cfg(feature = "inbound")]
-    pub(crate) fn arrived<B>(&self, request: &Request<B>) -> Option<Span> {
-        self.tracer.as_ref()?;
+    pub(crate) fn arrived<B>(&self, request: &Request<B>, said: &Said) -> Option<Span> {
+        self.reports(said).then_some(())?;
         let before = Parent::of(request.headers());
         let context = remote(before.as_ref());
-        self.span(SpanKind::Server, request, context, before)
+        self.span(SpanKind::Server, request, (context, before), said)
     }
 
     fn span<B>(
         &self,
         kind: SpanKind,
         request: &Request<B>,
-        parent: Context,
-        before: Option<Parent>,
+        (parent, before): (Context, Option<Parent>),
+        said: &Said,
     ) -> Option<Span> {
         let tracer = self.tracer.as_ref()?;
         let known = parent.span().span_context().is_valid();
@@ -96,16 +109,19 @@ impl Tracing {
             Some(before) => before.sampled.is_none(),
             None => !known,
         };
-        if undecided && !self.share.includes(self.random.below(1_000_000)) {
+        let share = said.sampling.unwrap_or(self.share);
+        if undecided && !share.includes(self.random.below(1_000_000)) {
             return None;
         }
         let method = request.method().as_str().to_owned();
-        let mut attributes = self.own.to_vec();
+        let own: &[KeyValue] = if said.istio_tags { &self.own } else { &[] };
+        let mut attributes = own.to_vec();
         attributes.extend([
             KeyValue::new("component", "proxy"),
             KeyValue::new("http.method", method.clone()),
             KeyValue::new("http.url", request.uri().to_string()),
         ]);
+        attributes.extend(tags(said, request.headers()));
         let host = request.uri().host().unwrap_or_default();
         let builder = SpanBuilder::from_name(format!("{method} {host}"))
             .with_kind(kind)
@@ -115,8 +131,31 @@ impl Tracing {
             tracer: tracer.clone(),
             context: parent.with_span(span),
             before,
+            propagates: said.propagation,
         })
     }
+}
+
+/// The longest value of a tag that a caller writes, in characters (Istio's `max_path_tag_length`).
+const LONGEST: usize = 256;
+
+/// The tags that a configuration asks for.
+fn tags<'a>(said: &'a Said, headers: &'a HeaderMap) -> impl Iterator<Item = KeyValue> + 'a {
+    said.tags.iter().filter_map(|(name, value)| {
+        let value = match value {
+            TagValue::Literal(text) => text.to_string(),
+            TagValue::Environment { name, default } => std::env::var(&**name)
+                .ok()
+                .or_else(|| default.as_deref().map(str::to_owned))?,
+            TagValue::Header { name, default } => {
+                let found = headers.get(name).and_then(|value| value.to_str().ok());
+                found
+                    .map(|text| text.chars().take(LONGEST).collect())
+                    .or_else(|| default.as_deref().map(str::to_owned))?
+            }
+        };
+        Some(KeyValue::new(name.to_string(), value))
+    })
 }
 
 fn remote(parent: Option<&Parent>) -> Context {
@@ -151,12 +190,13 @@ impl Span {
             tracer: self.tracer.clone(),
             context: self.context.with_span(span),
             before: self.before.clone(),
+            propagates: self.propagates,
         }
     }
 
     /// Tells the callee under which span it works.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        if let Some(parent) = self.parent() {
+        if let (Some(parent), true) = (self.parent(), self.propagates) {
             parent.write(headers);
         }
     }

@@ -163,7 +163,7 @@ def check(world):
     shares = until("each of two versions gets half of 100 requests per second", shares)
     print("interop: prometheus: 100 requests per second are seen as", {k: round(v) for k, v in shares.items()})
     rules = json.loads(get(f"{prometheus}/api/v1/rules"))["data"]["groups"][0]["rules"]
-    assert len(rules) == 6 and all(rule["health"] != "err" for rule in rules), rules
+    assert len(rules) == 8 and all(rule["health"] != "err" for rule in rules), rules
     print(f"interop: prometheus: {len(rules)} rules are evaluated")
 
 

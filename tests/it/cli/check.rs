@@ -30,12 +30,12 @@ async fn check(path: &Path, flags: &[&str]) -> Output {
 
 #[tokio::test]
 async fn the_examples_have_no_errors() {
-    for (name, warnings) in [("canary", 0), ("resilience", 3)] {
+    for (name, warnings) in [("canary", "1 warning"), ("resilience", "4 warnings")] {
         let path = format!("{}/examples/article/{name}", env!("CARGO_MANIFEST_DIR"));
         let output = run(&["check", &path]).await;
         let said = text(&output.stdout);
         assert_eq!(code(&output), Some(0), "{said}");
-        let last = format!("{path}: 9 objects, 0 errors, {warnings} warnings\n");
+        let last = format!("{path}: 9 objects, 0 errors, {warnings}\n");
         assert!(said.ends_with(&last), "{said}");
     }
 }
@@ -70,7 +70,8 @@ async fn json_holds_the_same_faults() {
     };
     assert_eq!(json["errors"], of("error"));
     assert_eq!(json["warnings"], of("warning"));
-    let first = &faults[0];
+    let first = faults.iter().find(|fault| fault["severity"] == "error");
+    let first = first.expect("an error");
     assert_eq!(
         (&first["code"], &first["line"]),
         (&"M004".into(), &41.into())

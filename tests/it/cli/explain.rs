@@ -140,3 +140,59 @@ async fn wrong_arguments_and_faults_of_the_folder_are_told_apart() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("a.yaml:1"), "{err}");
 }
+
+const PAYMENT: &str = "apiVersion: v1
+kind: Service
+metadata: {name: payment, namespace: my-app}
+spec: {selector: {app: payment}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: payment-1, namespace: my-app, labels: {app: payment, security.istio.io/tlsMode: istio}}
+spec: {serviceAccountName: payment-sa, containers: [{name: payment}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: payment, namespace: my-app, labels: {kubernetes.io/service-name: payment}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: payment-1, namespace: my-app}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: restrict-payment, namespace: my-app}
+spec:
+  selector: {matchLabels: {app: payment}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/my-app/sa/order-sa]}}]
+    to: [{operation: {methods: [POST]}}]
+";
+
+#[tokio::test]
+async fn tls_and_what_the_servers_policies_say_are_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("payment.yaml"), PAYMENT).expect("a file");
+    let path = folder.path().to_str().expect("UTF-8");
+    let (_, out, err) = explain(path, &["--request", "POST http://payment/pay"]).await;
+    for part in [
+        "secured     to endpoints that speak it mutual TLS as the mesh",
+        "spiffe://cluster.local/ns/my-app/sa/payment-sa",
+        "server pod my-app/payment-1 at port 8080 (PERMISSIVE) allows it: ",
+        "policy[restrict-payment]",
+        "payment.yaml:",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}\n{err}");
+    }
+    let denied = json(path, &["--request", "GET http://payment/pay"]).await;
+    let server = &denied["servers"][0];
+    assert_eq!(server["allowed"], false);
+    assert_eq!(
+        server["why"],
+        "there are policies that allow, and none allows this"
+    );
+    let security = denied["outcomes"][0]["forward"]["security"].as_str();
+    assert!(
+        security.is_some_and(|text| text.contains("mutual TLS")),
+        "{denied}"
+    );
+}

@@ -1,5 +1,6 @@
 //! The `meshwork` command, driven as a user drives it: the built binary, real sockets, real signals.
 
+mod authz;
 mod call;
 mod check;
 mod demo;

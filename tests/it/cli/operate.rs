@@ -36,12 +36,17 @@ async fn top_and_dump_show_a_process_that_runs() {
     let output = run(&["dump", address, "-o", "json"]).await;
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["generation"], 1);
+    let request = ["--request", &url, "-H", "x-a: b c"];
+    let output = run(&[&["explain", "--process", address], &request[..]].concat()).await;
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(said.contains("the host is passed through"), "{said}");
     call.kill().await.expect("it is killed");
 }
 
 #[tokio::test]
 async fn a_process_that_is_not_there_is_told_with_what_to_do() {
-    for command in ["top", "dump"] {
+    for command in ["top", "dump", "status", "certs"] {
         let output = run(&[command, "127.0.0.1:1"]).await;
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output.stderr);

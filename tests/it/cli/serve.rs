@@ -50,6 +50,40 @@ async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+#[tokio::test]
+async fn the_page_and_status_tell_of_a_server_without_clients() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("mesh.yaml"), SERVICE).expect("a file");
+    let path = folder.path().to_str().expect("a path of text");
+    let admin = free().await.to_string();
+    let listen = ["--listen", "127.0.0.1:0", "--admin", &admin];
+    let (_child, _) = start(&[&["serve", "--config", path], &listen[..]].concat()).await;
+    let page = get(admin.parse().expect("an address"), "/").await;
+    for part in [
+        "200 OK",
+        "text/html",
+        "default-src 'none'",
+        "<h1>",
+        "nosniff",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let status = get(admin.parse().expect("an address"), "/status.json").await;
+    let body = status.split_once("\r\n\r\n").expect("a body").1;
+    let json: serde_json::Value = serde_json::from_str(body).expect(body);
+    assert_eq!(json["services"][0]["name"], "catalog.my-app");
+    assert_eq!(
+        (&json["serving"], &json["rejected"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+    let output = run(&["status", &admin]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, b"no client is connected\n");
+    let output = run(&["certs", &admin]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("there is no certificate"));
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_folder_is_served_admin_answers_and_sigterm_drains() {

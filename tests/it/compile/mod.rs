@@ -14,6 +14,8 @@ mod order;
 mod registry;
 mod scope;
 mod security;
+mod survey;
+mod telemetry;
 mod virtual_services;
 
 use std::fmt::Write as _;

@@ -190,7 +190,7 @@ fn time_comes_from_tokio() {
     // `retry-after` may be a date, the only time on the wire that is no duration.
     const WALL_CLOCK: &[&str] = &[
         // Lines of a log are for people, who know no other clock.
-        "src/telemetry/access/mod.rs",
+        "src/telemetry/access/entry.rs",
         "src/telemetry/access/time.rs",
         "src/layer/retry/policy.rs",
         "src/layer/retry/pushback.rs",

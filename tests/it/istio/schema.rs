@@ -54,6 +54,7 @@ fn each_kind_that_is_read_has_a_schema() {
             "PeerAuthentication",
             "AuthorizationPolicy",
             "RequestAuthentication",
+            "Telemetry",
             "Sidecar",
             "WorkloadGroup",
         ]

@@ -58,7 +58,7 @@ async fn every_path_of_the_index_answers() {
         .lines()
         .map(|line| line.split(' ').next().unwrap())
         .collect();
-    assert_eq!(paths.len(), 6, "{index}");
+    assert_eq!(paths.len(), 8, "{index}");
     for path in paths {
         let path = match path {
             "/explain" => "/explain?url=http://catalog/items&method=POST&header=x:1".to_owned(),
@@ -186,4 +186,19 @@ async fn a_draining_mesh_is_not_ready() {
     waits.abort();
     let _ = waits.await;
     assert_eq!(ending.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn levels_are_those_of_the_programs_subscriber() {
+    let (_world, _mesh, address) = world().await;
+    let (_, text) = ask(address, "/logging").await;
+    assert!(text.lines().count() >= 10, "{text}");
+    for line in text.lines() {
+        let (target, level) = line.split_once(": ").expect(line);
+        assert!(target.starts_with("meshwork"), "{line}");
+        assert!(
+            ["off", "error", "warn", "info", "debug", "trace"].contains(&level),
+            "{line}"
+        );
+    }
 }

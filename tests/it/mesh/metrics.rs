@@ -243,6 +243,19 @@ async fn the_status_of_grpc_comes_from_head_or_trailers() {
     world.remove(1);
     world.broken(1);
     call(&mesh, ask("catalog", "/broken")).await.unwrap_err();
+    let metrics = mesh.metrics();
+    for status in ["PERMISSION_DENIED", "OK", "UNAVAILABLE"] {
+        let name = "grpc_client_call_duration_seconds_count";
+        let labels =
+            format!("{{grpc_method=\"other\",grpc_status=\"{status}\",grpc_target=\"c\"}} 1");
+        assert!(
+            metrics.contains(&format!("{name}{labels}")),
+            "{status}: {metrics}"
+        );
+    }
+    let bucket = "grpc_client_call_duration_seconds_bucket{grpc_method=\"other\",grpc_status=\"OK\",\
+                  grpc_target=\"c\",le=\"0.0005\"}";
+    assert!(metrics.contains(bucket), "{metrics}");
     for status in ["7", "0", "14"] {
         let labels = [
             ("request_protocol", "grpc"),

@@ -26,6 +26,8 @@ mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
 mod inbound;
+#[cfg(all(feature = "inbound", feature = "rate-limit"))]
+mod layers;
 mod limits;
 mod metrics;
 mod mirroring;
@@ -38,6 +40,8 @@ mod runtimes;
 mod soak;
 mod streaming;
 mod tasks;
+#[cfg(all(feature = "inbound", feature = "yaml"))]
+mod telemetry;
 mod timeouts;
 #[cfg(feature = "inbound")]
 mod traces;

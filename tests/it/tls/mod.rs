@@ -9,6 +9,7 @@ mod policies;
 mod ports;
 mod secrets;
 mod sniffing;
+mod told;
 mod trust;
 #[cfg(all(unix, feature = "spiffe"))]
 mod workload_api;

@@ -258,3 +258,36 @@ async fn weights_hold() {
     }
     assert!((62..=138).contains(&second), "{second}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn servers_and_resources_are_metrics_in_the_names_of_grpc() {
+    let world = World::default();
+    world.named(1);
+    let plane = Plane::new(&world);
+    plane.put(service("catalog:80", "c", &[1]));
+    let mesh = mesh(&world, bootstrap()).await;
+    assert_eq!(port(&mesh).await.unwrap(), "1");
+    let metrics = mesh.metrics();
+    let lines = |name: &str| -> Vec<String> {
+        let named = metrics
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name}{{")));
+        named.map(str::to_owned).collect()
+    };
+    let connected = lines("grpc_xds_client_connected");
+    assert!(
+        connected.len() == 1
+            && connected[0].contains("grpc_target=\"#mesh\"")
+            && connected[0].ends_with(" 1"),
+        "{connected:?}"
+    );
+    let valid = lines("grpc_xds_client_resource_updates_valid_total");
+    assert_eq!(valid.len(), 4, "{valid:?}");
+    let resources = lines("grpc_xds_client_resources");
+    let acked =
+        |line: &&String| line.contains("grpc_xds_cache_state=\"acked\"") && line.ends_with(" 1");
+    assert_eq!(resources.iter().filter(acked).count(), 4, "{resources:?}");
+    assert_eq!(lines("grpc_xds_client_server_failure_total").len(), 1);
+    let nobody = Mesh::builder().start().await.unwrap();
+    assert!(!nobody.metrics().contains("grpc_xds_client"));
+}

@@ -18,6 +18,10 @@ pub(crate) fn explanation(explained: &Explanation) -> Value {
         "virtual_host": host(&explained.host),
         "routes": explained.routes.iter().map(considered).collect::<Vec<_>>(),
         "outcomes": explained.outcomes.iter().map(outcome).collect::<Vec<_>>(),
+        "told": explained.told.iter().map(|told| json!({
+            "what": told.what,
+            "origin": told.origin.as_ref().map(ToString::to_string),
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -134,6 +138,7 @@ fn forward(forwarded: &Forwarded) -> Value {
         "mirrors": mirrors.collect::<Vec<_>>(),
         "balancing": forwarded.balancing,
         "protocol": format!("{:?}", forwarded.protocol),
+        "security": forwarded.security,
         "connect_timeout_ms": millis(Some(forwarded.connect_timeout)),
         "limits": limits.collect::<Vec<_>>(),
         "ejection": forwarded.ejection,

@@ -1,6 +1,7 @@
 //! `meshwork explain`: what would this request do?
 
 pub(crate) mod json;
+mod servers;
 
 use std::io;
 use std::io::Write as _;
@@ -10,12 +11,15 @@ use std::process::ExitCode;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 use meshwork::Mesh;
+use meshwork::explain::Explanation;
 use meshwork::model::endpoint::Address;
 use meshwork::transport::{Connect, Connecting, Settings};
 
 use crate::USAGE;
+use crate::ask::Asked as Process;
 use crate::config::{self, Client, Reading};
 use crate::yaml;
+use servers::Server;
 
 /// Show what would become of a request, station by station, without sending it.
 ///
@@ -29,8 +33,16 @@ use crate::yaml;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder (or file) of Istio and Kubernetes YAML
-    #[arg(value_name = "DIR")]
-    path: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present_any = ["process", "xds"])]
+    path: Option<PathBuf>,
+
+    /// Ask a running process at its admin endpoint instead of a folder; it answers for itself, in text
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["path", "xds", "channel"])]
+    process: Option<String>,
+
+    /// Ask with the configuration of a control plane, as gRPC's bootstrap file names it
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    xds: Option<PathBuf>,
 
     /// The request: 'GET http://catalog/items', or only a URL
     #[arg(long, value_name = "METHOD URL", value_parser = request)]
@@ -66,6 +78,9 @@ enum Output {
     Yaml,
 }
 
+/// How long a control plane may take to answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Method and URL.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -80,39 +95,117 @@ struct Asked {
 /// The folder has errors, or stdout cannot be written to.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Err(error) = config::must_exist(&args.path) {
-        eprintln!("meshwork explain: {error}");
-        return Ok(ExitCode::from(USAGE));
-    }
-    let mesh = Mesh::builder()
-        .workload(args.client.workload())
-        .yaml_with(&args.path, args.reading.options())
-        .connector(Nobody)
-        .start()
-        .await?;
     let mut request = Request::new(());
     *request.method_mut() = args.request.method.clone();
     *request.uri_mut() = args.request.uri.clone();
     for (name, value) in &args.headers {
         request.headers_mut().append(name, value.clone());
     }
-    let explained = match &args.channel {
-        None => mesh.explain(&request),
-        Some(target) => match mesh.explain_channel(target, &request) {
-            Ok(explained) => explained,
-            Err(error) => {
-                eprintln!("meshwork explain: {error}");
-                return Ok(ExitCode::from(USAGE));
-            }
-        },
+    if let Some(address) = &args.process {
+        let text = Process::at(address).await?.text(&question(args)).await?;
+        std::io::stdout().write_all(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let explained = match ask(args, &request).await? {
+        Ok(explained) => explained,
+        Err(code) => return Ok(code),
+    };
+    let servers = match &args.path {
+        Some(path) => servers::verdicts(path, args, &explained, &request),
+        None => Vec::new(),
     };
     let text = match args.output {
-        Output::Json => format!("{:#}\n", json::explanation(&explained)),
-        Output::Text => explained.to_string(),
-        Output::Yaml => yaml::text(&json::explanation(&explained)),
+        Output::Json => format!("{:#}\n", whole(&explained, &servers)),
+        Output::Text => {
+            let servers = servers.iter().map(ToString::to_string);
+            format!("{explained}{}", servers.collect::<String>())
+        }
+        Output::Yaml => yaml::text(&whole(&explained, &servers)),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a mesh of the folder, or one of the control plane; a code: why not was told.
+async fn ask(args: &Args, request: &Request<()>) -> anyhow::Result<Result<Explanation, ExitCode>> {
+    let usage = |error: &dyn std::fmt::Display| {
+        eprintln!("meshwork explain: {error}");
+        Ok(Err(ExitCode::from(USAGE)))
+    };
+    let mesh = match (&args.path, &args.xds) {
+        (Some(path), _) => {
+            if let Err(error) = config::must_exist(path) {
+                return usage(&error);
+            }
+            let builder = Mesh::builder().workload(args.client.workload());
+            let builder = builder.yaml_with(path, args.reading.options());
+            builder.connector(Nobody).start().await?
+        }
+        (None, file) => match config::bootstrap(file.as_deref())? {
+            Some(bootstrap) => Mesh::builder().xds(bootstrap).start().await?,
+            None => return usage(&"name a folder, --process or --xds"),
+        },
+    };
+    let target = match (&args.channel, &args.xds) {
+        (Some(target), _) => Some(target.clone()),
+        (None, Some(_)) => args.request.uri.authority().map(ToString::to_string),
+        (None, None) => None,
+    };
+    let explained = match &target {
+        None => mesh.explain(request),
+        Some(target) => {
+            // A control plane is asked for what a channel needs.
+            let _held = match mesh.channel(target) {
+                Ok(held) => held,
+                Err(error) => return usage(&error),
+            };
+            if args.xds.is_some() {
+                let known = tokio::time::timeout(PATIENCE, mesh.changed(1)).await;
+                if known.is_err() {
+                    eprintln!(
+                        "meshwork explain: no answer of the control plane within {PATIENCE:?}"
+                    );
+                    return Ok(Err(ExitCode::FAILURE));
+                }
+            }
+            match mesh.explain_channel(target, request) {
+                Ok(explained) => explained,
+                Err(error) => return usage(&error),
+            }
+        }
+    };
+    Ok(Ok(explained))
+}
+
+/// An explanation, and what the servers would say.
+fn whole(explained: &Explanation, servers: &[Server]) -> serde_json::Value {
+    let mut value = json::explanation(explained);
+    value["servers"] = servers.iter().map(Server::json).collect();
+    value
+}
+
+/// The path that a process is asked for.
+fn question(args: &Args) -> String {
+    let encoded = |text: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let bytes = text.bytes();
+        bytes
+            .map(|byte| match plain(byte) {
+                true => char::from(byte).to_string(),
+                false => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    let mut path = format!(
+        "/explain?url={}&method={}",
+        encoded(&args.request.uri.to_string()),
+        encoded(args.request.method.as_str())
+    );
+    for (name, value) in &args.headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        path.push_str(&format!("&header={}", encoded(&format!("{name}:{value}"))));
+    }
+    path
 }
 
 /// Connects to nobody: an explanation sends nothing, and with a connector nothing is resolved.

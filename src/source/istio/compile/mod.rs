@@ -55,6 +55,8 @@ mod route;
 mod rules;
 mod security;
 mod sidecar;
+mod survey;
+mod telemetry;
 mod virtual_host;
 mod virtual_service;
 
@@ -83,6 +85,7 @@ use sidecar::Imports;
 use virtual_service::Claims;
 
 pub use policy::Ejection;
+pub(super) use survey::survey;
 
 /// A set of objects as one client sees it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -119,6 +122,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         &mut faults,
     );
     let arriving = inbound::inbound(&objects, client, defaults, &mut faults);
+    let told = telemetry::telemetry(&objects, client, defaults, &mut faults);
     let rules = Rules::new(&objects, domain, defaults);
     let mut scope = Scope {
         client,
@@ -141,6 +145,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
         egress_proxy: imports.egress_proxy(&scope.view, client),
         peers: scope.peers.policy(namespace, labels),
+        telemetry: Arc::new(told),
         ..Resources::default()
     };
     clusters(&mut scope, &mut resources);

@@ -72,6 +72,7 @@ impl<'a> Rules<'a> {
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
                 | Kind::Sidecar(_)
+                | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)

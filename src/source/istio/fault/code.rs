@@ -85,7 +85,17 @@ codes! {
     Conflict = "M045", None, "Two objects say different things about the same; one wins.";
     PortName = "M046", Some("IST0118"), "The name of the port does not say its protocol.";
     NoEndpoints = "M047", None, "Nothing is known of who serves the host.";
+    SelectorEmpty = "M048", Some("IST0127"), "The selector matches no workload.";
+    ProtocolConflict = "M049", Some("IST0177"), "Two objects say different things about what is spoken at one port.";
     Suspicious = "M050", None, "Valid, but probably not what was meant.";
+    Unproved = "M051", None, "A policy asks who the caller is where callers need not prove it.";
+    GrpcMethod = "M052", None, "A policy names a method that gRPC never uses, for a port of gRPC.";
+    TlsMismatch = "M053", None, "One side of a connection refuses what the other speaks.";
+    PrincipalUnknown = "M054", None, "A policy names an identity that no workload has.";
+    ProbeDenied = "M055", None, "A probe of the kubelet is refused.";
+    ServicePort = "M056", None, "The port is one of a service, and what counts is the port of its workload.";
+    RootsOfSystem = "M057", Some("IST0128"), "The server may be whoever an authority of the system vouches for.";
+    SidecarDiffers = "M058", None, "A sidecar would do otherwise.";
     NotAccepted = "M060", None, "The route's condition Accepted is False: it is attached to nothing.";
     UnresolvedRefs = "M061", Some("IST0101"), "The route's condition ResolvedRefs is False: the share of a backend that it may not or cannot reach is answered with 500, or UNAVAILABLE for gRPC.";
     PartiallyInvalid = "M062", None, "The route's condition PartiallyInvalid is True: a rule of it cannot be carried out, its requests are answered with 500, or UNAVAILABLE for gRPC.";

@@ -33,6 +33,7 @@ pub(crate) enum Reads {
     ServiceAccount,
     ServiceEntry,
     Sidecar,
+    Telemetry,
     VirtualService,
     Workload(Controller),
     WorkloadEntry,
@@ -159,7 +160,12 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
             TWO,
             Read(Reads::RequestAuthentication),
         ),
-        entry("Telemetry", TELEMETRY, &["v1", "v1alpha1"], Idle),
+        entry(
+            "Telemetry",
+            TELEMETRY,
+            &["v1", "v1alpha1"],
+            Read(Reads::Telemetry),
+        ),
         entry("Gateway", NETWORKING, THREE, Idle),
         entry("Sidecar", NETWORKING, THREE, Read(Reads::Sidecar)),
         entry(

@@ -232,7 +232,7 @@ pub struct PodSpec {
     pub containers: Vec<Container>,
 }
 
-/// A container, of which only the ports are read.
+/// A container, of which only ports and probes are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
@@ -240,6 +240,30 @@ pub struct Container {
     pub name: Option<String>,
     /// Its ports.
     pub ports: Vec<ContainerPort>,
+    /// Whether it gets requests.
+    pub readiness_probe: Option<Located<Probe>>,
+    /// Whether it is started anew.
+    pub liveness_probe: Option<Located<Probe>>,
+    /// Whether it has started.
+    pub startup_probe: Option<Located<Probe>>,
+}
+
+/// How the kubelet finds out whether a container is well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Probe {
+    /// By a request.
+    pub http_get: Option<Located<ProbeRequest>>,
+}
+
+/// The request of a probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProbeRequest {
+    /// Its path; absent means `/`.
+    pub path: Option<String>,
+    /// Where it goes.
+    pub port: Option<TargetPort>,
 }
 
 /// A port of a container.

@@ -126,6 +126,39 @@ pub struct MeshConfig {
     pub extension_providers: Vec<Located<ExtensionProvider>>,
     /// How often names are resolved whose answers have no TTL; absent means 60 s.
     pub dns_refresh_rate: Option<GoDuration>,
+    /// The providers where no Telemetry names one.
+    pub default_providers: Option<Located<DefaultProviders>>,
+    /// The file of the provider `envoy`, to which lines go also without a Telemetry; absent means
+    /// none, and `/dev/stdout` where a Telemetry names the provider.
+    pub access_log_file: Option<Located<String>>,
+    /// How its lines look, in Envoy's operators; absent means Istio's.
+    pub access_log_format: Option<Located<String>>,
+    /// Whether they are JSON; absent means TEXT.
+    pub access_log_encoding: AccessLogEncoding,
+}
+
+/// The providers where no Telemetry names one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DefaultProviders {
+    /// Of metrics.
+    pub metrics: Vec<Located<String>>,
+    /// Of spans; the first counts.
+    pub tracing: Vec<Located<String>>,
+    /// Of lines of logs.
+    pub access_logging: Vec<Located<String>>,
+}
+
+/// How lines of a log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum AccessLogEncoding {
+    /// As text.
+    #[default]
+    Text,
+    /// As JSON.
+    Json,
 }
 
 /// What is done with paths that can be read in two ways.

@@ -23,6 +23,7 @@ mod peer_authentication;
 mod provider;
 mod request_authentication;
 mod service_entry;
+mod telemetry;
 mod virtual_service;
 
 use schemars::JsonSchema;
@@ -46,23 +47,32 @@ pub use http_action::{
 pub use kubernetes::{
     Container, ContainerPort, Controller, EndpointAddress, EndpointConditions, EndpointGroup,
     EndpointPort, EndpointSlice, Endpoints, IpAddress, Namespace, Pod, PodCondition, PodMetadata,
-    PodSelector, PodSpec, PodStatus, PodTemplate, Service, ServiceAccount, ServicePort,
-    SliceEndpoint, TargetPort, TargetRef, Workload,
+    PodSelector, PodSpec, PodStatus, PodTemplate, Probe, ProbeRequest, Service, ServiceAccount,
+    ServicePort, SliceEndpoint, TargetPort, TargetRef, Workload,
 };
 pub use load_balancer::{
     ConsistentHash, CookieAttribute, Distribute, Failover, HashCookie, LoadBalancer,
     LocalitySetting, Maglev, RingHash, SimpleBalancer, Warmup, ZoneAwareSetting,
 };
 pub use mesh::{
-    Anything, EgressListener, GroupMetadata, MeshConfig, NormalizationKind, OutboundMode,
-    OutboundTrafficPolicy, PathNormalization, Sidecar, WorkloadGroup,
+    AccessLogEncoding, Anything, DefaultProviders, EgressListener, GroupMetadata, MeshConfig,
+    NormalizationKind, OutboundMode, OutboundTrafficPolicy, PathNormalization, Sidecar,
+    WorkloadGroup,
 };
 pub use object::{Kind, Meta, Object};
 pub use peer_authentication::{PeerAuthentication, PeerTls, PeerTlsMode};
-pub use provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider};
+pub use provider::{
+    ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, FileAccessLog, FileLogFormat, OtelAccessLog,
+    OtelLogFormat,
+};
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{
     Location, Resolution, ServiceEntry, ServiceEntryPort, WorkloadEntry, WorkloadLabels,
+};
+pub use telemetry::{
+    CustomTag, LiteralTag, LoggingFilter, LoggingRule, MetricSelector, MetricsOverride,
+    MetricsRule, ModeMatch, NamedTag, ProviderName, StandardMetric, TagOperation, TagOverride,
+    Telemetry, TracingRule, WorkloadMode,
 };
 pub use virtual_service::{
     Destination, Headers, HttpMatch, HttpRoute, HttpRouteDestination, RouteDestination,

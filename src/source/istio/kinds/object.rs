@@ -7,7 +7,7 @@ use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace,
     PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
-    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    Telemetry, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -93,6 +93,8 @@ pub enum Kind {
     ServiceEntry(Box<ServiceEntry>),
     /// `networking.istio.io` Sidecar.
     Sidecar(Box<Sidecar>),
+    /// `telemetry.istio.io` Telemetry.
+    Telemetry(Box<Telemetry>),
     /// `networking.istio.io` VirtualService.
     VirtualService(Box<VirtualService>),
     /// `apps` Deployment, StatefulSet, ReplicaSet or DaemonSet.
@@ -124,6 +126,7 @@ impl Kind {
             Self::ServiceAccount(_) => "ServiceAccount",
             Self::ServiceEntry(_) => "ServiceEntry",
             Self::Sidecar(_) => "Sidecar",
+            Self::Telemetry(_) => "Telemetry",
             Self::VirtualService(_) => "VirtualService",
             Self::Workload(workload) => workload.controller.kind(),
             Self::WorkloadEntry(_) => "WorkloadEntry",

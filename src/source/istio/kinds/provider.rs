@@ -1,4 +1,5 @@
-//! `extensionProviders` of the mesh configuration, as far as they decide about requests.
+//! `extensionProviders` of the mesh configuration, as far as they decide about requests or are
+//! told of them.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,89 @@ pub struct ExtensionProvider {
     pub envoy_ext_authz_http: Option<Located<ExtAuthzHttp>>,
     /// An authorizer that is asked by gRPC (`envoy.service.auth.v3.Authorization`).
     pub envoy_ext_authz_grpc: Option<Located<ExtAuthzGrpc>>,
+    /// A file, for lines of logs.
+    pub envoy_file_access_log: Option<Located<FileAccessLog>>,
+    /// A collector of OpenTelemetry, for lines of logs.
+    pub envoy_otel_als: Option<Located<OtelAccessLog>>,
+    /// Prometheus, for metrics.
+    pub prometheus: Option<Located<Anything>>,
+    /// A collector of OpenTelemetry, for spans.
+    pub opentelemetry: Option<Located<Anything>>,
+    /// Zipkin, for spans.
+    pub zipkin: Option<Located<Anything>>,
+    /// Jaeger, as older meshes call it.
+    pub jaeger: Option<Located<Anything>>,
+    /// Datadog, for spans.
+    pub datadog: Option<Located<Anything>>,
+    /// SkyWalking, for spans.
+    pub skywalking: Option<Located<Anything>>,
+    /// Lightstep, for spans.
+    pub lightstep: Option<Located<Anything>>,
+    /// OpenCensus, for spans.
+    pub opencensus: Option<Located<Anything>>,
+    /// Stackdriver, for spans, metrics and logs.
+    pub stackdriver: Option<Located<Anything>>,
+}
+
+impl ExtensionProvider {
+    /// Whether it takes spans. What of them it is, is the program's to say, which makes the tracer.
+    pub(crate) fn traces(&self) -> bool {
+        let all = [
+            &self.opentelemetry,
+            &self.zipkin,
+            &self.jaeger,
+            &self.datadog,
+            &self.skywalking,
+            &self.lightstep,
+            &self.opencensus,
+            &self.stackdriver,
+        ];
+        all.iter().any(|one| one.is_some())
+    }
+}
+
+/// A file that gets a line for each request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct FileAccessLog {
+    /// Its path; `/dev/stdout` and `/dev/stderr` are those of the process.
+    pub path: Option<Located<String>>,
+    /// How lines look; absent means Istio's text.
+    pub log_format: Option<Located<FileLogFormat>>,
+}
+
+/// How lines of a file look: `text` or `labels`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct FileLogFormat {
+    /// Envoy's operators between other text.
+    pub text: Option<Located<String>>,
+    /// The same for each field of a JSON object.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A collector that gets a record for each request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct OtelAccessLog {
+    /// Its host; records go through the logger of the program, which knows its exporter.
+    pub service: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// The name of the log.
+    pub log_name: Option<String>,
+    /// What records hold.
+    pub log_format: Option<Located<OtelLogFormat>>,
+}
+
+/// What records hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct OtelLogFormat {
+    /// The body; absent means Istio's text.
+    pub text: Option<Located<String>>,
+    /// Attributes, as texts with Envoy's operators.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An authorizer that is asked by HTTP: a status of 200 lets the request pass.

@@ -71,6 +71,7 @@ impl<'a> Slices<'a> {
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
                 | Kind::Sidecar(_)
+                | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)

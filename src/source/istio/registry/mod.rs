@@ -213,6 +213,7 @@ impl<'a> Registry<'a> {
                 | Kind::RequestAuthentication(_)
                 | Kind::ServiceAccount(_)
                 | Kind::Sidecar(_)
+                | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_)
                 | Kind::Workload(_)

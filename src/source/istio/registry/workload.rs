@@ -67,6 +67,7 @@ impl<'a> Workloads<'a> {
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
                 | Kind::Sidecar(_)
+                | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)
                 | Kind::VirtualService(_) => {}
             }

@@ -2,7 +2,7 @@
 
 use super::names::{duration, export_to_at, host_fault, is_dns_label, labels};
 use super::virtual_service::destination;
-use super::{Checker, destination_rule, http_action, load_balancer, support, token};
+use super::{Checker, destination_rule, http_action, load_balancer, support, telemetry, token};
 use crate::model::identity::TrustDomain;
 use crate::source::istio::fault::{Code, quoted};
 use crate::source::istio::kinds::{
@@ -128,8 +128,37 @@ pub(super) fn mesh_config(check: &mut Checker<'_>, config: &MeshConfig) {
         path_normalization: _,
         extension_providers,
         dns_refresh_rate,
+        default_providers,
+        access_log_file,
+        access_log_format: _,
+        access_log_encoding: _,
     } = config;
     token::providers(check, extension_providers);
+    telemetry::mesh_logs(check, config);
+    check.some("accessLogFile", access_log_file.as_ref(), |check, path| {
+        if !path.is_empty() && !path.starts_with('/') {
+            check.error(format!("{} is no absolute path", quoted(path)));
+        }
+    });
+    let providers = default_providers.as_ref();
+    check.some("defaultProviders", providers, |check, providers| {
+        let known = |name: &str, built_in: &str| {
+            name == built_in || extension_providers.iter().any(|one| *one.name == *name)
+        };
+        let lists = [
+            ("metrics", &providers.metrics, "prometheus"),
+            ("tracing", &providers.tracing, ""),
+            ("accessLogging", &providers.access_logging, "envoy"),
+        ];
+        for (field, names, built_in) in lists {
+            check.each(field, names, |check, name| {
+                if name.is_empty() || !known(name, built_in) {
+                    let text = format!("{} is not among extensionProviders", quoted(name));
+                    check.error(text);
+                }
+            });
+        }
+    });
     check.some("rootNamespace", root_namespace.as_ref(), |check, name| {
         if !is_dns_label(name) {
             check.error(format!("{} is no namespace (DNS-1123 label)", quoted(name)));

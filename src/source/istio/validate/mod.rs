@@ -23,6 +23,7 @@ mod peer_authentication;
 mod reachable;
 mod service_entry;
 mod support;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -31,6 +32,7 @@ mod virtual_service;
 pub(crate) use access::{DRY_RUN, annotations, dry_run};
 pub(crate) use checker::{Checker, Finding};
 pub(crate) use metadata::metadata;
+pub(crate) use telemetry::{LabelExpression, label_value};
 
 use crate::source::istio::kinds::Kind;
 
@@ -63,6 +65,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
             support::service_entry(check, entry);
         }
         Kind::Sidecar(sidecar) => mesh::sidecar(check, sidecar),
+        Kind::Telemetry(told) => telemetry::rules(check, told),
         Kind::VirtualService(service) => {
             virtual_service::rules(check, service);
             support::virtual_service(check, service);

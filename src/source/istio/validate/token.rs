@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use http::Uri;
 
-use super::Checker;
 use super::access::attachment;
 use super::names::{duration, header_name, port};
+use super::{Checker, telemetry};
 use crate::source::istio::fault::quoted;
 use crate::source::istio::jwks;
 use crate::source::istio::kinds::{
@@ -152,6 +152,17 @@ pub(super) fn providers(check: &mut Checker<'_>, providers: &[Located<ExtensionP
             name,
             envoy_ext_authz_http,
             envoy_ext_authz_grpc,
+            envoy_file_access_log,
+            envoy_otel_als,
+            prometheus: _,
+            opentelemetry: _,
+            zipkin: _,
+            jaeger: _,
+            datadog: _,
+            skywalking: _,
+            lightstep: _,
+            opencensus: _,
+            stackdriver: _,
         } = &**provider;
         if name.is_empty() {
             check.error_at("name", "a provider needs a name");
@@ -168,6 +179,22 @@ pub(super) fn providers(check: &mut Checker<'_>, providers: &[Located<ExtensionP
             envoy_ext_authz_grpc.as_ref(),
             |check, grpc| by_grpc(check, grpc),
         );
+        let file = envoy_file_access_log.as_ref();
+        check.some("envoyFileAccessLog", file, |check, file| {
+            telemetry::file(check, file);
+        });
+        check.some("envoyOtelAls", envoy_otel_als.as_ref(), |check, als| {
+            check.some("logFormat", als.log_format.as_ref(), |check, format| {
+                check.some("text", format.text.as_ref(), |check, text| {
+                    telemetry::operators(check, text);
+                });
+                check.within("labels", |check| {
+                    for (name, text) in &format.labels {
+                        check.within_key(name, |check| telemetry::operators(check, text));
+                    }
+                });
+            });
+        });
     });
 }
 

@@ -181,6 +181,7 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
         | Kind::Sidecar(_)
+        | Kind::Telemetry(_)
         | Kind::VirtualService(_)
         | Kind::Workload(_)
         | Kind::WorkloadEntry(_)

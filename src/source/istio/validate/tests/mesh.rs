@@ -98,9 +98,9 @@ fn the_mesh_configuration_is_checked_where_it_stands() {
             Error,
         ),
         (
-            &["accessLogFile: /dev/stdout"],
+            &["ingressClass: istio"],
             6,
-            "accessLogFile: accessLogFile has no effect",
+            "ingressClass: ingressClass has no effect",
             Warning,
         ),
         (

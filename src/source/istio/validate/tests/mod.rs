@@ -8,6 +8,7 @@ mod mesh;
 mod peer_authentication;
 mod service_entry;
 mod support;
+mod telemetry;
 mod token;
 mod virtual_service;
 
@@ -23,6 +24,7 @@ fn object(kind: &str, spec: &str) -> String {
         "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
             "security.istio.io/v1"
         }
+        "Telemetry" => "telemetry.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
     let body = match kind {
