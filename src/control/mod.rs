@@ -34,6 +34,7 @@ mod ca;
 mod csds;
 mod egress;
 mod house;
+mod inbound;
 mod kind;
 mod limits;
 mod lrs;

@@ -5,38 +5,21 @@
 //! answered with a copy of the listener under the name that was asked for, as istiod does; a name
 //! without a port stands for the service's sole port, else 80.
 //!
-//! A server of gRPC asks for a listener by the address that it listens on, filled into the template
-//! `xds.istio.io/grpc/lds/inbound/%s`. It gets one if a service of its namespace that selects its
-//! labels has that target port.
+//! Listeners of servers are found here by their addresses, and made in [inbound](super::inbound).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::listener::v3 as listener;
-use envoy_types::pb::envoy::config::route::v3 as route;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
-use envoy_types::pb::google::protobuf::Any;
-use prost::Message as _;
-
 use super::Dialect;
+use super::inbound::{Doors, PREFIX};
 use super::kind::Kind;
 use super::resource::Encoded;
 use super::snapshot::Lookup;
-use super::store::Content;
 use super::view::encoded;
 use crate::model::{Listener, Resources};
-use crate::source::istio::kinds::{self, TargetPort};
 use crate::source::xds::encode;
 use crate::workload::Workload;
-
-/// Before the address of an inbound listener, as istiod's bootstrap has it.
-const INBOUND: &str = "xds.istio.io/grpc/lds/inbound/";
-const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
-const MANAGER: &str =
-    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// The listeners of one view, under every spelling.
 #[derive(Debug)]
@@ -45,23 +28,22 @@ pub(super) struct Spellings {
     namespace: Arc<str>,
     domain: Arc<str>,
     dialect: Dialect,
-    /// Ports on which the client may serve.
-    inbound: BTreeSet<u16>,
+    doors: Doors,
 }
 
 impl Spellings {
     pub(super) fn new(
-        content: &Content,
         workload: &Workload,
         dialect: Dialect,
         resources: &Resources,
+        doors: Doors,
     ) -> Self {
         Self {
             listeners: resources.listeners.clone(),
             namespace: workload.namespace().into(),
             domain: workload.cluster_domain().into(),
             dialect,
-            inbound: inbound_ports(content, workload),
+            doors,
         }
     }
 
@@ -109,19 +91,6 @@ impl Spellings {
             _ => find(80),
         }
     }
-
-    fn inbound(&self, name: &str, address: &str) -> Option<Encoded> {
-        let address: SocketAddr = address.parse().ok()?;
-        if !self.inbound.contains(&address.port()) {
-            return None;
-        }
-        let message = inbound_listener(name, address);
-        Some(encoded(
-            Kind::Listener,
-            name.into(),
-            &message.encode_to_vec(),
-        ))
-    }
 }
 
 impl Lookup for Spellings {
@@ -129,8 +98,8 @@ impl Lookup for Spellings {
         if kind != Kind::Listener {
             return None;
         }
-        if let Some(address) = name.strip_prefix(INBOUND) {
-            return self.inbound(name, address).map(Arc::new);
+        if let Some(address) = name.strip_prefix(PREFIX) {
+            return self.doors.listener(name, address).map(Arc::new);
         }
         let mut copy = Resources::default();
         copy.insert_listener(Listener {
@@ -147,105 +116,11 @@ impl Lookup for Spellings {
     }
 }
 
-/// The target ports of the services that select a workload. One without labels is selected by all
-/// services of its namespace: a plain bootstrap file cannot say more.
-fn inbound_ports(content: &Content, workload: &Workload) -> BTreeSet<u16> {
-    let labels = workload.labels();
-    let mut ports = BTreeSet::new();
-    for object in &content.objects {
-        let kinds::Kind::Service(service) = &object.kind else {
-            continue;
-        };
-        let mut selector = service.selector.iter();
-        let selects = labels.is_empty()
-            || (selector.len() > 0 && selector.all(|(key, value)| labels.get(key) == Some(value)));
-        if *object.meta.namespace == *workload.namespace() && selects {
-            ports.extend(
-                service
-                    .ports
-                    .iter()
-                    .filter_map(|port| match &port.target_port {
-                        None => Some(port.port),
-                        Some(TargetPort::Number(number)) => Some(*number),
-                        Some(_) => None,
-                    }),
-            );
-        }
-    }
-    ports
-}
-
-/// What istiod sends a server without policies: every request is the application's.
-fn inbound_listener(name: &str, address: SocketAddr) -> listener::Listener {
-    let any = |name: &str, value: Vec<u8>| Any {
-        type_url: format!("type.googleapis.com/{name}"),
-        value,
-    };
-    let everything = route::Route {
-        r#match: Some(route::RouteMatch {
-            path_specifier: Some(route::route_match::PathSpecifier::Prefix("/".into())),
-            ..Default::default()
-        }),
-        action: Some(route::route::Action::NonForwardingAction(
-            route::NonForwardingAction::default(),
-        )),
-        ..Default::default()
-    };
-    let routes = route::RouteConfiguration {
-        name: "inbound".into(),
-        virtual_hosts: vec![route::VirtualHost {
-            name: "inbound".into(),
-            domains: vec!["*".into()],
-            routes: vec![everything],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let router = hcm::HttpFilter {
-        name: "envoy.filters.http.router".into(),
-        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(
-            ROUTER,
-            Vec::new(),
-        ))),
-        ..Default::default()
-    };
-    let manager = hcm::HttpConnectionManager {
-        stat_prefix: "inbound".into(),
-        route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(
-            routes,
-        )),
-        http_filters: vec![router],
-        ..Default::default()
-    };
-    let filter = listener::Filter {
-        name: "inbound-hcm".into(),
-        config_type: Some(listener::filter::ConfigType::TypedConfig(any(
-            MANAGER,
-            manager.encode_to_vec(),
-        ))),
-    };
-    listener::Listener {
-        name: name.into(),
-        address: Some(core::Address {
-            address: Some(core::address::Address::SocketAddress(core::SocketAddress {
-                address: address.ip().to_string(),
-                port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
-                    address.port().into(),
-                )),
-                ..Default::default()
-            })),
-        }),
-        filter_chains: vec![listener::FilterChain {
-            name: "inbound-plaintext".into(),
-            filters: vec![filter],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::config::listener::v3 as listener;
+    use prost::Message as _;
+
     use super::*;
     use crate::source::istio::{Options, compile, read};
 
@@ -270,8 +145,8 @@ spec:
         let read = read([("mesh.yaml", MESH)], &options);
         assert!(!read.faults.has_errors(), "{}", read.faults);
         let compiled = compile(&read.objects, workload, &options);
-        let content = Content::default().with_objects(read.objects, options);
-        Spellings::new(&content, workload, Dialect::Grpc, &compiled.resources)
+        let doors = Doors::default();
+        Spellings::new(workload, Dialect::Grpc, &compiled.resources, doors)
     }
 
     #[test]
@@ -313,31 +188,5 @@ spec:
         assert!(elsewhere.find(Kind::Listener, "catalog").is_none());
         assert!(elsewhere.find(Kind::Listener, "catalog.my-app").is_some());
         assert!(all.find(Kind::Routes, "catalog").is_none());
-    }
-
-    #[test]
-    fn a_server_gets_a_listener_for_the_target_ports_of_its_services() {
-        let catalog = Workload::new("my-app", "x").label("app", "catalog");
-        let inbound = |workload: &Workload, address: &str| {
-            let name = format!("{INBOUND}{address}");
-            spellings(workload).find(Kind::Listener, &name)
-        };
-        let found = inbound(&catalog, "10.0.0.1:9090").expect("a listener");
-        let message = listener::Listener::decode(found.body()).expect("a listener");
-        assert_eq!(message.filter_chains.len(), 1);
-        assert!(message.filter_chains[0].transport_socket.is_none());
-        assert!(inbound(&catalog, "[::1]:9090").is_some());
-        assert!(
-            inbound(&catalog, "10.0.0.1:8080").is_none(),
-            "not the port of clients"
-        );
-        assert!(
-            inbound(&catalog, "10.0.0.1:80").is_none(),
-            "of another service"
-        );
-        assert!(inbound(&catalog, "nonsense").is_none());
-        let plain = Workload::new("my-app", "x");
-        assert!(inbound(&plain, "0.0.0.0:80").is_some());
-        assert!(inbound(&Workload::new("other", "x"), "0.0.0.0:80").is_none());
     }
 }

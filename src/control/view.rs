@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Dialect;
+use super::inbound::Doors;
 use super::kind::Kind;
 use super::node::Node;
 use super::references;
@@ -40,10 +41,22 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         }
     }
     let encoding = encode(&compiled.resources, key.dialect);
-    for lost in &encoding.lost {
+    // Envoys are no servers of gRPC: theirs are empty.
+    let doors = match key.dialect {
+        Dialect::Envoy => Doors::default(),
+        Dialect::Grpc | Dialect::Meshwork => {
+            Doors::new(content, &key.workload, &compiled.resources)
+        }
+    };
+    for lost in encoding.lost.iter().chain(doors.lost()) {
         let text = lost.to_string();
         if told.is_new(&text) {
             tracing::warn!(target: "meshwork::control", dialect = ?key.dialect, "{text}");
+        }
+    }
+    for text in doors.closed() {
+        if told.is_new(text) {
+            tracing::warn!(target: "meshwork::control", "{text}");
         }
     }
     let encoded = encoding.resources.iter().map(|resource| {
@@ -59,7 +72,7 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         .chain(egress)
         .chain(content.resources.iter().cloned());
     let spellings = (key.dialect != Dialect::Envoy)
-        .then(|| Spellings::new(content, &key.workload, key.dialect, &compiled.resources));
+        .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
     before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))
 }
 

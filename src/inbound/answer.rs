@@ -54,10 +54,7 @@ pub(super) fn answer(
 
 /// The mesh shuts down.
 pub(super) fn draining(dialect: Dialect) -> Answer {
-    let text = match dialect {
-        Dialect::Grpc => "the server is shutting down",
-        Dialect::Http => "",
-    };
+    let text = "the server is shutting down";
     answer(dialect, StatusCode::SERVICE_UNAVAILABLE, "14", text)
 }
 

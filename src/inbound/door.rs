@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::model::Inbound;
 use crate::model::security::MutualTls;
 use crate::name::Target;
-use crate::outbound::{self, Core, Scope, Work};
+use crate::outbound::{self, Core, Dialect, Scope, Work};
 use crate::snapshot::InboundCounts;
 use crate::telemetry::Registry;
 
@@ -64,10 +64,11 @@ impl Door {
     pub(super) async fn send(
         &self,
         authority: &str,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let target = Target::parse(authority)?;
-        outbound::send(&self.core, Scope::Target(&target), request).await
+        let dialect = Dialect::of(request.headers());
+        outbound::send(&self.core, Scope::Target(&target), dialect, &mut request).await
     }
 
     /// Where requests are measured.

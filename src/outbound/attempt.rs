@@ -1,11 +1,10 @@
 //! One try of a request: take a permit, pick an endpoint, send, see how it went.
 
-use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -19,12 +18,12 @@ use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
 use crate::telemetry::{Series, Span};
-use crate::transport;
+use crate::transport::{self, Lost};
 
 use super::drain::Work;
-use super::lease::{Cut, Lease};
+use super::lease::{Admitted, Cut, Lease};
 use super::report::CallReport;
-use super::{Bond, Call, Chosen, Core};
+use super::{Bond, Call, Chosen, Core, Dialect};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -38,6 +37,7 @@ pub(super) struct Attempts<'a> {
     span: Option<Span>,
     report: Option<CallReport>,
     announced: Option<&'a Announcement>,
+    dialect: Dialect,
     cut: Cut,
     bond: Bond<'a>,
     avoid_previous: bool,
@@ -51,6 +51,8 @@ pub(super) struct Attempts<'a> {
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
     running: SmallVec<[Running; 1]>,
+    /// What the answer that came last said of its endpoint.
+    outcome: Option<Outcome>,
     /// The endpoint of the try that ended last, if that try got as far.
     last: Option<Arc<Endpoint>>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
@@ -89,6 +91,7 @@ impl<'a> Attempts<'a> {
                 .announced
                 .as_ref()
                 .filter(|_| call.leaves_time_to_the_route()),
+            dialect: call.dialect,
             cut: Cut::new(deadline, forward.idle_timeout, call.reader),
             bond,
             avoid_previous: forward
@@ -103,6 +106,7 @@ impl<'a> Attempts<'a> {
             priorities: SmallVec::new(),
             number: 0,
             running: SmallVec::new(),
+            outcome: None,
             last: None,
             tried: SmallVec::new(),
         })
@@ -137,7 +141,7 @@ impl<'a> Attempts<'a> {
         &self.cluster
     }
 
-    fn admit(&mut self, span: Option<Span>) -> Result<Lease, Error> {
+    fn admit(&mut self, span: Option<Span>) -> Result<Admitted, Error> {
         let running = &self.cluster.running;
         // Before the limits, as in gRPC; what nobody could answer is not dropped.
         let overloads = &self.cluster.overloads;
@@ -162,8 +166,13 @@ impl<'a> Attempts<'a> {
             span,
         });
         let work = Work::uncounted(&self.core.drain);
-        let in_flight = InFlight::new(endpoint);
-        Ok(Lease::new(in_flight, permit, work, self.cut, reporter))
+        Ok(Admitted {
+            in_flight: InFlight::new(endpoint),
+            permit,
+            work,
+            cut: self.cut,
+            reporter,
+        })
     }
 
     fn pick(&self) -> Result<Arc<Member>, Error> {
@@ -202,19 +211,10 @@ impl<'a> Attempts<'a> {
     }
 
     /// Tells the callee how long it has: the shorter of what one try may take and what is left.
-    fn tell_time(&self, this: Try, request: &mut Request<Body>) {
+    fn tell_time(&self, this: Try, headers: &mut HeaderMap) {
         match (this.number, self.announced) {
-            (1, Some(announced)) => announced.write(request.headers_mut()),
-            _ => this.deadline.announce(request.headers_mut()),
-        }
-    }
-
-    /// What is known of a call that its deadline cut short.
-    pub(super) fn summary(&self) -> Summary {
-        Summary {
-            attempts: self.number,
-            retries: self.number.saturating_sub(1),
-            ..Summary::default()
+            (1, Some(announced)) => announced.write(self.dialect == Dialect::Grpc, headers),
+            _ => this.deadline.announce(headers),
         }
     }
 
@@ -230,14 +230,14 @@ impl<'a> Attempts<'a> {
             ..
         } = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
-            let now = Instant::now();
             if let Some(began) = began {
+                let now = Instant::now();
                 let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
                 let took = now.saturating_duration_since(began);
                 let balancer = &self.cluster.balancer;
                 balancer.observe(&endpoint.signals, took, failed, now);
             }
-            self.cluster.record(&endpoint, outcome, now);
+            self.cluster.record(&endpoint, outcome);
         }
         if self.report.is_some() || span.is_some() {
             let text = text();
@@ -262,18 +262,9 @@ impl<'a> Attempts<'a> {
         result: Result<Response<Body>, Error>,
         summary: &Summary,
     ) -> Result<Response<Body>, Error> {
-        if let Err(error) = &result {
-            // The deadline cut these tries short: nobody else tells their endpoints.
-            while let Some(number) = self.running.first().map(|own| own.number) {
-                self.settle(number, told(error), || error.to_string());
-            }
-        }
         let counters = &self.cluster.running.counters;
         self.cluster.retried(summary.retries, summary.denied);
-        let failed = match &result {
-            Ok(response) => matches!(Outcome::of_response(response), Outcome::Failure(500..)),
-            Err(_) => true,
-        };
+        let failed = result.is_err() || matches!(self.outcome, Some(Outcome::Failure(500..)));
         count(&counters.failures, u32::from(failed));
         if let Some(report) = &self.report {
             report.ended(summary);
@@ -296,11 +287,9 @@ impl<'a> Attempts<'a> {
 }
 
 impl<'a> Tries<Body> for Attempts<'a> {
-    fn start(
-        &mut self,
-        mut request: Request<Body>,
-        this: Try,
-    ) -> impl Future<Output = Result<Response<Body>, Failed>> + use<'a> {
+    type Begun = Result<Admitted, Error>;
+
+    fn begin(&mut self, request: &mut Request<Body>, this: Try) -> Self::Begun {
         self.number = this.number;
         self.last = None;
         count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
@@ -308,11 +297,25 @@ impl<'a> Tries<Body> for Attempts<'a> {
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
         let span = self.span.as_ref().map(|span| span.attempt(this.number));
         if let Some(span) = &span {
-            span.write(request.headers_mut());
+            span.write(headers);
         }
-        self.tell_time(this, &mut request);
-        let lease = self.admit(span);
-        async move { carry_out(lease?, request).await }
+        self.tell_time(this, headers);
+        self.admit(span)
+    }
+
+    async fn finish(
+        begun: Self::Begun,
+        request: &mut Request<Body>,
+    ) -> Result<Response<Body>, Failed> {
+        let admitted = begun?;
+        let endpoint = admitted.endpoint();
+        match endpoint.connections.exchange(request).await {
+            Ok(answered) => Ok(answered.guarded(Lease::new(admitted))),
+            Err(Lost { error, unsent }) => Err(Failed {
+                error: error.at_endpoint(&endpoint.label),
+                unsent: unsent.then(|| Box::new(std::mem::take(request))),
+            }),
+        }
     }
 
     fn ended(&mut self, this: Try, result: &Result<Response<Body>, Failed>) {
@@ -325,6 +328,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 }
                 let status = response.status();
                 let outcome = Outcome::of_response(response);
+                self.outcome = Some(outcome);
                 self.settle(number, Some(outcome), || status.to_string());
             }
             Err(Failed { error, .. }) => {
@@ -352,15 +356,6 @@ impl<'a> Tries<Body> for Attempts<'a> {
         }
         balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
-}
-
-async fn carry_out(lease: Lease, request: Request<Body>) -> Result<Response<Body>, Failed> {
-    let endpoint = lease.endpoint().clone();
-    let result = endpoint.connections.send(request, lease).await;
-    result.map_err(|unanswered| Failed {
-        error: unanswered.error.at_endpoint(&endpoint.label),
-        unsent: unanswered.unsent,
-    })
 }
 
 /// What an error says of its endpoint: nothing, if this side lacked what connecting takes.

@@ -75,11 +75,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (owner, target) = (self.owner.clone(), self.target.clone());
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
         ResponseFuture::new(async move {
             let dialect = Dialect::of(request.headers());
             let scope = Scope::Target(&target);
-            let result = super::send(owner.core(), scope, request).await;
+            let result = super::send(owner.core(), scope, dialect, &mut request).await;
             Ok(result.unwrap_or_else(|error| dialect.failure(&error)))
         })
     }

@@ -14,6 +14,7 @@ use crate::error::{BoxError, Error};
 use crate::name::Target;
 use crate::snapshot::Held;
 
+use super::answer::Dialect;
 use super::route::Scope;
 use super::{Owner, ResponseFuture};
 
@@ -72,13 +73,14 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         let (owner, target) = (self.owner.clone(), self.target.clone());
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
         ResponseFuture::new(async move {
             let scope = match &target {
                 None => Scope::Authority,
                 Some(target) => Scope::Target(target),
             };
-            super::send(owner.core(), scope, request).await
+            let dialect = Dialect::of(request.headers());
+            super::send(owner.core(), scope, dialect, &mut request).await
         })
     }
 }

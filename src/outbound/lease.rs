@@ -25,17 +25,29 @@ pin_project! {
     /// The permit, the counts and the timers of one try. It travels with the response's body and
     /// gives everything back when that ends or is dropped.
     pub(super) struct Lease {
-        in_flight: InFlight,
-        permit: Permit,
-        work: Work,
-        cut: Cut,
-        // Who wants to know what the endpoint reports in its trailers.
-        reporter: Option<Arc<Cluster>>,
+        admitted: Admitted,
         moved: Option<Instant>,
         // What is measured of the call, once this is the response that it gets.
         meter: Option<Meter>,
         #[pin]
         timer: Option<Sleep>,
+    }
+}
+
+/// What a try holds from the moment that it may go.
+pub(super) struct Admitted {
+    pub(super) in_flight: InFlight,
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    pub(super) permit: Permit,
+    pub(super) work: Work,
+    pub(super) cut: Cut,
+    /// Who wants to know what the endpoint reports in its trailers.
+    pub(super) reporter: Option<Arc<Cluster>>,
+}
+
+impl Admitted {
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        self.in_flight.endpoint().clone()
     }
 }
 
@@ -83,45 +95,31 @@ impl Cut {
 }
 
 impl Lease {
-    pub(super) fn new(
-        in_flight: InFlight,
-        permit: Permit,
-        work: Work,
-        cut: Cut,
-        reporter: Option<Arc<Cluster>>,
-    ) -> Self {
+    pub(super) fn new(admitted: Admitted) -> Self {
         Self {
-            in_flight,
-            permit,
-            work,
-            cut,
-            reporter,
+            admitted,
             moved: None,
             meter: None,
             timer: None,
         }
-    }
-
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        self.in_flight.endpoint()
     }
 }
 
 impl Guard for Lease {
     /// From here on the body is what is under way; up to here it was the call.
     fn answered(&mut self) {
-        self.work.count();
+        self.admitted.work.count();
     }
 
     /// The timeouts of route and caller are for the switch; what lasts afterwards has an idle
     /// timeout only, as in Envoy.
     fn switched(&mut self) {
-        self.cut.deadline = Deadline::NONE;
+        self.admitted.cut.deadline = Deadline::NONE;
     }
 
     fn moved(self: Pin<&mut Self>) {
         let this = self.project();
-        if this.cut.idle.is_some() {
+        if this.admitted.cut.idle.is_some() {
             *this.moved = Some(Instant::now());
         }
     }
@@ -149,8 +147,8 @@ impl Guard for Lease {
         if let Some(meter) = this.meter {
             meter.trailers(trailers);
         }
-        if let Some(cluster) = this.reporter {
-            cluster.take_report(this.in_flight.endpoint(), trailers);
+        if let Some(cluster) = &this.admitted.reporter {
+            cluster.take_report(this.admitted.in_flight.endpoint(), trailers);
         }
     }
 
@@ -159,11 +157,11 @@ impl Guard for Lease {
         if let Some(meter) = this.meter {
             meter.cut(&error);
         }
-        let endpoint = this.in_flight.endpoint();
+        let endpoint = this.admitted.in_flight.endpoint();
         let error = error
             .at_cluster(&endpoint.cluster)
             .at_endpoint(&endpoint.label);
-        match this.cut.reader {
+        match this.admitted.cut.reader {
             Reader::Grpc => Ok(answer::grpc_trailers(&error)),
             Reader::Plain => Err(error),
         }
@@ -175,7 +173,7 @@ impl Guard for Lease {
         let mut this = self.project();
         loop {
             let moved = *this.moved.get_or_insert_with(Instant::now);
-            let Some(at) = this.cut.next(moved) else {
+            let Some(at) = this.admitted.cut.next(moved) else {
                 return Poll::Pending;
             };
             match this.timer.as_mut().as_pin_mut() {
@@ -183,7 +181,7 @@ impl Guard for Lease {
                 Some(timer) if timer.deadline() != at => timer.reset(at),
                 Some(timer) => {
                     std::task::ready!(timer.poll(cx));
-                    return Poll::Ready(this.cut.error(Instant::now()));
+                    return Poll::Ready(this.admitted.cut.error(Instant::now()));
                 }
             }
         }

@@ -15,7 +15,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::body::replay::Buffers;
@@ -56,14 +55,14 @@ impl Default for Mirrors {
 }
 
 impl Mirrors {
-    /// Sends copies of a request that is ready to be sent, and returns it.
+    /// Sends copies of a request that is ready to be sent.
     pub(super) fn copy(
         &self,
         core: &Core,
         chosen: &Chosen,
         to: &Forward,
-        request: Request<Body>,
-    ) -> Request<Body> {
+        request: &mut Request<Body>,
+    ) {
         let rolled = |share: u32| share > 0 && core.random().below(1_000_000) < share;
         let clusters: Vec<Arc<Cluster>> = to
             .mirrors
@@ -74,18 +73,19 @@ impl Mirrors {
             .map(|cluster| chosen.toward(cluster, core))
             .collect();
         if clusters.is_empty() {
-            return request;
+            return;
         }
-        let (parts, body) = request.into_parts();
-        let (body, copies) = tee(body, clusters.len(), &self.buffers);
+        let whole = std::mem::take(request.body_mut());
+        let (body, copies) = tee(whole, clusters.len(), &self.buffers);
+        *request.body_mut() = body;
         let mut copies = copies.into_iter();
         for cluster in clusters {
             let copy = copies.next().map(|body| {
                 let mut copy = Request::new(body);
-                *copy.method_mut() = parts.method.clone();
-                *copy.uri_mut() = parts.uri.clone();
-                *copy.version_mut() = parts.version;
-                *copy.headers_mut() = parts.headers.clone();
+                *copy.method_mut() = request.method().clone();
+                *copy.uri_mut() = request.uri().clone();
+                *copy.version_mut() = request.version();
+                *copy.headers_mut() = request.headers().clone();
                 copy
             });
             let limit = to.timeout.unwrap_or(MAX_TIME);
@@ -96,7 +96,6 @@ impl Mirrors {
                 false => count(&counters.mirrors_dropped),
             }
         }
-        Request::from_parts(parts, body)
     }
 
     /// Starts a copy, unless a bound or a limit is reached.
@@ -157,7 +156,7 @@ async fn send(
         if matches!(outcome, Outcome::Failure(500..) | Outcome::Local(_)) {
             count(&counters.failures);
         }
-        cluster.record(&endpoint, outcome, Instant::now());
+        cluster.record(&endpoint, outcome);
     }
 }
 

@@ -113,16 +113,21 @@ impl Core {
 }
 
 /// Sends one request through the mesh.
+///
+/// The request stays where it is until a connection takes it; what is left in its place afterwards
+/// has no meaning. A future holds what it awaits, so each function on the way that took the request
+/// by value would make the future of a call larger by two requests.
 pub(crate) async fn send(
     core: &Core,
     scope: Scope<'_>,
-    mut request: Request<Body>,
+    dialect: Dialect,
+    request: &mut Request<Body>,
 ) -> Result<Response<Body>, Error> {
     // Held until the call has its answer, also between tries; then the response's body is counted.
     let _work = core.drain.admit()?;
-    let call = Call::take(core, scope, &mut request);
-    let span = call.trace(core, &mut request);
-    let mut meter = call.meter(core, &mut request, span);
+    let call = Call::take(core, scope, dialect, request);
+    let span = call.trace(core, request);
+    let mut meter = call.meter(core, request, span);
     let result = decide(core, scope, &call, request, &mut meter).await;
     conclude(result, meter)
 }
@@ -153,10 +158,10 @@ async fn decide(
     core: &Core,
     scope: Scope<'_>,
     call: &Call,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
-    let chosen = discover::choose(core, scope, &request, call.caller).await;
+    let chosen = discover::choose(core, scope, request, call.caller).await;
     let chosen = chosen.inspect_err(|error| {
         if let (Some(meter), true) = (meter.as_mut(), error.is_blocked()) {
             meter.serves(core.environment.telemetry.blocked());
@@ -187,7 +192,7 @@ async fn serve(
     core: &Core,
     chosen: &Chosen,
     call: &Call,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
     if let (Some(meter), Ok(cluster)) = (meter.as_mut(), chosen.cluster()) {
@@ -213,7 +218,7 @@ async fn serve(
             }
             response
         }
-        Action::Redirect(redirect) => answer::redirect(redirect, &request),
+        Action::Redirect(redirect) => answer::redirect(redirect, request),
         Action::Serve => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
@@ -253,16 +258,19 @@ async fn forward(
     chosen: &Chosen,
     call: &Call,
     to: &Forward,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     meter: &mut Option<Meter>,
 ) -> Result<Response<Body>, Error> {
-    let deadline = call.deadline(to.timeout);
-    chosen.prepare(to, &mut request)?;
+    // Where nothing can have been waited for, the begin of the call is a good enough clock.
+    let waited = core.environment.demand.is_some() || chosen.route.fault.is_some();
+    let now = if waited { Instant::now() } else { call.began };
+    let deadline = call.deadline(now, to.timeout);
+    chosen.prepare(to, request)?;
     // A copy could not carry what follows the switch.
     if !to.mirrors.is_empty() && call.upgrade.is_none() {
-        request = core.mirrors.copy(core, chosen, to, request);
+        core.mirrors.copy(core, chosen, to, request);
     }
-    let bond = Bond::new(core, chosen, call, to, &request)?;
+    let bond = Bond::new(core, chosen, call, to, request)?;
     let span = meter.as_ref().and_then(|meter| meter.span()).cloned();
     let mut attempts = Attempts::new(core, chosen, call, to, deadline, bond)?.under(span);
     let armed = chosen.route.retry.as_ref();
@@ -275,20 +283,12 @@ async fn forward(
             .per_try(armed.and_then(retry::Policy::per_try_timeout)),
         quota: &cluster.quota,
         active_requests: &|| cluster.running.limits.active_requests(),
+        now,
         deadline,
         random: core.random(),
         buffers: &core.buffers,
     };
-    let ended = {
-        // Pinned here, so that the timer moves a pointer and not all the tries.
-        let tries = std::pin::pin!(retry::run(terms, request, &mut attempts));
-        match deadline.at() {
-            None => Some(tries.await),
-            // One timer for everything; the tries need none of their own where this one is earlier.
-            Some(at) => tokio::time::timeout_at(at, tries).await.ok(),
-        }
-    };
-    let (result, summary) = ended.unwrap_or_else(|| (Err(deadline.error()), attempts.summary()));
+    let (result, summary) = retry::run(&terms, request, &mut attempts).await;
     if let Some(meter) = meter {
         meter.serves(attempts.series());
         meter.tried(attempts.number(), attempts.last());
@@ -315,18 +315,16 @@ struct Call {
 }
 
 impl Call {
-    fn take(core: &Core, scope: Scope<'_>, request: &mut Request<Body>) -> Self {
+    fn take(core: &Core, scope: Scope<'_>, dialect: Dialect, request: &mut Request<Body>) -> Self {
         let began = Instant::now();
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
         let report = extensions.remove::<CallReport>();
         let upgrade = Upgrade::take(request, core.random());
-        let headers = request.headers_mut();
-        let asked = Asked::take(headers);
+        let asked = Asked::take(request.headers_mut());
         let said = |after| Deadline::caller(began, after);
         let caller = options.timeout.map_or(Deadline::NONE, said);
         let caller = caller.min(asked.patience.map_or(Deadline::NONE, said));
-        let dialect = Dialect::of(headers);
         Self {
             began,
             dialect,
@@ -397,8 +395,8 @@ impl Call {
     }
 
     /// The end of the call on a route with this timeout, which begins when the request is sent on.
-    fn deadline(&self, route: Option<Duration>) -> Deadline {
-        self.caller.min(self.asked.deadline(Instant::now(), route))
+    fn deadline(&self, now: Instant, route: Option<Duration>) -> Deadline {
+        self.caller.min(self.asked.deadline(now, route))
     }
 
     /// Whether nothing that came with the call has changed the timeouts of its route.

@@ -148,11 +148,12 @@ impl Cluster {
     }
 
     /// Records how a try ended and says so if that ejected the endpoint.
-    pub(crate) fn record(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) {
+    pub(crate) fn record(&self, endpoint: &Endpoint, outcome: Outcome) {
         if matches!(outcome, Outcome::Local(_) | Outcome::Failure(500..)) {
             endpoint.counts.failures.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(event) = self.running.detector.record(&endpoint.host, outcome, now) {
+        let detector = &self.running.detector;
+        if let Some(event) = detector.record_by(&endpoint.host, outcome, Instant::now) {
             self.balancer.refresh_named([&*endpoint.label]);
             self.tell(&event, &endpoint.label);
         }

@@ -31,7 +31,7 @@ use super::cluster::Cluster;
 use super::demand::Demand;
 use super::members::{aggregate, cluster, renew};
 use super::table::{Table, addressed};
-use super::{Route, Snapshot, VirtualHost};
+use super::{Map, Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
 #[derive(Clone)]
@@ -107,7 +107,7 @@ pub(crate) fn link(
         clusters: &clusters,
         done: HashMap::new(),
     };
-    let mut listeners = HashMap::with_capacity(resources.listeners.len());
+    let mut listeners = Map::default();
     let mut tables: HashMap<*const RouteConfiguration, Arc<Table>> = HashMap::new();
     for (name, listener) in &resources.listeners {
         let routes = match &listener.routes {
@@ -124,10 +124,10 @@ pub(crate) fn link(
     }
     let addressed = match &environment.demand {
         Some(_) => addressed(&listeners),
-        None => HashMap::new(),
+        None => Map::default(),
     };
-    let mut ports = HashMap::new();
-    let mut hosts: HashMap<Box<str>, Vec<u16>> = HashMap::new();
+    let mut ports = Map::default();
+    let mut hosts: Map<Box<str>, Vec<u16>> = Map::default();
     for (name, routes) in &resources.routes {
         if let Ok(port) = name.parse::<u16>() {
             ports.insert(port, linker.table(routes));

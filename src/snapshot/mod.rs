@@ -77,14 +77,14 @@ pub(crate) struct Snapshot {
         allow(dead_code, reason = "the admin endpoint asks for it")
     )]
     linked: Arc<model::Resources>,
-    listeners: HashMap<Arc<str>, Arc<Table>>,
+    listeners: Map<Arc<str>, Arc<Table>>,
     /// Listeners that are called `host:port`, by both, where a source is asked for names: plain
     /// requests find them by their authority.
-    addressed: HashMap<u16, HashMap<Box<str>, Arc<Table>>>,
+    addressed: Map<u16, Map<Box<str>, Arc<Table>>>,
     /// Virtual hosts by the port that the caller dials.
-    ports: HashMap<u16, Arc<Table>>,
+    ports: Map<u16, Arc<Table>>,
     /// The ports of each host, for targets that name none.
-    hosts: HashMap<Box<str>, Vec<u16>>,
+    hosts: Map<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// What is asked of requests that arrive; kept where an edit does not concern it.
     pub(crate) inbound: Arc<model::Inbound>,
@@ -101,6 +101,10 @@ pub(crate) struct Snapshot {
     )]
     pub(crate) peers: model::security::PeerPolicy,
 }
+
+/// What requests are looked up in. Its keys are the configuration's, so that nobody who sends requests
+/// can choose keys that collide, and the hash may be a fast one.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A virtual host whose routes lead to clusters.
 #[derive(Debug)]
@@ -133,10 +137,10 @@ impl Snapshot {
         Self {
             generation: AtomicU64::new(0),
             linked: Arc::default(),
-            listeners: HashMap::new(),
-            addressed: HashMap::new(),
-            ports: HashMap::new(),
-            hosts: HashMap::new(),
+            listeners: Map::default(),
+            addressed: Map::default(),
+            ports: Map::default(),
+            hosts: Map::default(),
             clusters: HashMap::new(),
             // Nobody has said yet who may come in.
             inbound: Arc::new(model::Inbound::closed()),

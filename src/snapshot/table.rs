@@ -1,12 +1,11 @@
 //! Virtual hosts by authority.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::route::Domain;
 
-use super::VirtualHost;
+use super::{Map, VirtualHost};
 
 /// Finds the virtual host of an authority: exact, then the longest suffix, then the longest
 /// prefix, then `*` (Envoy's order), in a time that does not grow with their number.
@@ -15,7 +14,7 @@ use super::VirtualHost;
 /// lookup, longest first. A mesh has a handful of lengths however many hosts it has.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    exact: HashMap<Box<str>, Arc<VirtualHost>>,
+    exact: Map<Box<str>, Arc<VirtualHost>>,
     suffixes: Wildcards,
     prefixes: Wildcards,
     any: Option<Arc<VirtualHost>>,
@@ -23,7 +22,7 @@ pub(crate) struct Table {
 
 #[derive(Debug, Default)]
 struct Wildcards {
-    hosts: HashMap<Box<str>, Arc<VirtualHost>>,
+    hosts: Map<Box<str>, Arc<VirtualHost>>,
     /// Descending, each once.
     lengths: Vec<usize>,
 }
@@ -102,9 +101,9 @@ pub(crate) fn lower(text: &str) -> Cow<'_, str> {
 
 /// Listeners by the host and port that they are called.
 pub(super) fn addressed(
-    listeners: &HashMap<Arc<str>, Arc<Table>>,
-) -> HashMap<u16, HashMap<Box<str>, Arc<Table>>> {
-    let mut addressed: HashMap<u16, HashMap<Box<str>, Arc<Table>>> = HashMap::new();
+    listeners: &Map<Arc<str>, Arc<Table>>,
+) -> Map<u16, Map<Box<str>, Arc<Table>>> {
+    let mut addressed: Map<u16, Map<Box<str>, Arc<Table>>> = Map::default();
     for (name, table) in listeners {
         if let Some((host, port)) = name.rsplit_once(':')
             && let Ok(port) = port.parse()

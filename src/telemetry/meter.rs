@@ -14,6 +14,7 @@ use super::shape::Verb;
 use super::trace::Span;
 use crate::body::Body;
 use crate::error::{Error, Flag};
+use crate::layer::classify::grpc_status;
 
 /// Who measures.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -223,8 +224,9 @@ impl Meter {
     /// The head of the response is here.
     pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
         self.key.code = response.status().as_u16();
-        self.waited = Some(self.began.elapsed());
         if let Some(entry) = &mut self.entry {
+            // Only a log tells it, so only a log pays for a look at the clock.
+            self.waited = Some(self.began.elapsed());
             entry.answered(response.headers());
         }
         self.trailers(response.headers());
@@ -233,11 +235,9 @@ impl Meter {
     /// The response's trailers, or a head that may be all there is.
     pub(crate) fn trailers(&mut self, headers: &HeaderMap) {
         if self.key.protocol == Protocol::Grpc
-            && let Some(status) = headers.get("grpc-status")
+            && let Some(status) = grpc_status(headers)
         {
-            let status = status.to_str().ok().and_then(|text| text.parse().ok());
-            // What is no number is UNKNOWN to every client.
-            self.key.grpc = Some(status.unwrap_or(2));
+            self.key.grpc = Some(u8::try_from(status).unwrap_or(2));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The front door: an endpoint's connections.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -10,7 +10,7 @@ use super::connect::Connect;
 use super::failure::{Sent, Unanswered, classify};
 use super::gate::Gate;
 use super::lease::{Lease, Returned};
-use super::outgoing::{Held, Outgoing};
+use super::outgoing::Held;
 use super::remote::Remote;
 use super::request::prepare;
 use super::response::{Guard, guarded};
@@ -39,7 +39,33 @@ pub type Answer = Arc<dyn Fn(Request<Body>) -> Response<Body> + Send + Sync>;
 
 enum Target {
     Answer(Answer),
-    Remote(Arc<Remote>),
+    Remote(Lazy),
+}
+
+/// What it takes to connect, and the keeping of connections, made when there is something to keep:
+/// most endpoints of a large cluster never get a request from one process.
+struct Lazy {
+    address: Address,
+    settings: Arc<Settings>,
+    connector: Arc<dyn Connect>,
+    gate: Arc<dyn Gate>,
+    security: Option<Arc<dyn Secure>>,
+    made: OnceLock<Arc<Remote>>,
+}
+
+impl Lazy {
+    fn remote(&self) -> &Arc<Remote> {
+        self.made.get_or_init(|| {
+            let mut remote = Remote::new(
+                self.address.clone(),
+                self.settings.clone(),
+                self.connector.clone(),
+                self.gate.clone(),
+            );
+            remote.security = self.security.clone();
+            Arc::new(remote)
+        })
+    }
 }
 
 /// What an endpoint's connections are doing. All zero for [`Connections::answering`].
@@ -88,10 +114,15 @@ impl Connections {
         gate: Arc<dyn Gate>,
         security: Option<Arc<dyn Secure>>,
     ) -> Arc<Self> {
-        let mut remote = Remote::new(address, settings, connector, gate);
-        remote.security = security;
         Arc::new(Self {
-            target: Target::Remote(Arc::new(remote)),
+            target: Target::Remote(Lazy {
+                address,
+                settings,
+                connector,
+                gate,
+                security,
+                made: OnceLock::new(),
+            }),
         })
     }
 
@@ -99,7 +130,7 @@ impl Connections {
     /// benchmarks' ladder and a stand-in for tests; requests reach it as they were made.
     ///
     /// ```
-    /// use std::sync::Arc;
+    /// use std::sync::{Arc, OnceLock};
     /// use http::{Request, Response};
     /// use meshwork::Body;
     /// use meshwork::transport::Connections;
@@ -146,17 +177,33 @@ impl Connections {
     ///
     /// Dropping the future resets the stream, or closes the HTTP/1.1 connection, gives back its
     /// place among those who wait and drops `guard`. The request may have been processed.
-    pub fn send<G: Guard>(
+    pub async fn send<G: Guard>(
         self: &Arc<Self>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         guard: G,
-    ) -> impl Future<Output = Result<Response<Body>, Unanswered>> + Send + use<'_, G> {
-        let target = &self.target;
-        async move {
-            match target {
-                Target::Answer(answer) => Ok(guarded(answer(request), None, guard)),
-                Target::Remote(remote) => send(remote, request, guard).await,
+    ) -> Result<Response<Body>, Unanswered> {
+        match self.exchange(&mut request).await {
+            Ok(answered) => Ok(answered.guarded(guard)),
+            Err(Lost { error, unsent }) => Err(Unanswered {
+                error,
+                unsent: unsent.then_some(request),
+            }),
+        }
+    }
+
+    /// Sends a request that stays in its place until it leaves, so that futures around this one
+    /// need not carry it; what is left there has no meaning, unless the request is
+    /// [unsent](Lost::unsent). Otherwise as [`send`](Self::send).
+    pub(crate) async fn exchange(
+        self: &Arc<Self>,
+        request: &mut Request<Body>,
+    ) -> Result<Answered, Lost> {
+        match &self.target {
+            Target::Answer(answer) => {
+                let response = answer(std::mem::take(request));
+                Ok(Answered::new(Answerer::Function(response)))
             }
+            Target::Remote(lazy) => exchange(lazy.remote(), request).await,
         }
     }
 
@@ -165,7 +212,11 @@ impl Connections {
     pub fn renew(&self) {
         match &self.target {
             Target::Answer(_) => {}
-            Target::Remote(remote) => remote.renew(),
+            Target::Remote(lazy) => {
+                if let Some(remote) = lazy.made.get() {
+                    remote.renew();
+                }
+            }
         }
     }
 
@@ -177,7 +228,7 @@ impl Connections {
     pub fn retire(&self) {
         match &self.target {
             Target::Answer(_) => {}
-            Target::Remote(remote) => remote.retire(),
+            Target::Remote(lazy) => lazy.remote().retire(),
         }
     }
 
@@ -187,7 +238,7 @@ impl Connections {
     pub fn close(&self) {
         match &self.target {
             Target::Answer(_) => {}
-            Target::Remote(remote) => remote.close(),
+            Target::Remote(lazy) => lazy.remote().close(),
         }
     }
 
@@ -196,110 +247,119 @@ impl Connections {
     pub fn stats(&self) -> Stats {
         match &self.target {
             Target::Answer(_) => Stats::default(),
-            Target::Remote(remote) => remote.stats(),
+            Target::Remote(lazy) => lazy
+                .made
+                .get()
+                .map(|remote| remote.stats())
+                .unwrap_or_default(),
         }
     }
 }
 
-async fn send<G: Guard>(
-    remote: &Arc<Remote>,
-    mut request: Request<Body>,
-    guard: G,
-) -> Result<Response<Body>, Unanswered> {
-    let http = Http::of(remote.settings.protocol, &request);
-    let handshake = Handshake::of(&request);
-    if let Err(why) = prepare(&mut request, http, handshake.as_ref()) {
-        let error = Error::new(Kind::Request { why });
-        let unsent = Some(request);
-        return Err(Unanswered { error, unsent });
-    }
-    let unsent = |request: Request<Outgoing>| {
-        let mut request = request.map(Outgoing::into_body);
-        if let Some(handshake) = &handshake {
-            handshake.restore(&mut request);
-        }
-        Some(request)
-    };
-    let held = Held::of(&request, http);
-    let (head, body) = request.into_parts();
-    let (body, mut upload) = Outgoing::new(body, held.as_ref());
-    let mut request = Request::from_parts(head, body);
+async fn exchange(remote: &Arc<Remote>, request: &mut Request<Body>) -> Result<Answered, Lost> {
+    let http = Http::of(remote.settings.protocol, request);
+    let handshake = Handshake::of(request);
+    prepare(request, http, handshake.as_ref())
+        .map_err(|why| Lost::unsent(Error::new(Kind::Request { why })))?;
+    let held = Held::of(request, http);
     let mut resends = 0;
-    loop {
-        let lease = match remote.lease(http).await {
+    let lost = loop {
+        let mut lease = match remote.lease(http).await {
             Ok(lease) => lease,
-            Err(failure) => {
-                return Err(Unanswered {
-                    error: failure.into(),
-                    unsent: unsent(request),
-                });
-            }
+            Err(failure) => break Lost::unsent(failure.into()),
         };
         if handshake.is_some() && !lease.may_switch() {
             let why = "the endpoint takes no extended CONNECT over HTTP/2 (RFC 8441)";
-            return Err(Unanswered {
-                error: Error::new(Kind::Upgrade { why }),
-                unsent: unsent(request),
-            });
+            break Lost::unsent(Error::new(Kind::Upgrade { why }));
         }
-        if let Some(held) = &held {
-            held.listen(&mut request);
+        match lease.exchange(request, held.as_ref()).await {
+            Ok(response) => return answered(response, lease, handshake, http),
+            Err(Returned { unsent: true, .. }) if resends < RESENDS => resends += 1,
+            Err(Returned { error, unsent }) => {
+                let sent = if unsent { Sent::No } else { Sent::Perhaps };
+                let error = classify(error, sent);
+                break Lost { error, unsent };
+            }
         }
-        match lease.exchange(request, upload).await {
-            Ok((response, lease)) => {
-                return answered(response, lease, guard, handshake, http).map_err(|error| {
-                    Unanswered {
-                        error,
-                        unsent: None,
-                    }
-                });
-            }
-            Err(Returned {
-                unsent: Some(again),
-                ..
-            }) if resends < RESENDS => {
-                (request, upload) = again;
-                resends += 1;
-            }
-            Err(Returned {
-                error,
-                unsent: back,
-            }) => {
-                let sent = match back {
-                    Some(_) => Sent::No,
-                    None => Sent::Perhaps,
-                };
-                return Err(Unanswered {
-                    error: classify(error, sent),
-                    unsent: back.and_then(|(request, _)| unsent(request)),
-                });
-            }
+    };
+    if let (Some(handshake), true) = (&handshake, lost.unsent) {
+        handshake.restore(request);
+    }
+    Err(lost)
+}
+
+/// Ties the response, or the stream that it switched to, to what it keeps alive.
+fn answered(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    handshake: Option<Handshake>,
+    http: Http,
+) -> Result<Answered, Lost> {
+    match handshake {
+        Some(handshake) if handshake.completed(&mut response, http) => {
+            Ok(Answered::new(Answerer::Switched(response, lease)))
+        }
+        None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let error = Error::new(Kind::Reset).caused_by("it switched protocols unasked");
+            let unsent = false;
+            Err(Lost { error, unsent })
+        }
+        Some(_) | None => Ok(Answered::new(Answerer::Peer(response, lease))),
+    }
+}
+
+/// A response whose head has come, with what its connection has to keep.
+pub(crate) struct Answered {
+    by: Answerer,
+}
+
+enum Answerer {
+    Function(Response<Body>),
+    Peer(Response<Incoming>, Lease),
+    /// The connection speaks another protocol from here on.
+    Switched(Response<Incoming>, Lease),
+}
+
+impl Answered {
+    fn new(by: Answerer) -> Self {
+        Self { by }
+    }
+
+    /// The response, in whose body `guard` lives from here on.
+    pub(crate) fn guarded<G: Guard>(self, guard: G) -> Response<Body> {
+        match self.by {
+            Answerer::Function(response) => guarded(response, None, guard),
+            Answerer::Peer(response, lease) => guarded(response, Some(lease), guard),
+            Answerer::Switched(response, lease) => switched(response, lease, guard),
         }
     }
 }
 
-/// Ties the response, or the stream that it switched to, to what it keeps alive.
-fn answered<G: Guard>(
-    mut response: Response<Incoming>,
-    lease: Lease,
-    guard: G,
-    handshake: Option<Handshake>,
-    http: Http,
-) -> Result<Response<Body>, Error> {
-    match handshake {
-        Some(handshake) if handshake.completed(&mut response, http) => {
-            Ok(switched(response, lease, guard))
+/// No response came.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) error: Error,
+    /// Whether the request is in its place as it was: no byte of it left this process and nothing
+    /// of its body was read.
+    pub(crate) unsent: bool,
+}
+
+impl Lost {
+    fn unsent(error: Error) -> Self {
+        Self {
+            error,
+            unsent: true,
         }
-        None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Error::new(Kind::Reset).caused_by("it switched protocols unasked"))
-        }
-        Some(_) | None => Ok(guarded(response, Some(lease), guard)),
     }
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.close();
+        if let Target::Remote(Lazy { made, .. }) = &self.target
+            && let Some(remote) = made.get()
+        {
+            remote.close();
+        }
     }
 }
 
@@ -307,10 +367,10 @@ impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Answer(_) => f.write_str("Connections(answering)"),
-            Target::Remote(remote) => f
+            Target::Remote(lazy) => f
                 .debug_struct("Connections")
-                .field("address", &remote.address)
-                .field("stats", &remote.stats())
+                .field("address", &lazy.address)
+                .field("stats", &self.stats())
                 .finish(),
         }
     }

@@ -8,10 +8,11 @@ use hyper::client::conn::TrySendError;
 
 use super::Http;
 use super::failure::Sent;
-use super::outgoing::{Outgoing, Upload};
+use super::outgoing::{Held, Outgoing, Upload};
 use super::remote::Remote;
 use super::slot::Slot;
 use super::wire::Sender;
+use crate::body::Body;
 
 /// A place on a connection. Dropping it gives the place back: an HTTP/2 stream ends alone, an
 /// HTTP/1.1 connection ends with its request unless that was [complete](Self::complete) or never
@@ -33,8 +34,8 @@ pub(super) struct Lease {
 #[derive(Debug)]
 pub(super) struct Returned {
     pub(super) error: hyper::Error,
-    /// The request and its leash, if nothing of it was sent.
-    pub(super) unsent: Option<(Request<Outgoing>, Option<Upload>)>,
+    /// Whether nothing of the request was sent, which then is where it was.
+    pub(super) unsent: bool,
 }
 
 impl Lease {
@@ -70,48 +71,58 @@ impl Lease {
         }
     }
 
-    /// Sends one request and waits for the head of its response. Dropping the future resets the
-    /// stream, or closes the connection.
+    /// Sends the request that is in this place and waits for the head of its response. Dropping the
+    /// future, and then the lease, resets the stream or closes the connection.
     pub(super) async fn exchange(
-        mut self,
-        request: Request<Outgoing>,
-        upload: Option<Upload>,
-    ) -> Result<(Response<Incoming>, Self), Returned> {
-        self.upload = upload;
+        &mut self,
+        request: &mut Request<Body>,
+        held: Option<&Held>,
+    ) -> Result<Response<Incoming>, Returned> {
         let outcome = match &mut self.sender {
             Some(Sender::One(sender)) => {
                 // The response before was read to its end; the connection may yet have to notice.
                 if !sender.is_ready()
                     && let Err(error) = sender.ready().await
                 {
-                    let unsent = Some((request, self.upload.take()));
                     self.end();
+                    let unsent = true;
                     return Err(Returned { error, unsent });
                 }
                 self.sent = Sent::Perhaps;
-                sender.try_send_request(request).await
+                let sending = sender.try_send_request(outgoing(request, held, &mut self.upload));
+                sending.await
             }
             Some(Sender::Two(sender)) => {
-                let sending = sender.try_send_request(request);
+                let sending = sender.try_send_request(outgoing(request, held, &mut self.upload));
                 self.sent = Sent::Perhaps;
                 self.sender = None;
                 sending.await
             }
-            None => unreachable!("`new` fills it and only this method, which consumes, empties it"),
+            None => unreachable!(
+                "`new` fills it and only this method, which is called once, empties it"
+            ),
         };
-        match outcome {
-            Ok(response) => Ok((response, self)),
-            Err(error) => Err(self.returned(error)),
-        }
+        outcome.map_err(|error| self.returned(error, request))
     }
 
-    fn returned(mut self, mut error: TrySendError<Request<Outgoing>>) -> Returned {
-        let unsent = error
-            .take_message()
-            .map(|request| (request, self.upload.take()));
-        let error = error.into_error();
+    /// Puts a request that was not sent back into its place.
+    fn returned(
+        &mut self,
+        mut error: TrySendError<Request<Outgoing>>,
+        request: &mut Request<Body>,
+    ) -> Returned {
+        let unsent = error.take_message();
         self.end();
-        Returned { error, unsent }
+        Returned {
+            error: error.into_error(),
+            unsent: match unsent {
+                Some(outgoing) => {
+                    *request = outgoing.map(Outgoing::into_body);
+                    true
+                }
+                None => false,
+            },
+        }
     }
 
     /// The response was read to its end: an HTTP/1.1 connection can carry the next request,
@@ -127,6 +138,22 @@ impl Lease {
     fn end(&mut self) {
         self.sent = Sent::Perhaps;
     }
+}
+
+/// The request as it leaves; its place is empty then.
+fn outgoing(
+    request: &mut Request<Body>,
+    held: Option<&Held>,
+    upload: &mut Option<Upload>,
+) -> Request<Outgoing> {
+    if let Some(held) = held {
+        held.listen(request);
+    }
+    std::mem::take(request).map(|body| {
+        let (body, leash) = Outgoing::new(body, held);
+        *upload = leash;
+        body
+    })
 }
 
 impl Drop for Lease {

@@ -91,6 +91,7 @@ pub mod upgrade;
 mod wire;
 
 pub use connect::{Connect, Connecting, Io, Stream, TcpConnector};
+pub(crate) use connections::Lost;
 pub use connections::{Answer, Connections, Stats};
 pub use failure::{Unanswered, is_exhausted};
 pub use gate::{Claim, Gate, Permit, Unlimited};

@@ -74,6 +74,14 @@ impl Asked {
     /// and `x-envoy-upstream-rq-per-try-timeout-ms`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
+        // Nearly no request has any of them; one look over all names is cheaper than four hashes.
+        let may_ask = |name: &HeaderName| {
+            let name = name.as_str();
+            name.starts_with("x-envoy-") || name.starts_with("grpc-")
+        };
+        if !headers.keys().any(may_ask) {
+            return Self::default();
+        }
         let grpc = headers
             .get(GRPC_TIMEOUT)
             .and_then(|value| parse_grpc_timeout(value).ok());
@@ -171,9 +179,9 @@ impl Announcement {
     }
 
     /// Writes it; no allocation but for room in the map.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write(&self, grpc: bool, headers: &mut HeaderMap) {
         headers.insert(EXPECTED, self.expected.clone());
-        if is_grpc(headers) {
+        if grpc {
             headers.insert(GRPC_TIMEOUT, self.grpc.clone());
         }
     }

@@ -112,12 +112,22 @@ impl Detector {
     /// The common case, a success without a run before it, reads three atomics and writes none,
     /// or one if the policy has rates. [`Outcome::of`] says which results count.
     pub fn record(&self, host: &Host, outcome: Outcome, now: Instant) -> Option<Event> {
+        self.record_by(host, outcome, || now)
+    }
+
+    /// As [`record`](Self::record), with a clock that is only looked at when there is an ejection.
+    pub(crate) fn record_by(
+        &self,
+        host: &Host,
+        outcome: Outcome,
+        clock: impl FnOnce() -> Instant,
+    ) -> Option<Event> {
         let policy = self.policy.load();
         let policy = policy.as_deref()?;
         let cause = count(policy, host, outcome);
         // Answers of requests that were under way when it was ejected find it out already.
         let cause = cause.filter(|_| host.admitted())?;
-        let event = self.eject(host, policy, cause, now);
+        let event = self.eject(host, policy, cause, clock());
         // Spent: kept in by the cap, the host has to fail n times more.
         spend(host, cause);
         event

@@ -176,12 +176,16 @@ impl Policy {
     }
 
     fn matches(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        if headers.contains_key(OVERLOADED) {
-            return false;
-        }
-        if headers.contains_key(RATE_LIMITED) {
-            return self.on.envoy_ratelimited;
-        }
+        // Nearly all answers satisfy no condition: those two headers are looked for last.
+        let rate_limited = || headers.contains_key(RATE_LIMITED);
+        let wanted = match self.on.envoy_ratelimited && rate_limited() {
+            true => true,
+            false => self.wants(status, headers) && !rate_limited(),
+        };
+        wanted && !headers.contains_key(OVERLOADED)
+    }
+
+    fn wants(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let gateway = matches!(status.as_u16(), 502..=504);
         (self.on.server_error && status.is_server_error())
             || (self.on.gateway_error && gateway)

@@ -6,6 +6,7 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::run::{Call, Each, Failed, Try, run};
@@ -14,7 +15,6 @@ use crate::body::Body;
 use crate::body::replay::Buffers;
 use crate::error::{BoxError, Error};
 use crate::layer::deadline::{Asked, Context, Deadline};
-use crate::layer::timeout::Within;
 use crate::random::Random;
 
 /// A service that tries again; made by [`RetryLayer`](super::RetryLayer).
@@ -82,21 +82,15 @@ where
             .map_or(Deadline::NONE, Deadline::after);
         // Looked up here and not in the future, which may be polled by another task.
         let deadline = given.min(Context::current()).min(asked);
-        let (shared, request) = (self.shared.clone(), request.map(Body::new));
-        ResponseFuture::new(async move {
-            let call = call(&shared, ready, request, deadline);
-            match Within::new(call, deadline.at()).await {
-                Some(result) => result,
-                None => Err(deadline.error()),
-            }
-        })
+        let (shared, mut request) = (self.shared.clone(), request.map(Body::new));
+        ResponseFuture::new(async move { call(&shared, ready, &mut request, deadline).await })
     }
 }
 
 async fn call<S, R>(
     shared: &Shared,
     mut service: S,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     deadline: Deadline,
 ) -> Result<Response<R>, Error>
 where
@@ -110,6 +104,7 @@ where
         per_try_timeout: shared.policy.per_try_timeout(),
         quota: &shared.quota,
         active_requests: &|| shared.active.load(Ordering::Relaxed),
+        now: Instant::now(),
         deadline,
         random: &shared.random,
         buffers: &shared.buffers,
@@ -133,7 +128,7 @@ where
             response.await.map_err(failed)
         }
     });
-    run(call, request, &mut tries).await.0
+    run(&call, request, &mut tries).await.0
 }
 
 /// The first try was made on the readied instance at once, a later one waits for its clone.

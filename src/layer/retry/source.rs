@@ -1,34 +1,26 @@
 use http::Request;
-use http::request::Parts;
 
 use crate::body::Body;
 use crate::body::replay::{Buffers, Replay, Upload};
 
 /// Makes a request again.
 pub(super) struct Source {
-    parts: Parts,
+    head: Request<()>,
     replay: Replay,
 }
 
 impl Source {
-    /// The request for the first try, and what makes those for later ones; `None` if the body is
-    /// known to be too large, so that nothing is cloned in vain.
-    pub(super) fn new(request: Request<Body>, buffers: &Buffers) -> (Request<Body>, Option<Self>) {
-        let (parts, body) = request.into_parts();
-        match Replay::tee(body, buffers) {
-            (first, Some(replay)) => {
-                let copy = parts.clone();
-                (
-                    // The copy is kept, the original goes: it has room for the headers of a try.
-                    Request::from_parts(parts, first),
-                    Some(Self {
-                        parts: copy,
-                        replay,
-                    }),
-                )
-            }
-            (only, None) => (Request::from_parts(parts, only), None),
-        }
+    /// Keeps what it takes to make `request` again; `None` if its body is known to be too large, so
+    /// that nothing is cloned in vain.
+    pub(super) fn of(request: &mut Request<Body>, buffers: &Buffers) -> Option<Self> {
+        let body = std::mem::take(request.body_mut());
+        let (first, replay) = Replay::tee(body, buffers);
+        *request.body_mut() = first;
+        // The copy is kept, the original goes: it has room for the headers of a try.
+        replay.map(|replay| Self {
+            head: head(request),
+            replay,
+        })
     }
 
     /// Whether the request can be made again after an answer, or after none.
@@ -48,12 +40,23 @@ impl Source {
     /// The request once more.
     pub(super) fn again(&mut self) -> Option<Request<Body>> {
         let body = self.replay.attempt()?;
-        Some(Request::from_parts(self.parts.clone(), body))
+        Some(self.head.clone().map(|()| body))
     }
 
     /// The request for the last time: nothing is cloned, and nothing kept any more.
     pub(super) fn last(self) -> Option<Request<Body>> {
         let body = self.replay.last()?;
-        Some(Request::from_parts(self.parts, body))
+        Some(self.head.map(|()| body))
     }
+}
+
+/// A copy of all but the body.
+fn head(request: &Request<Body>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    *head.extensions_mut() = request.extensions().clone();
+    head
 }

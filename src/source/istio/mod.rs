@@ -52,6 +52,8 @@ mod when;
 mod yaml;
 
 pub use check::{Checked, check};
+#[cfg(feature = "control-plane")]
+pub(crate) use compile::selected_by_labels;
 pub use compile::{Compiled, Ejection, compile};
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 #[cfg(feature = "control-plane")]

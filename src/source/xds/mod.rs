@@ -54,8 +54,10 @@ pub use bootstrap::Bootstrap;
 pub use csds::ClientStatus;
 pub use dump::{Dump, ResourceDump, ResourceState, ServerDump, ValueDump};
 pub use encode::Dialect;
+#[cfg(all(test, feature = "control-plane"))]
+pub(crate) use encode::grpc;
 #[cfg(feature = "control-plane")]
-pub(crate) use encode::encode;
+pub(crate) use encode::{Lost, Port, encode, inbound};
 pub use kind::Kind;
 pub(crate) use resource::{Context, Decode, Decoded, Fault, Resource};
 pub(crate) use stream::{Driver, Surroundings};

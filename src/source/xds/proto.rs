@@ -1,5 +1,6 @@
 //! The messages by short names. Everything else in here says `route::Route` and not its full path.
 
+pub(crate) use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 pub(crate) use envoy_types::pb::envoy::config::{
     cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener,
     route::v3 as route,
@@ -9,7 +10,8 @@ pub(crate) use envoy_types::pb::envoy::extensions::clusters::{
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as fault_delay;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
-    fault::v3 as fault, router::v3 as router, stateful_session::v3 as session,
+    fault::v3 as fault, rbac::v3 as rbac_filter, router::v3 as router,
+    stateful_session::v3 as session,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3 as session_cookie;

@@ -47,11 +47,76 @@ def serves(world, command):
         assert not client.calls(3, target, timeout=0.5)["ok"], "it serves without a listener"
         world.write(SERVICE % port)
         wait_for("it serves", lambda: client.calls(3, target, timeout=1.0)["ok"] == {"stock": 3})
+        obeys(world, client, target, SERVICE % port)
         return version
     finally:
         client.stop()
         process.kill()
         process.wait()
+
+
+def policy(spec):
+    return f"""
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: stock, namespace: my-app}}
+spec: {spec}
+"""
+
+
+STRICT = """
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: my-app}
+spec: {mtls: {mode: STRICT}}
+"""
+ADMIN = "{when: [{key: 'request.headers[x-role]', values: [admin]}]}"
+
+
+def obeys(world, client, target, service):
+    """What is asked of callers is in the listener, and a server that has no word for it denies."""
+
+    def let(text, allowed, **more):
+        world.write(service + text)
+        end = {"ok": {"stock": 3}, "failed": {}}
+        if not allowed:
+            end = {"ok": {}, "failed": {"PERMISSION_DENIED": 3}}
+        looks = []
+
+        def look():
+            tally = client.calls(3, target, timeout=1.0, **more)
+            looks.append({key: tally[key] for key in end})
+            return looks[-1] == end
+
+        try:
+            wait_for(f"{text}: allowed is {allowed}", look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last seen: {looks[-1]}") from None
+
+    role = {"metadata": {"x-role": "admin"}}
+    path = "{to: [{operation: {paths: [/meshwork.interop.Peer/*]}}]}"
+    token = """
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: my-app}
+spec: {jwtRules: [{issuer: me, jwks: '{"keys": [{"kty": "RSA", "n": "sXchTqFoa0w8", "e": "AQAB"}]}'}]}
+"""
+    let(policy("{}"), False)
+    let(policy(f"{{rules: [{path}]}}"), True)
+    let(policy(f"{{rules: [{ADMIN}]}}"), False)
+    let(policy(f"{{rules: [{ADMIN}]}}"), True, **role)
+    let(policy(f"{{action: DENY, rules: [{ADMIN}]}}"), True)
+    let(policy(f"{{action: DENY, rules: [{ADMIN}]}}"), False, **role)
+    # There is no certificate, so nobody has an identity.
+    let(policy("{rules: [{from: [{source: {namespaces: [my-app]}}]}]}"), False)
+    let(token, True)
+    let(token, False, metadata={"authorization": "Bearer a.b.c"})
+    let("", True)
+    let(STRICT, False)
+    let("", True)
 
 
 def asked(world):

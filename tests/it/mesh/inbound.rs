@@ -119,6 +119,8 @@ async fn while_it_drains_requests_finish_and_new_ones_are_turned_away() {
     settle().await;
     let plain = server.clone().oneshot(get("http://server/")).await.unwrap();
     assert_eq!(plain.status(), 503);
+    let text = plain.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "the server is shutting down");
     let grpc = Request::post("http://server/p.S/M").header("content-type", "application/grpc");
     let grpc = server
         .oneshot(grpc.body(Body::empty()).unwrap())

@@ -26,6 +26,8 @@ mod hedging;
 mod hostile;
 #[cfg(feature = "inbound")]
 mod inbound;
+#[cfg(all(feature = "inbound", feature = "rate-limit"))]
+mod layers;
 mod limits;
 mod metrics;
 mod mirroring;

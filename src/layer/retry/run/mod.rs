@@ -36,8 +36,9 @@ pub(crate) struct Call<'a> {
     pub(crate) quota: &'a Quota,
     /// Requests of the cluster in flight or waiting, for quotas that are a share of them.
     pub(crate) active_requests: &'a (dyn Fn() -> u32 + Sync),
-    /// When the call is over. The caller enforces it, by dropping the loop; the loop only avoids
-    /// what would be in vain.
+    /// When the first try begins.
+    pub(crate) now: Instant,
+    /// When the call is over.
     pub(crate) deadline: Deadline,
     /// Draws the pauses.
     pub(crate) random: &'a Random,
@@ -51,24 +52,32 @@ pub(crate) struct Try {
     /// 1 for the first. A request that is sent again because it never left keeps its number: what
     /// the peer sees in `x-envoy-attempt-count` is what reached anybody.
     pub(crate) number: u32,
-    /// What the callee should be told: the earlier of the call's deadline and the per-try timeout.
-    /// Not to be enforced; the loop and its caller do that.
+    /// When it is over: the earlier of the call's deadline and the per-try timeout. The callee should
+    /// be told; it is the loop that enforces it.
     pub(crate) deadline: Deadline,
     /// Whether an earlier one is still under way.
     pub(crate) hedge: bool,
 }
 
 /// What makes the tries of a call.
+///
+/// A request stays in one place from the caller down to the connection, which takes it from there:
+/// futures that carry a request each are what a call's future would mostly consist of.
 pub(crate) trait Tries<B> {
-    /// Begins one.
-    fn start(
-        &mut self,
-        request: Request<Body>,
-        this: Try,
-    ) -> impl Future<Output = Result<Response<B>, Failed>> + use<Self, B>;
+    /// A try that was begun.
+    type Begun;
 
-    /// Hears how one ended, also when its per-try timeout ended it. Not called for a try that is
-    /// dropped together with the whole call.
+    /// Begins one: decides what there is to decide before anything is waited for.
+    fn begin(&mut self, request: &mut Request<Body>, this: Try) -> Self::Begun;
+
+    /// Carries out what was begun. Several may be under way at once.
+    fn finish(
+        begun: Self::Begun,
+        request: &mut Request<Body>,
+    ) -> impl Future<Output = Result<Response<B>, Failed>>;
+
+    /// Hears how one ended, also when its time was over. Not called for a try that is dropped
+    /// together with the whole call.
     fn ended(&mut self, this: Try, result: &Result<Response<B>, Failed>);
 
     /// Hears that another try was faster than this one, which is dropped.
@@ -90,12 +99,17 @@ where
     F: FnMut(Request<Body>, Try) -> A,
     A: Future<Output = Result<Response<B>, Failed>>,
 {
-    fn start(
-        &mut self,
-        request: Request<Body>,
-        this: Try,
-    ) -> impl Future<Output = Result<Response<B>, Failed>> + use<B, F, A> {
-        (self.0)(request, this)
+    type Begun = A;
+
+    fn begin(&mut self, request: &mut Request<Body>, this: Try) -> A {
+        (self.0)(std::mem::take(request), this)
+    }
+
+    fn finish(
+        begun: A,
+        _: &mut Request<Body>,
+    ) -> impl Future<Output = Result<Response<B>, Failed>> {
+        begun
     }
 
     fn ended(&mut self, _: Try, _: &Result<Response<B>, Failed>) {}
@@ -106,7 +120,7 @@ where
 pub(crate) struct Failed {
     pub(crate) error: Error,
     /// The request, if it certainly never left.
-    pub(crate) unsent: Option<Request<Body>>,
+    pub(crate) unsent: Option<Box<Request<Body>>>,
 }
 
 impl From<Error> for Failed {
@@ -160,35 +174,36 @@ impl Summary {
 /// ([`Kind::Refused`], once, if it can be repeated). A failed connect is not among them: it
 /// is slow, it is the endpoint's failure, and `attempts: 0` must mean that the caller sees it.
 ///
-/// A per-try timeout bounds the time to the headers. It has no timer if the call's deadline is not
-/// later. Without a policy the request is passed through as it is. Cancel-safe: dropping the future
-/// cancels the try, gives back permits and frees what was buffered.
+/// A per-try timeout and the call's deadline bound the time to the headers; there is one timer for
+/// both, since the earlier of them ends a try. Without a policy the request is passed through as it is.
+/// Cancel-safe: dropping the future cancels the try, gives back permits and frees what was buffered.
 pub(crate) async fn run<B, T: Tries<B>>(
-    call: Call<'_>,
-    request: Request<Body>,
+    call: &Call<'_>,
+    request: &mut Request<Body>,
     tries: &mut T,
 ) -> (Result<Response<B>, Error>, Summary) {
     call.quota.first_try();
-    let (mut request, mut course) = Course::new(call, request);
+    let mut course = Course::new(call, request);
     loop {
         let hedge = course.call.policy.and_then(Policy::hedge);
         let result = match hedge {
             None => {
-                let (tried, until) = course.begin(false);
+                let this = course.begin(false);
+                let begun = tries.begin(request, this);
                 // Pinned here, so that the timer moves a pointer and not the whole try.
                 let ended = {
-                    let this = pin!(tries.start(request, tried));
-                    Within::new(this, until).await
+                    let trying = pin!(T::finish(begun, request));
+                    Within::new(trying, this.deadline.at()).await
                 };
-                let result = match ended {
-                    Some(result) => result,
-                    None => Err(course.took_too_long()),
-                };
-                tries.ended(tried, &result);
+                let result = ended.unwrap_or_else(|| Err(course.took_too_long(this)));
+                tries.ended(this, &result);
                 result
             }
             // Boxed, so that calls without hedging do not carry its state.
-            Some(hedge) => Box::pin(race(&mut course, tries, request, hedge)).await,
+            Some(hedge) => {
+                let request = std::mem::take(request);
+                Box::pin(race(&mut course, tries, request, hedge)).await
+            }
         };
         match course.judge(result) {
             Next::Answer(result) => return (result, course.summary),
@@ -196,7 +211,7 @@ pub(crate) async fn run<B, T: Tries<B>>(
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
-                request = with;
+                *request = with;
             }
         }
     }
@@ -213,7 +228,7 @@ enum Next<B> {
 
 /// A call between its tries.
 struct Course<'a> {
-    call: Call<'a>,
+    call: &'a Call<'a>,
     /// Makes further requests, if a policy is armed and the body allows it.
     source: Option<Source>,
     /// Of the retry under way.
@@ -224,14 +239,10 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    fn new(call: Call<'a>, request: Request<Body>) -> (Request<Body>, Self) {
+    fn new(call: &'a Call<'a>, request: &mut Request<Body>) -> Self {
         let armed = call.policy.is_some_and(|policy| policy.retries() > 0);
-        let (first, source) = if armed {
-            Source::new(request, call.buffers)
-        } else {
-            (request, None)
-        };
-        let course = Self {
+        let source = armed.then(|| Source::of(request, call.buffers)).flatten();
+        Self {
             call,
             source,
             permit: None,
@@ -240,27 +251,32 @@ impl<'a> Course<'a> {
                 attempts: 1,
                 ..Summary::default()
             },
-        };
-        (first, course)
+        }
     }
 
-    /// The next try and, if it needs a timer of its own, when that ends.
-    fn begin(&self, hedge: bool) -> (Try, Option<Instant>) {
+    /// The next try.
+    fn begin(&self, hedge: bool) -> Try {
         let whole = self.call.deadline;
         let deadline = match self.call.per_try_timeout {
-            Some(after) => whole.min(Deadline::route(Instant::now(), after)),
+            Some(after) => {
+                let first = self.summary.attempts == 1 && self.summary.resends == 0;
+                let now = if first { self.call.now } else { Instant::now() };
+                whole.min(Deadline::route(now, after))
+            }
             None => whole,
         };
-        let until = (deadline != whole).then(|| deadline.at()).flatten();
-        let this = Try {
+        Try {
             number: self.summary.attempts,
             deadline,
             hedge,
-        };
-        (this, until)
+        }
     }
 
-    fn took_too_long(&self) -> Failed {
+    /// The error of a try whose time is over: its own, or that of the whole call.
+    fn took_too_long(&self, this: Try) -> Failed {
+        if this.deadline == self.call.deadline {
+            return self.call.deadline.error().into();
+        }
         let after = self.call.per_try_timeout.unwrap_or_default();
         Error::new(Kind::PerTryTimeout { after }).into()
     }
@@ -287,7 +303,7 @@ impl<'a> Course<'a> {
     fn resend<B>(
         &mut self,
         result: &Result<Response<B>, Error>,
-        unsent: &mut Option<Request<Body>>,
+        unsent: &mut Option<Box<Request<Body>>>,
     ) -> Option<Request<Body>> {
         let kind = result.as_ref().err()?.kind();
         if unsent.is_some() {
@@ -296,7 +312,7 @@ impl<'a> Course<'a> {
                 return None;
             }
             self.summary.resends += 1;
-            return unsent.take();
+            return unsent.take().map(|request| *request);
         }
         if !matches!(kind, Kind::Refused) || self.refused {
             return None;
@@ -313,7 +329,7 @@ impl<'a> Course<'a> {
     fn retry<B>(
         &mut self,
         result: &Result<Response<B>, Error>,
-        unsent: Option<Request<Body>>,
+        unsent: Option<Box<Request<Body>>>,
     ) -> Option<(Request<Body>, Duration)> {
         let policy = self.call.policy?;
         let verdict = match result {
@@ -353,7 +369,7 @@ impl<'a> Course<'a> {
         };
         let last = self.retries_left() == 1 && self.refused;
         let request = match unsent {
-            Some(request) => request,
+            Some(request) => *request,
             // The cancelled try may still be read from and exceed the limit just here.
             None => self.again(last)?,
         };

@@ -38,14 +38,13 @@ pub(super) async fn race<B, T: Tries<B>>(
     hedge: Hedge,
 ) -> Result<Response<B>, Failed> {
     let mut permits: SmallVec<[RetryPermit<'_>; 1]> = SmallVec::new();
-    let (this, until) = course.begin(false);
-    let first = Box::pin(Within::new(tries.start(request, this), until));
-    let mut running = vec![(this, first)];
+    let this = course.begin(false);
+    let mut running = vec![(this, Box::pin(one(tries, request, this)))];
     let mut timer: Option<Pin<Box<Sleep>>> = Some(Box::pin(sleep(hedge.delay)));
     loop {
         let step = poll_fn(|cx| {
-            for (index, (_, one)) in running.iter_mut().enumerate() {
-                if let Poll::Ready(result) = one.as_mut().poll(cx) {
+            for (index, (_, trying)) in running.iter_mut().enumerate() {
+                if let Poll::Ready(result) = trying.as_mut().poll(cx) {
                     return Poll::Ready(Step::Ended(index, result));
                 }
             }
@@ -60,9 +59,8 @@ pub(super) async fn race<B, T: Tries<B>>(
                 let next = tries.can_hedge().then(|| course.hedge()).flatten();
                 if let Some((request, permit)) = next {
                     permits.push(permit);
-                    let (this, until) = course.begin(true);
-                    let next = Box::pin(Within::new(tries.start(request, this), until));
-                    running.push((this, next));
+                    let this = course.begin(true);
+                    running.push((this, Box::pin(one(tries, request, this))));
                     let more = permits.len() < hedge.extra.get() as usize;
                     timer = more.then(|| Box::pin(sleep(hedge.delay)));
                 }
@@ -71,7 +69,7 @@ pub(super) async fn race<B, T: Tries<B>>(
                 let (this, _) = running.swap_remove(index);
                 let result = match result {
                     Some(result) => result,
-                    None => Err(course.took_too_long()),
+                    None => Err(course.took_too_long(this)),
                 };
                 tries.ended(this, &result);
                 if running.is_empty() || is_final(course, &result) {
@@ -81,6 +79,17 @@ pub(super) async fn race<B, T: Tries<B>>(
             }
         }
     }
+}
+
+/// One of several tries, which has its request for itself.
+fn one<B, T: Tries<B>>(
+    tries: &mut T,
+    mut request: Request<Body>,
+    this: Try,
+) -> impl Future<Output = Option<Result<Response<B>, Failed>>> + use<B, T> {
+    let begun = tries.begin(&mut request, this);
+    let trying = async move { T::finish(begun, &mut request).await };
+    Within::new(trying, this.deadline.at())
 }
 
 fn is_final<B>(course: &Course<'_>, result: &Result<Response<B>, Failed>) -> bool {

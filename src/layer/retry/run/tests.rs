@@ -58,6 +58,7 @@ impl World {
             per_try_timeout: self.per_try_timeout,
             quota: &self.quota,
             active_requests: &|| 1,
+            now: Instant::now(),
             deadline,
             random: &self.random,
             buffers: &self.buffers,
@@ -76,7 +77,7 @@ impl World {
                 if let Ending::Unsent(kind) = ending {
                     seen.borrow_mut().push((tried.number, 0));
                     let error = Error::new(kind);
-                    let unsent = Some(request);
+                    let unsent = Some(Box::new(request));
                     return Err(Failed { error, unsent });
                 }
                 let length = request.into_body().collect().await?.to_bytes().len();
@@ -88,8 +89,8 @@ impl World {
             }
         };
         let (result, summary) = run(
-            self.call(Deadline::NONE),
-            Request::new(body),
+            &self.call(Deadline::NONE),
+            &mut Request::new(body),
             &mut Each(attempt),
         )
         .await;
@@ -288,8 +289,9 @@ async fn without_a_policy_the_request_passes_as_it_is() {
             assert_eq!(format!("{:?}", request.body()), debug);
             Ok::<_, Failed>(response(200))
         };
-        let request = Request::new(chunks(&[Some(1)]));
-        let (result, _) = run(world.call(Deadline::NONE), request, &mut Each(attempt)).await;
+        let mut request = Request::new(chunks(&[Some(1)]));
+        let call = world.call(Deadline::NONE);
+        let (result, _) = run(&call, &mut request, &mut Each(attempt)).await;
         assert!(result.is_ok());
     }
 }
@@ -314,8 +316,8 @@ async fn g8_an_answer_during_the_upload_is_delivered() {
             }
         };
         let (result, summary) = run(
-            world.call(Deadline::NONE),
-            Request::new(body),
+            &world.call(Deadline::NONE),
+            &mut Request::new(body),
             &mut Each(attempt),
         )
         .await;
@@ -335,26 +337,21 @@ async fn each_try_has_its_own_time_unless_the_call_has_less() {
         std::future::pending::<Result<Response<Body>, Failed>>()
     };
     let deadline = Deadline::route(start, Duration::from_secs(5));
-    let mut attempt = Each(attempt);
-    let call = run(world.call(deadline), Request::default(), &mut attempt);
-    // The third try is left to the timer of the whole call.
-    assert!(
-        tokio::time::timeout_at(deadline.at().unwrap(), call)
-            .await
-            .is_err()
-    );
+    let call = world.call(deadline);
+    let (result, summary) = run(&call, &mut Request::default(), &mut Each(attempt)).await;
+    // The third try ends with the whole call, whose error says so.
+    let error = result.unwrap_err();
+    assert!(error.to_string().contains("5s"), "{error}");
+    assert_eq!(Instant::now(), deadline.at().unwrap());
+    assert_eq!((summary.attempts, summary.flag()), (3, None));
     let seen = seen.into_inner();
     assert_eq!(seen[..2], [Duration::from_secs(2); 2]);
     assert!(seen.len() == 3 && seen[2] < Duration::from_secs(1));
 
     world.policy = None;
     let attempt = |_, _: Try| std::future::pending::<Result<Response<Body>, Failed>>();
-    let (result, _) = run(
-        world.call(Deadline::NONE),
-        Request::default(),
-        &mut Each(attempt),
-    )
-    .await;
+    let call = world.call(Deadline::NONE);
+    let (result, _) = run(&call, &mut Request::default(), &mut Each(attempt)).await;
     assert_eq!(
         result.unwrap_err().to_string(),
         "no response within the per-try timeout of 2s"
@@ -398,13 +395,13 @@ async fn g11_no_try_starts_without_a_useful_rest_of_the_deadline() {
             tokio::time::sleep(Duration::from_millis(20)).await;
             Ok::<_, Failed>(response(503))
         };
-        let mut attempt = Each(attempt);
-        let call = run(world.call(deadline), Request::default(), &mut attempt);
-        let result = tokio::time::timeout_at(deadline.at().unwrap(), call).await;
+        let call = world.call(deadline);
+        let (result, summary) = run(&call, &mut Request::default(), &mut Each(attempt)).await;
         assert!(start.elapsed() <= Duration::from_millis(101));
-        if let Ok((result, summary)) = result {
-            assert_eq!(result.unwrap().status(), 503);
-            assert!(summary.attempts <= 4);
+        assert!(summary.attempts <= 4);
+        match result {
+            Ok(response) => assert_eq!(response.status(), 503),
+            Err(error) => assert!(error.is_timeout()),
         }
     }
 }
@@ -421,12 +418,13 @@ async fn g5_the_pause_that_the_peer_asked_for_is_kept() {
         Ok::<_, Failed>(answer)
     };
     let call = world.call(Deadline::NONE);
-    let (result, _) = run(call, Request::default(), &mut Each(attempt)).await;
+    let (result, _) = run(&call, &mut Request::default(), &mut Each(attempt)).await;
     assert_eq!(result.unwrap().status(), 200);
     assert_eq!(start.elapsed(), Duration::from_secs(7));
     // Longer than the deadline: the answer is delivered at once.
     let deadline = Deadline::after(Duration::from_secs(7));
-    let (result, _) = run(world.call(deadline), Request::default(), &mut Each(attempt)).await;
+    let call = world.call(deadline);
+    let (result, _) = run(&call, &mut Request::default(), &mut Each(attempt)).await;
     assert_eq!(result.unwrap().status(), 503);
     assert_eq!(start.elapsed(), Duration::from_secs(7));
 }
@@ -453,8 +451,9 @@ async fn g13_a_call_dropped_anywhere_gives_everything_back() {
             }
         };
         let mut attempt = Each(attempt);
-        let body = chunks(&[Some(9), Some(9)]);
-        let call = run(world.call(Deadline::NONE), Request::new(body), &mut attempt);
+        let mut request = Request::new(chunks(&[Some(9), Some(9)]));
+        let call = world.call(Deadline::NONE);
+        let call = run(&call, &mut request, &mut attempt);
         let drop_after = Duration::from_millis(random.below(500).into());
         let _ = tokio::time::timeout(drop_after, call).await;
         assert_eq!(

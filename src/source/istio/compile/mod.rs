@@ -64,6 +64,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Options;
+#[cfg(feature = "control-plane")]
+pub(crate) use inbound::selected_by_labels;
+
 use super::defaults::Defaults;
 use super::fault::Faults;
 use super::kinds::Object;

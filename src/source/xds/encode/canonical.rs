@@ -45,6 +45,14 @@ pub(super) const ROUTES: Maps = inside(&[(2, &VIRTUAL_HOST)]);
 /// `HttpConnectionManager.route_config`.
 pub(super) const MANAGER: Maps = inside(&[(4, &ROUTES)]);
 
+/// `RBAC.policies`.
+const RULES: Maps = Maps {
+    here: &[2],
+    inside: &[],
+};
+/// `RBAC.rules` of the HTTP filter.
+pub(super) const RBAC: Maps = inside(&[(1, &RULES)]);
+
 /// The message with its maps in order. Bytes that are no message stay as they are, which never
 /// happens to what prost has written.
 pub(super) fn sorted(bytes: Vec<u8>, maps: &Maps) -> Vec<u8> {

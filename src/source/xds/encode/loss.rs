@@ -10,16 +10,19 @@ use crate::source::xds::Kind;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Loss {
     AddressKind,
+    Audits,
     AutomaticTls,
     AuthorityRewrite,
     Backoff,
     BalancingPolicy,
     BodyOfAnswers,
+    Conditions,
     ConnectTimeout,
     ConnectionSettings,
     ConsecutiveErrors,
     DnsNames,
     ErrorStatuses,
+    ExternalAuthorizers,
     HashSource,
     HeaderChanges,
     HeaderOrder,
@@ -35,6 +38,7 @@ pub(crate) enum Loss {
     PanicThreshold,
     PathRewrite,
     PerTryTimeout,
+    Permissive,
     Protocol,
     ProxyProtocol,
     QueryMatch,
@@ -45,6 +49,7 @@ pub(crate) enum Loss {
     SlowStart,
     Subset,
     TcpKeepalive,
+    Tokens,
 }
 
 /// A loss, and the resource that it is of.
@@ -67,16 +72,19 @@ impl Loss {
     #[cfg(test)]
     pub(crate) const ALL: &'static [Self] = &[
         Self::AddressKind,
+        Self::Audits,
         Self::AutomaticTls,
         Self::AuthorityRewrite,
         Self::Backoff,
         Self::BalancingPolicy,
         Self::BodyOfAnswers,
+        Self::Conditions,
         Self::ConnectTimeout,
         Self::ConnectionSettings,
         Self::ConsecutiveErrors,
         Self::DnsNames,
         Self::ErrorStatuses,
+        Self::ExternalAuthorizers,
         Self::HashSource,
         Self::HeaderChanges,
         Self::HeaderOrder,
@@ -92,6 +100,7 @@ impl Loss {
         Self::PanicThreshold,
         Self::PathRewrite,
         Self::PerTryTimeout,
+        Self::Permissive,
         Self::Protocol,
         Self::ProxyProtocol,
         Self::QueryMatch,
@@ -102,6 +111,7 @@ impl Loss {
         Self::SlowStart,
         Self::Subset,
         Self::TcpKeepalive,
+        Self::Tokens,
     ];
 
     /// The dialects that lose it, and what happens instead.
@@ -109,6 +119,7 @@ impl Loss {
         use Dialect::{Envoy, Grpc};
         match self {
             Self::AddressKind => (&[Grpc], "endpoints without an IP address are left out"),
+            Self::Audits => (&[Grpc], "decisions of policies are not written down"),
             Self::AutomaticTls => (
                 &[Envoy, Grpc],
                 "plain text is spoken where only some endpoints speak mutual TLS (gRPC) or the \
@@ -124,6 +135,11 @@ impl Loss {
                 &[Grpc],
                 "requests that are answered by the mesh fail with UNAVAILABLE",
             ),
+            Self::Conditions => (
+                &[Grpc],
+                "a condition that is not known there holds where it denies, and does not where it \
+                 allows",
+            ),
             Self::ConnectTimeout => (&[Grpc], "connecting takes as long as the client lets it"),
             Self::ConnectionSettings => (&[Grpc], "connections are kept as the client likes"),
             Self::ConsecutiveErrors => (
@@ -133,6 +149,10 @@ impl Loss {
             ),
             Self::DnsNames => (&[Envoy, Grpc], "names are resolved in another way"),
             Self::ErrorStatuses => (&[Envoy, Grpc], "only 5xx counts as an error of an endpoint"),
+            Self::ExternalAuthorizers => (
+                &[Grpc],
+                "requests that an external authorizer would decide about are denied",
+            ),
             Self::HashSource => (&[Grpc], "this part of a hash key yields nothing"),
             Self::HeaderChanges => (&[Grpc], "headers are not changed"),
             Self::HeaderOrder => (&[Envoy], "headers are removed first and added then"),
@@ -151,6 +171,10 @@ impl Loss {
             Self::PanicThreshold => (&[Grpc], "unhealthy endpoints are never used"),
             Self::PathRewrite => (&[Grpc], "the path is not rewritten"),
             Self::PerTryTimeout => (&[Grpc], "one try takes as long as the whole"),
+            Self::Permissive => (
+                &[Grpc],
+                "mutual TLS only where the workload has the label tlsMode istio, else plain text only",
+            ),
             Self::Protocol => (&[Grpc], "HTTP/2 is spoken"),
             Self::ProxyProtocol => (
                 &[Envoy, Grpc],
@@ -174,6 +198,10 @@ impl Loss {
                 &[Envoy, Grpc],
                 "fractions of seconds are rounded up (Envoy), or \
                  the client's own keepalive holds (gRPC)",
+            ),
+            Self::Tokens => (
+                &[Grpc],
+                "nobody verifies tokens: requests with one are denied",
             ),
         }
     }

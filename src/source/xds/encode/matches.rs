@@ -69,7 +69,6 @@ fn segments(
 }
 
 fn header(pen: &mut Pen<'_>, model: &HeaderMatcher) -> wire::HeaderMatcher {
-    use wire::header_matcher::HeaderMatchSpecifier as Specifier;
     let HeaderMatcher {
         key,
         test,
@@ -83,7 +82,17 @@ fn header(pen: &mut Pen<'_>, model: &HeaderMatcher) -> wire::HeaderMatcher {
         HeaderKey::Method => ":method",
         HeaderKey::Scheme => ":scheme",
     };
-    let specifier = match test {
+    wire::HeaderMatcher {
+        name: name.to_owned(),
+        invert_match: *invert,
+        treat_missing_header_as_empty: *missing_is_empty,
+        header_match_specifier: Some(self::test(test)),
+    }
+}
+
+pub(super) fn test(model: &HeaderTest) -> wire::header_matcher::HeaderMatchSpecifier {
+    use wire::header_matcher::HeaderMatchSpecifier as Specifier;
+    match model {
         HeaderTest::Present => Specifier::PresentMatch(true),
         HeaderTest::Range { from, to } => Specifier::RangeMatch(percent::Int64Range {
             start: *from,
@@ -92,16 +101,10 @@ fn header(pen: &mut Pen<'_>, model: &HeaderMatcher) -> wire::HeaderMatcher {
         // An empty part is in every value; messages may not say it.
         HeaderTest::Value(matcher) if is_everything(matcher) => Specifier::PresentMatch(true),
         HeaderTest::Value(matcher) => Specifier::StringMatch(string(matcher)),
-    };
-    wire::HeaderMatcher {
-        name: name.to_owned(),
-        invert_match: *invert,
-        treat_missing_header_as_empty: *missing_is_empty,
-        header_match_specifier: Some(specifier),
     }
 }
 
-fn is_everything(matcher: &StringMatcher) -> bool {
+pub(super) fn is_everything(matcher: &StringMatcher) -> bool {
     match matcher {
         StringMatcher::Contains(text)
         | StringMatcher::ContainsIgnoreCase(text)

@@ -18,6 +18,7 @@ mod endpoints;
 mod fault;
 mod headers;
 mod health;
+mod inbound;
 mod listener;
 mod loss;
 mod matches;
@@ -36,6 +37,9 @@ use prost::Message;
 use super::Kind;
 use crate::model::cluster::Discovery;
 use crate::model::{Endpoints, Resources};
+#[cfg(test)]
+pub(crate) use inbound::tests::grpc;
+pub(crate) use inbound::{Port, inbound};
 pub(crate) use loss::{Loss, Lost};
 
 /// Whom messages are for.

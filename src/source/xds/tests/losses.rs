@@ -2,10 +2,16 @@
 //! none that is not in it. The docs have the same table.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::models;
+use crate::model::authorization::{Action, Condition, External, Policy, Stage};
+use crate::model::matcher::StringMatcher;
+use crate::model::security::PeerPolicy;
+use crate::model::token::{Keys, Location, TokenRule};
+use crate::model::{Inbound, Origin};
 use crate::source::xds::Dialect;
-use crate::source::xds::encode::{Loss, encode};
+use crate::source::xds::encode::{self, Loss, Port, encode};
 
 #[test]
 fn what_each_dialect_loses_is_the_table_and_nothing_else() {
@@ -17,6 +23,7 @@ fn what_each_dialect_loses_is_the_table_and_nothing_else() {
             seen.extend(lost.into_iter().map(|lost| (lost.loss, dialect)));
         }
     }
+    seen.extend(of_servers());
     let table: BTreeSet<(Loss, Dialect)> = Loss::ALL
         .iter()
         .flat_map(|loss| loss.row().0.iter().map(|dialect| (*loss, *dialect)))
@@ -27,6 +34,40 @@ fn what_each_dialect_loses_is_the_table_and_nothing_else() {
         unseen.is_empty() && unsaid.is_empty(),
         "never seen: {unseen:?}; not in the table: {unsaid:?}"
     );
+}
+
+/// Listeners of servers, which are no part of a set.
+fn of_servers() -> Vec<(Loss, Dialect)> {
+    let mut inbound = Inbound::default();
+    let policy = || Policy::new("p", Condition::Sni(StringMatcher::Prefix("".into())));
+    inbound.authorization.external.push(External {
+        provider: "opa".into(),
+        policies: vec![policy()],
+    });
+    let audit = Stage::enforced(Action::Audit, vec![policy()]);
+    inbound.authorization.stages.push(audit);
+    inbound.tokens.push(TokenRule {
+        issuer: None,
+        audiences: Vec::new(),
+        keys: Keys::Inline("{}".into()),
+        locations: vec![Location::Cookie("session".into())],
+        forward: false,
+        payload_header: None,
+        claim_headers: Vec::new(),
+        spaced: Vec::new(),
+        origin: Origin::built_in(),
+    });
+    let mut lost = BTreeSet::new();
+    let port = Port {
+        number: 80,
+        inbound: &inbound,
+        peers: &PeerPolicy::default(),
+        meshed: false,
+    };
+    encode::inbound(port, &Arc::from("a port"), &mut lost);
+    lost.into_iter()
+        .map(|lost| (lost.loss, Dialect::Grpc))
+        .collect()
 }
 
 #[test]

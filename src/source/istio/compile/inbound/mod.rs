@@ -76,6 +76,27 @@ pub(super) fn inbound(
     }
 }
 
+/// The policies of callers and requests that look at the labels of a workload in this namespace. To one
+/// that does not say its labels they may apply or not.
+#[cfg(feature = "control-plane")]
+pub(crate) fn selected_by_labels<'a>(
+    objects: &'a [Object],
+    namespace: &'a str,
+) -> impl Iterator<Item = &'a Object> {
+    let references: Vec<&Object> = objects.iter().collect();
+    let root = Defaults::of(&references).root_namespace().to_owned();
+    objects.iter().filter(move |object| {
+        let selector = match &object.kind {
+            Kind::AuthorizationPolicy(policy) => policy.selector.as_ref(),
+            Kind::PeerAuthentication(policy) => policy.selector.as_ref(),
+            Kind::RequestAuthentication(policy) => policy.selector.as_ref(),
+            _other_kinds => None,
+        };
+        let here = *object.meta.namespace == *namespace || *object.meta.namespace == *root;
+        here && selector.is_some_and(|selector| !selector.match_labels.is_empty())
+    })
+}
+
 /// Whose door it is.
 struct Scope<'a> {
     workload: &'a Workload,

@@ -1,0 +1,147 @@
+//! Listeners of servers that are configured by this server.
+//!
+//! A server of gRPC asks for a listener by the address that it listens on, filled into the template
+//! `xds.istio.io/grpc/lds/inbound/%s`. It gets one if a service of its namespace that selects its
+//! labels has that target port, with what PeerAuthentication, AuthorizationPolicy and
+//! RequestAuthentication ask of its callers.
+//!
+//! A plain bootstrap file says no labels. Such a server may listen on the target ports of all
+//! services of its namespace, but policies that select by labels may be meant for it: if there are
+//! any, its listeners deny every request, and the log says which labels are missed. They are served
+//! all the same, because a listener that goes away leaves the one before it in force (gRFC A88).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use prost::Message as _;
+
+use super::kind::Kind;
+use super::resource::Encoded;
+use super::store::Content;
+use super::view::encoded;
+use crate::model::{Inbound, Resources};
+use crate::source::istio::kinds::{self, TargetPort};
+use crate::source::istio::selected_by_labels;
+use crate::source::xds::{Lost, Port, inbound};
+use crate::workload::Workload;
+
+/// Before the address of a server's listener, as istiod's bootstrap has it.
+pub(super) const PREFIX: &str = "xds.istio.io/grpc/lds/inbound/";
+
+/// The label by which a workload says that it takes mutual TLS.
+const TLS_MODE: &str = "security.istio.io/tlsMode";
+
+/// The ports on which a client may serve, each with its listener.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    by_port: BTreeMap<u16, listener::Listener>,
+    lost: BTreeSet<Lost>,
+    closed: Vec<String>,
+}
+
+impl Doors {
+    /// Those of a workload; `resources` are its view.
+    pub(super) fn new(content: &Content, workload: &Workload, resources: &Resources) -> Self {
+        let ports = target_ports(content, workload);
+        let mut doors = Self::default();
+        let closed = Arc::new(Inbound::closed());
+        let mut port_inbound = &*resources.inbound;
+        if workload.labels().is_empty() && !ports.is_empty() {
+            let policies = selected_by_labels(&content.objects, workload.namespace());
+            doors.closed = policies.map(|object| missed(object, workload)).collect();
+            if !doors.closed.is_empty() {
+                port_inbound = &closed;
+            }
+        }
+        let meshed = workload.labels().get(TLS_MODE);
+        let meshed = meshed.is_some_and(|mode| mode == "istio");
+        for number in ports {
+            let port = Port {
+                number,
+                inbound: port_inbound,
+                peers: &resources.peers,
+                meshed,
+            };
+            let name = Arc::from(format!("{PREFIX}*:{number}"));
+            let listener = inbound(port, &name, &mut doors.lost);
+            doors.by_port.insert(number, listener);
+        }
+        doors
+    }
+
+    /// What could not be said and denies instead.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &Lost> {
+        self.lost.iter()
+    }
+
+    /// Why all requests are denied, if they are because labels are missed.
+    pub(super) fn closed(&self) -> &[String] {
+        &self.closed
+    }
+
+    /// The listener of an address, under the name that was asked for.
+    pub(super) fn listener(&self, name: &str, address: &str) -> Option<Encoded> {
+        let address: SocketAddr = address.parse().ok()?;
+        let message = listener::Listener {
+            name: name.into(),
+            address: Some(wire(address)),
+            ..self.by_port.get(&address.port())?.clone()
+        };
+        Some(encoded(
+            Kind::Listener,
+            name.into(),
+            &message.encode_to_vec(),
+        ))
+    }
+}
+
+fn missed(object: &kinds::Object, workload: &Workload) -> String {
+    format!(
+        "{} selects workloads by labels, and a client of namespace {} says none: requests to it are \
+         denied; add LABELS to the metadata of its node",
+        object.reference(),
+        workload.namespace(),
+    )
+}
+
+/// The target ports of the services that select a workload. One without labels is selected by all
+/// services of its namespace: a plain bootstrap file cannot say more.
+fn target_ports(content: &Content, workload: &Workload) -> BTreeSet<u16> {
+    let labels = workload.labels();
+    let mut ports = BTreeSet::new();
+    for object in &content.objects {
+        let kinds::Kind::Service(service) = &object.kind else {
+            continue;
+        };
+        let mut selector = service.selector.iter();
+        let selects = labels.is_empty()
+            || (selector.len() > 0 && selector.all(|(key, value)| labels.get(key) == Some(value)));
+        if *object.meta.namespace == *workload.namespace() && selects {
+            let targets = service.ports.iter();
+            ports.extend(targets.filter_map(|port| match &port.target_port {
+                None => Some(port.port),
+                Some(TargetPort::Number(number)) => Some(*number),
+                Some(_) => None,
+            }));
+        }
+    }
+    ports
+}
+
+fn wire(address: SocketAddr) -> core::Address {
+    core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            address: address.ip().to_string(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
+                address.port().into(),
+            )),
+            ..core::SocketAddress::default()
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests;
