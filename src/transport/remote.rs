@@ -24,7 +24,7 @@ use super::connect::Connect;
 use super::connections::Stats;
 use super::driver;
 use super::failure::{DialFailure, Failure};
-use super::gate::{Claim, Gate};
+use super::gate::{Claim, Gate, Permit};
 use super::lease::Lease;
 use super::outgoing::Outgoing;
 use super::secure::Secure;
@@ -106,6 +106,13 @@ struct Idle {
 struct Queue {
     waiters: BTreeMap<u64, oneshot::Sender<Result<Lease, Failure>>>,
     dialling: usize,
+}
+
+/// A connection to be made, which is in the books already.
+struct Dial {
+    runtime: Handle,
+    slot: Arc<Slot>,
+    permit: Permit,
 }
 
 /// A place in a [`Queue`], which ends when it is dropped.
@@ -227,13 +234,22 @@ impl Remote {
 
     /// Gives what is free to who waits, and dials for the others.
     pub(super) fn advance(self: &Arc<Self>, http: Http) {
-        let mut unwanted = Vec::new();
+        let (mut unwanted, mut dials) = (Vec::new(), Vec::new());
         let mut state = self.state();
         self.serve(&mut state, http, &mut unwanted);
-        let failed = self.dial_for_waiters(&mut state, http);
+        let failed = self.dial_for_waiters(&mut state, http, &mut dials);
         drop(state);
-        // Dropping a lease locks, and may advance again.
+        // Dropping a lease locks, and may advance again. So does a task that a runtime which shuts
+        // down drops instead of spawning it.
         drop(unwanted);
+        for Dial {
+            runtime,
+            slot,
+            permit,
+        } in dials
+        {
+            driver::spawn(&runtime, self, http, slot, permit);
+        }
         if let Some((waiters, failure)) = failed {
             fail(waiters, &failure);
         }
@@ -267,6 +283,7 @@ impl Remote {
         self: &Arc<Self>,
         state: &mut State,
         http: Http,
+        dials: &mut Vec<Dial>,
     ) -> Option<(Waiters, Failure)> {
         loop {
             if state.tenancy == Tenancy::Closed {
@@ -305,7 +322,11 @@ impl Remote {
             state.open.insert(id, open);
             state.queue(http).dialling += 1;
             self.dials.fetch_add(1, Relaxed);
-            driver::spawn(&runtime, self, http, slot, permit);
+            dials.push(Dial {
+                runtime,
+                slot,
+                permit,
+            });
         }
     }
 
