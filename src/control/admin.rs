@@ -1,7 +1,7 @@
 //! A server, asked over HTTP by an operator or a scraper.
 //!
-//! It answers reads alone and changes nothing. It shows names of nodes and what they refused, never
-//! the content of a resource; whoever wants that asks for client status (CSDS) on the server's port.
+//! It answers reads alone and changes nothing. Of secrets it shows that they are there. Programs ask
+//! for client status (CSDS) on the server's port instead.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::ca::Office;
+use super::dump;
 use super::house::{Connected, House, Report};
 use super::kind::Kind;
 use super::page;
@@ -36,6 +37,7 @@ const HELP: &str = "/                  a page for people\n\
                     /ready             200 while it serves, 503 while it drains\n\
                     /stats/prometheus  counters, for Prometheus\n\
                     /clients           who is there, what it has and what it refused\n\
+                    /config_dump?node=ID  all that one node was sent, as JSON\n\
                     /rejected          the faults of the last edit, if it was rejected\n";
 
 const FOREIGN: &str =
@@ -78,6 +80,9 @@ pub(super) async fn serve(
                         };
                         let answer = match loopback && !is_local(request.headers()) {
                             true => text(StatusCode::FORBIDDEN, FOREIGN.into()),
+                            false if path == "/config_dump" && *method == Method::GET => {
+                                dump(&house, request.uri().query().unwrap_or_default())
+                            }
                             false => answer(asked, method, path),
                         };
                         std::future::ready(Ok::<_, Infallible>(answer))
@@ -149,6 +154,37 @@ fn answer(asked: Asked<'_>, method: &Method, path: &str) -> Response<String> {
             format!("no {other} here; there are:\n{HELP}"),
         ),
     }
+}
+
+/// What the node of `?node=ID` was sent. An id is compared as it is in the query and with its escapes
+/// resolved.
+fn dump(house: &House, query: &str) -> Response<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let Some((_, id)) = pairs.find(|(name, id)| *name == "node" && !id.is_empty()) else {
+        let help = "say which node: /config_dump?node=ID; /clients has them all\n";
+        return text(StatusCode::BAD_REQUEST, help.into());
+    };
+    let found = dump::of_node(house, id).or_else(|| dump::of_node(house, &unescaped(id)?));
+    let Some(found) = found else {
+        let help = format!("no stream of a node {id:?}; /clients has them all\n");
+        return text(StatusCode::NOT_FOUND, help);
+    };
+    let mut response = text(StatusCode::OK, format!("{found:#}\n"));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// With `%7E` as `~`; `None` if it is not UTF-8 or has no such escapes.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn text(status: StatusCode, body: String) -> Response<String> {
@@ -354,6 +390,8 @@ mod tests {
         house.begin_drain();
         assert_eq!(ask(&house, "/ready").0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask(&house, "/secret").0, StatusCode::NOT_FOUND);
+        assert_eq!(dump(&house, "").status(), StatusCode::BAD_REQUEST);
+        assert_eq!(dump(&house, "node=nobody").status(), StatusCode::NOT_FOUND);
         let post = answer(alone(&house), &Method::POST, "/ready");
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
     }

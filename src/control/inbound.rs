@@ -43,8 +43,12 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Those of a workload; `resources` are its view.
-    pub(super) fn new(content: &Content, workload: &Workload, resources: &Resources) -> Self {
+    /// Those of a workload, which may have shown a certificate; `resources` are its view.
+    pub(super) fn new(
+        content: &Content,
+        (workload, proven): (&Workload, bool),
+        resources: &Resources,
+    ) -> Self {
         let ports = target_ports(content, workload);
         let mut doors = Self::default();
         let closed = Arc::new(Inbound::closed());
@@ -64,6 +68,7 @@ impl Doors {
                 inbound: port_inbound,
                 peers: &resources.peers,
                 meshed,
+                certified: meshed || proven,
             };
             let name = Arc::from(format!("{PREFIX}*:{number}"));
             let listener = inbound(port, &name, &mut doors.lost);

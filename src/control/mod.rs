@@ -32,6 +32,7 @@ mod admin;
 mod ads;
 mod ca;
 mod csds;
+mod dump;
 mod egress;
 mod house;
 mod inbound;

@@ -39,6 +39,7 @@ pub struct Node {
     user_agent: Arc<str>,
     dialect: Dialect,
     workload: Workload,
+    proven: bool,
 }
 
 impl Node {
@@ -51,7 +52,7 @@ impl Node {
             ..Wire::default()
         };
         let workload = workload(&wire.id, &Struct::default(), None);
-        Self::of(wire, workload)
+        Self::of(wire, workload, false)
     }
 
     /// Its id.
@@ -84,6 +85,11 @@ impl Node {
         &self.workload
     }
 
+    /// Whether it has shown a certificate, so that it can show one to others.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
     /// Reads a node message. What a certificate says of its peer is what counts: the node must not
     /// say otherwise.
     ///
@@ -111,10 +117,10 @@ impl Node {
             }
         }
         let workload = workload(&wire.id, &metadata, proven);
-        Ok(Self::of(wire, workload))
+        Ok(Self::of(wire, workload, peer.is_some()))
     }
 
-    fn of(wire: Wire, mut workload: Workload) -> Self {
+    fn of(wire: Wire, mut workload: Workload, proven: bool) -> Self {
         let Wire {
             id,
             cluster,
@@ -139,6 +145,7 @@ impl Node {
             cluster: cut(&cluster),
             user_agent: cut(format!("{user_agent_name} {agent_version}").trim()),
             workload,
+            proven,
         }
     }
 }

@@ -9,19 +9,21 @@
 //! streams that come later too. A state is a function of the content and the node alone, so two
 //! servers of the same files serve the same versions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
 use super::egress::Egress;
+use super::kind::Kind;
 use super::node::Node;
-use super::resource::Encoded;
+use super::references;
+use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
 use super::view::{self, Key};
 use crate::source::istio::kinds::Object;
-use crate::source::istio::{Faults, Options, follow};
+use crate::source::istio::{Faults, Options, RawFile, RawResource, follow};
 
 /// Everything that a server knows at one time.
 ///
@@ -39,6 +41,14 @@ pub struct Content {
     pub(super) options: Options,
     pub(super) resources: Vec<Arc<Encoded>>,
     pub(super) egress: Vec<Egress>,
+    pub(super) files: Vec<Restricted>,
+}
+
+/// Resources that only some nodes see.
+#[derive(Clone, Debug)]
+pub(super) struct Restricted {
+    pub(super) nodes: BTreeSet<Arc<str>>,
+    pub(super) resources: Vec<Arc<Encoded>>,
 }
 
 impl Content {
@@ -64,6 +74,39 @@ impl Content {
         self.resources.extend(resources.into_iter().map(Arc::new));
         self
     }
+
+    /// The same for the nodes with these ids only.
+    #[must_use]
+    pub fn with_resources_for(
+        mut self,
+        nodes: impl IntoIterator<Item = impl Into<Arc<str>>>,
+        resources: impl IntoIterator<Item = Encoded>,
+    ) -> Self {
+        self.files.push(Restricted {
+            nodes: nodes.into_iter().map(Into::into).collect(),
+            resources: resources.into_iter().map(Arc::new).collect(),
+        });
+        self
+    }
+
+    fn with_file(self, file: RawFile) -> Self {
+        let encoded = file.resources.into_iter().filter_map(encoded);
+        match file.nodes.is_empty() {
+            true => self.with_resources(encoded),
+            false => self.with_resources_for(file.nodes, encoded),
+        }
+    }
+}
+
+/// A resource of a file; those of other kinds were refused when it was read.
+fn encoded(raw: RawResource) -> Option<Encoded> {
+    let kind = Kind::from_url(&raw.type_url)?;
+    let mut parts = Parts::new(kind, raw.name, &raw.bytes);
+    parts.label = raw.version;
+    parts.ttl = raw.ttl;
+    parts.aliases = raw.aliases;
+    parts.references = references::of(kind, &raw.bytes);
+    Some(parts.finish())
 }
 
 /// The content that a server serves, and how it changes. Clones are handles on the same store.
@@ -329,7 +372,8 @@ fn content(
     }
     let mut objects = beside.objects.clone();
     objects.extend(read.objects);
-    Ok(beside.clone().with_objects(objects, options))
+    let content = beside.clone().with_objects(objects, options);
+    Ok(read.raw.into_iter().fold(content, Content::with_file))
 }
 
 /// Held for a look or a store, and never while something else is waited for.

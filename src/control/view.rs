@@ -20,11 +20,18 @@ use crate::workload::Workload;
 pub(super) struct Key {
     dialect: Dialect,
     workload: Workload,
+    proven: bool,
+    /// Which of the restricted resources it sees.
+    files: Vec<usize>,
 }
 
 impl Key {
-    pub(super) fn of(_content: &Content, node: &Node) -> Self {
+    pub(super) fn of(content: &Content, node: &Node) -> Self {
+        let files = content.files.iter().enumerate();
+        let seen = files.filter(|(_, file)| file.nodes.contains(node.id()));
         Self {
+            proven: node.is_proven(),
+            files: seen.map(|(index, _)| index).collect(),
             dialect: node.dialect(),
             workload: node.workload().clone(),
         }
@@ -45,7 +52,7 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
     let doors = match key.dialect {
         Dialect::Envoy => Doors::default(),
         Dialect::Grpc | Dialect::Meshwork => {
-            Doors::new(content, &key.workload, &compiled.resources)
+            Doors::new(content, (&key.workload, key.proven), &compiled.resources)
         }
     };
     for lost in encoding.lost.iter().chain(doors.lost()) {
@@ -68,9 +75,12 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         .iter()
         .filter(|_| key.dialect == Dialect::Envoy);
     let egress = egress.map(|egress| Arc::new(egress.encode()));
+    let files = key.files.iter();
+    let restricted = files.flat_map(|index| &content.files[*index].resources);
     let resources = encoded
         .chain(egress)
-        .chain(content.resources.iter().cloned());
+        .chain(content.resources.iter().cloned())
+        .chain(restricted.cloned());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
     before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))

@@ -30,7 +30,7 @@ fn doors(policies: &str, workload: &Workload) -> Doors {
     assert!(!read.faults.has_errors(), "{}", read.faults);
     let compiled = compile(&read.objects, workload, &options);
     let content = Content::default().with_objects(read.objects, options);
-    Doors::new(&content, workload, &compiled.resources)
+    Doors::new(&content, (workload, false), &compiled.resources)
 }
 
 fn listener(doors: &Doors, address: &str) -> Option<listener::Listener> {
@@ -119,7 +119,7 @@ spec:
   - from: [{source: {principals: [cluster.local/ns/my-app/sa/order]}}]
     to: [{operation: {paths: [/pkg.Stock/*]}}]
 ";
-    let doors = doors(STRICT, &catalog());
+    let doors = doors(STRICT, &catalog().label(TLS_MODE, "istio"));
     let found = listener(&doors, "0.0.0.0:9090").expect("a listener");
     assert!(tls_of(&found).is_some());
     let of = |account: &str, path: &str| Call {

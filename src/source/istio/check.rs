@@ -24,7 +24,7 @@ const NAMESPACES: usize = 100;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
-    /// How many objects were read: those without faults of their own.
+    /// How many objects and xDS resources were read: those without faults of their own.
     pub objects: usize,
     /// All faults, those that concern one object and those between objects.
     pub faults: Faults,
@@ -63,8 +63,12 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
     let mut whole = survey(&read.objects, options);
     whole.show(&read.sources);
     faults.extend(whole);
+    #[cfg(feature = "control-plane")]
+    let raw: usize = read.raw.iter().map(|file| file.resources.len()).sum();
+    #[cfg(not(feature = "control-plane"))]
+    let raw = 0;
     Checked {
-        objects: read.objects.len(),
+        objects: read.objects.len() + raw,
         faults,
     }
 }

@@ -147,6 +147,7 @@ pub fn compile_dir(path: impl AsRef<Path>, client: &Workload, options: &Options)
 fn compile_texts(texts: &Texts, client: &Workload, options: &Options) -> Compiled {
     let read = texts.objects(options);
     let mut faults = read.faults;
+    read.beside.into_iter().for_each(|fault| faults.push(fault));
     let mut compiled = compile(&read.objects, client, options);
     compiled.faults.show(&read.sources);
     faults.extend(compiled.faults);

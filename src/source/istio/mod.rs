@@ -43,6 +43,8 @@ mod follow;
 mod jwks;
 pub mod kinds;
 mod live;
+#[cfg(feature = "control-plane")]
+mod raw;
 mod read;
 mod registry;
 mod schema;
@@ -55,13 +57,17 @@ pub use check::{Checked, check};
 #[cfg(feature = "control-plane")]
 pub(crate) use compile::selected_by_labels;
 pub use compile::{Compiled, Ejection, compile};
-pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 #[cfg(feature = "control-plane")]
+#[cfg(feature = "control-plane")]
+pub(crate) use fault::did_you_mean;
+pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
 pub(crate) use folder::Texts;
 pub use folder::read_dir;
 #[cfg(feature = "control-plane")]
 pub(crate) use follow::follow;
 pub use live::{Istio, Update, Updates, compile_dir};
+#[cfg(feature = "control-plane")]
+pub(crate) use raw::{RawFile, RawResource};
 pub use read::{Read, read};
 pub use schema::schema;
 pub use yaml::Located;

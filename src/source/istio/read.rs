@@ -27,6 +27,11 @@ pub struct Read {
     pub faults: Faults,
     /// The texts, so that later stages can show their lines.
     pub sources: Sources,
+    /// Files of xDS resources, as they were read: where they were written, and in them.
+    #[cfg(feature = "control-plane")]
+    pub(crate) raw: Vec<super::raw::RawFile>,
+    /// Where these begin, so that whoever does not serve them says so.
+    pub(super) beside: Vec<Fault>,
 }
 
 /// Reads the texts of a set of files, given with the names under which faults show them.
@@ -75,6 +80,9 @@ struct Place {
 
 pub(super) struct Reader<'a> {
     options: &'a Options,
+    #[cfg(feature = "control-plane")]
+    raw: Vec<super::raw::Document>,
+    beside: Vec<Fault>,
     objects: Vec<Option<Object>>,
     pub(super) faults: Faults,
     sources: Sources,
@@ -86,6 +94,9 @@ impl<'a> Reader<'a> {
     pub(super) fn new(options: &'a Options) -> Self {
         Self {
             options,
+            #[cfg(feature = "control-plane")]
+            raw: Vec::new(),
+            beside: Vec::new(),
             objects: Vec::new(),
             faults: Faults::default(),
             sources: Sources::default(),
@@ -109,8 +120,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn finish(mut self) -> Read {
+        #[cfg(feature = "control-plane")]
+        let raw = super::raw::files(&self.raw, self.options.on_duplicate, &mut self.faults);
         self.faults.show(&self.sources);
         Read {
+            #[cfg(feature = "control-plane")]
+            raw,
+            beside: self.beside,
             objects: self.objects.into_iter().flatten().collect(),
             faults: self.faults,
             sources: self.sources,
@@ -131,6 +147,10 @@ impl<'a> Reader<'a> {
         let kind = root.get("kind").and_then(Node::text);
         if let Some(mesh) = mesh_of(&root) {
             self.mesh(mesh, place);
+            return;
+        }
+        if is_of_resources(&root) {
+            self.resources(root, &place);
             return;
         }
         let (Some(api_version), Some(kind)) = (api_version, kind) else {
@@ -165,6 +185,22 @@ impl<'a> Reader<'a> {
                 });
             }
         }
+    }
+
+    /// A file of xDS resources; without a control plane nobody could serve it.
+    fn resources(&mut self, root: Node, place: &Place) {
+        let text = "xDS resources are served by `meshwork serve`; a mesh that reads these files itself \
+                    does not use them";
+        let fault = Fault::new(Severity::Warning, Code::NotEnforced, text);
+        self.beside
+            .push(fault.at(&place.file, place.line, place.column));
+        #[cfg(feature = "control-plane")]
+        self.raw.push(super::raw::Document {
+            file: Arc::clone(&place.file),
+            root,
+        });
+        #[cfg(not(feature = "control-plane"))]
+        drop(root);
     }
 
     fn list(&mut self, root: Node, place: &Place) {
@@ -553,6 +589,12 @@ fn to_fault(severity: Severity, finding: FieldFault, place: &Place, object: &Obj
         Some(hint) => fault.hinted(hint),
         None => fault,
     }
+}
+
+/// xDS resources in Envoy's format of files: no object, but a list of resources.
+fn is_of_resources(root: &Node) -> bool {
+    let has = |key| root.get(key).is_some();
+    has("resources") && !has("kind") && !has("apiVersion")
 }
 
 /// `kind: List`, and the typed lists that `kubectl get -o yaml` of old and `client-go` write.

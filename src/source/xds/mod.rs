@@ -32,6 +32,11 @@ mod encode;
 mod extra;
 mod filters;
 mod graph;
+#[cfg_attr(
+    not(feature = "control-plane"),
+    allow(dead_code, reason = "nobody serves")
+)]
+pub(crate) mod json;
 mod kind;
 mod load;
 mod name;
@@ -43,6 +48,15 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
+
+/// The client's machine, to be driven against the server's.
+#[cfg(all(test, feature = "control-plane"))]
+pub(crate) mod machine {
+    pub(crate) use super::Bootstrap;
+    pub(crate) use super::ads::message::{Ask, Content, Incoming, Raw, Request, Response};
+    pub(crate) use super::client::{Client, Status, Wish};
+    pub(crate) use super::decode::Messages;
+}
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -53,7 +53,6 @@ class Go(Peer):
 
 
 class Java(Peer):
-    cannot = {"circuit_breaking": "all requests are sent, whatever `max_requests` says"}
     command = ["java", "-cp", f"{BUILT}/java/target/interop-1.jar:{BUILT}/java/target/lib/*", "Peer"]
 
 

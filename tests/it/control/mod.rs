@@ -3,6 +3,8 @@
 mod ca;
 mod folder;
 mod limits;
+mod mesh;
+mod raw;
 mod secured;
 mod services;
 mod streams;

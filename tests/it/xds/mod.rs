@@ -3,6 +3,7 @@
 mod calls;
 mod catalogue;
 mod clusters;
+mod descriptors;
 mod equivalence;
 mod filters;
 mod loss;

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
 
-    /// Address of the admin endpoint (/ready, /stats/prometheus, /clients, /rejected); without it
+    /// Address of the admin endpoint (/ready, /stats/prometheus, /clients, /config_dump, /rejected); without it
     /// there is none. It has no authentication
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,

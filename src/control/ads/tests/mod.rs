@@ -2,6 +2,7 @@
 
 mod delta;
 mod hostile;
+mod machines;
 mod order;
 mod schedule;
 mod sotw;

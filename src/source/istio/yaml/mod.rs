@@ -12,5 +12,7 @@ mod parse;
 
 pub(crate) use decode::{Decoded, Dialect, FieldFault, decode};
 pub use located::Located;
+#[cfg(feature = "control-plane")]
+pub(crate) use node::Resolved;
 pub(crate) use node::{Node, Path, Segment, Value};
 pub(crate) use parse::{FILE_BYTES, parse};

@@ -8,6 +8,8 @@
 
 use std::borrow::Cow;
 
+use super::wire::{Field, varint};
+
 /// Where maps are in a message, by field numbers.
 pub(super) struct Maps {
     here: &'static [u32],
@@ -62,10 +64,8 @@ pub(super) fn sorted(bytes: Vec<u8>, maps: &Maps) -> Vec<u8> {
 fn rewritten(bytes: &[u8], maps: &Maps) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut entries: Vec<(u32, Cow<'_, [u8]>)> = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let field = Field::read(rest)?;
-        rest = &rest[field.whole.len()..];
+    for field in Field::all(bytes) {
+        let field = field?;
         let inner = maps.inside.iter().find(|(tag, _)| *tag == field.number);
         let whole = match (inner, field.content) {
             (Some((_, maps)), Some(content)) => {
@@ -88,59 +88,6 @@ fn rewritten(bytes: &[u8], maps: &Maps) -> Option<Vec<u8>> {
         out.extend_from_slice(&entry);
     }
     Some(out)
-}
-
-/// One field of a message.
-struct Field<'a> {
-    number: u32,
-    /// With its tag.
-    whole: &'a [u8],
-    /// Of a field with a length.
-    content: Option<&'a [u8]>,
-}
-
-impl<'a> Field<'a> {
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (tag, begin) = read_varint(bytes)?;
-        let number = u32::try_from(tag >> 3).ok()?;
-        let (content, end) = match tag & 7 {
-            0 => (None, begin + read_varint(bytes.get(begin..)?)?.1),
-            1 => (None, begin + 8),
-            2 => {
-                let (length, size) = read_varint(bytes.get(begin..)?)?;
-                let start = begin + size;
-                let end = start.checked_add(usize::try_from(length).ok()?)?;
-                (Some(bytes.get(start..end)?), end)
-            }
-            5 => (None, begin + 4),
-            _ => return None,
-        };
-        Some(Self {
-            number,
-            whole: bytes.get(..end)?,
-            content,
-        })
-    }
-}
-
-/// A number, and how many bytes it takes.
-fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for (index, byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f).checked_shl(7 * index as u32)?;
-        if byte & 0x80 == 0 {
-            return Some((value, index + 1));
-        }
-    }
-    None
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub(super) fn cluster(
         name: name.to_string(),
         connect_timeout: Some(value::limit(*connect_timeout)),
         common_lb_config: common(pen, *panic_threshold),
+        // grpc-java counts requests for its limit only where loads are reported.
+        lrs_server: pen.is_grpc().then(value::own_server),
         ..wire::Cluster::default()
     };
     pen.lose_if(pen.is_grpc(), Loss::ConnectTimeout);

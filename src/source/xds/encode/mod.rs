@@ -27,6 +27,7 @@ mod retry;
 mod routes;
 mod security;
 mod value;
+pub(in crate::source::xds) mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -102,6 +102,16 @@ pub(super) fn rewrite(text: &str, to: &str) -> matcher::RegexMatchAndSubstitute 
     }
 }
 
+/// The server that the resource itself comes from.
+pub(super) fn own_server() -> core::ConfigSource {
+    core::ConfigSource {
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Self_(
+            core::SelfConfigSource::default(),
+        )),
+        ..core::ConfigSource::default()
+    }
+}
+
 /// The stream that the resource itself comes by.
 pub(super) fn own_stream() -> core::ConfigSource {
     core::ConfigSource {

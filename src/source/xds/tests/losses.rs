@@ -63,6 +63,7 @@ fn of_servers() -> Vec<(Loss, Dialect)> {
         inbound: &inbound,
         peers: &PeerPolicy::default(),
         meshed: false,
+        certified: false,
     };
     encode::inbound(port, &Arc::from("a port"), &mut lost);
     lost.into_iter()

@@ -9,7 +9,9 @@
 //!
 //! A server with credentials of its own ignores the TLS of a listener (gRFC A29 leaves the choice
 //! to the program), so `STRICT` is said twice: as a `DownstreamTlsContext`, and as an RBAC filter
-//! that denies every caller whose connection is not encrypted with a certificate.
+//! that denies every caller whose connection is not encrypted with a certificate. A server that has no
+//! certificate, as far as anybody knows, gets the filter alone and so lets nobody in: the context would
+//! make it refuse the listener, and a server that refuses one stays with the one before.
 
 mod rbac;
 mod rule;
@@ -46,6 +48,8 @@ pub(crate) struct Port<'a> {
     pub(crate) peers: &'a PeerPolicy,
     /// Whether the workload says that it takes mutual TLS (`security.istio.io/tlsMode: istio`).
     pub(crate) meshed: bool,
+    /// Whether there is reason to believe that it has a certificate.
+    pub(crate) certified: bool,
 }
 
 impl Port<'_> {
@@ -106,7 +110,7 @@ pub(crate) fn inbound(
         filter_chains: vec![wire::FilterChain {
             name: chain.to_owned(),
             filters: vec![network],
-            transport_socket: strict.then(mutual_tls),
+            transport_socket: (strict && port.certified).then(mutual_tls),
             ..wire::FilterChain::default()
         }],
         traffic_direction: core::TrafficDirection::Inbound.into(),

@@ -43,6 +43,7 @@ fn encoded(
         inbound,
         peers,
         meshed,
+        certified: meshed,
     };
     let listener = super::inbound(port, &Arc::from("a port"), &mut lost);
     (listener, lost)
@@ -105,7 +106,9 @@ fn strict_asks_for_certificates_and_denies_those_without_again() {
         mode: MutualTls::Strict,
         ports: [(PORT + 1, MutualTls::Disable)].into(),
     };
-    let (listener, lost) = encoded(&Inbound::default(), &strict, false);
+    let (unknown, _) = encoded(&Inbound::default(), &strict, false);
+    assert!(tls_of(&unknown).is_none() && !passes(&unknown, &Call::default()));
+    let (listener, lost) = encoded(&Inbound::default(), &strict, true);
     let tls = tls_of(&listener).expect("TLS");
     assert!(
         tls.require_client_certificate
