@@ -2,7 +2,6 @@
 
 mod delta;
 mod hostile;
-mod machines;
 mod order;
 mod schedule;
 mod sotw;
