@@ -128,6 +128,9 @@ async fn main() -> Result<(), Failure> {
         mesh.shutdown(std::time::Duration::from_secs(5)).await;
     }
     // The SDK blocks while it sends.
-    tokio::task::spawn_blocking(move || order_sdk.end().and_then(|()| catalog_sdk.end())).await??;
+    let sent = tokio::task::spawn_blocking(move || order_sdk.end().and(catalog_sdk.end()));
+    if let Err(error) = sent.await? {
+        eprintln!("nobody took what was told; does a collector listen? {error}");
+    }
     Ok(())
 }

@@ -86,6 +86,7 @@ impl Materials {
 
     /// Lets files be what a provider of this name provides. What they hold at this moment is there
     /// when it returns; the future keeps it fresh and is to be run as long as the mesh.
+    #[cfg(feature = "xds")]
     pub(crate) fn provide(
         &self,
         name: &Arc<str>,

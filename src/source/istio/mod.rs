@@ -58,9 +58,9 @@ pub use check::{Checked, check};
 pub(crate) use compile::selected_by_labels;
 pub use compile::{Compiled, Ejection, compile};
 #[cfg(feature = "control-plane")]
-#[cfg(feature = "control-plane")]
 pub(crate) use fault::did_you_mean;
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};
+#[cfg(feature = "control-plane")]
 pub(crate) use folder::Texts;
 pub use folder::read_dir;
 #[cfg(feature = "control-plane")]
