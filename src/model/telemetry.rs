@@ -1,7 +1,7 @@
 //! What is told of requests: metrics, spans and lines of logs, on each side of a call.
 //!
 //! The result of Istio's `Telemetry` objects for one workload, after inheritance: where nothing is said
-//! the program's own choice ([`Builder`](crate::Builder)) holds, which is why absence is kept apart
+//! the program's own choice (`Builder`) holds, which is why absence is kept apart
 //! from "off". It has no counterpart in xDS that this library reads: providers are names, and what stands
 //! behind them (a tracer, a meter) is the program's.
 
@@ -163,14 +163,14 @@ pub enum Sink {
         format: LineFormat,
     },
     /// Records for a collector, through the logger of the program
-    /// ([`Builder::logger`](crate::Builder)); texts have Envoy's operators.
+    /// (`Builder::logger`); texts have Envoy's operators.
     OpenTelemetry {
         /// The body of each record; `None`: Istio's text.
         body: Option<Arc<str>>,
         /// Attributes of each record.
         labels: BTreeMap<Arc<str>, Arc<str>>,
     },
-    /// The log of the program ([`Builder::access_log`](crate::Builder::access_log)) if it has one, else
+    /// The log of the program (`Builder::access_log`) if it has one, else
     /// this.
     Program(Box<Sink>),
 }
