@@ -10,28 +10,8 @@ use super::meter::{Protocol, Reporter};
 use super::prometheus::{Kind, Text};
 use super::series::{Reading, Series};
 use super::shape::Sums;
+use crate::error::GRPC_STATUSES;
 use crate::model::telemetry::Metric;
-
-/// The names of statuses, in the order of their numbers.
-const STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// One family: its name, who measures it, what it is of, how many of its units are one of ours, help.
 type Family = (&'static str, Reporter, Metric, f64, &'static str);
@@ -101,7 +81,7 @@ fn status(reading: &Reading) -> Option<&'static str> {
     let key = reading.key.filter(|key| key.protocol == Protocol::Grpc)?;
     let number = usize::from(key.grpc?);
     // A number that gRPC does not know is UNKNOWN to every client.
-    Some(STATUSES.get(number).copied().unwrap_or("UNKNOWN"))
+    Some(GRPC_STATUSES.get(number).copied().unwrap_or("UNKNOWN"))
 }
 
 fn labels(series: &Series, reporter: Reporter, status: &str) -> Vec<(String, String)> {

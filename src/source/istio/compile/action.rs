@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::error::GRPC_STATUSES;
 use crate::model::Fraction;
 use crate::model::fault::{Abort, AbortStatus, Amount, Delay, Fault};
 use crate::model::matcher::{PathMatcher, RouteMatcher};
@@ -321,29 +322,10 @@ fn share(percent: Option<f64>, path: &'static str) -> Result<Fraction, Unusable>
 
 /// The number of a gRPC status, by name or as a number.
 fn grpc_code(text: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let number = NAMES
+    let number = GRPC_STATUSES
         .iter()
         .position(|name| *name == text)
-        .or_else(|| text.parse().ok().filter(|code| *code < NAMES.len()))?;
+        .or_else(|| text.parse().ok().filter(|code| *code < GRPC_STATUSES.len()))?;
     u32::try_from(number).ok()
 }
 

@@ -8,6 +8,7 @@ use super::names::{
     duration, duration_or_zero, header_name, http_status, is_dns_label, port, regex, whole_percent,
 };
 use super::virtual_service::destination;
+use crate::error::GRPC_STATUSES;
 use crate::source::istio::fault::{did_you_mean, quoted};
 use crate::source::istio::kinds::{
     CorsPolicy, DirectResponse, FaultAbort, FaultDelay, FaultInjection, HeaderOperations, Headers,
@@ -36,26 +37,6 @@ const RETRY_ON: &[&str] = &[
 
 /// Conditions of one `retryOn`: all names and all statuses.
 const RETRY_TOKENS: usize = RETRY_ON.len() + 400;
-
-const GRPC_STATUSES: &[&str] = &[
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*",
