@@ -95,6 +95,24 @@ const fn mix(state: u64) -> u64 {
     state ^ (state >> 31)
 }
 
+/// How the crate's properties are tested: `cases` inputs, the same ones in every run, so that a
+/// build is red for a change and not for its luck. `PROPTEST_RNG_SEED` looks elsewhere.
+#[cfg(test)]
+pub(crate) fn properties(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+
+    let config = Config::default();
+    Config {
+        cases,
+        failure_persistence: None,
+        rng_seed: match config.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(GOLDEN),
+            fixed @ RngSeed::Fixed(_) => fixed,
+        },
+        ..config
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -281,6 +281,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn any_text_is_refused_or_comes_back_as_it_was(text in "(spiffe://)?[a-zA-Z0-9./%_-]{0,40}") {
             if let Ok(id) = SpiffeId::new(&text) {

@@ -134,6 +134,8 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             assert!(Fields(&bytes).count() <= bytes.len());

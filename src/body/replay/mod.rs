@@ -644,6 +644,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn every_try_reads_the_same_bytes(
             sizes in proptest::collection::vec(0usize..40, 0..12),

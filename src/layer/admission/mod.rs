@@ -406,6 +406,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         /// The definition, from a list of all requests that ever were.
         #[test]
         fn the_chance_is_that_of_the_definition(

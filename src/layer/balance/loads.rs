@@ -205,6 +205,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn shares_are_a_whole_and_only_go_to_those_that_can_serve(
             priorities in prop::collection::vec((0_u32..50, 1_u32..50), 1..6),

@@ -323,6 +323,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn every_point_belongs_to_the_member_that_a_walk_finds(
             weights in prop::collection::vec(1_u32..50, 1..100),

@@ -299,6 +299,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn nothing_panics(text in "(TEXT|JSON|BIN) [ -~]{0,60}", nested in "JSON [{}\\[\\]\",:a\\\\]{0,40}") {
             let _ = (read(TEXT, &text), read(TEXT, &nested), read(BINARY, &text));

@@ -238,6 +238,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn it_is_a_sorted_list(
             begin in prop::collection::vec(entry(), 0..400),

@@ -340,6 +340,8 @@ fn threads_that_eject_and_refresh_at_once_leave_an_exact_index() {
 }
 
 proptest! {
+    #![proptest_config(crate::random::properties(256))]
+
     /// Whatever the members, health and wishes are: a pick is admitted, avoids what it can among a
     /// few, and there is one if and only if somebody is admitted.
     #[test]

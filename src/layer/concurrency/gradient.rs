@@ -372,6 +372,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn the_limit_stays_in_bounds_and_never_grows_when_app_limited(
             min in 1_u32..50,

@@ -308,6 +308,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         /// The definition: look back over all verdicts since the last change.
         #[test]
         fn the_health_is_that_of_the_definition(

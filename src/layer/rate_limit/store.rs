@@ -199,6 +199,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         /// The list against a plain vector: with a period of zero every bucket is full at once, so
         /// every key gets the oldest bucket.
         #[test]

@@ -139,6 +139,8 @@ async fn going_round_more_keys_than_buckets_does_not_get_around_the_limit() {
 }
 
 proptest! {
+    #![proptest_config(crate::random::properties(256))]
+
     /// A bucket that is filled step by step, in whole nanoseconds.
     #[test]
     fn what_passes_is_what_the_bucket_of_the_definition_lets_pass(

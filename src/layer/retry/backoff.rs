@@ -75,6 +75,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn no_back_off_overflows(base: Duration, max: Duration, number: u32, seed: u64) {
             let pause = pause(&Backoff { base, max }, number, &Random::seeded(seed));

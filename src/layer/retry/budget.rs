@@ -473,6 +473,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn retries_over_any_window_are_bounded(
             share in 1u32..=90,

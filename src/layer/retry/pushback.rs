@@ -133,6 +133,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn no_value_panics(value in proptest::collection::vec(32u8..=126, 0..40)) {
             for name in [GRPC_PUSHBACK, RETRY_AFTER] {

@@ -60,6 +60,8 @@ fn walk(tree: &mut Tree<u32, Sum>, vector: &mut Vec<u32>, step: &Step) {
 }
 
 proptest! {
+    #![proptest_config(crate::random::properties(256))]
+
     #[test]
     fn a_tree_is_a_vector_with_sums(length in 0_usize..2_100, steps in steps()) {
         let mut vector: Vec<u32> = (0..length as u32).map(|one| one % 7).collect();

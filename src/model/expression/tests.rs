@@ -137,6 +137,8 @@ fn what_is_not_known_is_refused_with_its_place() {
 }
 
 proptest! {
+    #![proptest_config(crate::random::properties(256))]
+
     #[test]
     fn no_text_panics(
         text in "[a-z.()\\[\\]'\"&|!<>=0-9, -]{0,60}",

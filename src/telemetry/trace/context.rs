@@ -273,6 +273,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn no_header_panics(text in "[0-9a-fA-F-]{0,80}", other in ".*") {
             for text in [&text, &other] {

@@ -210,6 +210,8 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(crate::random::properties(256))]
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let _ = sequences(&bytes);

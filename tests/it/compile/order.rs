@@ -42,7 +42,7 @@ fn objects() -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(32) })]
+    #![proptest_config(crate::properties(32))]
 
     #[test]
     fn order_and_names_of_files_do_not_matter_without_ties(

@@ -79,7 +79,7 @@ const WORDS: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties(128))]
 
     #[test]
     fn any_text_is_survived(text in any::<String>()) {

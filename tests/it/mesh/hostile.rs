@@ -268,7 +268,7 @@ fn header_values() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::properties(48))]
 
     #[test]
     fn any_configuration_answers(

@@ -111,6 +111,8 @@ fn owner(balancer: &Balancer<Peer>, key: u64) -> Option<(String, u32)> {
 }
 
 proptest! {
+    #![proptest_config(crate::random::properties(256))]
+
     #[test]
     fn a_changed_balancer_is_the_one_that_is_made_anew(
         rules in rules(),

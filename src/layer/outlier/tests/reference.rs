@@ -284,7 +284,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(crate::random::properties(512))]
 
     #[test]
     fn f9_every_trace_has_the_events_of_the_reference(

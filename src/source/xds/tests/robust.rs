@@ -7,7 +7,7 @@ use crate::source::xds::Dialect;
 use crate::source::xds::encode::encode;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::random::properties(128))]
 
     #[test]
     fn d1_any_change_of_a_good_message_is_survived(

@@ -46,7 +46,7 @@ fn decoded(encoding: &Encoding) -> Result<Resources, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::random::properties(256))]
 
     #[test]
     fn nothing_is_lost_between_model_and_messages(seed: u64) {
