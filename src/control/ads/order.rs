@@ -7,7 +7,10 @@
 //! **Late removal.** A resource that left the snapshot is withdrawn when nothing in use refers to
 //! it but what refers to it in the snapshot too (somebody who keeps a dangling reference means
 //! it). A cluster that the client asked for by name is its own to let go; it is withdrawn 5
-//! seconds after the last route was, should the client not have unsubscribed by then.
+//! seconds after the last route was, should the client not have unsubscribed by then. What a client
+//! brings from another stream (`initial_resource_versions`) may be named by routes that it brings too, and
+//! whose content is not known here if it has changed since: it is withdrawn when these were answered, or 5
+//! seconds after it was found to be gone, should the client bring no routes at all.
 //!
 //! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
 //! clusters have endpoints or not. So for such a client a listener or route waits until the
@@ -19,7 +22,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::watch::Have;
+use super::watch::{Have, Watch};
 use super::{HOLD_CAP, REMOVAL_CAP, Stream, Variant};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
@@ -102,7 +105,7 @@ impl Stream {
         &self,
         kind: Kind,
         name: &str,
-        in_use: &InUse<'_>,
+        (in_use, have): (&InUse<'_>, &Have),
         gone: Instant,
         now: Instant,
     ) -> Gate {
@@ -110,10 +113,32 @@ impl Stream {
             at if wait && at > now => Gate::Until(at),
             _ => Gate::Go,
         };
-        match in_use.holds(name) {
+        match in_use.holds(name).max(self.brought_with(kind, have)) {
             Some(true) => Gate::Wait,
             Some(false) => capped(true),
             None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
+        }
+    }
+
+    /// Whether routes of a client's former stream, whose content nobody knows here, may still name a
+    /// resource that it brought from there. `Some(true)`: until they were answered; `Some(false)`: until
+    /// they have had the time to come.
+    pub(super) fn brought_with(&self, kind: Kind, have: &Have) -> Option<bool> {
+        let referred = matches!(kind, Kind::Cluster | Kind::Endpoints);
+        if !(self.client.aggregated && referred && have.brought) {
+            return None;
+        }
+        let watches = [Kind::Listener, Kind::Routes].map(|kind| self.watch(kind));
+        let unanswered = |watch: &Watch| {
+            let leaving = watch.outstanding.iter().flat_map(|sent| &sent.leaving);
+            let mut all = watch.have.values().chain(leaving);
+            all.any(|have| have.brought && have.acked.is_none())
+        };
+        match watches.iter().flatten().any(|watch| unanswered(watch)) {
+            true => Some(true),
+            // Listeners come before the routes that they name.
+            false if watches[1].is_none() => Some(false),
+            false => None,
         }
     }
 
@@ -155,7 +180,7 @@ impl Stream {
     }
 
     /// Whether the client has acknowledged a cluster, and the endpoints that exist for it.
-    fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
+    pub(super) fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
         // What it brought from another stream it has had for long.
         if have.acked.is_none() {
             return have.sent.is_none();

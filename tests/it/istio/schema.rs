@@ -56,6 +56,7 @@ fn each_kind_that_is_read_has_a_schema() {
             "RequestAuthentication",
             "Telemetry",
             "Sidecar",
+            "Gateway",
             "WorkloadGroup",
         ]
     );

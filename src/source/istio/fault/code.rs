@@ -99,6 +99,7 @@ codes! {
     NotAccepted = "M060", None, "The route's condition Accepted is False: it is attached to nothing.";
     UnresolvedRefs = "M061", Some("IST0101"), "The route's condition ResolvedRefs is False: the share of a backend that it may not or cannot reach is answered with 500, or UNAVAILABLE for gRPC.";
     PartiallyInvalid = "M062", None, "The route's condition PartiallyInvalid is True: a rule of it cannot be carried out, its requests are answered with 500, or UNAVAILABLE for gRPC.";
+    HostNotServed = "M063", Some("IST0132"), "No server of the Gateways that the VirtualService names has its host.";
 }
 
 impl fmt::Display for Code {

@@ -8,6 +8,7 @@
 //! leaves in silence.
 
 mod access;
+mod gateway;
 mod selector;
 mod transport;
 mod workload;
@@ -31,7 +32,8 @@ struct Survey<'a> {
     faults: Faults,
 }
 
-/// Looks at a whole set. The work is policies times workloads, and services times workloads.
+/// Looks at a whole set. The work is policies times workloads, services times workloads, and one
+/// compilation for each Gateway.
 pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) -> Faults {
     let objects = by_age(objects);
     let defaults = Defaults::of(&objects);
@@ -44,6 +46,7 @@ pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) ->
         objects,
         faults: Faults::default(),
     };
+    gateway::edges(&mut survey, options);
     selector::nobody(&mut survey);
     access::policies(&mut survey);
     access::probes(&mut survey);
