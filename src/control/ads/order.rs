@@ -43,12 +43,16 @@ pub(super) enum Gate {
 pub(super) struct InUse<'a> {
     /// Whether the reference ends only with an answer of the client.
     names: BTreeMap<&'a str, bool>,
+    /// The same for whatever a client brings from another stream.
+    brought: Option<bool>,
 }
 
 impl InUse<'_> {
-    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too.
-    pub(super) fn holds(&self, name: &str) -> Option<bool> {
-        self.names.get(name).copied()
+    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too, or that
+    /// may still come.
+    pub(super) fn holds(&self, name: &str, have: &Have) -> Option<bool> {
+        let named = self.names.get(name).copied();
+        named.max(self.brought.filter(|_| have.brought))
     }
 }
 
@@ -91,7 +95,10 @@ impl Stream {
                 refer(&mut names, version, kind, true);
             }
         }
-        InUse { names }
+        InUse {
+            names,
+            brought: self.brought_names(kind),
+        }
     }
 
     /// Whether a client can be told that a resource of the kind is gone.
@@ -113,31 +120,32 @@ impl Stream {
             at if wait && at > now => Gate::Until(at),
             _ => Gate::Go,
         };
-        match in_use.holds(name).max(self.brought_with(kind, have)) {
+        match in_use.holds(name, have) {
             Some(true) => Gate::Wait,
             Some(false) => capped(true),
             None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
         }
     }
 
-    /// Whether routes of a client's former stream, whose content nobody knows here, may still name a
-    /// resource that it brought from there. `Some(true)`: until they were answered; `Some(false)`: until
-    /// they have had the time to come.
-    pub(super) fn brought_with(&self, kind: Kind, have: &Have) -> Option<bool> {
-        let referred = matches!(kind, Kind::Cluster | Kind::Endpoints);
-        if !(self.client.aggregated && referred && have.brought) {
+    /// Whether what a client brought from its former stream, and whose content nobody knows here, may name
+    /// resources of a kind that it brought too.
+    fn brought_names(&self, kind: Kind) -> Option<bool> {
+        if !self.client.aggregated || !matches!(kind, Kind::Cluster | Kind::Endpoints) {
             return None;
         }
-        let watches = [Kind::Listener, Kind::Routes].map(|kind| self.watch(kind));
+        let routes = [Kind::Listener, Kind::Routes].map(|kind| self.watch(kind));
+        let clusters = self
+            .watch(Kind::Cluster)
+            .filter(|_| kind == Kind::Endpoints);
         let unanswered = |watch: &Watch| {
             let leaving = watch.outstanding.iter().flat_map(|sent| &sent.leaving);
             let mut all = watch.have.values().chain(leaving);
             all.any(|have| have.brought && have.acked.is_none())
         };
-        match watches.iter().flatten().any(|watch| unanswered(watch)) {
+        match routes.into_iter().flatten().chain(clusters).any(unanswered) {
             true => Some(true),
             // Listeners come before the routes that they name.
-            false if watches[1].is_none() => Some(false),
+            false if routes[1].is_none() => Some(false),
             false => None,
         }
     }

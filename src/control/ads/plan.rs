@@ -146,7 +146,7 @@ impl Stream {
         in_use: &InUse<'_>,
         now: Instant,
     ) {
-        let held = in_use.holds(name).max(self.brought_with(kind, have)) == Some(true);
+        let held = in_use.holds(name, have) == Some(true);
         let gone = have.gone.filter(|_| !held).unwrap_or(now);
         plan.gone.push((name.clone(), gone));
         match self.removal(kind, name, (in_use, have), gone, now) {
