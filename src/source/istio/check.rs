@@ -60,7 +60,7 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
         found.show(&read.sources);
         faults.extend(found);
     }
-    let mut whole = survey(&read.objects, options);
+    let mut whole = survey(&read.objects, &read.gateways, options);
     whole.show(&read.sources);
     faults.extend(whole);
     #[cfg(feature = "control-plane")]

@@ -40,6 +40,7 @@ mod defaults;
 mod fault;
 mod folder;
 mod follow;
+mod gateway;
 mod jwks;
 pub mod kinds;
 mod live;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::fault::{Code, Fault, Faults, ObjectRef, Severity, Sources, did_you_mean, quoted};
+use super::gateway::Gateway;
 use super::kinds::catalog::{
     CATALOG, CatalogEntry, Reads, Treatment, find, is_mesh_group, split_api_version,
 };
@@ -32,6 +33,8 @@ pub struct Read {
     pub(crate) raw: Vec<super::raw::RawFile>,
     /// Where these begin, so that whoever does not serve them says so.
     pub(super) beside: Vec<Fault>,
+    /// Istio's gateways, which are not enforced: who they take.
+    pub(super) gateways: Vec<Gateway>,
 }
 
 /// Reads the texts of a set of files, given with the names under which faults show them.
@@ -83,6 +86,7 @@ pub(super) struct Reader<'a> {
     #[cfg(feature = "control-plane")]
     raw: Vec<super::raw::Document>,
     beside: Vec<Fault>,
+    gateways: Vec<Gateway>,
     objects: Vec<Option<Object>>,
     pub(super) faults: Faults,
     sources: Sources,
@@ -97,6 +101,7 @@ impl<'a> Reader<'a> {
             #[cfg(feature = "control-plane")]
             raw: Vec::new(),
             beside: Vec::new(),
+            gateways: Vec::new(),
             objects: Vec::new(),
             faults: Faults::default(),
             sources: Sources::default(),
@@ -127,6 +132,7 @@ impl<'a> Reader<'a> {
             #[cfg(feature = "control-plane")]
             raw,
             beside: self.beside,
+            gateways: self.gateways,
             objects: self.objects.into_iter().flatten().collect(),
             faults: self.faults,
             sources: self.sources,
@@ -245,6 +251,10 @@ impl<'a> Reader<'a> {
                 kind
             }
             Treatment::Idle | Treatment::Never | Treatment::Unenforced => {
+                if self.gateways.len() < OBJECTS {
+                    let gateway = Gateway::of(entry.kind, entry.group, &root, &meta);
+                    self.gateways.extend(gateway);
+                }
                 let (severity, text, hint) = self.unenforced(entry);
                 let fault = Fault::new(severity, Code::NotEnforced, text);
                 let fault = fault.at(&place.file, place.line, place.column);

@@ -8,6 +8,9 @@
 //! leaves in silence.
 
 mod access;
+mod entry;
+mod gateway;
+mod overlap;
 mod selector;
 mod transport;
 mod workload;
@@ -16,6 +19,7 @@ use super::peers::Peers;
 use super::{Defaults, by_age};
 use crate::source::istio::Options;
 use crate::source::istio::fault::Faults;
+use crate::source::istio::gateway::Gateway;
 use crate::source::istio::kinds::Object;
 use workload::Census;
 
@@ -32,7 +36,11 @@ struct Survey<'a> {
 }
 
 /// Looks at a whole set. The work is policies times workloads, and services times workloads.
-pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) -> Faults {
+pub(in crate::source::istio) fn survey(
+    objects: &[Object],
+    gateways: &[Gateway],
+    options: &Options,
+) -> Faults {
     let objects = by_age(objects);
     let defaults = Defaults::of(&objects);
     // What is wrong between these policies a client is told when it is compiled for.
@@ -51,6 +59,9 @@ pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) ->
     transport::outside(&mut survey);
     transport::ports(&mut survey);
     transport::never_ejects(&mut survey, options);
-    transport::entries(&mut survey);
+    entry::protocols(&mut survey);
+    entry::addresses(&mut survey);
+    gateway::hosts(&mut survey, gateways);
+    overlap::workloads(&mut survey);
     survey.faults
 }
