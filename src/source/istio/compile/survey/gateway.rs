@@ -23,7 +23,7 @@ const LOOKS: usize = 100;
 /// The Gateways of a set by namespace and name.
 type Known<'a> = BTreeMap<(&'a str, &'a str), (&'a Object, &'a Gateway)>;
 
-/// All lints of Gateways.
+/// All lints of Gateways. A set without one says nothing: those of others are elsewhere.
 pub(super) fn edges(survey: &mut Survey<'_>, options: &Options) {
     let known: Known<'_> = gateways(&survey.objects)
         .map(|(object, gateway)| {
@@ -31,6 +31,9 @@ pub(super) fn edges(survey: &mut Survey<'_>, options: &Options) {
             ((&*meta.namespace, &*meta.name), (object, gateway))
         })
         .collect();
+    if known.is_empty() {
+        return;
+    }
     let mut found = Vec::new();
     let mut bound: Vec<*const Object> = Vec::new();
     for object in &survey.objects {
@@ -103,7 +106,7 @@ fn named_gateways(
             let wanted = format!("{namespace}/{name}");
             found.push(match meant(&wanted, &names) {
                 Some(name) => fault.hinted(format!("did you mean {name}?")),
-                None => fault,
+                None => fault.hinted(format!("known: {}", names.join(", "))),
             });
         }
     }
@@ -118,32 +121,26 @@ fn meant<'n>(wanted: &str, names: &'n [String]) -> Option<&'n str> {
         .or_else(|| closest(wanted, names.iter().map(String::as_str)))
 }
 
-/// IST0132: a host that no server of the Gateways has which the object names. One that is for the mesh
-/// too may mean its services by it.
+/// IST0132: hosts that no server has of a Gateway which the object names.
 fn hosts(object: &Object, spec: &VirtualService, known: &Known<'_>) -> Vec<Fault> {
     let own = &*object.meta.namespace;
     let named = spec.gateways.iter().map(|written| named(written, own));
-    let behind: Option<Vec<_>> = named.map(|name| known.get(&name)).collect();
-    let Some(behind) = behind.filter(|behind| !behind.is_empty()) else {
-        return Vec::new();
-    };
     let mut found = Vec::new();
-    for (index, written) in spec.hosts.iter().enumerate() {
-        let host = expand(written, own, DOMAIN);
-        let has = |(gateway, spec): &&(&Object, &Gateway)| {
-            let mut servers = spec.servers.iter();
-            servers.any(|server| !shared(server, gateway, object, &host).is_empty())
-        };
-        if behind.iter().copied().any(|one| has(&one)) {
-            continue;
+    for (gateway, servers) in named.filter_map(|name| known.get(&name)) {
+        for (index, written) in spec.hosts.iter().enumerate() {
+            let host = expand(written, own, DOMAIN);
+            let mut servers = servers.servers.iter();
+            if servers.any(|server| !shared(server, gateway, object, &host).is_empty()) {
+                continue;
+            }
+            let meta = &gateway.meta;
+            let text = format!(
+                "the gateway {}/{} does not take the host {:?} of the namespace {own}",
+                meta.namespace, meta.name, written.value
+            );
+            let fault = warning(object, Code::GatewayHost, place(written), text);
+            found.push(fault.field(format!("hosts[{index}]")));
         }
-        let names: Vec<String> = behind
-            .iter()
-            .map(|(gateway, _)| gateway.reference().to_string())
-            .collect();
-        let text = format!("no server of {} has the host {host}", names.join(" or "));
-        let fault = warning(object, Code::HostNotServed, place(written), text);
-        found.push(fault.field(format!("hosts[{index}]")));
     }
     found
 }
@@ -158,7 +155,7 @@ fn nobody_names(object: &Object, gateway: &Gateway, bound: &[*const Object]) -> 
         return None;
     }
     let text = "no VirtualService names it: every request is answered with 404";
-    let fault = warning(object, Code::Suspicious, (0, 0), text);
+    let fault = warning(object, Code::GatewayUnnamed, (0, 0), text);
     let meta = &object.meta;
     Some(fault.hinted(format!(
         "write gateways: [{}/{}] in a VirtualService",

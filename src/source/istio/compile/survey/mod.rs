@@ -8,7 +8,9 @@
 //! leaves in silence.
 
 mod access;
+mod entry;
 mod gateway;
+mod overlap;
 mod selector;
 mod transport;
 mod workload;
@@ -46,7 +48,6 @@ pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) ->
         objects,
         faults: Faults::default(),
     };
-    gateway::edges(&mut survey, options);
     selector::nobody(&mut survey);
     access::policies(&mut survey);
     access::probes(&mut survey);
@@ -54,6 +55,9 @@ pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) ->
     transport::outside(&mut survey);
     transport::ports(&mut survey);
     transport::never_ejects(&mut survey, options);
-    transport::entries(&mut survey);
+    entry::protocols(&mut survey);
+    entry::addresses(&mut survey);
+    gateway::edges(&mut survey, options);
+    overlap::workloads(&mut survey);
     survey.faults
 }
