@@ -61,6 +61,7 @@ mod rules;
 mod security;
 mod sidecar;
 mod survey;
+mod target;
 mod telemetry;
 mod virtual_host;
 mod virtual_service;

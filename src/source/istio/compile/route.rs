@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{self, Unusable};
-use super::host::{expand, resource_name};
+use super::host::resource_name;
 use super::matches::{concerns, matcher};
+use super::target::{Target, target};
 use super::virtual_service::Claim;
 use super::{Scope, affinity, lint, retry};
 use crate::model::affinity::Affinity;
@@ -358,47 +359,5 @@ impl Rule<'_> {
     /// What a destination means to this client.
     pub(super) fn target(&self, scope: &Scope<'_>, written: &kinds::Destination) -> Target {
         target(scope, self.object, self.port, written)
-    }
-}
-
-/// What a destination of an object means to a client that calls this port: the port is that which is
-/// written, else the only port of the service, else the one that the client calls.
-pub(super) fn target(
-    scope: &Scope<'_>,
-    object: &Object,
-    port: u16,
-    written: &kinds::Destination,
-) -> Target {
-    let namespace = &object.meta.namespace;
-    let host = expand(&written.host, namespace, scope.client.cluster_domain());
-    // A name that stands for a service has no clusters of its own.
-    let service = scope.view.service(&host);
-    let host = service.map_or(host, |service| service.host.clone());
-    let only = service.and_then(|service| match service.ports.as_slice() {
-        [only] => Some(only.number),
-        _ => None,
-    });
-    let said = written.port.as_ref().map(|port| port.number);
-    Target {
-        port: said.or(only).unwrap_or(port),
-        subset: written
-            .subset
-            .as_ref()
-            .map(|subset| subset.value.clone())
-            .unwrap_or_default(),
-        host,
-    }
-}
-
-/// A destination, completed.
-pub(super) struct Target {
-    pub(super) host: Arc<str>,
-    pub(super) port: u16,
-    pub(super) subset: String,
-}
-
-impl Target {
-    pub(super) fn cluster(&self) -> Arc<str> {
-        resource_name(self.port, &self.subset, &self.host)
     }
 }

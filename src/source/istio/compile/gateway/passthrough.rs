@@ -8,7 +8,7 @@ use super::hosts::{owners, shared};
 use super::place::Server;
 use super::{Chain, Claim, Leads, Maker};
 use crate::model::route::{Destination, Destinations, HeaderChanges, OwnFault};
-use crate::source::istio::compile::route::{Target, target};
+use crate::source::istio::compile::target::{Target, target};
 use crate::source::istio::fault::{Code, Faults};
 use crate::source::istio::kinds::{TlsMatch, TlsRoute};
 use crate::source::istio::registry::{origin, place, selects, warning};
