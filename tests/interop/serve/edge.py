@@ -104,7 +104,7 @@ class Proxy:
 
 
 def get(port, host, path="/", headers=None, tls=None, sni=None):
-    """Status, headers and JSON of an answer; `None`: there is no connection."""
+    """Status, headers and JSON of an answer; `None`: there is none."""
     try:
         raw = socket.create_connection(("127.0.0.1", port), timeout=10)
     except ConnectionError:
@@ -117,7 +117,7 @@ def get(port, host, path="/", headers=None, tls=None, sni=None):
         connection.request("GET", path, headers={"host": host, "connection": "close", **(headers or {})})
         answer = connection.getresponse()
         body = answer.read()
-    except (ConnectionError, http.client.HTTPException, ssl.SSLError):
+    except (ConnectionError, TimeoutError, http.client.HTTPException, ssl.SSLError):
         return None
     finally:
         raw.close()
