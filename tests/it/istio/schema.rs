@@ -55,8 +55,8 @@ fn each_kind_that_is_read_has_a_schema() {
             "AuthorizationPolicy",
             "RequestAuthentication",
             "Telemetry",
-            "Sidecar",
             "Gateway",
+            "Sidecar",
             "WorkloadGroup",
         ]
     );
