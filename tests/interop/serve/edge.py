@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 
-from peers import Envoy, EnvoyDelta
-from world import HOST, SUBSETS, World, entry, fail, rule, say, to, wait_for
+from peers import Core, Envoy, EnvoyDelta
+from world import HOST, SUBSETS, Client, World, entry, fail, rule, say, to, wait_for
 
 LABELS = {"istio": "edge"}
 
@@ -168,14 +168,25 @@ def requests(world, peer):
     directResponse: {{status: 418}}
   - route: [{to("v1")}]
 """
-    text = backends(world) + gateway(server(port, ["*.shop.test"])) + routes(["www.shop.test"], http)
-    world.write(text)
+    rpc, host = world.echo("rpc"), "rpc.my-app.svc.cluster.local"
+    world.write(
+        backends(world)
+        + entry([(rpc.port, {"app": "rpc"}, None)], host=host, name="rpc")
+        + gateway(server(port, ["*.shop.test"]))
+        + routes(["www.shop.test"], http)
+        + routes(["rpc.shop.test"], f"  http: [{{route: [{{destination: {{host: {host}}}}}]}}]\n", name="rpc")
+    )
     proxy = start(world, peer)
     seen("the Gateway's listener routes", lambda: proxy.alive() and name(get(port, "www.shop.test")), "v1")
     assert name(get(port, f"www.shop.test:{port}")) == "v1"
     assert name(get(port, "www.shop.test", headers={"x-canary": "true"})) == "v2"
     assert name(get(port, "www.shop.test", "/inside")) == "v1", "a block of the mesh"
     assert name(get(port, "other.shop.test")) == 404
+    client = Client(Core.command, {"AUTHORITY": "rpc.shop.test"})
+    try:
+        assert client.calls(20, f"127.0.0.1:{port}")["ok"] == {"rpc": 20}, "gRPC"
+    finally:
+        client.stop()
     assert name(get(port, "www.shop.test", "/a%2fb")) == 400, "a path that can be read in two ways"
     return proxy
 
