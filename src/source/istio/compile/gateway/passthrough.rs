@@ -43,6 +43,7 @@ impl<'a> Maker<'_, 'a> {
                         names: names.into_iter().filter(|name| &**name != "*").collect(),
                         tls: None,
                         grpc_web: false,
+                        ports: server.ports().into(),
                         leads: Leads::Clusters(destinations),
                     });
                 }

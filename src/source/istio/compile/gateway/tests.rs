@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::model::route::{Action, Domain, Route, VirtualHost};
 use crate::source::istio::{Code, read};
