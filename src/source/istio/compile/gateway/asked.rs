@@ -68,7 +68,7 @@ fn by_port<'e>(edge: &'e Edge, host: &str) -> Vec<(u16, &'e RouteConfiguration)>
 }
 
 /// How closely a chain is the one of a name, the larger the closer; `None`: it is not.
-fn rank<'c>(chain: &'c Chain, host: &str) -> Option<(bool, bool, usize)> {
+fn rank(chain: &Chain, host: &str) -> Option<(bool, bool, usize)> {
     let ranks = chain.names.iter().filter(|name| covers(name, host));
     let ranks = ranks.map(|name| {
         let (exact, length) = specificity(name);
