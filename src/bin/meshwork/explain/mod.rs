@@ -108,7 +108,10 @@ struct Asked {
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut request = Request::new(());
     *request.method_mut() = args.request.method.clone();
-    *request.uri_mut() = args.request.uri.clone();
+    *request.uri_mut() = match &args.gateway {
+        Some(_) => behind_tls(&args.request.uri),
+        None => args.request.uri.clone(),
+    };
     for (name, value) in &args.headers {
         request.headers_mut().append(name, value.clone());
     }
@@ -196,6 +199,17 @@ async fn ask(args: &Args, request: &Request<()>) -> anyhow::Result<Result<Explan
         }
     };
     Ok(Ok(explained))
+}
+
+/// A request as it is where a listener has ended the encryption: all that is left of `https` is the port.
+fn behind_tls(uri: &Uri) -> Uri {
+    let secured = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+    let Some(host) = uri.host().filter(|_| secured) else {
+        return uri.clone();
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let plain = format!("http://{host}:{}{path}", uri.port_u16().unwrap_or(443));
+    plain.parse().unwrap_or_else(|_| uri.clone())
 }
 
 /// What an Envoy has that a Gateway selects.
