@@ -7,7 +7,11 @@
 //! **Late removal.** A resource that left the snapshot is withdrawn when nothing in use refers to
 //! it but what refers to it in the snapshot too (somebody who keeps a dangling reference means
 //! it). A cluster that the client asked for by name is its own to let go; it is withdrawn 5
-//! seconds after the last route was, should the client not have unsubscribed by then.
+//! seconds after the last route was, should the client not have unsubscribed by then. What a client
+//! brings from another stream in an unknown version may refer to anything: while it has such a route,
+//! or was not heard of its routes at all, a cluster that it brought is withdrawn after 5 seconds only.
+//! So a client that was away during an edit, or whose server was, keeps the old cluster as long as
+//! its old route.
 //!
 //! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
 //! clusters have endpoints or not. So for such a client a listener or route waits until the
@@ -40,6 +44,17 @@ pub(super) enum Gate {
 pub(super) struct InUse<'a> {
     /// Whether the reference ends only with an answer of the client.
     names: BTreeMap<&'a str, bool>,
+    /// Versions in use of which only the client knows what they refer to.
+    unknown: Unknown,
+}
+
+/// What a client that comes from another stream may use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Unknown {
+    /// It has a version of something that refers to the kind.
+    held: bool,
+    /// It was not asked yet whether it has.
+    unasked: bool,
 }
 
 impl InUse<'_> {
@@ -54,6 +69,7 @@ impl Stream {
     /// snapshot has too.
     pub(super) fn in_use(&self, kind: Kind) -> InUse<'_> {
         let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+        let unknown = self.unknown(kind);
         for holder in Kind::ALL {
             let Some(watch) = self.watch(holder) else {
                 continue;
@@ -88,7 +104,23 @@ impl Stream {
                 refer(&mut names, version, kind, true);
             }
         }
-        InUse { names }
+        InUse { names, unknown }
+    }
+
+    fn unknown(&self, kind: Kind) -> Unknown {
+        let mut unknown = Unknown::default();
+        for holder in holders(kind) {
+            match self.watch(*holder).filter(|watch| watch.begun) {
+                None => unknown.unasked = true,
+                Some(watch) => {
+                    let leaving = watch.outstanding.iter();
+                    let leaving = leaving.flat_map(|on_its_way| &on_its_way.leaving);
+                    let mut all = watch.have.values().chain(leaving);
+                    unknown.held |= all.any(|have| have.brought);
+                }
+            }
+        }
+        unknown
     }
 
     /// Whether a client can be told that a resource of the kind is gone.
@@ -101,11 +133,13 @@ impl Stream {
     pub(super) fn removal(
         &self,
         kind: Kind,
-        name: &str,
+        (name, have): (&str, &Have),
         in_use: &InUse<'_>,
         gone: Instant,
         now: Instant,
     ) -> Gate {
+        let Unknown { held, unasked } = in_use.unknown;
+        let unknown = held || (unasked && have.brought);
         let capped = |wait: bool| match gone + REMOVAL_CAP {
             at if wait && at > now => Gate::Until(at),
             _ => Gate::Go,
@@ -113,7 +147,10 @@ impl Stream {
         match in_use.holds(name) {
             Some(true) => Gate::Wait,
             Some(false) => capped(true),
-            None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
+            // A whole state cannot hold what the server does not have: to wait for the client to let
+            // it go would keep from it what it needs to do so.
+            None if have.sent.is_none() && self.client.variant == Variant::Sotw => capped(unknown),
+            None => capped(unknown || kind == Kind::Cluster && self.lets_go_itself(name)),
         }
     }
 
@@ -158,7 +195,7 @@ impl Stream {
     fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
         // What it brought from another stream it has had for long.
         if have.acked.is_none() {
-            return have.sent.is_none();
+            return self.was_had(have);
         }
         let mut endpoints = cluster.references().iter();
         endpoints.all(|(kind, name)| {
@@ -167,8 +204,14 @@ impl Stream {
             }
             let watch = self.watch(Kind::Endpoints);
             let have = watch.and_then(|watch| watch.have.get(name));
-            have.is_some_and(|have| have.acked.is_some() || have.sent.is_none())
+            have.is_some_and(|have| have.acked.is_some() || self.was_had(have))
         })
+    }
+
+    /// Whether a client said that it has some version of exactly this; in the state of the world it
+    /// only says that it has a version of the kind.
+    fn was_had(&self, have: &Have) -> bool {
+        self.client.variant == Variant::Delta && have.sent.is_none()
     }
 
     /// Names of endpoints whose clusters were sent on this stream: a client that got a cluster
@@ -181,6 +224,16 @@ impl Stream {
             .filter(|(kind, _)| *kind == Kind::Endpoints)
             .map(|(_, name)| name.clone())
             .collect()
+    }
+}
+
+/// The kinds that refer to a kind.
+fn holders(kind: Kind) -> &'static [Kind] {
+    match kind {
+        Kind::Cluster => &[Kind::Listener, Kind::Routes],
+        Kind::Endpoints => &[Kind::Cluster],
+        Kind::Routes => &[Kind::Listener],
+        _ => &[],
     }
 }
 

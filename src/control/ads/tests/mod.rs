@@ -2,6 +2,8 @@
 
 mod delta;
 mod hostile;
+mod machines;
+mod names;
 mod order;
 mod schedule;
 mod sotw;
