@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::health::{Checked, Checks};
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
+use super::reports::Reports;
 use crate::event::{self, Announcer};
 use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
@@ -56,6 +57,7 @@ pub(crate) struct Running {
     pub(crate) swept: Mutex<Option<Instant>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) checks: Checks,
+    pub(crate) reports: Reports,
     pub(crate) events: Announcer,
     /// Whether the last retry that was wanted was denied.
     pub(crate) starved: AtomicBool,
@@ -249,6 +251,7 @@ impl Cluster {
     /// Ends all connections with the requests that are under way; no new one is taken.
     pub(crate) fn close(&self) {
         self.running.checks.end();
+        self.running.reports.end();
         for member in self.balancer.members() {
             member.endpoint.connections.close();
         }

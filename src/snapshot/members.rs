@@ -25,6 +25,7 @@ use super::health::{Age, Checks};
 use super::link::Environment;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
+use super::reports::{self, Reports};
 use super::security;
 use super::series::{Counted, EndpointLabels, series};
 use crate::layer::balance::{Balancer, Rules, Signals};
@@ -62,6 +63,7 @@ pub(super) fn cluster(
             swept: Mutex::default(),
             counters: Arc::default(),
             checks: Checks::new(environment),
+            reports: Reports::new(environment),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
@@ -89,6 +91,7 @@ pub(super) fn cluster(
             maker.compare(old, &members, moves);
             let age = if old.is_some() { Age::Known } else { Age::New };
             maker.check(once_each(&members), age);
+            running.reports.set(model, once_each(&members));
             match old {
                 Some(old) => old.balancer.succeed(rules, members),
                 None => Balancer::new(rules, members, &environment.random),
@@ -269,6 +272,10 @@ impl<'a> Maker<'a> {
             self.check(once_each(&after), Age::Known);
         }
         balancer.change(&leaving, joining);
+        if reports::wanted(self.model).is_some() {
+            let members = balancer.members();
+            self.running.reports.set(self.model, once_each(&members));
+        }
         for endpoint in once_each(&leaving) {
             let left = balancer.all_named(&endpoint.label);
             if left.is_empty() {

@@ -6,7 +6,9 @@ use crate::control::ads::Reason;
 #[test]
 fn names_are_bounded_in_number_in_bytes_and_each() {
     let many: Vec<String> = (0..100_001).map(|at| format!("name-{at}")).collect();
-    let long = vec!["x".repeat(8 << 10); (16 << 20) / (8 << 10) + 1];
+    let long = (0..=(16 << 20) / (8 << 10))
+        .map(|at| format!("{at:0>8192}"))
+        .collect::<Vec<_>>();
     let one = vec!["x".repeat((8 << 10) + 1)];
     for (names, exhausted) in [(&many, true), (&long, true), (&one, false)] {
         let sotw = SotwRequest {

@@ -454,6 +454,7 @@ fn balancing(c: &mut Chance) -> Balancing {
             expiration: c.duration(),
             update: c.duration(),
             error_penalty: Ratio::new(f64::from(c.below(8)) / 4.0).unwrap(),
+            out_of_band: c.flag().then(|| c.duration()),
         }),
     }
 }
