@@ -8,10 +8,11 @@
 //! it but what refers to it in the snapshot too (somebody who keeps a dangling reference means
 //! it). A cluster that the client asked for by name is its own to let go; it is withdrawn 5
 //! seconds after the last route was, should the client not have unsubscribed by then. What a client
-//! brings from another stream in an unknown version may refer to anything: while it has such a route,
-//! or was not heard of its routes at all, a cluster that it brought is withdrawn after 5 seconds only.
-//! So a client that was away during an edit, or whose server was, keeps the old cluster as long as
-//! its old route.
+//! brings from another stream (`initial_resource_versions`) may be named by routes that it brings too, and
+//! whose content is not known here if it has changed since: it is withdrawn when these were answered, or 5
+//! seconds after it was found to be gone, should the client bring no routes at all. In the state of the world a
+//! client brings all names of its first request, if that has a version; a whole state without one of
+//! them would take it away, so that it waits for the routes likewise, 5 seconds at most.
 //!
 //! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
 //! clusters have endpoints or not. So for such a client a listener or route waits until the
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::watch::Have;
+use super::watch::{Have, Watch};
 use super::{HOLD_CAP, REMOVAL_CAP, Stream, Variant};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
@@ -44,23 +45,16 @@ pub(super) enum Gate {
 pub(super) struct InUse<'a> {
     /// Whether the reference ends only with an answer of the client.
     names: BTreeMap<&'a str, bool>,
-    /// Versions in use of which only the client knows what they refer to.
-    unknown: Unknown,
-}
-
-/// What a client that comes from another stream may use.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Unknown {
-    /// It has a version of something that refers to the kind.
-    held: bool,
-    /// It was not asked yet whether it has.
-    unasked: bool,
+    /// The same for whatever a client brings from another stream.
+    brought: Option<bool>,
 }
 
 impl InUse<'_> {
-    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too.
-    pub(super) fn holds(&self, name: &str) -> Option<bool> {
-        self.names.get(name).copied()
+    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too, or that
+    /// may still come.
+    pub(super) fn holds(&self, name: &str, have: &Have) -> Option<bool> {
+        let named = self.names.get(name).copied();
+        named.max(self.brought.filter(|_| have.brought))
     }
 }
 
@@ -69,7 +63,6 @@ impl Stream {
     /// snapshot has too.
     pub(super) fn in_use(&self, kind: Kind) -> InUse<'_> {
         let mut names: BTreeMap<&str, bool> = BTreeMap::new();
-        let unknown = self.unknown(kind);
         for holder in Kind::ALL {
             let Some(watch) = self.watch(holder) else {
                 continue;
@@ -104,23 +97,10 @@ impl Stream {
                 refer(&mut names, version, kind, true);
             }
         }
-        InUse { names, unknown }
-    }
-
-    fn unknown(&self, kind: Kind) -> Unknown {
-        let mut unknown = Unknown::default();
-        for holder in holders(kind) {
-            match self.watch(*holder).filter(|watch| watch.begun) {
-                None => unknown.unasked = true,
-                Some(watch) => {
-                    let leaving = watch.outstanding.iter();
-                    let leaving = leaving.flat_map(|on_its_way| &on_its_way.leaving);
-                    let mut all = watch.have.values().chain(leaving);
-                    unknown.held |= all.any(|have| have.brought);
-                }
-            }
+        InUse {
+            names,
+            brought: self.brought_names(kind),
         }
-        unknown
     }
 
     /// Whether a client can be told that a resource of the kind is gone.
@@ -133,24 +113,46 @@ impl Stream {
     pub(super) fn removal(
         &self,
         kind: Kind,
-        (name, have): (&str, &Have),
-        in_use: &InUse<'_>,
+        name: &str,
+        (in_use, have): (&InUse<'_>, &Have),
         gone: Instant,
         now: Instant,
     ) -> Gate {
-        let Unknown { held, unasked } = in_use.unknown;
-        let unknown = held || (unasked && have.brought);
         let capped = |wait: bool| match gone + REMOVAL_CAP {
             at if wait && at > now => Gate::Until(at),
             _ => Gate::Go,
         };
-        match in_use.holds(name) {
+        match in_use.holds(name, have) {
             Some(true) => Gate::Wait,
             Some(false) => capped(true),
             // A whole state cannot hold what the server does not have: to wait for the client to let
             // it go would keep from it what it needs to do so.
-            None if have.sent.is_none() && self.client.variant == Variant::Sotw => capped(unknown),
-            None => capped(unknown || kind == Kind::Cluster && self.lets_go_itself(name)),
+            None if have.sent.is_none() && self.client.variant == Variant::Sotw => Gate::Go,
+            None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
+        }
+    }
+
+    /// Whether what a client brought from its former stream, and whose content nobody knows here, may name
+    /// resources of a kind that it brought too.
+    fn brought_names(&self, kind: Kind) -> Option<bool> {
+        if !self.client.aggregated || !matches!(kind, Kind::Cluster | Kind::Endpoints) {
+            return None;
+        }
+        let routes = [Kind::Listener, Kind::Routes].map(|kind| self.watch(kind));
+        let clusters = self
+            .watch(Kind::Cluster)
+            .filter(|_| kind == Kind::Endpoints);
+        let unanswered = |watch: &Watch| {
+            let leaving = watch.outstanding.iter().flat_map(|sent| &sent.leaving);
+            let mut all = watch.have.values().chain(leaving);
+            all.any(|have| have.brought && have.acked.is_none())
+        };
+        match routes.into_iter().flatten().chain(clusters).any(unanswered) {
+            // Whole states wait for it with all that they hold, so not for ever.
+            true => Some(self.client.variant == Variant::Delta),
+            // Listeners come before the routes that they name.
+            false if routes[1].is_none() => Some(false),
+            false => None,
         }
     }
 
@@ -192,7 +194,7 @@ impl Stream {
     }
 
     /// Whether the client has acknowledged a cluster, and the endpoints that exist for it.
-    fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
+    pub(super) fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
         // What it brought from another stream it has had for long.
         if have.acked.is_none() {
             return self.was_had(have);
@@ -224,16 +226,6 @@ impl Stream {
             .filter(|(kind, _)| *kind == Kind::Endpoints)
             .map(|(_, name)| name.clone())
             .collect()
-    }
-}
-
-/// The kinds that refer to a kind.
-fn holders(kind: Kind) -> &'static [Kind] {
-    match kind {
-        Kind::Cluster => &[Kind::Listener, Kind::Routes],
-        Kind::Endpoints => &[Kind::Cluster],
-        Kind::Routes => &[Kind::Listener],
-        _ => &[],
     }
 }
 

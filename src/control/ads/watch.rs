@@ -58,11 +58,12 @@ pub(super) struct Have {
     pub(super) force: bool,
     /// It was sent on this stream, not only known from another one.
     pub(super) here: bool,
-    /// It came with the client from another stream in a version of which nothing is known, and the
-    /// client has acknowledged no other since: what it refers to only the client knows.
-    pub(super) brought: bool,
     /// When it was first missing from the snapshot, or last held by something else.
     pub(super) gone: Option<Instant>,
+    /// It came with the client from another stream, in a version that is not the snapshot's.
+    pub(super) brought: bool,
+    /// Since when it is routes that introduce the clusters of those that come next.
+    pub(super) introduced: Option<Instant>,
 }
 
 /// A response on its way.
@@ -231,7 +232,6 @@ impl Watch {
         {
             if let Some(have) = self.have.get_mut(&name) {
                 have.acked = have.sent.clone();
-                have.brought &= have.acked.is_none();
             }
         }
         self.error = None;

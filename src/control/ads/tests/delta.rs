@@ -101,14 +101,16 @@ fn d9_unsubscribing_the_wildcard_leaves_names() {
 
 #[test]
 fn d10_what_a_client_brings_is_not_sent_again() {
-    let mut world = World::delta("L a=1; L b=2");
-    let (a, old) = (version(&world, "L", "a"), "0123456789abcdef");
+    let mut world = World::delta("C a=1; C b=2");
+    // A stream of clusters alone.
+    world.stream.client.aggregated = false;
+    let (a, old) = (version(&world, "C", "a"), "0123456789abcdef");
     let initial = [("a", &*a), ("b", old), ("gone", old)];
-    world.raw_delta("L", &[], &[], &initial, "", None);
-    world.takes("L b=2 !gone");
+    world.raw_delta("C", &[], &[], &initial, "", None);
+    world.takes("C b=2 !gone");
     world.gets_nothing();
-    world.set("L a=3; L b=2");
-    world.takes("L a=3");
+    world.set("C a=3; C b=2");
+    world.takes("C a=3");
 }
 
 #[test]

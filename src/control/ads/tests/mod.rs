@@ -2,6 +2,7 @@
 
 mod delta;
 mod hostile;
+mod introduce;
 mod machines;
 mod names;
 mod order;
@@ -99,6 +100,8 @@ impl World {
         let client = Client {
             variant,
             errors: false,
+            introduces: false,
+            aggregated: true,
             names: 100_000,
         };
         Self {

@@ -130,7 +130,10 @@ impl Proxy {
         let watches = routes.map(|kind| self.world.stream.watch(kind));
         let unknown = watches.iter().any(|watch| match watch {
             None => true,
-            Some(watch) => watch.have.values().any(|have| have.brought),
+            Some(watch) => watch
+                .have
+                .values()
+                .any(|have| have.brought && have.acked.is_none()),
         });
         if !unknown {
             self.returned = None;

@@ -213,6 +213,8 @@ impl Pair {
             let about = Client {
                 variant: self.mode.variant,
                 errors: true,
+                introduces: false,
+                aggregated: true,
                 names: 1_000,
             };
             self.stream = Some(Stream::new(about, self.snapshot.clone()));
