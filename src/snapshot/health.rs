@@ -190,7 +190,6 @@ impl Checks {
             // The runtime is being torn down: nobody will be asked any more.
             return;
         };
-        let check = Arc::new(check.clone());
         let settings = settings(model, &check.question);
         let added = !self.armed.swap(true, Ordering::Relaxed);
         let begin = match (added, age, tasks.is_empty()) {
