@@ -165,6 +165,7 @@ impl Record {
     }
 
     /// Requests that were sent, that failed, and that are under way.
+    #[cfg(feature = "xds")]
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         // Read in this order, no request is under way that was not sent.

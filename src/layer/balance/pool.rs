@@ -23,7 +23,7 @@ pub(super) struct Pool {
     pub(super) number: usize,
     stretches: Tree<Stretch, Sum>,
     /// Since when each serves, if shares grow.
-    ages: Option<Tree<Option<Instant>, Ages>>,
+    ages: Option<Box<Tree<Option<Instant>, Ages>>>,
     /// How far round robin steps from point to point; see [`Pool::turn`].
     stride: u64,
 }
@@ -139,7 +139,7 @@ impl Pool {
         let mut pool = Self {
             number,
             stretches: seats.iter().map(Seat::stretch).collect(),
-            ages: grows.then(|| seats.iter().map(|seat| seat.since).collect()),
+            ages: grows.then(|| Box::new(seats.iter().map(|seat| seat.since).collect())),
             stride: 1,
         };
         pool.settle();
@@ -169,7 +169,7 @@ impl Pool {
         let place = self.stretches.len();
         self.stretches.push(seat.stretch());
         if seat.since.is_some() || self.ages.is_some() {
-            let others = || std::iter::repeat_n(None, place).collect();
+            let others = || Box::new(std::iter::repeat_n(None, place).collect());
             self.ages.get_or_insert_with(others).push(seat.since);
         }
         place
