@@ -136,7 +136,7 @@ fn fault(fault: &Fault) -> Value {
     json!({
         "severity": fault.severity().to_string(),
         "code": fault.code().as_str(),
-        "istio_code": fault.code().istio(),
+        "istio_codes": fault.code().istio(),
         "file": fault.file(),
         "line": fault.line(),
         "column": fault.column(),

@@ -88,6 +88,7 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
+        | Kind::Gateway(_)
         | Kind::Sidecar(_)
         | Kind::Telemetry(_)
         | Kind::VirtualService(_)

@@ -346,6 +346,7 @@ impl<'a> Reader<'a> {
         let dialect = match reads {
             Reads::AuthorizationPolicy
             | Reads::DestinationRule
+            | Reads::Gateway
             | Reads::PeerAuthentication
             | Reads::RequestAuthentication
             | Reads::ServiceEntry
@@ -391,6 +392,7 @@ impl<'a> Reader<'a> {
             Reads::DestinationRule => body.decode().map(Kind::DestinationRule),
             Reads::EndpointSlice => body.decode().map(Kind::EndpointSlice),
             Reads::Endpoints => body.decode().map(Kind::Endpoints),
+            Reads::Gateway => body.decode().map(Kind::Gateway),
             Reads::GrpcRoute => body.decode().map(Kind::GrpcRoute),
             Reads::HttpRoute => body.decode().map(Kind::HttpRoute),
             Reads::Namespace => body.decode().map(Kind::Namespace),

@@ -300,15 +300,15 @@ fn resilience_retries_three_times_within_five_seconds() {
     assert!(retry.avoid_previous);
     assert_warns(
         &compiled,
-        "M050",
+        "M064",
         "4 tries of 2s do not fit into the timeout of 5s",
     );
     assert_warns(
         &compiled,
-        "M050",
+        "M065",
         "5xx contains connect-failure, reset already",
     );
-    assert_warns(&compiled, "M050", "repeats POST and PATCH too");
+    assert_warns(&compiled, "M066", "repeats POST and PATCH too");
 }
 
 #[test]

@@ -211,18 +211,18 @@ fn tries_that_do_not_fit_into_the_timeout_are_warned_of() {
     let late = retries("timeout: 5s, retries: {attempts: 2, perTryTimeout: 2s}");
     assert_warns(
         &late,
-        "M050",
+        "M064",
         "3 tries of 2s do not fit into the timeout of 5s",
     );
     let dead = retries("timeout: 2s, retries: {attempts: 2, perTryTimeout: 2s}");
-    assert_warns(&dead, "M050", "2s has no effect: the whole call has 2s");
+    assert_warns(&dead, "M064", "2s has no effect: the whole call has 2s");
     assert_silent(
         &retries("timeout: 6s, retries: {attempts: 2, perTryTimeout: 2s}"),
-        "M050",
+        "M064",
     );
     assert_silent(
         &retries("retries: {attempts: 2, perTryTimeout: 2s}"),
-        "M050",
+        "M064",
     );
 }
 
@@ -230,17 +230,17 @@ fn tries_that_do_not_fit_into_the_timeout_are_warned_of() {
 fn tokens_that_5xx_contains_are_warned_of() {
     let get = "match: [{method: {exact: GET}}], ";
     let of = |on: &str| retries(&format!("{get}retries: {{attempts: 2, retryOn: \"{on}\"}}"));
-    assert_warns(&of("reset,5xx"), "M050", "5xx contains reset already");
-    assert_silent(&of("5xx,retriable-4xx"), "M050");
-    assert_silent(&of("reset,connect-failure"), "M050");
+    assert_warns(&of("reset,5xx"), "M065", "5xx contains reset already");
+    assert_silent(&of("5xx,retriable-4xx"), "M065");
+    assert_silent(&of("reset,connect-failure"), "M065");
 }
 
 #[test]
 fn repeating_requests_that_may_have_had_an_effect_is_warned_of() {
     let on = |on: &str| retries(&format!("retries: {{attempts: 2, retryOn: \"{on}\"}}"));
-    assert_warns(&on("5xx"), "M050", "5xx repeats POST and PATCH too");
-    assert_warns(&on("503"), "M050", "503 repeats POST");
-    assert_silent(&on("connect-failure,refused-stream"), "M050");
+    assert_warns(&on("5xx"), "M066", "5xx repeats POST and PATCH too");
+    assert_warns(&on("503"), "M066", "503 repeats POST");
+    assert_silent(&on("connect-failure,refused-stream"), "M066");
 }
 
 #[test]
@@ -269,10 +269,10 @@ fn few_requests_per_http2_connection_are_warned_of() {
     };
     assert_warns(
         &of("grpc"),
-        "M050",
+        "M067",
         "renews an HTTP/2 connection after 10 requests",
     );
-    assert_silent(&of("http"), "M050");
+    assert_silent(&of("http"), "M067");
 }
 
 #[test]
@@ -283,9 +283,9 @@ fn host_with_a_dot_that_is_not_the_full_name_is_warned_of() {
         compiled(&[&catalog(), &virtual_service("catalog.my-app", &spec)])
     };
     let half = of("catalog.my-app");
-    assert_warns(&half, "M050 1.yaml:5", "a name with a dot is not completed");
+    assert_warns(&half, "M068 1.yaml:5", "a name with a dot is not completed");
     for good in ["catalog", CATALOG, "api.example.com"] {
-        assert_silent(&of(good), "M050");
+        assert_silent(&of(good), "M068");
     }
 }
 

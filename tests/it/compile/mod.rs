@@ -51,19 +51,18 @@ fn resources(texts: &[&str]) -> Resources {
     compiled(texts).resources
 }
 
-/// The codes of Istio, or our own, with the messages.
+/// Our own codes and those of Istio, each with the messages.
 fn warnings(compiled: &Compiled) -> Vec<String> {
     let faults = compiled.faults.iter();
     faults
-        .map(|fault| {
-            let code = fault.code();
-            let code = code.istio().unwrap_or(code.as_str());
-            format!(
-                "{code} {}:{} {}",
-                fault.file(),
-                fault.line(),
-                fault.message()
-            )
+        .flat_map(|fault| {
+            let codes = [fault.code().as_str()].into_iter();
+            codes
+                .chain(fault.code().istio().iter().copied())
+                .map(|code| {
+                    let place = (fault.file(), fault.line());
+                    format!("{code} {}:{} {}", place.0, place.1, fault.message())
+                })
         })
         .collect()
 }

@@ -366,6 +366,148 @@ fn a_sidecar_that_ejects_nobody() {
     silent(&rule("consecutive5xxErrors: 3"), "M058");
 }
 
+#[test]
+fn two_objects_for_one_workload() {
+    let of = |kind: &str, name: &str, spec: &str| {
+        let group = match kind {
+            "Sidecar" => "networking",
+            "Telemetry" => "telemetry",
+            _ => "security",
+        };
+        format!(
+            "apiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{{spec}}}\n---\n"
+        )
+    };
+    for (kind, selector, rest) in [
+        (
+            "Sidecar",
+            "workloadSelector: {labels: ",
+            ", egress: [{hosts: ['./*']}]",
+        ),
+        (
+            "Telemetry",
+            "selector: {matchLabels: ",
+            ", tracing: [{randomSamplingPercentage: 1}]",
+        ),
+        (
+            "PeerAuthentication",
+            "selector: {matchLabels: ",
+            ", mtls: {mode: STRICT}",
+        ),
+    ] {
+        let one =
+            |name: &str, app: &str| of(kind, name, &format!("{selector}{{app: {app}}}}}{rest}"));
+        let text = plain() + &one("a", "catalog") + &one("b", "catalog");
+        fires(&text, "M045", 24, &kind.to_lowercase());
+        silent(
+            &(plain() + &one("a", "catalog") + &one("b", "order")),
+            "M045",
+        );
+        // Nobody has the labels, so nobody is selected twice.
+        silent(&(one("a", "catalog") + &one("b", "catalog")), "M045");
+    }
+}
+
+/// A VirtualService for a gateway, whose spec is line 4, and gateways.
+fn through(gateway: &str, host: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a, namespace: shop}}\n\
+         spec: {{hosts: ['{host}'], gateways: [{gateway}, mesh], http: [{{route: [{{destination: {{host: catalog}}}}]}}]}}\n---\n"
+    )
+}
+
+fn gateway(hosts: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: doors}}\n\
+         spec: {{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [{hosts}]}}]}}\n---\n"
+    )
+}
+
+#[test]
+fn a_gateway_that_does_not_take_the_host() {
+    for (written, host, taken) in [
+        ("shop.example.com", "shop.example.com", true),
+        ("SHOP.example.com", "shop.Example.com", true),
+        ("'*.example.com'", "shop.example.com", true),
+        ("shop.example.com", "*.example.com", true),
+        ("'*'", "shop.example.com", true),
+        ("shop/shop.example.com", "shop.example.com", true),
+        ("'*/shop.example.com'", "shop.example.com", true),
+        ("catalog.shop.svc.cluster.local", "catalog", true),
+        ("a.example.com, b.example.com", "b.example.com", true),
+        ("shop.example.org", "shop.example.com", false),
+        ("'*.example.com'", "example.com", false),
+        ("./shop.example.com", "shop.example.com", false),
+        ("other/shop.example.com", "shop.example.com", false),
+    ] {
+        let text = through("doors/edge", host) + &gateway(written);
+        if taken {
+            silent(&text, "M059");
+        } else {
+            fires(
+                &text,
+                "M059",
+                4,
+                "the gateway doors/edge does not take the host",
+            );
+        }
+    }
+    // Its own namespace is the one of the rules.
+    let near = gateway("./shop.example.com").replace("doors", "shop");
+    silent(&(through("edge", "shop.example.com") + &near), "M059");
+}
+
+#[test]
+fn a_gateway_that_the_set_does_not_have() {
+    let unknown = |text: &str| {
+        let all = found(text, &["M040"]);
+        all.into_iter()
+            .filter(|one| one.contains("no Gateway"))
+            .collect::<Vec<_>>()
+    };
+    let text = through("doors/egde", "a.example.com") + &gateway("'*'");
+    let [one] = &unknown(&text)[..] else {
+        panic!("no fault");
+    };
+    assert!(
+        one.starts_with("4 M040 ") && one.contains("gateways[0]"),
+        "{one}"
+    );
+    let hints = whole(&text, &Options::default());
+    let mut hints = hints.faults.iter().filter_map(|fault| fault.hint());
+    assert!(hints.any(|hint| hint == "did you mean doors/edge?"));
+    assert_eq!(
+        unknown(&(through("doors/edge", "a.example.com") + &gateway("'*'"))),
+        [""; 0]
+    );
+    // A set without gateways is a part of something larger.
+    assert_eq!(unknown(&through("doors/egde", "a.example.com")), [""; 0]);
+}
+
+#[test]
+fn a_port_of_tcp_without_an_address() {
+    let entry = |more: &str, protocol: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: ledger, namespace: shop}}\nspec:\n  hosts: [ledger.example.com]\n  \
+             ports:\n  - {{number: 5432, name: sql{protocol}}}\n  resolution: DNS\n{more}---\n"
+        )
+    };
+    fires(
+        &entry("", ", protocol: tcp"),
+        "M063",
+        7,
+        "ports[0]: port 5432 is TCP",
+    );
+    fires(&entry("", ""), "M063", 7, "no address is named");
+    silent(&entry("", ", protocol: MYSQL"), "M063");
+    silent(
+        &entry("  addresses: [10.9.0.1]\n", ", protocol: TCP"),
+        "M063",
+    );
+}
+
 /// The article as it is pasted, and with its separator and the later of two objects of one name.
 const ALL: &str = include_str!("../article/all.yaml");
 
@@ -450,10 +592,14 @@ fn each_trap_of_the_article_has_its_code() {
         ("a provider that nobody defined", pasted, "123 error M040"),
         ("the canary written twice", pasted, "126 error M015"),
         (
-            "tries that the timeout cuts, POST repeated, tokens in 5xx",
-            separated,
-            "143 warning M050",
+            "a route to a host that nobody has",
+            pasted,
+            "137 warning M040",
         ),
+        ("tries that the timeout cuts", separated, "141 warning M064"),
+        ("tokens that 5xx contains", separated, "143 warning M065"),
+        ("a POST that is repeated", separated, "143 warning M066"),
+        ("nobody known behind order", pasted, "172 warning M047"),
         (
             "a sidecar would never eject one of three",
             pasted,

@@ -22,6 +22,9 @@ fn sections() -> BTreeMap<String, Section> {
     let mut current = String::new();
     let mut example: Option<String> = None;
     for line in text.lines() {
+        if line.starts_with("# ") {
+            current.clear();
+        }
         if let Some(code) = line.strip_prefix("## ") {
             current = code.to_owned();
             sections.entry(current.clone()).or_default();
@@ -65,11 +68,9 @@ fn every_code_has_a_page_and_its_examples_are_true() {
             section.text.contains(&format!("`{code:?}`")),
             "{code}: its name is missing"
         );
-        if let Some(istio) = code.istio() {
-            assert!(
-                section.text.contains(istio),
-                "{code} is {istio} to istioctl"
-            );
+        for istio in code.istio() {
+            let said = section.text.contains(istio);
+            assert!(said, "{code} is {istio} to istioctl");
         }
         if WITHOUT_EXAMPLE.contains(code) {
             continue;
@@ -81,4 +82,38 @@ fn every_code_has_a_page_and_its_examples_are_true() {
     }
     let left: Vec<_> = sections.keys().collect();
     assert!(left.is_empty(), "there are no codes {left:?}");
+}
+
+#[test]
+fn every_code_of_istioctl_is_told() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CODES.md");
+    let text = std::fs::read_to_string(path).expect("docs/CODES.md");
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in text.lines().filter(|line| line.starts_with("| IST")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, istio, name, here, why, _] = cells[..] else {
+            panic!("a row of five cells: {row}");
+        };
+        assert!(!name.is_empty(), "{row}");
+        let here: Vec<String> = Code::ALL
+            .iter()
+            .map(|code| code.as_str())
+            .filter(|code| here.contains(&format!("[{code}]")))
+            .map(str::to_owned)
+            .collect();
+        assert!(!here.is_empty() || !why.is_empty(), "no reason: {row}");
+        assert!(
+            told.insert(istio.to_owned(), here).is_none(),
+            "twice: {row}"
+        );
+    }
+    let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for code in Code::ALL {
+        for istio in code.istio() {
+            let codes = known.entry((*istio).to_owned()).or_default();
+            codes.push(code.as_str().to_owned());
+        }
+    }
+    told.retain(|_, here| !here.is_empty());
+    assert_eq!(told, known);
 }

@@ -17,7 +17,7 @@ use super::matches::includes_mesh;
 use super::virtual_host::HTTP_PORT;
 use crate::model::OutboundTraffic;
 use crate::source::istio::defaults::{Defaults, traffic};
-use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::gateway_api::ParentReference;
 use crate::source::istio::kinds::{Kind, Object, Sidecar, VirtualService};
 use crate::source::istio::registry::{View, origin, selects, warning};
@@ -262,6 +262,15 @@ impl Import {
     }
 }
 
+/// A second one for the same workloads (Istio's IST0110, IST0111).
+pub(super) fn second(object: &Object, first: &Object) -> Fault {
+    let text = format!(
+        "has no effect: {} speaks for the same workloads",
+        origin(first)
+    );
+    warning(object, Code::Conflict, (0, 0), text)
+}
+
 fn choose<'a>(
     objects: &[&'a Object],
     client: &Workload,
@@ -288,11 +297,7 @@ fn choose<'a>(
     ] {
         if let [first, later @ ..] = &of_one_place[..] {
             for (object, _) in later {
-                let text = format!(
-                    "has no effect: {} speaks for the same workloads",
-                    origin(first.0)
-                );
-                faults.push(warning(object, Code::Conflict, (0, 0), text));
+                faults.push(second(object, first.0));
             }
             return Some(**first);
         }

@@ -109,7 +109,7 @@ fn half_qualified(
     let Some(full) = full else { return };
     let text = format!("{claimed} is not the host {full}: a name with a dot is not completed");
     faults.push(
-        warning(object, Code::Suspicious, place(written), text)
+        warning(object, Code::HalfQualified, place(written), text)
             .field(format!("hosts[{index}]"))
             .hinted(format!("write {full}")),
     );

@@ -60,7 +60,7 @@ fn short_http2_connections(
         format!("renews an HTTP/2 connection after {most} requests, streams in flight finish");
     let at = blocks.pool.map_or((0, 0), place);
     let path = "connectionPool.http.maxRequestsPerConnection";
-    Some(warning(object, Code::Suspicious, at, text).field(path))
+    Some(warning(object, Code::ShortConnections, at, text).field(path))
 }
 
 /// The model has whole percentages.

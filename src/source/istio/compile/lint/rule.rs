@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::Scope;
 use super::super::action::has_substitution;
-use super::super::route::{Rule, Target};
+use super::super::route::Rule;
+use super::super::target::Target;
 use super::{found, suggested};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::{Destination, GoDuration, Headers, HttpMatch, Retries};
@@ -201,7 +202,7 @@ fn tries_beyond_timeout(rule: Rule<'_>, retries: &Located<Retries>) -> Option<Fa
     }
     if each >= total {
         let text = format!("{each:?} has no effect: the whole call has {total:?}");
-        let fault = rule.fault(Severity::Warning, Code::Suspicious, at, text);
+        let fault = rule.fault(Severity::Warning, Code::TriesCut, at, text);
         return Some(fault.field(rule.path("retries.perTryTimeout")));
     }
     if each.saturating_mul(tries) <= total {
@@ -211,7 +212,7 @@ fn tries_beyond_timeout(rule: Rule<'_>, retries: &Located<Retries>) -> Option<Fa
         "{tries} tries of {each:?} do not fit into the timeout of {total:?}: the later ones are \
          cut short or never made"
     );
-    let fault = rule.fault(Severity::Warning, Code::Suspicious, at, text);
+    let fault = rule.fault(Severity::Warning, Code::TriesCut, at, text);
     Some(fault.field(rule.path("retries.attempts")))
 }
 
@@ -244,7 +245,7 @@ fn covered_token(rule: Rule<'_>, retries: &Retries) -> Option<Fault> {
         return None;
     }
     let text = format!("5xx contains {} already", covered.join(", "));
-    let fault = rule.fault(Severity::Warning, Code::Suspicious, place(on), text);
+    let fault = rule.fault(Severity::Warning, Code::RetryToken, place(on), text);
     Some(fault.field(rule.path("retries.retryOn")))
 }
 
@@ -267,7 +268,7 @@ fn repeats_any_method(rule: Rule<'_>, retries: &Retries) -> Option<Fault> {
         return None;
     }
     let text = format!("{token} repeats POST and PATCH too, which may have had an effect");
-    let fault = rule.fault(Severity::Warning, Code::Suspicious, place(on), text);
+    let fault = rule.fault(Severity::Warning, Code::RetryUnsafe, place(on), text);
     Some(
         fault
             .field(rule.path("retries.retryOn"))

@@ -8,6 +8,9 @@
 //! leaves in silence.
 
 mod access;
+mod entry;
+mod gateway;
+mod overlap;
 mod selector;
 mod transport;
 mod workload;
@@ -31,7 +34,8 @@ struct Survey<'a> {
     faults: Faults,
 }
 
-/// Looks at a whole set. The work is policies times workloads, and services times workloads.
+/// Looks at a whole set. The work is policies times workloads, services times workloads, and one
+/// compilation for each Gateway.
 pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) -> Faults {
     let objects = by_age(objects);
     let defaults = Defaults::of(&objects);
@@ -51,6 +55,9 @@ pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) ->
     transport::outside(&mut survey);
     transport::ports(&mut survey);
     transport::never_ejects(&mut survey, options);
-    transport::entries(&mut survey);
+    entry::protocols(&mut survey);
+    entry::addresses(&mut survey);
+    gateway::edges(&mut survey, options);
+    overlap::workloads(&mut survey);
     survey.faults
 }

@@ -89,15 +89,20 @@ fn levels<'a>(
     }
     for (other, _) in own.iter().skip(1) {
         if let Some((first, _)) = own.first() {
-            let text = format!(
-                "{} selects this workload too: sections are merged, and where both say something \
-                 the later one wins",
-                first.reference()
-            );
-            faults.push(warning(other, Code::Conflict, (0, 0), text));
+            faults.push(merged(other, first));
         }
     }
     mesh.into_iter().chain(namespace).chain(own).collect()
+}
+
+/// A second one that selects the same workload (Istio's IST0159).
+pub(super) fn merged(other: &Object, first: &Object) -> Fault {
+    let text = format!(
+        "{} selects this workload too: sections are merged, and where both say something \
+         the later one wins",
+        first.reference()
+    );
+    warning(other, Code::Conflict, (0, 0), text)
 }
 
 /// Keeps the oldest of a scope.
