@@ -78,12 +78,7 @@ impl<E: Candidate> Balancer<E> {
         Self::with(self.rules, self.positions.clone(), self.seed, state)
     }
 
-    fn with(
-        rules: Rules,
-        positions: Arc<[AtomicU64]>,
-        seed: u64,
-        state: Arc<State<E>>,
-    ) -> Self {
+    fn with(rules: Rules, positions: Arc<[AtomicU64]>, seed: u64, state: Arc<State<E>>) -> Self {
         Self {
             rules,
             positions,
