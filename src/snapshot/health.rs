@@ -25,7 +25,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -90,8 +90,14 @@ impl Checked {
 }
 
 /// The checks of one cluster. Dropping them ends their tasks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Checks {
+    /// Made with the first check that a configuration asks for.
+    begun: OnceLock<Box<Begun>>,
+}
+
+#[derive(Debug)]
+struct Begun {
     board: Arc<Board>,
     // Locked by edits only.
     tasks: Mutex<HashMap<Address, Task>>,
@@ -137,35 +143,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Checks {
-    pub(crate) fn new(environment: &Environment) -> Self {
-        Self {
-            board: Arc::new(Board {
-                events: environment.events.clone(),
-                changed: environment.checked.clone(),
-                marked: AtomicBool::new(false),
-                presumed: Mutex::default(),
-                checks: AtomicU64::new(0),
-                failures: AtomicU64::new(0),
-            }),
-            tasks: Mutex::default(),
-            armed: AtomicBool::new(false),
-        }
-    }
-
     /// Ends all checks; what they found stays.
     pub(crate) fn end(&self) {
-        lock(&self.tasks).clear();
+        if let Some(begun) = self.begun.get() {
+            lock(&begun.tasks).clear();
+        }
     }
 
     /// Whether a verdict has changed since this was asked for the last time.
     pub(crate) fn take_mark(&self) -> bool {
-        self.board.marked.swap(false, Ordering::SeqCst)
+        let begun = self.begun.get();
+        begun.is_some_and(|begun| begun.board.marked.swap(false, Ordering::SeqCst))
     }
 
     /// How many checks have ended, and how many of them did not pass.
     pub(crate) fn counted(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (read(&self.board.checks), read(&self.board.failures))
+        match self.begun.get() {
+            Some(begun) => (read(&begun.board.checks), read(&begun.board.failures)),
+            None => (0, 0),
+        }
     }
 
     /// Checks these endpoints, and no others, as `model` says; `age` is the cluster's.
@@ -178,11 +175,11 @@ impl Checks {
         environment: &Environment,
         age: Age,
     ) {
-        let mut tasks = lock(&self.tasks);
         let Some(check) = &model.health_check else {
-            tasks.clear();
-            drop(tasks);
-            self.armed.store(false, Ordering::Relaxed);
+            self.end();
+            if let Some(begun) = self.begun.get() {
+                begun.armed.store(false, Ordering::Relaxed);
+            }
             endpoints.for_each(|endpoint| endpoint.record.checked.set(UNCHECKED));
             return;
         };
@@ -190,8 +187,10 @@ impl Checks {
             // The runtime is being torn down: nobody will be asked any more.
             return;
         };
+        let begun = self.begun.get_or_init(|| Box::new(Begun::new(environment)));
+        let mut tasks = lock(&begun.tasks);
         let settings = settings(model, &check.question);
-        let added = !self.armed.swap(true, Ordering::Relaxed);
+        let added = !begun.armed.swap(true, Ordering::Relaxed);
         let begin = match (added, age, tasks.is_empty()) {
             (true, Age::Known, _) => Begin::Healthy,
             (_, _, true) => Begin::Presumed,
@@ -212,9 +211,9 @@ impl Checks {
             if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
                 continue;
             }
-            self.begin(&endpoint.record, begin);
+            begun.begin(&endpoint.record, begin);
             let asking = Asking {
-                board: self.board.clone(),
+                board: begun.board.clone(),
                 counters: counters.clone(),
                 cluster: model.name.clone(),
                 record: endpoint.record.clone(),
@@ -230,6 +229,23 @@ impl Checks {
             tasks.insert(endpoint.address().clone(), task);
         }
         tasks.retain(|address, _| staying.contains(address));
+    }
+}
+
+impl Begun {
+    fn new(environment: &Environment) -> Self {
+        Self {
+            board: Arc::new(Board {
+                events: environment.events.clone(),
+                changed: environment.checked.clone(),
+                marked: AtomicBool::new(false),
+                presumed: Mutex::default(),
+                checks: AtomicU64::new(0),
+                failures: AtomicU64::new(0),
+            }),
+            tasks: Mutex::default(),
+            armed: AtomicBool::new(false),
+        }
     }
 
     /// What an endpoint counts as until its first check has ended.

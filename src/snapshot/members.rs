@@ -61,7 +61,7 @@ pub(super) fn cluster(
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
             counters: Arc::default(),
-            checks: Checks::new(environment),
+            checks: Checks::default(),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
