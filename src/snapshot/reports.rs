@@ -4,7 +4,7 @@
 //! a stream of their own instead of response headers: an endpoint that gets few requests is known as
 //! well as one that gets many, and one that is asked for the first time too. Each endpoint has one
 //! task that keeps `xds.service.orca.v3.OpenRcaService/StreamCoreMetrics` open on the connections
-//! that its requests use, and hands what it reads to the [`Signals`] that picks look at.
+//! that its requests use, and hands what it reads to the [signals](crate::layer::balance::Signals) that picks look at.
 //!
 //! The task belongs to the cluster that runs and ends with its endpoint, with the wish, and with the
 //! mesh. A stream that ends is begun again after a second, then later each time, up to two minutes,
@@ -14,7 +14,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -25,18 +25,17 @@ use http_body::Body as _;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::cluster::Endpoint;
+use super::endpoint::Endpoint;
 use super::health::{Ended, authority, lock};
 use super::link::Environment;
 use crate::body::Body;
-use crate::layer::balance::{Report, Signals};
+use crate::layer::balance::Report;
 use crate::layer::classify::grpc_status;
 use crate::model;
 use crate::model::balancing::WeightedRoundRobin;
 use crate::model::cluster::Balancing;
 use crate::model::endpoint::Address;
 use crate::random::Random;
-use crate::transport::Connections;
 
 const PATH: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
 const UNIMPLEMENTED: u32 = 12;
@@ -48,32 +47,26 @@ const GROWTH: f64 = 1.6;
 /// Nobody is asked for more than that.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// The streams to the endpoints of one cluster.
-#[derive(Debug)]
+/// The streams to the endpoints of one cluster; one that wants none keeps nothing for them.
+#[derive(Debug, Default)]
 pub(crate) struct Reports {
     // Held by edits, never by requests.
-    tasks: Mutex<HashMap<Address, Task>>,
-    random: Random,
+    tasks: OnceLock<Box<Mutex<HashMap<Address, Task>>>>,
 }
 
 #[derive(Debug)]
 struct Task {
     rules: WeightedRoundRobin,
-    connections: Arc<Connections>,
+    endpoint: Arc<Endpoint>,
     _running: Ended,
 }
 
 impl Reports {
-    pub(crate) fn new(environment: &Environment) -> Self {
-        Self {
-            tasks: Mutex::default(),
-            random: environment.random.clone(),
-        }
-    }
-
     /// Ends all streams.
     pub(crate) fn end(&self) {
-        lock(&self.tasks).clear();
+        if let Some(tasks) = self.tasks.get() {
+            lock(tasks).clear();
+        }
     }
 
     /// Listens to these endpoints, and no others, if `model` wants that: O(endpoints).
@@ -81,40 +74,40 @@ impl Reports {
         &self,
         model: &model::Cluster,
         endpoints: impl Iterator<Item = Arc<Endpoint>>,
+        environment: &Environment,
     ) {
-        let mut tasks = lock(&self.tasks);
         let Some((rules, period)) = wanted(model) else {
-            tasks.clear();
+            self.end();
             return;
         };
         let Ok(runtime) = Handle::try_current() else {
             // The runtime is being torn down: nobody will pick any more.
             return;
         };
+        let mut tasks = lock(self.tasks.get_or_init(Box::default));
         let mut staying = HashSet::new();
         for endpoint in endpoints {
-            staying.insert(endpoint.address.clone());
-            let same = tasks.get(&endpoint.address).is_some_and(|task| {
-                task.rules == rules && Arc::ptr_eq(&task.connections, &endpoint.connections)
-            });
+            staying.insert(endpoint.address().clone());
+            let same = tasks
+                .get(endpoint.address())
+                .is_some_and(|task| task.rules == rules && Arc::ptr_eq(&task.endpoint, &endpoint));
             if same {
                 continue;
             }
             let listening = Listening {
-                authority: authority(&endpoint.cluster, &endpoint.label),
-                connections: endpoint.connections.clone(),
-                label: endpoint.label.clone(),
+                authority: authority(&endpoint.common.cluster, endpoint.label()),
+                endpoint: endpoint.clone(),
                 period,
-                random: self.random.clone(),
+                random: environment.random.clone(),
                 rules,
-                signals: endpoint.signals.clone(),
             };
+            let address = endpoint.address().clone();
             let task = Task {
                 rules,
-                connections: endpoint.connections.clone(),
+                endpoint,
                 _running: Ended::new(runtime.spawn(listening.run())),
             };
-            tasks.insert(endpoint.address.clone(), task);
+            tasks.insert(address, task);
         }
         tasks.retain(|address, _| staying.contains(address));
     }
@@ -131,12 +124,10 @@ pub(super) fn wanted(model: &model::Cluster) -> Option<(WeightedRoundRobin, Dura
 /// One endpoint that is listened to.
 struct Listening {
     authority: Authority,
-    connections: Arc<Connections>,
-    label: Arc<str>,
+    endpoint: Arc<Endpoint>,
     period: Duration,
     random: Random,
     rules: WeightedRoundRobin,
-    signals: Arc<Signals>,
 }
 
 /// How a stream ended.
@@ -153,7 +144,7 @@ impl Listening {
         loop {
             match self.listen().await {
                 End::Unknown => {
-                    let endpoint = &*self.label;
+                    let endpoint = &**self.endpoint.label();
                     tracing::info!(endpoint, "reports no load out of band");
                     return;
                 }
@@ -167,7 +158,7 @@ impl Listening {
     }
 
     async fn listen(&self) -> End {
-        let sent = self.connections.send(self.request(), ()).await;
+        let sent = self.endpoint.connections.send(self.request(), ()).await;
         let Ok(response) = sent else {
             return End::Broken { heard: false };
         };
@@ -196,7 +187,8 @@ impl Listening {
                 let Some(report) = report else {
                     return End::Broken { heard };
                 };
-                self.signals.report(&report, &self.rules, Instant::now());
+                let signals = &self.endpoint.record.signals;
+                signals.report(&report, &self.rules, Instant::now());
                 heard = true;
             }
         }
