@@ -173,6 +173,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
         })),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin: Origin::built_in(),
     })
 }
