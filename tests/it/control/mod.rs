@@ -3,6 +3,7 @@
 mod ca;
 mod doors;
 mod folder;
+mod gateway;
 mod limits;
 mod mesh;
 mod raw;
