@@ -22,6 +22,10 @@ pub(crate) trait Running: fmt::Debug + Send + Sync {
 }
 
 /// A filter, whatever its types are.
+#[cfg_attr(
+    not(feature = "xds"),
+    allow(dead_code, reason = "nobody configures filters")
+)]
 trait Kind: Send + Sync {
     fn check(&self, message: &str, bytes: &[u8]) -> Result<(), String>;
     fn run(&self, model: &CustomFilter) -> Result<Arc<dyn Running>, String>;

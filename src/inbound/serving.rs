@@ -7,8 +7,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "tls-core")]
 use super::listener::Port;
+#[cfg(feature = "tls-core")]
 use super::served;
+#[cfg(feature = "tls-core")]
 use crate::snapshot::Held;
 
 /// Whether a port serves; see [`Listener::on_serving`](super::Listener::on_serving).
@@ -42,14 +45,17 @@ impl fmt::Display for Serving {
 }
 
 /// What is called when it changes.
+#[cfg(feature = "tls-core")]
 pub(super) type Told = Arc<dyn Fn(&Serving) + Send + Sync>;
 
 /// How a port stood when somebody looked last.
+#[cfg(feature = "tls-core")]
 pub(super) struct State {
     port: Arc<Port>,
     last: Option<Serving>,
 }
 
+#[cfg(feature = "tls-core")]
 impl State {
     pub(super) fn new(port: Arc<Port>) -> Self {
         let mut state = Self { port, last: None };
@@ -100,6 +106,7 @@ impl State {
     }
 }
 
+#[cfg(feature = "tls-core")]
 impl Drop for State {
     fn drop(&mut self) {
         self.port.owner.core().inbound.port(self.port.local, None);
