@@ -6,11 +6,18 @@
 //! force at once where a control plane has others for each route.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
 use crate::model::Inbound;
+
+/// How long something is kept that was made for policies which are not in force any more: an edit
+/// replaces all policies of a listener at once, and each takes over what is equal when its first request
+/// comes.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// What was made for policies, by their address.
 pub(super) struct Kept<T> {
@@ -22,6 +29,8 @@ pub(super) struct Entry<T> {
     /// Held, so that no other policies have their address.
     pub(super) policies: Arc<Inbound>,
     pub(super) made: T,
+    /// Since when nobody else is known to hold the policies.
+    unused: OnceLock<Instant>,
 }
 
 impl<T> Kept<T> {
@@ -48,9 +57,14 @@ impl<T> Kept<T> {
         let entry = Arc::new(Entry {
             policies: policies.clone(),
             made,
+            unused: OnceLock::new(),
         });
+        let now = Instant::now();
         // Those that nobody else holds are not in force any more.
-        let used = |entry: &Arc<Entry<T>>| Arc::strong_count(&entry.policies) > 1;
+        let used = |entry: &Arc<Entry<T>>| {
+            Arc::strong_count(&entry.policies) > 1
+                || now.duration_since(*entry.unused.get_or_init(|| now)) < LINGER
+        };
         let held = current.iter().filter(|(_, entry)| used(entry));
         let mut next: HashMap<usize, Arc<Entry<T>>> = held
             .map(|(address, entry)| (*address, entry.clone()))
@@ -65,8 +79,8 @@ impl<T> Kept<T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_made_is_kept_while_its_policies_are_and_others_may_use_it() {
+    #[tokio::test(start_paused = true)]
+    async fn what_is_made_is_kept_while_its_policies_are_and_a_minute_longer() {
         let kept = Kept::new();
         let (one, two) = (Arc::new(Inbound::default()), Arc::new(Inbound::closed()));
         let first = kept.of(&one, |others| {
@@ -78,17 +92,20 @@ mod tests {
         });
         assert_eq!((first.made, second.made), (1, 2));
         assert_eq!(kept.of(&one, |_| panic!("it is there")).made, 1);
-        // Its policies are gone, but for what is kept; the next that is made drops it.
+        // Its policies are gone, but for what is kept; others may still take over what it has.
         drop((one, first));
-        let third = Arc::new(Inbound::default());
-        kept.of(&third, |others| {
-            assert_eq!(others.count(), 2, "it may still be used");
-            3
-        });
-        let fourth = Arc::new(Inbound::default());
-        kept.of(&fourth, |others| {
-            assert_eq!(others.count(), 2);
-            4
-        });
+        let more: Vec<Arc<Inbound>> = (0..4).map(|_| Arc::default()).collect();
+        let others = |policies: &Arc<Inbound>| {
+            let mut found = 0;
+            kept.of(policies, |others| {
+                found = others.count();
+                0
+            });
+            found
+        };
+        assert_eq!((others(&more[0]), others(&more[1])), (2, 3));
+        tokio::time::advance(LINGER).await;
+        assert_eq!(others(&more[2]), 4, "it is dropped behind this one");
+        assert_eq!(others(&more[3]), 4);
     }
 }
