@@ -114,9 +114,10 @@ impl Client {
                 version: good.version.clone(),
                 type_url: good.raw.type_url.clone(),
                 // A key is told to nobody, whoever asks and in whatever form.
-                bytes: match kind {
-                    Kind::Secret => Bytes::new(),
-                    _ => good.raw.bytes.clone(),
+                bytes: if *kind == Kind::Secret {
+                    Bytes::new()
+                } else {
+                    good.raw.bytes.clone()
                 },
                 age: now.saturating_duration_since(good.received),
                 from_disk: good.unconfirmed,
