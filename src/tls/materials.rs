@@ -4,7 +4,9 @@
 //! need what is in them at their moment. Here each of them becomes [`Credentials`] once, however many
 //! clusters use it, and is kept fresh as long as somebody does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[cfg(feature = "xds")]
+use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +41,7 @@ struct Shared {
     files: Mutex<HashMap<Files, Watched>>,
     named: Mutex<BTreeMap<Arc<str>, Credentials>>,
     /// Of those the ones that a control plane has sent.
+    #[cfg(feature = "xds")]
     secrets: Mutex<BTreeSet<Arc<str>>>,
     system: Mutex<Option<Credentials>>,
 }
@@ -65,6 +68,7 @@ impl Materials {
                 clock,
                 files: Mutex::default(),
                 named: Mutex::default(),
+                #[cfg(feature = "xds")]
                 secrets: Mutex::default(),
                 system: Mutex::default(),
             }),
