@@ -214,7 +214,7 @@ impl Checks {
                 environment,
             };
             let known = tasks.get(endpoint.address());
-            if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
+            if known.is_some_and(|task| task.serves(check, &way, endpoint)) {
                 continue;
             }
             begun.begin(&endpoint.record, begin);
@@ -224,7 +224,7 @@ impl Checks {
                 cluster: model.name.clone(),
                 record: endpoint.record.clone(),
             };
-            let running = asking.start(&runtime, &check, &way);
+            let running = asking.start(&runtime, check, &way);
             let task = Task {
                 check: check.clone(),
                 settings: settings.clone(),
