@@ -96,6 +96,10 @@ pub(crate) struct EndpointCounts {
     pub(crate) active: AtomicU32,
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Calls whose response was read to its end, and the microseconds that they took; they are timed only
+    /// where requests are measured.
+    pub(crate) timed: AtomicU64,
+    pub(crate) micros: AtomicU64,
 }
 
 /// What a cluster has counted since the mesh began.
@@ -333,6 +337,14 @@ impl InFlight {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// The call has ended well, after this time.
+    pub(crate) fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let counts = &self.endpoint.counts;
+        counts.timed.fetch_add(1, Ordering::Relaxed);
+        counts.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 

@@ -29,6 +29,12 @@ impl EndpointCounts {
         let active = self.active.load(Ordering::Relaxed).into();
         (read(&self.requests), read(&self.failures), active)
     }
+
+    /// Calls that were timed, and the microseconds that they took.
+    pub(crate) fn timed(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.timed), read(&self.micros))
+    }
 }
 
 impl Snapshot {
