@@ -1,5 +1,6 @@
 //! What a mesh has measured, as Prometheus reads it.
 
+mod grpc;
 #[cfg(feature = "xds")]
 mod planes;
 
@@ -76,6 +77,7 @@ impl Mesh {
         if let Some(dump) = self.xds() {
             planes::tell(&dump, &mut text);
         }
+        grpc::tell(&stats, &mut text);
         clusters(&stats, &mut text);
         text.into_string()
     }

@@ -139,7 +139,8 @@ impl Guard for Lease {
     fn ended(self: Pin<&mut Self>, end: End) {
         let this = self.project();
         if let (Some(meter), End::Complete) = (this.meter, end) {
-            this.admitted.in_flight.took(meter.ended());
+            let endpoint = this.admitted.in_flight.endpoint();
+            endpoint.counts.took(meter.ended());
         }
     }
 

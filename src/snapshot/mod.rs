@@ -35,6 +35,7 @@ mod security;
 mod series;
 mod stats;
 mod table;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -64,6 +65,7 @@ pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
+pub use turns::{ConnectionStats, DetectionStats};
 
 /// One configuration in force.
 #[derive(Debug)]
