@@ -1,9 +1,11 @@
 """The calls that grpcdebug makes, on the admin port of a mesh from files, of a mesh from a control plane, and of that
 control plane; with grpcdebug itself where there is one."""
 
+import importlib
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import socket
 import subprocess
@@ -11,19 +13,13 @@ import sys
 import tempfile
 import time
 
+import envoy
 import grpc
 from envoy.admin.v3 import config_dump_shared_pb2 as shared
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.http.fault.v3 import fault_pb2  # noqa: F401 (types of Any)
-from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
-from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401
-    http_connection_manager_pb2,
-)
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2  # noqa: F401
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from google.protobuf import json_format
 
@@ -56,6 +52,13 @@ spec:
 BOOTSTRAP = {
     "node": {"id": "order-1", "metadata": {"NAMESPACE": "my-app", "LABELS": {"app": "order"}}},
 }
+
+
+def know_all_types():
+    """As grpcdebug does, whose JSON fails on an Any of a type that it has not imported."""
+    for module in pkgutil.walk_packages(envoy.__path__, "envoy."):
+        if module.name.endswith("_pb2"):
+            importlib.import_module(module.name)
 
 
 def fail(text):
@@ -161,6 +164,7 @@ def inspect(what, address):
 
 
 def main():
+    know_all_types()
     world = World()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)

@@ -1,12 +1,17 @@
 //! Messages without their secrets, as messages: for whoever asks a process what it has.
 //!
 //! What Envoy's API marks as sensitive and the values of headers that carry credentials are replaced, at
-//! any depth. A message that has none of them stays as it came, byte by byte.
+//! any depth. What the Meshwork dialect adds for this library alone is left out: tools print a message as
+//! JSON, which fails as a whole on a type that they do not know. A message that has none of all that stays
+//! as it came, byte by byte.
 
 use prost_reflect::prost::Message as _;
-use prost_reflect::{DynamicMessage, FieldDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, ReflectMessage as _, Value};
 
 use super::{REDACTED, SENSITIVE, descriptor, is_secret_header};
+
+/// The key of metadata that only this library reads.
+const OWN: &str = crate::source::xds::extra::KEY;
 
 /// The message without its secrets; `None` if it has none. One whose type is not known has none
 /// that could be found, and neither is it a message of xDS.
@@ -18,7 +23,7 @@ pub(crate) fn conceal(type_url: &str, bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether something was replaced.
 fn message(of: &mut DynamicMessage) -> bool {
-    if of.descriptor().full_name() == "google.protobuf.Any" {
+    if is_any(of) {
         return any(of);
     }
     let credentials = is_secret_header(of);
@@ -43,6 +48,10 @@ fn message(of: &mut DynamicMessage) -> bool {
     changed
 }
 
+fn is_any(of: &DynamicMessage) -> bool {
+    of.descriptor().full_name() == "google.protobuf.Any"
+}
+
 fn any(of: &mut DynamicMessage) -> bool {
     let field = |number| of.get_field_by_number(number);
     let (url, content) = (field(1), field(2));
@@ -63,9 +72,16 @@ fn inside(of: &mut Value) -> bool {
         Value::List(items) => items
             .iter_mut()
             .fold(false, |changed, item| inside(item) | changed),
-        Value::Map(entries) => entries
-            .values_mut()
-            .fold(false, |changed, item| inside(item) | changed),
+        Value::Map(entries) => {
+            let own = MapKey::String(OWN.to_owned());
+            let ours = matches!(entries.get(&own), Some(Value::Message(one)) if is_any(one));
+            if ours {
+                entries.remove(&own);
+            }
+            entries
+                .values_mut()
+                .fold(ours, |changed, item| inside(item) | changed)
+        }
         _scalar => false,
     }
 }
@@ -157,6 +173,35 @@ mod tests {
             !text.contains("sesame") && text.contains(REDACTED),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_only_this_library_reads_is_left_out() {
+        use envoy_types::pb::envoy::config::core::v3::Metadata;
+        use envoy_types::pb::envoy::config::route::v3::VirtualHost;
+        let any = |url: &str| Any {
+            type_url: url.to_owned(),
+            value: Vec::new(),
+        };
+        let with = |keys: &[&str]| {
+            let keys = keys.iter();
+            let typed = keys.map(|key| ((*key).to_owned(), any("type.googleapis.com/a.B")));
+            let host = VirtualHost {
+                metadata: Some(Metadata {
+                    typed_filter_metadata: typed.collect(),
+                    ..Metadata::default()
+                }),
+                ..VirtualHost::default()
+            };
+            RouteConfiguration {
+                virtual_hosts: vec![host],
+                ..routes(&[])
+            }
+        };
+        let concealed = conceal(ROUTES, &with(&[OWN, "other"]).encode_to_vec()).expect("ours");
+        let concealed = RouteConfiguration::decode(&*concealed).expect("a message");
+        assert_eq!(concealed, with(&["other"]));
+        assert_eq!(conceal(ROUTES, &with(&["other"]).encode_to_vec()), None);
     }
 
     #[test]
