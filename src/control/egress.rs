@@ -64,26 +64,13 @@ impl Egress {
     }
 
     fn message(self, name: &str) -> listener::Listener {
-        let filter = listener::Filter {
-            name: "envoy.filters.network.http_connection_manager".into(),
-            config_type: Some(listener::filter::ConfigType::TypedConfig(any(
-                "network.http_connection_manager.v3.HttpConnectionManager",
-                self.manager(name).encode_to_vec(),
-            ))),
-        };
+        let manager = self.manager(name).encode_to_vec();
+        let message = "network.http_connection_manager.v3.HttpConnectionManager";
         listener::Listener {
             name: name.into(),
-            address: Some(core::Address {
-                address: Some(core::address::Address::SocketAddress(core::SocketAddress {
-                    address: self.address.ip().to_string(),
-                    port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
-                        self.address.port().into(),
-                    )),
-                    ..Default::default()
-                })),
-            }),
+            address: Some(socket_address(self.address)),
             filter_chains: vec![listener::FilterChain {
-                filters: vec![filter],
+                filters: vec![filter(message, manager)],
                 ..Default::default()
             }],
             traffic_direction: core::TrafficDirection::Outbound as i32,
@@ -92,18 +79,11 @@ impl Egress {
     }
 
     fn manager(self, name: &str) -> hcm::HttpConnectionManager {
-        let ads = core::ConfigSource {
-            resource_api_version: core::ApiVersion::V3 as i32,
-            config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
-                core::AggregatedConfigSource::default(),
-            )),
-            ..Default::default()
-        };
         hcm::HttpConnectionManager {
             stat_prefix: name.into(),
             route_specifier: Some(hcm::http_connection_manager::RouteSpecifier::Rds(
                 hcm::Rds {
-                    config_source: Some(ads),
+                    config_source: Some(ads()),
                     route_config_name: self.port.to_string(),
                 },
             )),
@@ -116,7 +96,40 @@ impl Egress {
     }
 }
 
-fn http_filter(name: &str, message: &str) -> hcm::HttpFilter {
+/// The stream that the listener itself comes by.
+pub(super) fn ads() -> core::ConfigSource {
+    core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3 as i32,
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
+            core::AggregatedConfigSource::default(),
+        )),
+        ..Default::default()
+    }
+}
+
+pub(super) fn socket_address(address: SocketAddr) -> core::Address {
+    core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            address: address.ip().to_string(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
+                address.port().into(),
+            )),
+            ..Default::default()
+        })),
+    }
+}
+
+/// The last filter of a chain, which is the only one.
+pub(super) fn filter(message: &str, value: Vec<u8>) -> listener::Filter {
+    listener::Filter {
+        name: message.into(),
+        config_type: Some(listener::filter::ConfigType::TypedConfig(any(
+            message, value,
+        ))),
+    }
+}
+
+pub(super) fn http_filter(name: &str, message: &str) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.into(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(

@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use prost::Message as _;
 
+use super::egress::socket_address;
 use super::kind::Kind;
 use super::resource::Encoded;
 use super::store::Content;
@@ -51,11 +51,10 @@ impl Doors {
     ) -> Self {
         let ports = target_ports(content, workload);
         let mut doors = Self::default();
-        let closed = Arc::new(Inbound::closed());
+        let closed = Inbound::closed();
         let mut port_inbound = &*resources.inbound;
-        if workload.labels().is_empty() && !ports.is_empty() {
-            let policies = selected_by_labels(&content.objects, workload.namespace());
-            doors.closed = policies.map(|object| missed(object, workload)).collect();
+        if !ports.is_empty() {
+            doors.closed = missed_labels(content, workload);
             if !doors.closed.is_empty() {
                 port_inbound = &closed;
             }
@@ -92,7 +91,7 @@ impl Doors {
         let address: SocketAddr = address.parse().ok()?;
         let message = listener::Listener {
             name: name.into(),
-            address: Some(wire(address)),
+            address: Some(socket_address(address)),
             ..self.by_port.get(&address.port())?.clone()
         };
         Some(encoded(
@@ -101,6 +100,15 @@ impl Doors {
             &message.encode_to_vec(),
         ))
     }
+}
+
+/// Policies that may be meant for a workload which says no labels, each told.
+pub(super) fn missed_labels(content: &Content, workload: &Workload) -> Vec<String> {
+    if !workload.labels().is_empty() {
+        return Vec::new();
+    }
+    let policies = selected_by_labels(&content.objects, workload.namespace());
+    policies.map(|object| missed(object, workload)).collect()
 }
 
 fn missed(object: &kinds::Object, workload: &Workload) -> String {
@@ -134,18 +142,6 @@ fn target_ports(content: &Content, workload: &Workload) -> BTreeSet<u16> {
         }
     }
     ports
-}
-
-fn wire(address: SocketAddr) -> core::Address {
-    core::Address {
-        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
-            address: address.ip().to_string(),
-            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
-                address.port().into(),
-            )),
-            ..core::SocketAddress::default()
-        })),
-    }
 }
 
 #[cfg(test)]

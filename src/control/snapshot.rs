@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::introduction::Introductions;
 use super::kind::Kind;
 use super::resource::{Encoded, canonical};
 
@@ -35,6 +36,7 @@ pub(super) trait Lookup: Send + Sync + std::fmt::Debug {
 pub struct Snapshot {
     sets: [Arc<Set>; Kind::COUNT],
     lookup: Option<Arc<dyn Lookup>>,
+    introductions: Arc<Introductions>,
 }
 
 /// The resources of one kind.
@@ -108,7 +110,11 @@ impl Snapshot {
                 *set = Arc::new(next);
             }
         }
-        Self { sets, lookup }
+        Self {
+            sets,
+            lookup,
+            introductions: Arc::default(),
+        }
     }
 
     /// A resource by its name or by an alias of it.
@@ -140,6 +146,11 @@ impl Snapshot {
     /// The resources of a kind, in the order of their names.
     pub fn resources(&self, kind: Kind) -> impl Iterator<Item = &Arc<Encoded>> {
         self.set(kind).entries.values()
+    }
+
+    /// The introductions to routes of this snapshot, shared by all streams that need one.
+    pub(super) fn introductions(&self) -> &Introductions {
+        &self.introductions
     }
 
     pub(super) fn set(&self, kind: Kind) -> &Arc<Set> {

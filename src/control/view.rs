@@ -1,9 +1,11 @@
 //! The view that one kind of client has of the mesh, made of content.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Dialect;
-use super::inbound::Doors;
+use super::edge;
+use super::inbound::{Doors, missed_labels};
 use super::kind::Kind;
 use super::node::Node;
 use super::references;
@@ -11,9 +13,13 @@ use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
 use super::spelling::Spellings;
 use super::store::{Content, Told};
-use crate::source::istio::compile;
-use crate::source::xds::encode;
+use crate::model::{Inbound, Resources};
+use crate::source::istio::{self, Faults, compile, unopened};
+use crate::source::xds::{Lost, encode};
 use crate::workload::Workload;
+
+/// How the id of an Envoy at the edge begins, as istiod's agents write it.
+const ROUTER: &str = "router~";
 
 /// What a view depends on. Clients whose keys are equal share one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -21,6 +27,8 @@ pub(super) struct Key {
     dialect: Dialect,
     workload: Workload,
     proven: bool,
+    /// Whether it is an Envoy at the edge and nothing else.
+    router: bool,
     /// Which of the restricted resources it sees.
     files: Vec<usize>,
 }
@@ -31,6 +39,7 @@ impl Key {
         let seen = files.filter(|(_, file)| file.nodes.contains(node.id()));
         Self {
             proven: node.is_proven(),
+            router: node.dialect() == Dialect::Envoy && node.id().starts_with(ROUTER),
             files: seen.map(|(index, _)| index).collect(),
             dialect: node.dialect(),
             workload: node.workload().clone(),
@@ -40,32 +49,32 @@ impl Key {
 
 /// Compiles, encodes, and compares with what was there before.
 pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told) -> Snapshot {
-    let compiled = compile(&content.objects, &key.workload, &content.options);
-    for fault in compiled.faults.iter() {
-        let text = fault.to_string();
-        if told.is_new(&text) {
-            tracing::warn!(target: "meshwork::control", "{text}");
+    let mut compiled = compile(&content.objects, &key.workload, &content.options);
+    tell(told, compiled.faults.iter());
+    // Envoys are no servers of gRPC, and nobody else opens listeners at an edge.
+    let (edge, doors) = match key.dialect {
+        Dialect::Envoy => {
+            let edge = Edge::new(content, key, &mut compiled.resources);
+            (edge, Doors::default())
         }
-    }
-    let encoding = encode(&compiled.resources, key.dialect);
-    // Envoys are no servers of gRPC: theirs are empty.
-    let doors = match key.dialect {
-        Dialect::Envoy => Doors::default(),
         Dialect::Grpc | Dialect::Meshwork => {
-            Doors::new(content, (&key.workload, key.proven), &compiled.resources)
+            tell(told, unopened(&content.objects, &key.workload).iter());
+            let client = (&key.workload, key.proven);
+            let doors = Doors::new(content, client, &compiled.resources);
+            (Edge::default(), doors)
         }
     };
-    for lost in encoding.lost.iter().chain(doors.lost()) {
+    tell(told, edge.faults.iter());
+    tell(told, edge.texts.iter());
+    let encoding = encode(&compiled.resources, key.dialect);
+    let lost = encoding.lost.iter().chain(doors.lost()).chain(&edge.lost);
+    for lost in lost {
         let text = lost.to_string();
         if told.is_new(&text) {
             tracing::warn!(target: "meshwork::control", dialect = ?key.dialect, "{text}");
         }
     }
-    for text in doors.closed() {
-        if told.is_new(text) {
-            tracing::warn!(target: "meshwork::control", "{text}");
-        }
-    }
+    tell(told, doors.closed().iter());
     let encoded = encoding.resources.iter().map(|resource| {
         let kind = kind(resource.kind);
         Arc::new(encoded(kind, resource.name.clone(), &resource.bytes))
@@ -79,11 +88,67 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
     let restricted = files.flat_map(|index| &content.files[*index].resources);
     let resources = encoded
         .chain(egress)
+        .chain(edge.listeners)
         .chain(content.resources.iter().cloned())
         .chain(restricted.cloned());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
     before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))
+}
+
+/// Logs what was not logged already.
+fn tell(told: &Told, texts: impl Iterator<Item = impl std::fmt::Display>) {
+    for text in texts {
+        let text = text.to_string();
+        if told.is_new(&text) {
+            tracing::warn!(target: "meshwork::control", "{text}");
+        }
+    }
+}
+
+/// The listeners of an Envoy at the edge.
+#[derive(Default)]
+struct Edge {
+    listeners: Vec<Arc<Encoded>>,
+    faults: Faults,
+    lost: BTreeSet<Lost>,
+    texts: Vec<String>,
+}
+
+impl Edge {
+    /// Those of the Gateways that select a client; their routes become a part of its resources.
+    fn new(content: &Content, key: &Key, resources: &mut Resources) -> Self {
+        let client = &key.workload;
+        let made = istio::edge(&content.objects, client, key.router, &content.options);
+        let mut edge = Self {
+            faults: made.faults,
+            ..Self::default()
+        };
+        let closed = Inbound::closed();
+        let own = resources.inbound.clone();
+        let mut asked = &*own;
+        if !made.listeners.is_empty() {
+            edge.texts = missed_labels(content, client);
+            if !edge.texts.is_empty() {
+                asked = &closed;
+            }
+        }
+        for (address, chains) in &made.listeners {
+            let mut declared = content.egress.iter();
+            if declared.any(|egress| egress.address == *address) {
+                edge.texts.push(format!(
+                    "a Gateway has no listener at {address}: one of the command line has the address"
+                ));
+                continue;
+            }
+            let listener = edge::listener(*address, chains, asked, &mut edge.lost);
+            edge.listeners.push(Arc::new(listener));
+        }
+        for routes in made.routes {
+            resources.insert_routes(routes);
+        }
+        edge
+    }
 }
 
 /// A resource with what it refers to.

@@ -120,6 +120,7 @@ impl Stream {
                 watch.due(&key, now);
             }
             let have = Have {
+                brought: same.is_none(),
                 acked: same.clone(),
                 sent: same,
                 ..Have::default()

@@ -28,6 +28,7 @@
 //! the world, `d` for delta.
 
 mod delta;
+mod introduce;
 mod message;
 mod order;
 mod plan;
@@ -53,7 +54,8 @@ use super::snapshot::{Difference, Snapshot};
 /// How long a resource stays that only its named subscriber still holds, or that only routes refer
 /// to which are gone themselves.
 const REMOVAL_CAP: Duration = Duration::from_secs(5);
-/// How long a route waits for the endpoints of a new cluster to be acknowledged.
+/// How long a route waits for the endpoints of a new cluster to be acknowledged, or for the client to
+/// be introduced to it.
 const HOLD_CAP: Duration = Duration::from_secs(2);
 
 /// Which of the two variants a stream speaks.
@@ -72,6 +74,11 @@ pub(super) struct Client {
     /// Whether it is told of missing names in `resource_errors` (xRFC TP3); in the delta variant
     /// `removed_resources` says so.
     pub(super) errors: bool,
+    /// Whether it puts routes in force before it knows their clusters, so that it is
+    /// [introduced](super::introduction) to them.
+    pub(super) introduces: bool,
+    /// Whether its listeners and routes come by the same stream (ADS).
+    pub(super) aggregated: bool,
     /// How many names it may subscribe to, of all kinds together.
     pub(super) names: usize,
 }

@@ -7,7 +7,10 @@
 //! **Late removal.** A resource that left the snapshot is withdrawn when nothing in use refers to
 //! it but what refers to it in the snapshot too (somebody who keeps a dangling reference means
 //! it). A cluster that the client asked for by name is its own to let go; it is withdrawn 5
-//! seconds after the last route was, should the client not have unsubscribed by then.
+//! seconds after the last route was, should the client not have unsubscribed by then. What a client
+//! brings from another stream (`initial_resource_versions`) may be named by routes that it brings too, and
+//! whose content is not known here if it has changed since: it is withdrawn when these were answered, or 5
+//! seconds after it was found to be gone, should the client bring no routes at all.
 //!
 //! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
 //! clusters have endpoints or not. So for such a client a listener or route waits until the
@@ -19,7 +22,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::watch::Have;
+use super::watch::{Have, Watch};
 use super::{HOLD_CAP, REMOVAL_CAP, Stream, Variant};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
@@ -40,12 +43,16 @@ pub(super) enum Gate {
 pub(super) struct InUse<'a> {
     /// Whether the reference ends only with an answer of the client.
     names: BTreeMap<&'a str, bool>,
+    /// The same for whatever a client brings from another stream.
+    brought: Option<bool>,
 }
 
 impl InUse<'_> {
-    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too.
-    pub(super) fn holds(&self, name: &str) -> Option<bool> {
-        self.names.get(name).copied()
+    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too, or that
+    /// may still come.
+    pub(super) fn holds(&self, name: &str, have: &Have) -> Option<bool> {
+        let named = self.names.get(name).copied();
+        named.max(self.brought.filter(|_| have.brought))
     }
 }
 
@@ -88,7 +95,10 @@ impl Stream {
                 refer(&mut names, version, kind, true);
             }
         }
-        InUse { names }
+        InUse {
+            names,
+            brought: self.brought_names(kind),
+        }
     }
 
     /// Whether a client can be told that a resource of the kind is gone.
@@ -102,7 +112,7 @@ impl Stream {
         &self,
         kind: Kind,
         name: &str,
-        in_use: &InUse<'_>,
+        (in_use, have): (&InUse<'_>, &Have),
         gone: Instant,
         now: Instant,
     ) -> Gate {
@@ -110,10 +120,33 @@ impl Stream {
             at if wait && at > now => Gate::Until(at),
             _ => Gate::Go,
         };
-        match in_use.holds(name) {
+        match in_use.holds(name, have) {
             Some(true) => Gate::Wait,
             Some(false) => capped(true),
             None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
+        }
+    }
+
+    /// Whether what a client brought from its former stream, and whose content nobody knows here, may name
+    /// resources of a kind that it brought too.
+    fn brought_names(&self, kind: Kind) -> Option<bool> {
+        if !self.client.aggregated || !matches!(kind, Kind::Cluster | Kind::Endpoints) {
+            return None;
+        }
+        let routes = [Kind::Listener, Kind::Routes].map(|kind| self.watch(kind));
+        let clusters = self
+            .watch(Kind::Cluster)
+            .filter(|_| kind == Kind::Endpoints);
+        let unanswered = |watch: &Watch| {
+            let leaving = watch.outstanding.iter().flat_map(|sent| &sent.leaving);
+            let mut all = watch.have.values().chain(leaving);
+            all.any(|have| have.brought && have.acked.is_none())
+        };
+        match routes.into_iter().flatten().chain(clusters).any(unanswered) {
+            true => Some(true),
+            // Listeners come before the routes that they name.
+            false if routes[1].is_none() => Some(false),
+            false => None,
         }
     }
 
@@ -155,7 +188,7 @@ impl Stream {
     }
 
     /// Whether the client has acknowledged a cluster, and the endpoints that exist for it.
-    fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
+    pub(super) fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
         // What it brought from another stream it has had for long.
         if have.acked.is_none() {
             return have.sent.is_none();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::introduce::Step;
 use super::order::{Gate, InUse};
 use super::watch::{Have, Outstanding, Watch};
 use super::{Item, Response, Stream, Variant, earliest};
@@ -15,6 +16,8 @@ use crate::control::snapshot::version;
 #[derive(Debug, Default)]
 struct Plan {
     send: Vec<(Arc<str>, Arc<Encoded>)>,
+    /// Which of these introduce what comes next, and so stay due.
+    introduced: Vec<Arc<str>>,
     remove: Vec<Arc<str>>,
     missing: Vec<Arc<str>>,
     beats: Vec<(Arc<str>, Arc<Encoded>)>,
@@ -107,6 +110,18 @@ impl Stream {
         target: Arc<Encoded>,
         now: Instant,
     ) {
+        match self.introduction(name, &target, now) {
+            Step::None => {}
+            Step::Introduce(routes) => {
+                plan.introduced.push(name.clone());
+                return plan.send.push((name.clone(), routes));
+            }
+            Step::Until(at) => {
+                plan.waits = true;
+                plan.wake = earliest(plan.wake, Some(at));
+                return;
+            }
+        }
         let gate = match target.kind() {
             Kind::Listener | Kind::Routes | Kind::ScopedRoutes | Kind::VirtualHost => {
                 self.referents(&target, since, now)
@@ -131,10 +146,10 @@ impl Stream {
         in_use: &InUse<'_>,
         now: Instant,
     ) {
-        let held = in_use.holds(name) == Some(true);
+        let held = in_use.holds(name, have) == Some(true);
         let gone = have.gone.filter(|_| !held).unwrap_or(now);
         plan.gone.push((name.clone(), gone));
-        match self.removal(kind, name, in_use, gone, now) {
+        match self.removal(kind, name, (in_use, have), gone, now) {
             Gate::Go => plan.remove.push(name.clone()),
             Gate::Wait => {}
             Gate::Until(at) => plan.wake = earliest(plan.wake, Some(at)),
@@ -268,7 +283,12 @@ impl Stream {
             }
             have.sent = Some(target.clone());
             (have.force, have.here, have.gone) = (false, true, None);
-            watch.due.remove(name);
+            if plan.introduced.contains(name) {
+                have.introduced.get_or_insert(now);
+            } else {
+                have.introduced = None;
+                watch.due.remove(name);
+            }
             watch.told.remove(name);
             match target.ttl().filter(|_| delta) {
                 Some(ttl) => watch.beats.insert(name.clone(), now + ttl / 2),

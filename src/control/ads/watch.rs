@@ -60,6 +60,10 @@ pub(super) struct Have {
     pub(super) here: bool,
     /// When it was first missing from the snapshot, or last held by something else.
     pub(super) gone: Option<Instant>,
+    /// It came with the client from another stream, in a version that is not the snapshot's.
+    pub(super) brought: bool,
+    /// Since when it is routes that introduce the clusters of those that come next.
+    pub(super) introduced: Option<Instant>,
 }
 
 /// A response on its way.

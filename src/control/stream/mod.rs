@@ -199,6 +199,8 @@ impl Session {
         let client = ads::Client {
             variant: method.variant,
             errors: tells_errors(&node),
+            introduces: introduces(&node),
+            aggregated: method.only.is_none(),
             names: house.limits.names,
         };
         let stream = Stream::new(client, snapshot.clone());
@@ -361,6 +363,12 @@ impl Session {
 /// what they do not know. Envoy takes a response without resources for more than it is.
 fn tells_errors(node: &Node) -> bool {
     node.dialect() != super::Dialect::Envoy
+}
+
+/// Who puts routes in force before it knows their clusters: grpc-go, up to the version that the table
+/// of peers names at least.
+fn introduces(node: &Node) -> bool {
+    node.user_agent().starts_with("gRPC Go")
 }
 
 type Making = std::pin::Pin<Box<dyn Future<Output = (Arc<View>, Arc<Snapshot>)> + Send>>;

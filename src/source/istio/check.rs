@@ -60,7 +60,7 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
         found.show(&read.sources);
         faults.extend(found);
     }
-    let mut whole = survey(&read.objects, &read.gateways, options);
+    let mut whole = survey(&read.objects, options);
     whole.show(&read.sources);
     faults.extend(whole);
     #[cfg(feature = "control-plane")]
@@ -88,6 +88,7 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
+        | Kind::Gateway(_)
         | Kind::Sidecar(_)
         | Kind::Telemetry(_)
         | Kind::VirtualService(_)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::Receiver;
 
 use super::Options;
-use super::compile::{Compiled, compile};
+use super::compile::{Compiled, compile, unopened};
 use super::fault::Faults;
 use super::folder::Texts;
 use super::follow::follow;
@@ -149,6 +149,7 @@ fn compile_texts(texts: &Texts, client: &Workload, options: &Options) -> Compile
     let mut faults = read.faults;
     read.beside.into_iter().for_each(|fault| faults.push(fault));
     let mut compiled = compile(&read.objects, client, options);
+    compiled.faults.extend(unopened(&read.objects, client));
     compiled.faults.show(&read.sources);
     faults.extend(compiled.faults);
     Compiled {

@@ -40,7 +40,6 @@ mod defaults;
 mod fault;
 mod folder;
 mod follow;
-mod gateway;
 mod jwks;
 pub mod kinds;
 mod live;
@@ -56,7 +55,7 @@ mod yaml;
 
 pub use check::{Checked, check};
 #[cfg(feature = "control-plane")]
-pub(crate) use compile::selected_by_labels;
+pub(crate) use compile::{Chain, Leads, edge, selected_by_labels, unopened};
 pub use compile::{Compiled, Ejection, compile};
 #[cfg(feature = "control-plane")]
 pub(crate) use fault::did_you_mean;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::fault::{Code, Fault, Faults, ObjectRef, Severity, Sources, did_you_mean, quoted};
-use super::gateway::Gateway;
 use super::kinds::catalog::{
     CATALOG, CatalogEntry, Reads, Treatment, find, is_mesh_group, split_api_version,
 };
@@ -33,8 +32,6 @@ pub struct Read {
     pub(crate) raw: Vec<super::raw::RawFile>,
     /// Where these begin, so that whoever does not serve them says so.
     pub(super) beside: Vec<Fault>,
-    /// Istio's gateways, which are not enforced: who they take.
-    pub(super) gateways: Vec<Gateway>,
 }
 
 /// Reads the texts of a set of files, given with the names under which faults show them.
@@ -86,7 +83,6 @@ pub(super) struct Reader<'a> {
     #[cfg(feature = "control-plane")]
     raw: Vec<super::raw::Document>,
     beside: Vec<Fault>,
-    gateways: Vec<Gateway>,
     objects: Vec<Option<Object>>,
     pub(super) faults: Faults,
     sources: Sources,
@@ -101,7 +97,6 @@ impl<'a> Reader<'a> {
             #[cfg(feature = "control-plane")]
             raw: Vec::new(),
             beside: Vec::new(),
-            gateways: Vec::new(),
             objects: Vec::new(),
             faults: Faults::default(),
             sources: Sources::default(),
@@ -132,7 +127,6 @@ impl<'a> Reader<'a> {
             #[cfg(feature = "control-plane")]
             raw,
             beside: self.beside,
-            gateways: self.gateways,
             objects: self.objects.into_iter().flatten().collect(),
             faults: self.faults,
             sources: self.sources,
@@ -251,10 +245,6 @@ impl<'a> Reader<'a> {
                 kind
             }
             Treatment::Idle | Treatment::Never | Treatment::Unenforced => {
-                if self.gateways.len() < OBJECTS {
-                    let gateway = Gateway::of(entry.kind, entry.group, &root, &meta);
-                    self.gateways.extend(gateway);
-                }
                 let (severity, text, hint) = self.unenforced(entry);
                 let fault = Fault::new(severity, Code::NotEnforced, text);
                 let fault = fault.at(&place.file, place.line, place.column);
@@ -356,6 +346,7 @@ impl<'a> Reader<'a> {
         let dialect = match reads {
             Reads::AuthorizationPolicy
             | Reads::DestinationRule
+            | Reads::Gateway
             | Reads::PeerAuthentication
             | Reads::RequestAuthentication
             | Reads::ServiceEntry
@@ -401,6 +392,7 @@ impl<'a> Reader<'a> {
             Reads::DestinationRule => body.decode().map(Kind::DestinationRule),
             Reads::EndpointSlice => body.decode().map(Kind::EndpointSlice),
             Reads::Endpoints => body.decode().map(Kind::Endpoints),
+            Reads::Gateway => body.decode().map(Kind::Gateway),
             Reads::GrpcRoute => body.decode().map(Kind::GrpcRoute),
             Reads::HttpRoute => body.decode().map(Kind::HttpRoute),
             Reads::Namespace => body.decode().map(Kind::Namespace),

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Namespace, PeerAuthentication,
-    Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, Telemetry,
-    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway, Namespace,
+    PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
+    Telemetry, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 
 /// The JSON schema (draft 2020-12) of one document: one of the kinds that take effect, told apart
@@ -56,6 +56,7 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
         Reads::PeerAuthentication => under_spec(body::<PeerAuthentication>(generator)),
         Reads::Service => under_spec(body::<Service>(generator)),
         Reads::ServiceEntry => under_spec(body::<ServiceEntry>(generator)),
+        Reads::Gateway => under_spec(body::<Gateway>(generator)),
         Reads::Sidecar => under_spec(body::<Sidecar>(generator)),
         Reads::Telemetry => under_spec(body::<Telemetry>(generator)),
         Reads::VirtualService => under_spec(body::<VirtualService>(generator)),

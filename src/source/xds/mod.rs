@@ -66,7 +66,7 @@ pub use encode::Dialect;
 #[cfg(all(test, feature = "control-plane"))]
 pub(crate) use encode::grpc;
 #[cfg(feature = "control-plane")]
-pub(crate) use encode::{Lost, Port, encode, inbound};
+pub(crate) use encode::{Lost, Port, encode, gates, inbound};
 pub use kind::Kind;
 pub(crate) use resource::{Context, Decode, Decoded, Fault, Resource};
 #[cfg(any(feature = "inbound", feature = "control-plane"))]

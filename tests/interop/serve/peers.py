@@ -19,7 +19,6 @@ class Peer:
     target = TARGET
     timeout_codes = {"DEADLINE_EXCEEDED"}
     cannot = {}
-    may_not = {}
     command = None
     environment = {}
 
@@ -46,9 +45,6 @@ class Node(Peer):
 
 
 class Go(Peer):
-    # Calls in the moment of the switch fail in some runs with "unknown cluster selected for RPC": it
-    # was seen to route to a cluster before its balancer knew it. A race, so either outcome is taken.
-    may_not = {"cluster_switch": "calls in the moment of the switch can fail within the client"}
     command = [str(BUILT / "go/peer")]
 
 

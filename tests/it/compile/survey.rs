@@ -420,7 +420,7 @@ fn through(gateway: &str, host: &str) -> String {
 fn gateway(hosts: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: doors}}\n\
-         spec: {{servers: [{{port: {{number: 80}}, hosts: [{hosts}]}}]}}\n---\n"
+         spec: {{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [{hosts}]}}]}}\n---\n"
     )
 }
 

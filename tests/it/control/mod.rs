@@ -2,6 +2,7 @@
 
 mod ca;
 mod folder;
+mod gateway;
 mod limits;
 mod mesh;
 mod raw;

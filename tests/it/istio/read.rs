@@ -117,7 +117,6 @@ fn a_security_kind_is_a_fault_unless_it_is_allowed() {
 #[test]
 fn other_kinds_that_are_not_enforced_are_named_warnings() {
     for (api_version, kind) in [
-        ("networking.istio.io/v1", "Gateway"),
         ("networking.istio.io/v1beta1", "ProxyConfig"),
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin"),

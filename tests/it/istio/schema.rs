@@ -55,6 +55,7 @@ fn each_kind_that_is_read_has_a_schema() {
             "AuthorizationPolicy",
             "RequestAuthentication",
             "Telemetry",
+            "Gateway",
             "Sidecar",
             "WorkloadGroup",
         ]

@@ -102,6 +102,8 @@ fn d9_unsubscribing_the_wildcard_leaves_names() {
 #[test]
 fn d10_what_a_client_brings_is_not_sent_again() {
     let mut world = World::delta("C a=1; C b=2");
+    // A stream of clusters alone.
+    world.stream.client.aggregated = false;
     let (a, old) = (version(&world, "C", "a"), "0123456789abcdef");
     let initial = [("a", &*a), ("b", old), ("gone", old)];
     world.raw_delta("C", &[], &[], &initial, "", None);

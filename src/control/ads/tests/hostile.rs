@@ -142,6 +142,9 @@ fn invented_versions_and_names_leave_nothing_behind() {
     world.takes("E !b");
     assert!(world.has("E").is_empty());
     world.raw_delta("C", &["*"], &[], &initial, "", None);
+    world.takes("C a=1");
+    // Routes that name them might have come.
+    world.pass(Duration::from_secs(5));
     let response = world.next().expect("a response");
     assert_eq!(response.removed.len(), 1_000);
     world.ack(&response);

@@ -2,6 +2,7 @@
 
 mod delta;
 mod hostile;
+mod introduce;
 mod order;
 mod schedule;
 mod sotw;
@@ -97,6 +98,8 @@ impl World {
         let client = Client {
             variant,
             errors: false,
+            introduces: false,
+            aggregated: true,
             names: 100_000,
         };
         Self {

@@ -116,6 +116,77 @@ fn d18_d25_one_edit_that_moves_a_route_and_deletes_the_old_cluster() {
     world.gets_nothing();
 }
 
+/// What a client brings to a new stream: a name and a version, of which the server knows nothing.
+const OLD: (&str, &str) = ("old", "0123456789abcdef");
+
+#[test]
+fn d18_what_a_reconnected_client_brings_is_withdrawn_after_the_routes_that_it_brings() {
+    let mut world = World::delta(AFTER);
+    world.raw_delta("C", &["*"], &[], &[OLD], "", None);
+    world.takes("C new=1");
+    world.raw_delta("E", &["new", "old"], &[], &[OLD], "", None);
+    world.takes("E new=1");
+    world.gets_nothing();
+    let l = world.snapshot.get(Kind::Listener, "l").expect("a listener");
+    let l = l.version().to_string();
+    world.raw_delta("L", &["*"], &[], &[("l", &l)], "", None);
+    world.takes("L");
+    world.gets_nothing();
+    world.raw_delta("R", &["r"], &[], &[("r", OLD.1)], "", None);
+    let routes = world.gets("R r=2");
+    world.pass(Duration::from_secs(60));
+    world.gets_nothing();
+    world.ack(&routes);
+    let removal = world.gets("C !old");
+    world.gets_nothing();
+    world.ack(&removal);
+    world.takes("E !old");
+    world.gets_nothing();
+}
+
+#[test]
+fn d18_a_refused_route_keeps_what_a_reconnected_client_brings() {
+    let mut world = World::delta(AFTER);
+    world.raw_delta("C", &["*"], &[], &[OLD], "", None);
+    world.takes("C new=1");
+    world.raw_delta("E", &["new"], &[], &[], "", None);
+    world.takes("E new=1");
+    world.raw_delta("R", &["r"], &[], &[("r", OLD.1)], "", None);
+    let routes = world.gets("R r=2");
+    world.nack(&routes);
+    world.pass(Duration::from_secs(3_600));
+    world.gets_nothing();
+    world.set(&AFTER.replace("r=2", "r=3"));
+    world.takes("R r=3");
+    world.takes("C !old");
+}
+
+#[test]
+fn d18_routes_that_did_not_change_hold_nothing_after_a_reconnect() {
+    let mut world = World::delta(AFTER);
+    let r = world.snapshot.get(Kind::Routes, "r").expect("routes");
+    let r = r.version().to_string();
+    world.raw_delta("R", &["r"], &[], &[("r", &r)], "", None);
+    world.gets_nothing();
+    world.raw_delta("C", &["*"], &[], &[OLD], "", None);
+    world.takes("C new=1 !old");
+}
+
+#[test]
+fn d18_a_reconnected_client_without_routes_loses_what_it_brings_five_seconds_later() {
+    let mut world = World::delta(AFTER);
+    world.raw_delta("C", &["*"], &[], &[OLD], "", None);
+    world.takes("C new=1");
+    world.gets_nothing();
+    assert_eq!(
+        world.stream.wake(),
+        Some(world.now + Duration::from_secs(5))
+    );
+    world.pass(Duration::from_secs(5));
+    world.takes("C !old");
+    world.gets_nothing();
+}
+
 #[test]
 fn s23_a_refused_route_keeps_the_old_cluster() {
     for variant in [Variant::Sotw, Variant::Delta] {

@@ -34,10 +34,52 @@ pub(super) fn includes_mesh(gateways: &[Located<String>]) -> bool {
     gateways.is_empty() || gateways.iter().any(|gateway| gateway.value == MESH)
 }
 
-/// Whether a block concerns this client when it calls this port of the service.
-pub(super) fn concerns(block: &HttpMatch, client: &Workload, port: u16) -> bool {
+/// What a VirtualService is read for: its `gateways` say which of its rules count there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Via<'a> {
+    /// A Gateway, at which callers of all kinds arrive.
+    Gateway {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+    /// The services themselves, which clients of the mesh call.
+    Mesh,
+}
+
+impl Via<'_> {
+    /// Whether a VirtualService of the namespace `own` speaks of it.
+    pub(super) fn takes(self, gateways: &[Located<String>], own: &str) -> bool {
+        match self {
+            Self::Gateway { .. } => self.is_among(gateways, own),
+            Self::Mesh => includes_mesh(gateways),
+        }
+    }
+
+    /// Whether a list names it: `name` of the own namespace, or `namespace/name`.
+    fn is_among(self, gateways: &[Located<String>], own: &str) -> bool {
+        gateways.iter().any(|written| match self {
+            Self::Mesh => written.value == MESH,
+            Self::Gateway { namespace, name } => named(written, own) == (namespace, name),
+        })
+    }
+}
+
+/// The namespace and the name of the Gateway that a text names.
+pub(super) fn named<'w>(written: &'w str, own: &'w str) -> (&'w str, &'w str) {
+    written.split_once('/').unwrap_or((own, written))
+}
+
+/// Whether a block of an object in the namespace `own` concerns this client when it calls this port.
+pub(super) fn concerns(
+    block: &HttpMatch,
+    client: &Workload,
+    port: u16,
+    (via, own): (Via<'_>, &str),
+) -> bool {
     // An empty list inherits from the VirtualService, which was asked already.
-    includes_mesh(&block.gateways)
+    (block.gateways.is_empty() || via.is_among(&block.gateways, own))
         && block.port.is_none_or(|wanted| wanted == port)
         && selects(&block.source_labels, client.labels())
         && block
@@ -181,7 +223,7 @@ mod tests {
         let block = |change: &dyn Fn(&mut HttpMatch)| {
             let mut block = HttpMatch::default();
             change(&mut block);
-            concerns(&block, &client, 80)
+            concerns(&block, &client, 80, (Via::Mesh, "my-app"))
         };
         let labels = |value: &str| [("app".to_owned(), value.to_owned())].into();
         assert!(block(&|_| {}));
@@ -194,6 +236,35 @@ mod tests {
         assert!(block(
             &|b| b.gateways = vec!["ns/edge".to_owned().into(), "mesh".to_owned().into()]
         ));
+    }
+
+    #[test]
+    fn a_gateway_is_named_with_its_namespace_or_within_it() {
+        let edge = Via::Gateway {
+            namespace: "edge",
+            name: "public",
+        };
+        let list = |names: &[&str]| -> Vec<Located<String>> {
+            names.iter().map(|name| (*name).to_owned().into()).collect()
+        };
+        assert!(edge.takes(&list(&["mesh", "edge/public"]), "shop"));
+        assert!(edge.takes(&list(&["public"]), "edge"));
+        assert!(!edge.takes(&list(&["public"]), "shop"));
+        assert!(!edge.takes(&list(&["shop/public", "edge/other", "mesh"]), "shop"));
+        assert!(!edge.takes(&[], "edge"), "an empty list is the mesh");
+        assert!(Via::Mesh.takes(&[], "edge") && !Via::Mesh.takes(&list(&["public"]), "edge"));
+
+        let client = Workload::new("edge", "public");
+        let block = |names: &[&str]| {
+            let gateways = list(names);
+            let block = HttpMatch {
+                gateways,
+                ..HttpMatch::default()
+            };
+            concerns(&block, &client, 80, (edge, "shop"))
+        };
+        assert!(block(&[]) && block(&["edge/public"]));
+        assert!(!block(&["mesh"]) && !block(&["public"]));
     }
 
     #[test]

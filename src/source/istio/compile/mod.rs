@@ -41,6 +41,11 @@
 mod action;
 mod affinity;
 mod delegate;
+#[cfg_attr(
+    not(feature = "control-plane"),
+    allow(dead_code, reason = "nobody serves what is only checked")
+)]
+mod gateway;
 mod gateway_api;
 mod host;
 mod inbound;
@@ -56,6 +61,7 @@ mod rules;
 mod security;
 mod sidecar;
 mod survey;
+mod target;
 mod telemetry;
 mod virtual_host;
 mod virtual_service;
@@ -64,6 +70,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Options;
+pub(crate) use gateway::unopened;
+#[cfg(feature = "control-plane")]
+pub(crate) use gateway::{Chain, Leads, edge};
 #[cfg(feature = "control-plane")]
 pub(crate) use inbound::selected_by_labels;
 
@@ -109,33 +118,12 @@ pub struct Compiled {
 /// apart from wildcard hosts, which are compared with every service.
 #[must_use]
 pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Compiled {
-    let mut faults = Faults::default();
     let objects = by_age(objects);
-    let domain = client.cluster_domain();
-    let defaults = Defaults::of(&objects);
-    let imports = Imports::of(&objects, client, defaults, &mut faults);
-    let registry = Registry::build(&objects, domain, defaults, &mut faults);
-    let view = View::new(
-        registry,
-        client.namespace(),
-        |namespace, host| imports.service(namespace, host),
-        &mut faults,
-    );
-    let arriving = inbound::inbound(&objects, client, defaults, &mut faults);
-    let told = telemetry::telemetry(&objects, client, defaults, &mut faults);
-    let rules = Rules::new(&objects, domain, defaults);
-    let mut scope = Scope {
-        client,
-        defaults,
-        options,
-        effective: effective(&view, &rules, client, &mut faults),
-        claims: Claims::new(&objects, client, &view, (defaults, &imports), &mut faults),
-        attached: Attached::new(&objects, client, &view, &mut faults),
-        peers: Peers::of(&objects, defaults, &mut faults),
-        delegation: Delegation::new(&objects, client, defaults, &mut faults),
-        view,
-        faults,
-    };
+    let (mut scope, imports) = scoped(&objects, client, options);
+    let defaults = scope.defaults;
+    let arriving = inbound::inbound(&objects, client, defaults, &mut scope.faults);
+    let told = telemetry::telemetry(&objects, client, defaults, &mut scope.faults);
+    let rules = Rules::new(&objects, client.cluster_domain(), defaults);
     let (namespace, labels) = (client.namespace(), client.labels());
     scope.peers.lint(namespace, labels, &mut scope.faults);
     lint::services(&mut scope);
@@ -155,6 +143,39 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
         resources,
         faults: scope.faults,
     }
+}
+
+/// What is known of a set of objects, which are in the order of age, before anything is made of it.
+fn scoped<'a>(
+    objects: &[&'a Object],
+    client: &'a Workload,
+    options: &'a Options,
+) -> (Scope<'a>, Imports<'a>) {
+    let mut faults = Faults::default();
+    let domain = client.cluster_domain();
+    let defaults = Defaults::of(objects);
+    let imports = Imports::of(objects, client, defaults, &mut faults);
+    let registry = Registry::build(objects, domain, defaults, &mut faults);
+    let view = View::new(
+        registry,
+        client.namespace(),
+        |namespace, host| imports.service(namespace, host),
+        &mut faults,
+    );
+    let rules = Rules::new(objects, domain, defaults);
+    let scope = Scope {
+        client,
+        defaults,
+        options,
+        effective: effective(&view, &rules, client, &mut faults),
+        claims: Claims::new(objects, client, &view, (defaults, &imports), &mut faults),
+        attached: Attached::new(objects, client, &view, &mut faults),
+        peers: Peers::of(objects, defaults, &mut faults),
+        delegation: Delegation::new(objects, client, defaults, &mut faults),
+        view,
+        faults,
+    };
+    (scope, imports)
 }
 
 /// Everything that is known while compiling for one client.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{self, Unusable};
-use super::host::{expand, resource_name};
+use super::host::resource_name;
 use super::matches::{concerns, matcher};
+use super::target::{Target, target};
 use super::virtual_service::Claim;
 use super::{Scope, affinity, lint, retry};
 use crate::model::affinity::Affinity;
@@ -90,6 +91,7 @@ pub(super) fn routes(
     faults: &mut Faults,
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
+    let own = &*claim.object.meta.namespace;
     let all = scope.delegation.rules(claim.object, claim.spec);
     for written in all.iter() {
         let spec = &*written.spec;
@@ -104,7 +106,7 @@ pub(super) fn routes(
         } else {
             let concerning = spec.matches.iter();
             concerning
-                .filter(|block| concerns(block, scope.client, port))
+                .filter(|block| concerns(block, scope.client, port, (claim.via, own)))
                 .map(Some)
                 .collect()
         };
@@ -354,40 +356,8 @@ impl Rule<'_> {
         })
     }
 
-    /// What a destination means to this client: the port is that which is written, else the only
-    /// port of the service, else the one that the client calls.
+    /// What a destination means to this client.
     pub(super) fn target(&self, scope: &Scope<'_>, written: &kinds::Destination) -> Target {
-        let namespace = &self.object.meta.namespace;
-        let host = expand(&written.host, namespace, scope.client.cluster_domain());
-        // A name that stands for a service has no clusters of its own.
-        let service = scope.view.service(&host);
-        let host = service.map_or(host, |service| service.host.clone());
-        let only = service.and_then(|service| match service.ports.as_slice() {
-            [only] => Some(only.number),
-            _ => None,
-        });
-        let said = written.port.as_ref().map(|port| port.number);
-        Target {
-            port: said.or(only).unwrap_or(self.port),
-            subset: written
-                .subset
-                .as_ref()
-                .map(|subset| subset.value.clone())
-                .unwrap_or_default(),
-            host,
-        }
-    }
-}
-
-/// A destination, completed.
-pub(super) struct Target {
-    pub(super) host: Arc<str>,
-    pub(super) port: u16,
-    pub(super) subset: String,
-}
-
-impl Target {
-    fn cluster(&self) -> Arc<str> {
-        resource_name(self.port, &self.subset, &self.host)
+        target(scope, self.object, self.port, written)
     }
 }

@@ -71,6 +71,7 @@ impl<'a> Rules<'a> {
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Gateway(_)
                 | Kind::Sidecar(_)
                 | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::host::{covers, expand, specificity};
-use super::matches::includes_mesh;
+use super::matches::Via;
 use super::sidecar::Imports;
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults};
@@ -26,6 +26,8 @@ pub(super) struct Claim<'a> {
     pub(super) object: &'a Object,
     /// Its rules.
     pub(super) spec: &'a VirtualService,
+    /// What they are read for.
+    pub(super) via: Via<'a>,
     pub(super) rank: Rank,
     /// Its place among all objects by age.
     pub(super) age: usize,
@@ -57,9 +59,9 @@ impl<'a> Claims<'a> {
         (defaults, imports): (Defaults<'a>, &Imports<'a>),
         faults: &mut Faults,
     ) -> Self {
-        let mut candidates = candidates(objects, client, defaults, imports);
-        // Stable, so that age decides within a rank.
-        candidates.sort_by_key(|candidate| candidate.rank);
+        let mut candidates = candidates(objects, client, defaults, Via::Mesh);
+        let domain = client.cluster_domain();
+        candidates.retain(|one| imports.virtual_service(one.object, one.spec, domain));
         let mut by_host: BTreeMap<Arc<str>, Claim<'a>> = BTreeMap::new();
         for candidate in candidates {
             let Candidate {
@@ -74,6 +76,7 @@ impl<'a> Claims<'a> {
                     host: host.clone(),
                     object,
                     spec,
+                    via: Via::Mesh,
                     rank,
                     age,
                 };
@@ -126,6 +129,35 @@ impl<'a> Claims<'a> {
     }
 }
 
+/// The claims of a Gateway's VirtualServices that a client sees, in the order in which they are asked.
+///
+/// At a gateway nobody takes a host whole: the rules of all who claim it stand one after the other.
+pub(super) fn at_gateway<'a>(
+    objects: &[&'a Object],
+    client: &Workload,
+    defaults: Defaults<'a>,
+    via: Via<'a>,
+) -> Vec<Claim<'a>> {
+    let candidates = candidates(objects, client, defaults, via);
+    let claims = candidates.into_iter().flat_map(|candidate| {
+        let Candidate {
+            rank,
+            age,
+            object,
+            spec,
+        } = candidate;
+        spec.hosts.iter().map(move |written| Claim {
+            host: expand(written, &object.meta.namespace, client.cluster_domain()),
+            object,
+            spec,
+            via,
+            rank,
+            age,
+        })
+    });
+    claims.collect()
+}
+
 /// IST0109: the host has an owner of the same rank already.
 fn claimed_twice(first: &Claim<'_>, second: &Claim<'_>, at: (u32, u32)) -> Fault {
     let text = format!(
@@ -147,7 +179,7 @@ pub(super) fn precedence(first: &Object, second: &Object) -> &'static str {
     }
 }
 
-/// A VirtualService that the client sees.
+/// A VirtualService that the client sees and that is for what it is read for.
 struct Candidate<'a> {
     rank: Rank,
     age: usize,
@@ -159,7 +191,7 @@ fn candidates<'a>(
     objects: &[&'a Object],
     client: &Workload,
     defaults: Defaults<'_>,
-    imports: &Imports<'_>,
+    via: Via<'_>,
 ) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
     for (age, &object) in objects.iter().enumerate() {
@@ -169,10 +201,8 @@ fn candidates<'a>(
         let namespace = &*object.meta.namespace;
         let exported = spec.export_to.iter().map(|entry| entry.value.as_str());
         let visibility = defaults.virtual_service(exported, namespace);
-        if !includes_mesh(&spec.gateways)
-            || !visibility.includes(client.namespace())
-            || !imports.virtual_service(object, spec, client.cluster_domain())
-        {
+        let bound = via.takes(&spec.gateways, namespace);
+        if !bound || !visibility.includes(client.namespace()) {
             continue;
         }
         let rank = match visibility {
@@ -187,5 +217,7 @@ fn candidates<'a>(
             spec,
         });
     }
+    // Stable, so that age decides within a rank.
+    candidates.sort_by_key(|candidate| candidate.rank);
     candidates
 }

@@ -82,7 +82,7 @@ codes! {
     PortRequired = "M042", &["IST0112"], "The service has several ports, so the destination must name one.";
     SubsetEmpty = "M043", &["IST0173"], "The labels of the subset select no endpoint.";
     HostUnknown = "M044", &["IST0174"], "The host of the DestinationRule is in no registry.";
-    Conflict = "M045", &["IST0110", "IST0111", "IST0159", "IST0160"], "Two objects say different things about the same; one wins.";
+    Conflict = "M045", &["IST0110", "IST0111", "IST0145", "IST0159", "IST0160"], "Two objects say different things about the same; one wins.";
     PortName = "M046", &["IST0118"], "The name of the port does not say its protocol.";
     NoEndpoints = "M047", &[], "Nothing is known of who serves the host.";
     SelectorEmpty = "M048", &["IST0127"], "The selector matches no workload.";
@@ -106,6 +106,7 @@ codes! {
     RetryUnsafe = "M066", &[], "Requests that may have had an effect are repeated.";
     ShortConnections = "M067", &[], "Connections of HTTP/2 are renewed after a number of requests.";
     HalfQualified = "M068", &[], "A host with a dot is not completed, and is nobody's.";
+    GatewayUnnamed = "M069", &[], "No VirtualService names the Gateway.";
 }
 
 impl fmt::Display for Code {

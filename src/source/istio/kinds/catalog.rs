@@ -22,6 +22,7 @@ pub(crate) enum Reads {
     DestinationRule,
     EndpointSlice,
     Endpoints,
+    Gateway,
     GrpcRoute,
     HttpRoute,
     Namespace,
@@ -166,7 +167,7 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
             &["v1", "v1alpha1"],
             Read(Reads::Telemetry),
         ),
-        entry("Gateway", NETWORKING, THREE, Idle),
+        entry("Gateway", NETWORKING, THREE, Read(Reads::Gateway)),
         entry("Sidecar", NETWORKING, THREE, Read(Reads::Sidecar)),
         entry(
             "WorkloadGroup",

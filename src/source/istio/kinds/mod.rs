@@ -13,6 +13,7 @@ mod authorization;
 pub(crate) mod catalog;
 mod destination_rule;
 mod duration;
+mod gateway;
 pub mod gateway_api;
 mod http_action;
 mod kubernetes;
@@ -39,6 +40,10 @@ pub use destination_rule::{
     RetryBudget, Subset, TcpKeepalive, TcpPool, TlsMode, TrafficPolicy, Tunnel,
 };
 pub use duration::{GoDuration, NotADuration};
+pub use gateway::{
+    Gateway, GatewayPort, GatewayServer, ServerCertificate, ServerProtocol, ServerTls,
+    ServerTlsMode, TlsVersion,
+};
 pub use http_action::{
     CorsPolicy, Delegate, DirectResponse, FaultAbort, FaultDelay, FaultInjection, HeaderOperations,
     Mirror, Percent, Redirect, RedirectPort, RegexRewrite, ResponseBody, Retries, Rewrite,

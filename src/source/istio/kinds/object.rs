@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, MeshConfig, Namespace,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway, MeshConfig, Namespace,
     PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
     Telemetry, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
@@ -71,6 +71,8 @@ pub enum Kind {
     Endpoints(Box<Endpoints>),
     /// The mesh configuration.
     MeshConfig(Box<MeshConfig>),
+    /// `networking.istio.io` Gateway.
+    Gateway(Box<Gateway>),
     /// `gateway.networking.k8s.io` GRPCRoute.
     GrpcRoute(Box<GrpcRouteSpec>),
     /// `gateway.networking.k8s.io` HTTPRoute.
@@ -114,6 +116,7 @@ impl Kind {
             Self::DestinationRule(_) => "DestinationRule",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Endpoints(_) => "Endpoints",
+            Self::Gateway(_) => "Gateway",
             Self::MeshConfig(_) => "MeshConfig",
             Self::GrpcRoute(_) => "GRPCRoute",
             Self::HttpRoute(_) => "HTTPRoute",

@@ -70,6 +70,7 @@ impl<'a> Slices<'a> {
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Gateway(_)
                 | Kind::Sidecar(_)
                 | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)

@@ -212,6 +212,7 @@ impl<'a> Registry<'a> {
                 | Kind::Pod(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::ServiceAccount(_)
+                | Kind::Gateway(_)
                 | Kind::Sidecar(_)
                 | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)

@@ -66,6 +66,7 @@ impl<'a> Workloads<'a> {
                 | Kind::Service(_)
                 | Kind::ServiceAccount(_)
                 | Kind::ServiceEntry(_)
+                | Kind::Gateway(_)
                 | Kind::Sidecar(_)
                 | Kind::Telemetry(_)
                 | Kind::WorkloadGroup(_)

@@ -11,6 +11,7 @@
 mod access;
 mod checker;
 mod destination_rule;
+mod gateway;
 mod gateway_api;
 mod http_action;
 mod http_match;
@@ -49,6 +50,7 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
             support::endpoint_slice(check, slice);
         }
         Kind::Endpoints(endpoints) => kubernetes::endpoints(check, endpoints),
+        Kind::Gateway(gateway) => gateway::rules(check, gateway),
         Kind::MeshConfig(config) => mesh::mesh_config(check, config),
         Kind::GrpcRoute(route) => gateway_api::grpc_route(check, route),
         Kind::HttpRoute(route) => gateway_api::http_route(check, route),

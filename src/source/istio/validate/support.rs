@@ -15,7 +15,9 @@ pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService)
     // nothing that such a rule could be believed to do to them.
     let reason = "only HTTP and gRPC go through it, and connections of other protocols are the program's own";
     check.no_effect("tcp", !service.tcp.is_empty(), reason);
-    check.no_effect("tls", !service.tls.is_empty(), reason);
+    // At a Gateway with mode PASSTHROUGH there are such connections.
+    let gateways = service.gateways.iter().any(|gateway| &***gateway != "mesh");
+    check.no_effect("tls", !service.tls.is_empty() && !gateways, reason);
     check.each("http", &service.http, |check, route| {
         http_route(check, route)
     });

@@ -46,10 +46,6 @@ fn hosts(check: &mut Checker<'_>, service: &VirtualService) {
         delegate(check, service);
     }
     let mesh = bound_to_mesh(&service.gateways);
-    if !mesh {
-        let text = "the object has no effect in this client: its gateways do not include mesh";
-        check.within("gateways", |check| check.warn(Code::NoEffect, text));
-    }
     if service.hosts.len() > HOSTS {
         check.error_at("hosts", format!("more than {HOSTS} hosts"));
         return;

@@ -40,7 +40,7 @@ use crate::model::cluster::Discovery;
 use crate::model::{Endpoints, Resources};
 #[cfg(test)]
 pub(crate) use inbound::tests::grpc;
-pub(crate) use inbound::{Port, inbound};
+pub(crate) use inbound::{Port, gates, inbound};
 pub(crate) use loss::{Loss, Lost};
 
 /// Whom messages are for.

@@ -180,6 +180,7 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         | Kind::Service(_)
         | Kind::ServiceAccount(_)
         | Kind::ServiceEntry(_)
+        | Kind::Gateway(_)
         | Kind::Sidecar(_)
         | Kind::Telemetry(_)
         | Kind::VirtualService(_)

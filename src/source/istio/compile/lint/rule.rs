@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::Scope;
 use super::super::action::has_substitution;
-use super::super::route::{Rule, Target};
+use super::super::route::Rule;
+use super::super::target::Target;
 use super::{found, suggested};
 use crate::source::istio::fault::{Code, Fault, Faults, Severity};
 use crate::source::istio::kinds::{Destination, GoDuration, Headers, HttpMatch, Retries};

@@ -19,7 +19,6 @@ use super::peers::Peers;
 use super::{Defaults, by_age};
 use crate::source::istio::Options;
 use crate::source::istio::fault::Faults;
-use crate::source::istio::gateway::Gateway;
 use crate::source::istio::kinds::Object;
 use workload::Census;
 
@@ -35,12 +34,9 @@ struct Survey<'a> {
     faults: Faults,
 }
 
-/// Looks at a whole set. The work is policies times workloads, and services times workloads.
-pub(in crate::source::istio) fn survey(
-    objects: &[Object],
-    gateways: &[Gateway],
-    options: &Options,
-) -> Faults {
+/// Looks at a whole set. The work is policies times workloads, services times workloads, and one
+/// compilation for each Gateway.
+pub(in crate::source::istio) fn survey(objects: &[Object], options: &Options) -> Faults {
     let objects = by_age(objects);
     let defaults = Defaults::of(&objects);
     // What is wrong between these policies a client is told when it is compiled for.
@@ -61,7 +57,7 @@ pub(in crate::source::istio) fn survey(
     transport::never_ejects(&mut survey, options);
     entry::protocols(&mut survey);
     entry::addresses(&mut survey);
-    gateway::hosts(&mut survey, gateways);
+    gateway::edges(&mut survey, options);
     overlap::workloads(&mut survey);
     survey.faults
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod destination_rule;
+mod gateway;
 mod gateway_api;
 mod kubernetes;
 mod mesh;

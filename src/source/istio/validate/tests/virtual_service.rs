@@ -66,8 +66,6 @@ rule_tests! {
         => "http, tcp or tls must be provided in virtual service";
     a_gateway_has_a_name: refuses(beside, "hosts: [a], gateways: [mesh, a/b/c]")
         => "gateways[1]: \"a/b/c\" is no gateway: expected mesh, name or namespace/name";
-    other_gateways_only_have_no_effect: warns(beside, "hosts: [a], gateways: [ns/gw]")
-        => "gateways: the object has no effect in this client: its gateways do not include mesh";
     export_to_is_known: refuses(beside, "hosts: [a], exportTo: [A_b]")
         => "exportTo[0]: \"A_b\" is neither ., *, ~ nor a namespace";
     export_to_star_stands_alone: refuses(beside, "hosts: [a], exportTo: ['*', b]")

@@ -118,6 +118,32 @@ pub(crate) fn inbound(
     }
 }
 
+/// The filters in front of the routes of an Envoy at the edge: what is asked of the requests there. Who a
+/// caller is, the listener's own TLS decides.
+///
+/// They are said in the words of gRPC, which Envoy knows all of; `name` is what losses are told of.
+pub(crate) fn gates(
+    number: u16,
+    inbound: &Inbound,
+    name: &Arc<str>,
+    lost: &mut BTreeSet<Lost>,
+) -> Vec<hcm::HttpFilter> {
+    let mut pen = Pen {
+        dialect: Dialect::Grpc,
+        kind: Kind::Listener,
+        name,
+        lost,
+    };
+    let port = Port {
+        number,
+        inbound,
+        peers: &PeerPolicy::default(),
+        meshed: false,
+        certified: false,
+    };
+    rbac::filters(&mut pen, port, false)
+}
+
 fn filter(name: &str, config: Any) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.to_owned(),
