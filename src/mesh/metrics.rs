@@ -1,6 +1,5 @@
 //! What a mesh has measured, as Prometheus reads it.
 
-mod grpc;
 #[cfg(feature = "xds")]
 mod planes;
 
@@ -77,7 +76,6 @@ impl Mesh {
         if let Some(dump) = self.xds() {
             planes::tell(&dump, &mut text);
         }
-        grpc::tell(&stats, &mut text);
         clusters(&stats, &mut text);
         text.into_string()
     }

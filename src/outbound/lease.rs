@@ -139,8 +139,7 @@ impl Guard for Lease {
     fn ended(self: Pin<&mut Self>, end: End) {
         let this = self.project();
         if let (Some(meter), End::Complete) = (this.meter, end) {
-            let endpoint = this.admitted.in_flight.endpoint();
-            endpoint.counts.took(meter.ended());
+            this.admitted.in_flight.took(meter.ended());
         }
     }
 

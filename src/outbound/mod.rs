@@ -292,16 +292,6 @@ async fn forward(
     if let Some(meter) = meter {
         meter.serves(attempts.series());
         meter.tried(attempts.number(), attempts.last());
-        if let Some(began) = attempts.answered_since() {
-            meter.tried_since(began);
-        }
-        // A body without bytes tells nobody of its end.
-        if result
-            .as_ref()
-            .is_ok_and(|response| response.body().is_end_stream())
-        {
-            attempts.took(meter.ended());
-        }
         summary
             .flag()
             .into_iter()

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::health::{Checked, Checks};
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
-use super::turns::{Detections, Turns};
 use crate::event::{self, Announcer};
 use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
 use crate::layer::classify::Outcome;
@@ -56,7 +55,6 @@ pub(crate) struct Running {
     /// When the detector swept last. Locked by the one task that sweeps.
     pub(crate) swept: Mutex<Option<Instant>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) turns: Arc<Turns>,
     pub(crate) checks: Checks,
     pub(crate) events: Announcer,
     /// Whether the last retry that was wanted was denied.
@@ -104,15 +102,6 @@ pub(crate) struct EndpointCounts {
     pub(crate) micros: AtomicU64,
 }
 
-impl EndpointCounts {
-    /// A call has ended whose response was read to its end, after this time.
-    pub(crate) fn took(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.timed.fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-    }
-}
-
 /// What a cluster has counted since the mesh began.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -127,7 +116,6 @@ pub(crate) struct Counters {
     pub(crate) mirrors_dropped: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) readmissions: AtomicU64,
-    pub(crate) detections: Detections,
 }
 
 impl Candidate for Member {
@@ -277,7 +265,6 @@ impl Cluster {
         let cluster = &*self.model.name;
         let events = &self.running.events;
         let names = || (self.model.name.clone(), endpoint.clone());
-        self.running.counters.detections.count(event);
         match event {
             Event::Ejected { cause, time } => {
                 self.running
@@ -350,6 +337,14 @@ impl InFlight {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// The call has ended well, after this time.
+    pub(crate) fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let counts = &self.endpoint.counts;
+        counts.timed.fetch_add(1, Ordering::Relaxed);
+        counts.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 

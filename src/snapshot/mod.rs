@@ -35,7 +35,6 @@ mod security;
 mod series;
 mod stats;
 mod table;
-mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -65,7 +64,6 @@ pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
-pub use turns::{ConnectionStats, DetectionStats};
 
 /// One configuration in force.
 #[derive(Debug)]

@@ -34,7 +34,6 @@ mod series;
 mod shape;
 mod told;
 pub(crate) mod trace;
-mod tries;
 
 pub(crate) use meter::{Meter, Protocol};
 #[cfg(not(feature = "otel"))]
@@ -46,4 +45,3 @@ pub(crate) use series::Series;
 #[cfg(feature = "otel")]
 pub(crate) use told::ToLogger;
 pub(crate) use trace::Span;
-pub(crate) use tries::Repeats;

@@ -16,7 +16,6 @@ use super::off::Bound;
 use super::otel::Bound;
 use super::registry::Standing;
 use super::shape::{self, Pairs, Verb};
-use super::tries::{Repeats, Tries};
 use crate::model::telemetry::Metric;
 
 /// How many combinations of status, flags and protocol a series tells apart. A callee that answers
@@ -121,8 +120,6 @@ pub(crate) struct Series {
     pub(crate) labels: Labels,
     cells: [OnceLock<Box<Cell>>; CELLS],
     other: OnceLock<Box<Cell>>,
-    /// Of calls of gRPC.
-    pub(super) tries: Tries,
     instruments: Option<Instruments>,
     /// How metrics deviate from the standard.
     told: Standing,
@@ -202,23 +199,7 @@ impl Series {
             told,
             cells: [const { OnceLock::new() }; CELLS],
             other: OnceLock::new(),
-            tries: Tries::default(),
         }
-    }
-
-    /// A try of a gRPC call has begun, or, of a callee, a call.
-    pub(crate) fn begun(&self) {
-        self.tries.begun();
-    }
-
-    /// A try of a gRPC call has ended that was not its answer.
-    pub(crate) fn tried(&self, status: u8, took: Duration) {
-        self.tries.tried(status, took);
-    }
-
-    /// What a gRPC call did to be tried again.
-    pub(crate) fn repeated(&self, repeats: Repeats) {
-        self.tries.repeated(repeats);
     }
 
     /// Counts a request.

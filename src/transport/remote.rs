@@ -45,7 +45,7 @@ pub(super) struct Remote {
     pub(super) settings: Arc<Settings>,
     pub(super) connector: Arc<dyn Connect>,
     pub(super) security: Option<Arc<dyn Secure>>,
-    pub(super) gate: Arc<dyn Gate>,
+    gate: Arc<dyn Gate>,
     /// The HTTP/2 connections that may take a stream, oldest first: the first is filled before
     /// the next, so that the others become idle and close.
     links: ArcSwap<Vec<Link>>,

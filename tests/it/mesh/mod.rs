@@ -23,7 +23,6 @@ mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
-mod grpc_metrics;
 mod health;
 mod hedging;
 mod hostile;

@@ -96,7 +96,8 @@ async fn load_is_reported_by_locality_as_often_as_the_server_wants() {
         .iter()
         .map(|one| one.num_requests_finished_with_metric)
         .sum();
-    assert_eq!(count, 100, "each answer was read to its end: {timed:?}");
+    // Those of the other endpoint have no body whose end could be timed.
+    assert_eq!(count, 100 - failed, "{timed:?}");
     assert!(
         timed.iter().all(|one| one.total_metric_value >= 0.0),
         "{timed:?}"
