@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::change;
 use crate::measure::Cost;
 use crate::memory;
 
@@ -60,6 +61,11 @@ const BARS: &[Bar] = &[
         promise: "bytes for an endpoint, its place in the configuration included",
         allowed: 512.0,
         figure: |_| Some(memory::of_an_endpoint()),
+    },
+    Bar {
+        promise: "bytes that an edit of one of 10,000 endpoints leaves behind",
+        allowed: 1.0,
+        figure: |_| Some(change::left_behind()),
     },
     Bar {
         promise: "bytes for an idle cluster with one endpoint",

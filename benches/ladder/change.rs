@@ -8,6 +8,7 @@ use meshwork::source::Publisher;
 use meshwork::{Mesh, Random};
 use tokio::runtime::Runtime;
 
+use crate::allocation;
 use crate::call::{self, Caller};
 use crate::mesh;
 use crate::scenario::{self, STABLE};
@@ -31,31 +32,41 @@ struct Changing {
 
 /// Changes among so many endpoints.
 pub(crate) fn among(endpoints: usize, balancing: Balancing, edits: bool) -> Box<dyn Caller> {
-    let runtime = call::runtime();
-    let mut resources = mesh::addressless(scenario::Step::Retry, mesh::Speaks::Http2, endpoints);
-    set(&mut resources, balancing);
-    let endpoints = resources.endpoints[STABLE].clone();
-    let (mesh, publisher) = runtime.block_on(mesh::published(resources));
-    let mut changing = Changing {
-        publisher,
-        addresses: u32::MAX / 2,
-        endpoints,
-        random: Random::seeded(scenario::SEED),
-        edits,
-        _mesh: mesh,
-        runtime,
-    };
-    changing.run(WARM, &mut || {});
-    Box::new(changing)
+    Box::new(Changing::new(endpoints, balancing, edits))
 }
 
-fn set(resources: &mut Resources, balancing: Balancing) {
-    for cluster in resources.clusters.values_mut() {
-        Arc::make_mut(cluster).balancing = balancing;
-    }
+/// The bytes that an edit of one of ten thousand endpoints leaves behind, when each was replaced
+/// about twice before.
+pub(crate) fn left_behind() -> f64 {
+    const EDITS: u32 = 20_000;
+    let mut changing = Changing::new(10_000, Balancing::LeastRequest, true);
+    changing.run(EDITS, &mut || {});
+    let before = allocation::live();
+    changing.run(EDITS, &mut || {});
+    (allocation::live() - before) as f64 / f64::from(EDITS)
 }
 
 impl Changing {
+    fn new(endpoints: usize, balancing: Balancing, edits: bool) -> Self {
+        let runtime = call::runtime();
+        let mut resources =
+            mesh::addressless(scenario::Step::Retry, mesh::Speaks::Http2, endpoints);
+        set(&mut resources, balancing);
+        let endpoints = resources.endpoints[STABLE].clone();
+        let (mesh, publisher) = runtime.block_on(mesh::published(resources));
+        let mut changing = Changing {
+            publisher,
+            addresses: u32::MAX / 2,
+            endpoints,
+            random: Random::seeded(scenario::SEED),
+            edits,
+            _mesh: mesh,
+            runtime,
+        };
+        changing.run(WARM, &mut || {});
+        changing
+    }
+
     fn edit(&mut self) {
         if !self.edits {
             return;
@@ -66,6 +77,12 @@ impl Changing {
         let mut endpoint = list.swap_remove(at).expect("it is below the length");
         endpoint.address = scenario::address(self.addresses).into();
         list.push(endpoint);
+    }
+}
+
+fn set(resources: &mut Resources, balancing: Balancing) {
+    for cluster in resources.clusters.values_mut() {
+        Arc::make_mut(cluster).balancing = balancing;
     }
 }
 

@@ -72,20 +72,54 @@ impl Candidate for Member {
     }
 }
 
+/// Takes any one of a plain list, without a rule: what every choice among so many costs, because the
+/// one that is chosen is in no cache.
+pub(crate) struct Blind {
+    members: Vec<Arc<Member>>,
+    random: Random,
+    inner: Tower<NoOp>,
+}
+
+impl Blind {
+    pub(crate) fn new(endpoints: usize) -> Self {
+        Self {
+            members: members(endpoints),
+            random: Random::seeded(scenario::SEED),
+            inner: Tower(NoOp),
+        }
+    }
+}
+
+impl Client for Blind {
+    type Body = Body;
+
+    async fn call(&mut self, request: Request<RequestBody>) -> Response<Body> {
+        let drawn = self.random.below(self.members.len() as u32) as usize;
+        let member = self.members[drawn].clone();
+        member.active.fetch_add(1, Ordering::Relaxed);
+        let response = self.inner.call(request).await;
+        member.active.fetch_sub(1, Ordering::Relaxed);
+        response
+    }
+}
+
+fn members(endpoints: usize) -> Vec<Arc<Member>> {
+    let member = |number: usize| {
+        Arc::new(Member {
+            active: AtomicU32::new(0),
+            admitted: AtomicBool::new(true),
+            key: format!("10.0.{}.{}:80", number / 256, number % 256),
+            signals: Signals::new(Instant::now()),
+        })
+    };
+    (0..endpoints).map(member).collect()
+}
+
 impl Picking {
     pub(crate) fn new(balancing: Balancing, endpoints: usize) -> Self {
         let random = Random::seeded(scenario::SEED);
-        let member = |number: usize| {
-            Arc::new(Member {
-                active: AtomicU32::new(0),
-                admitted: AtomicBool::new(true),
-                key: format!("10.0.{}.{}:80", number / 256, number % 256),
-                signals: Signals::new(Instant::now()),
-            })
-        };
-        let members = (0..endpoints).map(member).collect();
         Self {
-            balancer: Balancer::new(balancing, members, &random),
+            balancer: Balancer::new(balancing, members(endpoints), &random),
             random,
             key: 0,
             inner: Tower(NoOp),

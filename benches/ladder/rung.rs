@@ -5,7 +5,7 @@ use crate::call::{Caller, Form, Tower, caller};
 use crate::change;
 use crate::layers;
 use crate::mesh;
-use crate::pick::{self, Picking};
+use crate::pick::{self, Blind, Picking};
 use crate::scenario::{ENDPOINTS, Step};
 use crate::transport::Direct;
 use crate::wire::{self, Speaks};
@@ -100,6 +100,9 @@ fn pick() -> Vec<Rung> {
             }));
         }
     }
+    rungs.push(rung("pick/no rule 10,000", || {
+        caller(Form::Path, async || Blind::new(10_000))
+    }));
     rungs
 }
 

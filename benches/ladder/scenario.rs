@@ -135,10 +135,11 @@ pub(crate) fn add_hosts(resources: &mut Resources, count: u32) {
 pub(crate) fn clusters(count: u32) -> Resources {
     let mut resources = Resources::default();
     for number in 0..count {
-        let name = format!("outbound|80||service-{number}.my-app.svc.cluster.local");
-        resources.insert_cluster(cluster(&name, Step::Retry, Protocol::Http2));
+        let name: Arc<str> =
+            format!("outbound|80||service-{number}.my-app.svc.cluster.local").into();
+        resources.insert_cluster(cluster(name.clone(), Step::Retry, Protocol::Http2));
         resources.insert_endpoints(Endpoints {
-            name: name.into(),
+            name,
             localities: vec![locality([address(number)].into_iter())],
             overloads: Vec::new(),
             origin: Origin::built_in(),
@@ -187,10 +188,12 @@ fn destination(cluster: &str, weight: u32) -> Destination {
     }
 }
 
-fn cluster(name: &str, step: Step, protocol: Protocol) -> Cluster {
+/// One text names the cluster and its endpoints, as where YAML is compiled.
+fn cluster(name: impl Into<Arc<str>>, step: Step, protocol: Protocol) -> Cluster {
+    let name = name.into();
     Cluster {
-        name: name.into(),
-        discovery: Discovery::Endpoints(name.into()),
+        name: name.clone(),
+        discovery: Discovery::Endpoints(name),
         balancing: Balancing::LeastRequest,
         spread: Spread::default(),
         panic_threshold: Percent::ZERO,

@@ -143,7 +143,7 @@ impl Way<'_> {
             origin: model.origin.clone(),
             uri: sent.uri().to_string(),
             request_changes: self.request_changes(),
-            session: session.map(|member| member.endpoint.label.to_string()),
+            session: session.map(|member| member.endpoint.label().to_string()),
             times: Times::of(to, Asked::of(self.request.headers()), held),
             retry: to.retry.as_ref().map(|retry| Retrying {
                 on: retry.on.to_string(),
@@ -191,13 +191,13 @@ impl Way<'_> {
 }
 
 fn look(member: &Arc<snapshot::Member>) -> Member {
-    let state = match (member.health, member.endpoint.host.admitted()) {
+    let state = match (member.health, member.endpoint.record.host.admitted()) {
         (Health::Unhealthy | Health::Draining, _) => EndpointState::Unhealthy,
         (Health::Healthy, true) => EndpointState::Admitted,
         (Health::Healthy, false) => EndpointState::Ejected,
     };
     Member {
-        address: member.endpoint.label.clone(),
+        address: member.endpoint.label().clone(),
         weight: member.weight.get(),
         priority: member.placement.priority,
         state,

@@ -38,7 +38,7 @@ pub struct Cluster {
     pub outlier: Option<Outlier>,
     /// What endpoints are asked; `None`: nothing, and the registry alone says who is healthy. Not for
     /// clusters whose endpoint is the host of the request.
-    pub health_check: Option<HealthCheck>,
+    pub health_check: Option<Arc<HealthCheck>>,
     /// Who wrote it.
     pub origin: Origin,
 }

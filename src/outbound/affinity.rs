@@ -134,10 +134,10 @@ impl<'a> Bond<'a> {
         let (Some(session), Some(served)) = (self.session, &self.served) else {
             return;
         };
-        if self.remembered == Some(&*served.label) {
+        if self.remembered == Some(&**served.label()) {
             return;
         }
-        let value = BASE64_STANDARD.encode(format!("{};{}", served.label, self.cluster));
+        let value = BASE64_STANDARD.encode(format!("{};{}", served.label(), self.cluster));
         let session = match session {
             Session::Cookie(session) => session,
             Session::Header(name) => {

@@ -129,7 +129,7 @@ impl<'a> Attempts<'a> {
         self.last
             .as_ref()
             .or(running)
-            .map(|endpoint| &endpoint.label)
+            .map(|endpoint| endpoint.label())
     }
 
     /// What the call counts for: who served it, or the cluster that it was meant for.
@@ -235,7 +235,7 @@ impl<'a> Attempts<'a> {
                 let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
                 let took = now.saturating_duration_since(began);
                 let balancer = &self.cluster.balancer;
-                balancer.observe(&endpoint.signals, took, failed, now);
+                balancer.observe(&endpoint.record.signals, took, failed, now);
             }
             self.cluster.record(&endpoint, outcome);
         }
@@ -243,11 +243,11 @@ impl<'a> Attempts<'a> {
             let text = text();
             if let Some(span) = span {
                 let failed = !matches!(outcome, Some(Outcome::Success | Outcome::Failure(..500)));
-                span.note("peer.address", &*endpoint.label);
+                span.note("peer.address", &**endpoint.label());
                 span.end(failed.then_some(&*text));
             }
             if let Some(report) = &self.report {
-                report.tried(&endpoint.label, text);
+                report.tried(endpoint.label(), text);
             }
         }
         if self.avoid_previous {
@@ -278,7 +278,7 @@ impl<'a> Attempts<'a> {
                 let error = error.after_attempts(self.number);
                 // A try that was cut short, by its own timeout or the call's, could not say where.
                 Err(match &self.last {
-                    Some(endpoint) => error.at_endpoint(&endpoint.label),
+                    Some(endpoint) => error.at_endpoint(endpoint.label()),
                     None => error,
                 })
             }
@@ -312,7 +312,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
         match endpoint.connections.exchange(request).await {
             Ok(answered) => Ok(answered.guarded(Lease::new(admitted))),
             Err(Lost { error, unsent }) => Err(Failed {
-                error: error.at_endpoint(&endpoint.label),
+                error: error.at_endpoint(endpoint.label()),
                 unsent: unsent.then(|| Box::new(std::mem::take(request))),
             }),
         }

@@ -160,8 +160,8 @@ impl Guard for Lease {
         }
         let endpoint = this.admitted.in_flight.endpoint();
         let error = error
-            .at_cluster(&endpoint.cluster)
-            .at_endpoint(&endpoint.label);
+            .at_cluster(&endpoint.common.cluster)
+            .at_endpoint(endpoint.label());
         match this.admitted.cut.reader {
             Reader::Grpc => Ok(answer::grpc_trailers(&error)),
             Reader::Plain => Err(error),

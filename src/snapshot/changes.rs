@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::event::{Announcer, Event};
 
-use super::cluster::{Cluster, Endpoint, Member};
+use super::cluster::Cluster;
+use super::endpoint::{Endpoint, Member};
 
 /// Which endpoints came and went.
 #[derive(Debug, Default)]
@@ -48,7 +49,8 @@ pub(super) fn once_each(members: &[Arc<Member>]) -> impl Iterator<Item = Arc<End
 
 /// Tells the endpoints that joined and left.
 pub(crate) fn announce(moves: &Moves, events: &Announcer) {
-    let names = |endpoint: &Arc<Endpoint>| (endpoint.cluster.clone(), endpoint.label.clone());
+    let names =
+        |endpoint: &Arc<Endpoint>| (endpoint.common.cluster.clone(), endpoint.label().clone());
     for gone in &moves.down {
         events.tell(|| {
             let (cluster, endpoint) = names(gone);

@@ -1,8 +1,7 @@
 //! A cluster that runs: its endpoints and the machinery around them.
 
 use std::fmt;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,20 +9,20 @@ use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::health::{Checked, Checks};
+use super::endpoint::{Commons, Endpoint, Member};
+use super::health::Checks;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
 use crate::event::{self, Announcer};
-use crate::layer::balance::{Balancer, Candidate, Placement, Signals};
+use crate::layer::balance::Balancer;
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
-use crate::layer::outlier::{Detector, Event, Host, Swept};
+use crate::layer::outlier::{Detector, Event, Swept};
 use crate::layer::retry::Quota;
 use crate::model;
-use crate::model::endpoint::{Address, Health};
 use crate::random::Random;
 use crate::telemetry::Series;
-use crate::transport::{Connections, Secure};
+use crate::transport::Secure;
 
 /// One cluster of one snapshot.
 pub(crate) struct Cluster {
@@ -45,6 +44,8 @@ pub(crate) struct Cluster {
     pub(super) on_demand: Option<OnDemand>,
     /// What secures its connections, if anything does.
     pub(super) secure: Option<Arc<dyn Secure>>,
+    /// How its endpoints are connected to.
+    pub(super) commons: Commons,
 }
 
 /// What an edit of the cluster does not restart.
@@ -59,47 +60,6 @@ pub(crate) struct Running {
     pub(crate) events: Announcer,
     /// Whether the last retry that was wanted was denied.
     pub(crate) starved: AtomicBool,
-}
-
-/// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) weight: NonZeroU32,
-    pub(crate) health: Health,
-    pub(crate) placement: Placement,
-    /// What requests to it count for.
-    pub(crate) series: Arc<Series>,
-}
-
-/// An endpoint that runs; it keeps its identity as long as its address stays in the cluster.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    /// The name of its cluster.
-    pub(crate) cluster: Arc<str>,
-    pub(crate) address: Address,
-    /// Whether its connections are to be encrypted.
-    pub(crate) secured: bool,
-    /// The address as text, made once.
-    pub(crate) label: Arc<str>,
-    pub(crate) host: Arc<Host>,
-    pub(crate) signals: Arc<Signals>,
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) counts: Arc<EndpointCounts>,
-    /// What active checks say of it.
-    pub(crate) checked: Arc<Checked>,
-}
-
-/// What an endpoint has counted; it outlives an edit of how it is connected to.
-#[derive(Debug, Default)]
-pub(crate) struct EndpointCounts {
-    pub(crate) active: AtomicU32,
-    pub(crate) requests: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    /// Calls whose response was read to its end, and the microseconds that they took; they are timed only
-    /// where requests are measured.
-    pub(crate) timed: AtomicU64,
-    pub(crate) micros: AtomicU64,
 }
 
 /// What a cluster has counted since the mesh began.
@@ -118,34 +78,6 @@ pub(crate) struct Counters {
     pub(crate) readmissions: AtomicU64,
 }
 
-impl Candidate for Member {
-    fn weight(&self) -> NonZeroU32 {
-        self.weight
-    }
-
-    fn active(&self) -> u32 {
-        self.endpoint.counts.active.load(Ordering::Relaxed)
-    }
-
-    fn admitted(&self) -> bool {
-        self.health == Health::Healthy
-            && self.endpoint.host.admitted()
-            && self.endpoint.checked.admits()
-    }
-
-    fn key(&self) -> &str {
-        &self.endpoint.label
-    }
-
-    fn placement(&self) -> Placement {
-        self.placement
-    }
-
-    fn signals(&self) -> Option<&Signals> {
-        Some(&self.endpoint.signals)
-    }
-}
-
 impl Cluster {
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.model.name
@@ -154,12 +86,12 @@ impl Cluster {
     /// Records how a try ended and says so if that ejected the endpoint.
     pub(crate) fn record(&self, endpoint: &Endpoint, outcome: Outcome) {
         if matches!(outcome, Outcome::Local(_) | Outcome::Failure(500..)) {
-            endpoint.counts.failures.fetch_add(1, Ordering::Relaxed);
+            endpoint.record.failures.fetch_add(1, Ordering::Relaxed);
         }
         let detector = &self.running.detector;
-        if let Some(event) = detector.record_by(&endpoint.host, outcome, Instant::now) {
-            self.balancer.refresh_named([&*endpoint.label]);
-            self.tell(&event, &endpoint.label);
+        if let Some(event) = detector.record_by(&endpoint.record.host, outcome, Instant::now) {
+            self.balancer.refresh_named([&*endpoint.record.label]);
+            self.tell(&event, &endpoint.record.label);
         }
     }
 
@@ -167,7 +99,7 @@ impl Cluster {
     pub(crate) fn take_report(&self, endpoint: &Endpoint, headers: &HeaderMap) {
         if self.balancer.watches_reports() {
             self.balancer
-                .report(&endpoint.signals, headers, Instant::now());
+                .report(&endpoint.record.signals, headers, Instant::now());
         }
     }
 
@@ -215,14 +147,14 @@ impl Cluster {
         *swept = Some(now);
         drop(swept);
         let members = self.balancer.members();
-        let hosts = members.iter().map(|member| &*member.endpoint.host);
+        let hosts = members.iter().map(|member| &member.endpoint.record.host);
         let events = self.running.detector.sweep(hosts, now, random);
         let concerned = events.iter().filter_map(|swept| members.get(swept.index));
-        let labels = concerned.map(|member| &*member.endpoint.label);
+        let labels = concerned.map(|member| &*member.endpoint.record.label);
         self.balancer.refresh_named(labels);
         for Swept { index, event } in events {
             if let Some(member) = members.get(index) {
-                self.tell(&event, &member.endpoint.label);
+                self.tell(&event, &member.endpoint.record.label);
             }
         }
         now.checked_add(interval)
@@ -232,7 +164,10 @@ impl Cluster {
     #[cfg(feature = "tls-core")]
     pub(crate) fn renew(&self) {
         let members = self.balancer.members();
-        for member in members.iter().filter(|member| member.endpoint.secured) {
+        for member in members
+            .iter()
+            .filter(|member| member.endpoint.common.secured)
+        {
             member.endpoint.connections.renew();
         }
         if let Some(on_demand) = &self.on_demand {
@@ -319,38 +254,6 @@ impl fmt::Debug for Cluster {
             .field("name", &self.model.name)
             .field("members", &self.balancer.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Counts a request at its endpoint until it is dropped.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    endpoint: Arc<Endpoint>,
-}
-
-impl InFlight {
-    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
-        endpoint.counts.active.fetch_add(1, Ordering::Relaxed);
-        endpoint.counts.requests.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint }
-    }
-
-    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    /// The call has ended well, after this time.
-    pub(crate) fn took(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let counts = &self.endpoint.counts;
-        counts.timed.fetch_add(1, Ordering::Relaxed);
-        counts.micros.fetch_add(micros, Ordering::Relaxed);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.endpoint.counts.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

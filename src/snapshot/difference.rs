@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::cluster::Member;
+use super::endpoint::Member;
 use crate::layer::balance::Placement;
 use crate::model;
 use crate::model::endpoint::{Address, Health};

@@ -25,7 +25,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::cluster::{Counters, Endpoint};
+use super::cluster::Counters;
+use super::endpoint::{Endpoint, Record};
 use super::link::Environment;
 use crate::body::Body;
 use crate::error::Error;
@@ -89,8 +90,14 @@ impl Checked {
 }
 
 /// The checks of one cluster. Dropping them ends their tasks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Checks {
+    /// Made with the first check that a configuration asks for.
+    begun: OnceLock<Box<Begun>>,
+}
+
+#[derive(Debug)]
+struct Begun {
     board: Arc<Board>,
     // Locked by edits only.
     tasks: Mutex<HashMap<Address, Task>>,
@@ -106,7 +113,7 @@ struct Board {
     changed: Arc<Notify>,
     marked: AtomicBool,
     /// Endpoints that are used although no check has ended. Locked when a first check ends.
-    presumed: Mutex<Vec<Arc<Checked>>>,
+    presumed: Mutex<Vec<Arc<Record>>>,
     checks: AtomicU64,
     failures: AtomicU64,
 }
@@ -116,7 +123,7 @@ struct Task {
     check: Arc<HealthCheck>,
     settings: Settings,
     secure: Option<Arc<dyn Secure>>,
-    checked: Arc<Checked>,
+    record: Arc<Record>,
     running: Ended,
 }
 
@@ -136,7 +143,97 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Checks {
-    pub(crate) fn new(environment: &Environment) -> Self {
+    /// Ends all checks; what they found stays.
+    pub(crate) fn end(&self) {
+        if let Some(begun) = self.begun.get() {
+            lock(&begun.tasks).clear();
+        }
+    }
+
+    /// Whether a verdict has changed since this was asked for the last time.
+    pub(crate) fn take_mark(&self) -> bool {
+        let begun = self.begun.get();
+        begun.is_some_and(|begun| begun.board.marked.swap(false, Ordering::SeqCst))
+    }
+
+    /// How many checks have ended, and how many of them did not pass.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        match self.begun.get() {
+            Some(begun) => (read(&begun.board.checks), read(&begun.board.failures)),
+            None => (0, 0),
+        }
+    }
+
+    /// Checks these endpoints, and no others, as `model` says; `age` is the cluster's.
+    pub(super) fn set<'a>(
+        &self,
+        model: &model::Cluster,
+        endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
+        counters: &Arc<Counters>,
+        secure: Option<&Arc<dyn Secure>>,
+        environment: &Environment,
+        age: Age,
+    ) {
+        let Some(check) = &model.health_check else {
+            self.end();
+            if let Some(begun) = self.begun.get() {
+                begun.armed.store(false, Ordering::Relaxed);
+            }
+            endpoints.for_each(|endpoint| endpoint.record.checked.set(UNCHECKED));
+            return;
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            // The runtime is being torn down: nobody will be asked any more.
+            return;
+        };
+        let begun = self.begun.get_or_init(|| Box::new(Begun::new(environment)));
+        let mut tasks = lock(&begun.tasks);
+        let settings = settings(model, &check.question);
+        let added = !begun.armed.swap(true, Ordering::Relaxed);
+        let begin = match (added, age, tasks.is_empty()) {
+            (true, Age::Known, _) => Begin::Healthy,
+            (_, _, true) => Begin::Presumed,
+            (_, _, false) => Begin::Unknown,
+        };
+        let mut staying = HashSet::new();
+        for endpoint in endpoints {
+            staying.insert(endpoint.address().clone());
+            // Checks go the way that requests go, encrypted or not.
+            let secure = secure.filter(|_| endpoint.secured());
+            let way = Way {
+                address: endpoint.address(),
+                settings: &settings,
+                secure,
+                environment,
+            };
+            let known = tasks.get(endpoint.address());
+            if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
+                continue;
+            }
+            begun.begin(&endpoint.record, begin);
+            let asking = Asking {
+                board: begun.board.clone(),
+                counters: counters.clone(),
+                cluster: model.name.clone(),
+                record: endpoint.record.clone(),
+            };
+            let running = asking.start(&runtime, &check, &way);
+            let task = Task {
+                check: check.clone(),
+                settings: settings.clone(),
+                secure: secure.cloned(),
+                record: endpoint.record.clone(),
+                running: Ended(running),
+            };
+            tasks.insert(endpoint.address().clone(), task);
+        }
+        tasks.retain(|address, _| staying.contains(address));
+    }
+}
+
+impl Begun {
+    fn new(environment: &Environment) -> Self {
         Self {
             board: Arc::new(Board {
                 events: environment.events.clone(),
@@ -151,97 +248,16 @@ impl Checks {
         }
     }
 
-    /// Ends all checks; what they found stays.
-    pub(crate) fn end(&self) {
-        lock(&self.tasks).clear();
-    }
-
-    /// Whether a verdict has changed since this was asked for the last time.
-    pub(crate) fn take_mark(&self) -> bool {
-        self.board.marked.swap(false, Ordering::SeqCst)
-    }
-
-    /// How many checks have ended, and how many of them did not pass.
-    pub(crate) fn counted(&self) -> (u64, u64) {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (read(&self.board.checks), read(&self.board.failures))
-    }
-
-    /// Checks these endpoints, and no others, as `model` says; `age` is the cluster's.
-    pub(super) fn set<'a>(
-        &self,
-        model: &model::Cluster,
-        endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
-        counters: &Arc<Counters>,
-        secure: Option<&Arc<dyn Secure>>,
-        environment: &Environment,
-        age: Age,
-    ) {
-        let mut tasks = lock(&self.tasks);
-        let Some(check) = &model.health_check else {
-            tasks.clear();
-            drop(tasks);
-            self.armed.store(false, Ordering::Relaxed);
-            endpoints.for_each(|endpoint| endpoint.checked.set(UNCHECKED));
-            return;
-        };
-        let Ok(runtime) = Handle::try_current() else {
-            // The runtime is being torn down: nobody will be asked any more.
-            return;
-        };
-        let check = Arc::new(check.clone());
-        let settings = settings(model, &check.question);
-        let added = !self.armed.swap(true, Ordering::Relaxed);
-        let begin = match (added, age, tasks.is_empty()) {
-            (true, Age::Known, _) => Begin::Healthy,
-            (_, _, true) => Begin::Presumed,
-            (_, _, false) => Begin::Unknown,
-        };
-        let mut staying = HashSet::new();
-        for endpoint in endpoints {
-            staying.insert(endpoint.address.clone());
-            // Checks go the way that requests go, encrypted or not.
-            let secure = secure.filter(|_| endpoint.secured);
-            let way = Way {
-                address: &endpoint.address,
-                settings: &settings,
-                secure,
-                environment,
-            };
-            let known = tasks.get(&endpoint.address);
-            if known.is_some_and(|task| task.serves(&check, &way, endpoint)) {
-                continue;
-            }
-            self.begin(&endpoint.checked, begin);
-            let asking = Asking {
-                board: self.board.clone(),
-                counters: counters.clone(),
-                cluster: model.name.clone(),
-                label: endpoint.label.clone(),
-                checked: endpoint.checked.clone(),
-            };
-            let running = asking.start(&runtime, &check, &way);
-            let task = Task {
-                check: check.clone(),
-                settings: settings.clone(),
-                secure: secure.cloned(),
-                checked: endpoint.checked.clone(),
-                running: Ended(running),
-            };
-            tasks.insert(endpoint.address.clone(), task);
-        }
-        tasks.retain(|address, _| staying.contains(address));
-    }
-
     /// What an endpoint counts as until its first check has ended.
-    fn begin(&self, checked: &Arc<Checked>, begin: Begin) {
+    fn begin(&self, record: &Arc<Record>, begin: Begin) {
+        let checked = &record.checked;
         if checked.get() != UNCHECKED {
             return;
         }
         checked.set(match begin {
             Begin::Healthy => HEALTHY,
             Begin::Presumed => {
-                lock(&self.board.presumed).push(checked.clone());
+                lock(&self.board.presumed).push(record.clone());
                 PRESUMED
             }
             Begin::Unknown => UNKNOWN,
@@ -276,7 +292,7 @@ impl Task {
         };
         same && *self.check == *check
             && self.settings == *way.settings
-            && Arc::ptr_eq(&self.checked, &endpoint.checked)
+            && Arc::ptr_eq(&self.record, &endpoint.record)
             && !self.running.0.is_finished()
     }
 }
@@ -306,13 +322,12 @@ struct Asking {
     board: Arc<Board>,
     counters: Arc<Counters>,
     cluster: Arc<str>,
-    label: Arc<str>,
-    checked: Arc<Checked>,
+    record: Arc<Record>,
 }
 
 impl Asking {
     fn start(self, runtime: &Handle, check: &HealthCheck, way: &Way<'_>) -> JoinHandle<()> {
-        let initial = match self.checked.get() {
+        let initial = match self.record.checked.get() {
             HEALTHY => Health::Healthy,
             _ => Health::Unhealthy,
         };
@@ -320,7 +335,7 @@ impl Asking {
         let checker = Checker::new(timing, Instant::now(), way.environment.random.clone());
         // `timing` has brought every duration within its bounds.
         let checker = checker.expect("durations were clamped to what a checker takes");
-        let authority = authority(&self.cluster, &self.label);
+        let authority = authority(&self.cluster, &self.record.label);
         match &check.question {
             Question::Tcp(tcp) => {
                 let dialler = Dialler {
@@ -357,7 +372,7 @@ impl Asking {
         if verdict != health::Verdict::Healthy {
             self.board.failures.fetch_add(1, Ordering::Relaxed);
         }
-        let (before, health) = (self.checked.get(), checker.health());
+        let (before, health) = (self.record.checked.get(), checker.health());
         let after = match health {
             Health::Healthy => HEALTHY,
             Health::Unhealthy => UNHEALTHY,
@@ -365,7 +380,7 @@ impl Asking {
         if before == after {
             return;
         }
-        self.checked.set(after);
+        self.record.checked.set(after);
         if health == Health::Healthy {
             self.board.presume_no_more();
         }
@@ -375,7 +390,7 @@ impl Asking {
     }
 
     fn tell(&self, health: Health) {
-        let (cluster, endpoint) = (self.cluster.clone(), self.label.clone());
+        let (cluster, endpoint) = (self.cluster.clone(), self.record.label.clone());
         tracing::info!(
             cluster = &*cluster,
             endpoint = &*endpoint,
@@ -392,8 +407,8 @@ impl Asking {
 impl Board {
     /// One endpoint is known to be well, so nobody has to stand in untried.
     fn presume_no_more(&self) {
-        for checked in lock(&self.presumed).drain(..) {
-            let state = &checked.0;
+        for record in lock(&self.presumed).drain(..) {
+            let state = &record.checked.0;
             // One that was judged in the meantime keeps its verdict.
             let _ = state.compare_exchange(PRESUMED, UNKNOWN, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -550,6 +565,6 @@ impl Service<Address> for Dialler {
 
 impl fmt::Debug for Asking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Asking({})", self.label)
+        write!(f, "Asking({})", self.record.label)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::cluster::EndpointCounts;
+use super::endpoint::Record;
 use super::{Cluster, Snapshot};
 use crate::model::endpoint::Locality;
 
@@ -14,27 +14,11 @@ pub(crate) struct ClusterLoad {
     pub(crate) name: Arc<str>,
     /// The name of its endpoints, if that is another one.
     pub(crate) service: Option<Arc<str>>,
-    pub(crate) endpoints: Vec<(Locality, Arc<EndpointCounts>)>,
+    pub(crate) endpoints: Vec<(Locality, Arc<Record>)>,
     /// Requests that were dropped, by category.
     pub(crate) dropped: Vec<(Arc<str>, u64)>,
     /// Requests that a limit refused.
     pub(crate) overflows: u64,
-}
-
-impl EndpointCounts {
-    /// Requests that were sent, that failed, and that are under way.
-    pub(crate) fn read(&self) -> (u64, u64, u64) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        // Read in this order, no request is under way that was not sent.
-        let active = self.active.load(Ordering::Relaxed).into();
-        (read(&self.requests), read(&self.failures), active)
-    }
-
-    /// Calls that were timed, and the microseconds that they took.
-    pub(crate) fn timed(&self) -> (u64, u64) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (read(&self.timed), read(&self.micros))
-    }
 }
 
 impl Snapshot {
@@ -56,9 +40,9 @@ impl Cluster {
             .collect();
         let members = self.balancer.members();
         let counted = members.iter().map(|member| {
-            let locality = located.get(&*member.endpoint.label);
+            let locality = located.get(&**member.endpoint.label());
             let locality = locality.map_or_else(Locality::default, |&one| one.clone());
-            (locality, member.endpoint.counts.clone())
+            (locality, member.endpoint.record.clone())
         });
         let named = self.model.discovery.endpoints();
         ClusterLoad {

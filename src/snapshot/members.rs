@@ -18,23 +18,23 @@ use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use super::changes::{Moves, once_each};
-use super::cluster::{Cluster, Endpoint, Member, Running};
+use super::cluster::{Cluster, Running};
 use super::difference::{Entry, difference, entries};
-use super::gate::ClusterGate;
+use super::endpoint::{Commons, Endpoint, Member};
 use super::health::{Age, Checks};
 use super::link::Environment;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
 use super::security;
 use super::series::{Counted, EndpointLabels, series};
-use crate::layer::balance::{Balancer, Rules, Signals};
+use crate::layer::balance::{Balancer, Rules};
 use crate::layer::limit::Limits;
 use crate::layer::outlier::Detector;
 use crate::layer::retry::Quota;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
 use crate::telemetry::Series;
-use crate::transport::{Connections, Secure, Settings};
+use crate::transport::{Secure, Settings};
 
 /// The cluster of `model` with these endpoints, going on from the one before.
 pub(super) fn cluster(
@@ -61,7 +61,7 @@ pub(super) fn cluster(
             detector: Detector::new(model.outlier.clone()),
             swept: Mutex::default(),
             counters: Arc::default(),
-            checks: Checks::new(environment),
+            checks: Checks::default(),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
@@ -70,10 +70,25 @@ pub(super) fn cluster(
         Some(old) if old.model.security == model.security => old.secure.clone(),
         Some(_) | None => security::secure(&model.security, environment),
     };
-    let maker = Maker::new(model, &secure, &running, environment);
+    let suits = |old: &&Arc<Cluster>| {
+        old.model.security == model.security
+            && Settings::from(&*old.model) == Settings::from(&**model)
+    };
+    let suited = old.filter(suits);
+    let commons = match suited {
+        Some(old) => old.commons.clone(),
+        None => Commons::new(model, secure.as_ref(), &running.limits, environment),
+    };
+    let maker = Maker {
+        model,
+        commons: &commons,
+        secure: &secure,
+        running: &running,
+        environment,
+    };
     let rules = rules(model);
     let balancer = match old {
-        Some(old) if *old.balancer.rules() == rules && maker.suits(old) => {
+        Some(old) if *old.balancer.rules() == rules && suited.is_some() => {
             let balancer = old.balancer.fork();
             let before = old.endpoints.load();
             maker.change(
@@ -85,7 +100,7 @@ pub(super) fn cluster(
             balancer
         }
         old => {
-            let members = maker.all(old, endpoints);
+            let members = maker.all(old, suited.is_some(), endpoints);
             maker.compare(old, &members, moves);
             let age = if old.is_some() { Age::Known } else { Age::New };
             maker.check(once_each(&members), age);
@@ -117,6 +132,7 @@ pub(super) fn cluster(
         series: series(model, &EndpointLabels::new(), environment),
         on_demand: OnDemand::of(&model.discovery),
         secure,
+        commons,
     })
 }
 
@@ -153,6 +169,7 @@ pub(super) fn aggregate(
                 overloads: Overloads::default(),
                 on_demand: None,
                 secure: made.secure.clone(),
+                commons: made.commons.clone(),
             });
         }
     }
@@ -172,9 +189,16 @@ pub(super) fn renew(
         model,
         running,
         secure,
+        commons,
         ..
     } = cluster;
-    let maker = Maker::new(model, secure, running, environment);
+    let maker = Maker {
+        model,
+        commons,
+        secure,
+        running,
+        environment,
+    };
     maker.change(&cluster.balancer, before.as_deref(), Some(endpoints), moves);
 }
 
@@ -189,36 +213,16 @@ fn rules(model: &model::Cluster) -> Rules {
 /// Makes members of a cluster.
 struct Maker<'a> {
     model: &'a model::Cluster,
-    settings: Arc<Settings>,
+    commons: &'a Commons,
     secure: &'a Option<Arc<dyn Secure>>,
     running: &'a Arc<Running>,
     environment: &'a Environment,
 }
 
 impl<'a> Maker<'a> {
-    fn new(
-        model: &'a model::Cluster,
-        secure: &'a Option<Arc<dyn Secure>>,
-        running: &'a Arc<Running>,
-        environment: &'a Environment,
-    ) -> Self {
-        Self {
-            model,
-            settings: Arc::new(Settings::from(model)),
-            secure,
-            running,
-            environment,
-        }
-    }
-
-    /// Whether the endpoints of a cluster can run on as they are.
-    fn suits(&self, old: &Cluster) -> bool {
-        old.model.security == self.model.security && Settings::from(&*old.model) == *self.settings
-    }
-
     /// Whether connections to an endpoint are encrypted.
     fn secures(&self, entry: &Entry<'_>) -> bool {
-        security::wanted(&self.model.security, entry.meshed)
+        self.secure.is_some() && security::wanted(&self.model.security, entry.meshed)
     }
 
     fn counted(&self) -> Counted<'_> {
@@ -240,7 +244,7 @@ impl<'a> Maker<'a> {
         for entry in &left {
             let named = balancer.all_named(&entry.address.to_string());
             let found = named.into_iter().find(|member| {
-                let secured = member.endpoint.secured == self.secures(entry);
+                let secured = member.endpoint.secured() == self.secures(entry);
                 entry.is(member) && secured && taken.insert(Arc::as_ptr(member))
             });
             leaving.extend(found);
@@ -252,7 +256,7 @@ impl<'a> Maker<'a> {
             let known = balancer.all_named(&entry.address.to_string());
             if known.is_empty() && !running.contains_key(entry.address) {
                 let endpoint = Arc::new(self.endpoint(entry, None));
-                self.running.detector.join(&endpoint.host);
+                self.running.detector.join(&endpoint.record.host);
                 moves.up.push(endpoint.clone());
                 running.insert(entry.address, endpoint);
             }
@@ -270,9 +274,9 @@ impl<'a> Maker<'a> {
         }
         balancer.change(&leaving, joining);
         for endpoint in once_each(&leaving) {
-            let left = balancer.all_named(&endpoint.label);
+            let left = balancer.all_named(endpoint.label());
             if left.is_empty() {
-                self.running.detector.leave(&endpoint.host);
+                self.running.detector.leave(&endpoint.record.host);
                 moves.down.push(endpoint);
             } else if !left
                 .iter()
@@ -308,7 +312,7 @@ impl<'a> Maker<'a> {
         }
         let members = balancer.members();
         if ejects {
-            let hosts = members.iter().map(|member| &*member.endpoint.host);
+            let hosts = members.iter().map(|member| &member.endpoint.record.host);
             // Without a policy all are readmitted, and the balancer has to hear of that.
             let policy = self.model.outlier.clone();
             let _ = self.running.detector.set(policy, hosts);
@@ -329,12 +333,12 @@ impl<'a> Maker<'a> {
     ) -> Arc<Endpoint> {
         let secured = self.secures(entry);
         let first = known.clone().next();
-        if let Some(member) = known.find(|member| member.endpoint.secured == secured) {
+        if let Some(member) = known.find(|member| member.endpoint.secured() == secured) {
             return member.endpoint.clone();
         }
         let made = running
             .get(entry.address)
-            .filter(|endpoint| endpoint.secured == secured);
+            .filter(|endpoint| endpoint.secured() == secured);
         if let Some(endpoint) = made {
             return endpoint.clone();
         }
@@ -347,17 +351,18 @@ impl<'a> Maker<'a> {
         endpoint
     }
 
-    /// All members, in the order of the registry.
+    /// All members, in the order of the registry; `reusable`: the endpoints of the old cluster can
+    /// run on as they are.
     fn all(
         &self,
         old: Option<&Arc<Cluster>>,
+        reusable: bool,
         endpoints: Option<&Arc<model::Endpoints>>,
     ) -> Vec<Arc<Member>> {
-        let reusable = old.is_some_and(|old| self.suits(old));
         let members = old.map(|old| old.balancer.members()).unwrap_or_default();
         let before: HashMap<&Address, &Arc<Member>> = members
             .iter()
-            .map(|member| (&member.endpoint.address, member))
+            .map(|member| (member.endpoint.address(), member))
             .collect();
         let mut running: HashMap<&Address, Arc<Endpoint>> = HashMap::new();
         let mut all = Vec::new();
@@ -389,22 +394,22 @@ impl<'a> Maker<'a> {
         let labels = |members: &[Arc<Member>]| -> HashSet<Arc<str>> {
             members
                 .iter()
-                .map(|member| member.endpoint.label.clone())
+                .map(|member| member.endpoint.label().clone())
                 .collect()
         };
         let (were, are) = (labels(&old), labels(members));
         let detector = &self.running.detector;
         let mut kept = HashSet::new();
         for endpoint in once_each(members) {
-            detector.join(&endpoint.host);
+            detector.join(&endpoint.record.host);
             kept.insert(Arc::as_ptr(&endpoint));
-            if !were.contains(&endpoint.label) {
+            if !were.contains(endpoint.label()) {
                 moves.up.push(endpoint);
             }
         }
         for endpoint in once_each(&old) {
-            if !are.contains(&endpoint.label) {
-                detector.leave(&endpoint.host);
+            if !are.contains(endpoint.label()) {
+                detector.leave(&endpoint.record.host);
                 moves.down.push(endpoint);
             } else if !kept.contains(&Arc::as_ptr(&endpoint)) {
                 moves.replaced.push(endpoint);
@@ -414,34 +419,7 @@ impl<'a> Maker<'a> {
 
     /// One that runs from this moment on; what is known of the one `before` is known of it.
     fn endpoint(&self, entry: &Entry<'_>, before: Option<&Endpoint>) -> Endpoint {
-        let environment = self.environment;
-        let secured = self.secures(entry);
-        Endpoint {
-            cluster: self.model.name.clone(),
-            address: entry.address.clone(),
-            secured,
-            label: match before {
-                Some(before) => before.label.clone(),
-                None => entry.address.to_string().into(),
-            },
-            host: before.map_or_else(Arc::default, |before| before.host.clone()),
-            signals: match before {
-                Some(before) => before.signals.clone(),
-                None => Arc::new(Signals::new(Instant::now())),
-            },
-            connections: match &environment.answer {
-                Some(answer) => Connections::answering(answer.clone()),
-                None => Connections::secured(
-                    entry.address.clone(),
-                    self.settings.clone(),
-                    environment.connector.clone(),
-                    Arc::new(ClusterGate(self.running.limits.clone())),
-                    self.secure.clone().filter(|_| secured),
-                ),
-            },
-            counts: before.map_or_else(Arc::default, |before| before.counts.clone()),
-            checked: before.map_or_else(Arc::default, |before| before.checked.clone()),
-        }
+        Endpoint::new(entry.address, self.commons.of(self.secures(entry)), before)
     }
 }
 
@@ -453,13 +431,8 @@ fn member(
     series: Arc<Series>,
 ) -> Arc<Member> {
     if entry.health == Health::Healthy && known.is_some_and(|was| was.health != Health::Healthy) {
-        endpoint.signals.restart(Instant::now());
+        endpoint.record.signals.restart(Instant::now());
     }
-    Arc::new(Member {
-        endpoint,
-        weight: entry.weight,
-        health: entry.health,
-        placement: entry.placement,
-        series,
-    })
+    let said = (entry.weight, entry.health, entry.placement);
+    Arc::new(Member::new(endpoint, said, series))
 }

@@ -20,6 +20,7 @@ mod cluster;
 )]
 mod demand;
 mod difference;
+mod endpoint;
 mod gate;
 mod health;
 mod link;
@@ -51,12 +52,13 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::{Moves, announce};
-#[cfg(feature = "xds")]
-pub(crate) use cluster::EndpointCounts;
-pub(crate) use cluster::{Cluster, Endpoint, InFlight, Member};
+pub(crate) use cluster::Cluster;
 pub(crate) use demand::{Demand, Held};
 #[cfg(feature = "xds")]
 pub(crate) use demand::{Naming, Standing};
+#[cfg(feature = "xds")]
+pub(crate) use endpoint::Record;
+pub(crate) use endpoint::{Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 #[cfg(feature = "xds")]
 pub(crate) use load::ClusterLoad;

@@ -176,7 +176,7 @@ impl Cluster {
             .map(|one| &one.address);
         let places: HashMap<_, usize> = addresses.zip(0..).collect();
         let mut members = self.balancer.members();
-        members.sort_by_key(|member| places.get(&member.endpoint.address).copied());
+        members.sort_by_key(|member| places.get(member.endpoint.address()).copied());
         members
     }
 
@@ -187,15 +187,15 @@ impl Cluster {
         let (checks, checks_failed) = self.running.checks.counted();
         let members = self.members_in_order();
         let endpoints = members.iter().map(|member| {
-            let endpoint = &member.endpoint;
+            let record = &member.endpoint.record;
             EndpointStats {
-                address: endpoint.label.clone(),
-                requests: read(&endpoint.counts.requests),
-                failures: read(&endpoint.counts.failures),
-                active_requests: endpoint.counts.active.load(Ordering::Relaxed),
-                connections: endpoint.connections.stats().connections,
-                ejected: !endpoint.host.admitted(),
-                checked: endpoint.checked.health(),
+                address: record.label.clone(),
+                requests: read(&record.requests),
+                failures: read(&record.failures),
+                active_requests: record.active.load(Ordering::Relaxed),
+                connections: member.endpoint.connections.stats().connections,
+                ejected: !record.host.admitted(),
+                checked: record.checked.health(),
             }
         });
         ClusterStats {

@@ -63,9 +63,9 @@ struct Inner {
     besides: AtomicBool,
     tracing: Tracing,
     instruments: Option<Instruments>,
-    own: Party,
+    own: Arc<Party>,
     // Locked while a configuration is linked and while metrics are read, never by a request.
-    series: Mutex<BTreeMap<Labels, Arc<Series>>>,
+    series: Mutex<BTreeMap<Arc<Labels>, Arc<Series>>>,
     unknown: Arc<Series>,
     blocked: Arc<Series>,
     /// Requests that arrive, by the principal of their caller; replaced as a whole when a new one
@@ -79,7 +79,7 @@ impl Registry {
     pub(crate) fn new(settings: Settings) -> Self {
         let workload = &settings.workload;
         let label = |name: &str| workload.labels().get(name).map(String::as_str);
-        let own = Party::of(label, workload.namespace());
+        let own = Arc::new(Party::of(label, workload.namespace()));
         let outbound = |service_name: &str| Labels {
             reporter: Reporter::Source,
             source: own.clone(),
@@ -97,7 +97,10 @@ impl Registry {
             open: Mutex::default(),
         };
         let told: Standing = Arc::new(ArcSwap::from_pointee(logs.told(&Arc::default())));
-        let series = |labels| Arc::new(Series::new(labels, instruments.clone(), told.clone()));
+        let series = |labels| {
+            let labels = Arc::new(labels);
+            Arc::new(Series::new(labels, instruments.clone(), told.clone()))
+        };
         let inner = Inner {
             metrics: settings.metrics,
             tracing: settings.tracing,
@@ -196,7 +199,7 @@ impl Registry {
         }
         let caller = caller.filter(|_| known.len() < CALLERS);
         let series = Arc::new(Series::new(
-            self.arriving(caller.as_ref()),
+            Arc::new(self.arriving(caller.as_ref())),
             self.inner.instruments.clone(),
             self.inner.told.clone(),
         ));
@@ -222,8 +225,8 @@ impl Registry {
         }
         Labels {
             reporter: Reporter::Destination,
-            source,
-            destination: own.clone(),
+            source: Arc::new(source),
+            destination: Party::clone(own),
             service: "unknown".into(),
             service_name: own.canonical_service.clone(),
             service_namespace: own.namespace.clone(),
@@ -260,6 +263,7 @@ impl Registry {
         if all.len() >= SERIES {
             return self.inner.unknown.clone();
         }
+        let labels = Arc::new(labels);
         let series = Arc::new(Series::new(
             labels.clone(),
             self.inner.instruments.clone(),
@@ -291,7 +295,7 @@ impl Registry {
         all
     }
 
-    fn series(&self) -> MutexGuard<'_, BTreeMap<Labels, Arc<Series>>> {
+    fn series(&self) -> MutexGuard<'_, BTreeMap<Arc<Labels>, Arc<Series>>> {
         self.inner
             .series
             .lock()

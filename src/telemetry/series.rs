@@ -27,7 +27,7 @@ const CELLS: usize = 32;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Labels {
     pub(crate) reporter: Reporter,
-    pub(crate) source: Party,
+    pub(crate) source: Arc<Party>,
     pub(crate) destination: Party,
     /// The host that was called.
     pub(crate) service: Box<str>,
@@ -117,12 +117,19 @@ impl Labels {
 
 /// The measurements under one set of labels.
 pub(crate) struct Series {
-    pub(crate) labels: Labels,
-    cells: [OnceLock<Box<Cell>>; CELLS],
-    other: OnceLock<Box<Cell>>,
+    pub(crate) labels: Arc<Labels>,
+    /// Made with the first request: most of what a large configuration names is never called by one
+    /// process.
+    cells: OnceLock<Box<Cells>>,
     instruments: Option<Instruments>,
     /// How metrics deviate from the standard.
     told: Standing,
+}
+
+#[derive(Default)]
+struct Cells {
+    told_apart: [OnceLock<Box<Cell>>; CELLS],
+    other: OnceLock<Box<Cell>>,
 }
 
 /// What changes from request to request, in one number.
@@ -192,13 +199,16 @@ impl Reading {
 }
 
 impl Series {
-    pub(super) fn new(labels: Labels, instruments: Option<Instruments>, told: Standing) -> Self {
+    pub(super) fn new(
+        labels: Arc<Labels>,
+        instruments: Option<Instruments>,
+        told: Standing,
+    ) -> Self {
         Self {
             labels,
             instruments,
             told,
-            cells: [const { OnceLock::new() }; CELLS],
-            other: OnceLock::new(),
+            cells: OnceLock::new(),
         }
     }
 
@@ -210,15 +220,23 @@ impl Series {
     /// The cell of this key, or that of all others. Once a cell is made it stays, so that finding it
     /// reads memory and nothing else.
     fn cell(&self, key: Key) -> &Cell {
+        let cells = self.cells.get_or_init(Box::default);
         let start = key.hash();
         for step in 0..CELLS {
-            let cell = &self.cells[(start + step) % CELLS];
+            let cell = &cells.told_apart[(start + step) % CELLS];
             let cell = cell.get_or_init(|| self.new_cell(Some(key)));
             if cell.key == Some(key) {
                 return cell;
             }
         }
-        self.other.get_or_init(|| self.new_cell(None))
+        cells.other.get_or_init(|| self.new_cell(None))
+    }
+
+    /// The cells that there are.
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        let made = self.cells.get().into_iter();
+        let all = made.flat_map(|cells| cells.told_apart.iter().chain([&cells.other]));
+        all.filter_map(OnceLock::get).map(|cell| &**cell)
     }
 
     fn new_cell(&self, key: Option<Key>) -> Box<Cell> {
@@ -268,8 +286,7 @@ impl Series {
         if self.instruments.is_none() {
             return;
         }
-        let cells = self.cells.iter().chain([&self.other]);
-        for cell in cells.filter_map(OnceLock::get) {
+        for cell in self.cells() {
             cell.bound.store(self.bound(cell.key));
         }
     }
@@ -302,11 +319,7 @@ impl Series {
 
     /// All that was measured.
     pub(crate) fn read(&self) -> Vec<Reading> {
-        let cells = self.cells.iter().chain([&self.other]);
-        cells
-            .filter_map(OnceLock::get)
-            .map(|cell| cell.read())
-            .collect()
+        self.cells().map(Cell::read).collect()
     }
 }
 
@@ -362,15 +375,15 @@ mod tests {
 
     fn series() -> Series {
         Series::new(
-            Labels {
+            Arc::new(Labels {
                 reporter: Reporter::Source,
-                source: Party::unknown(),
+                source: Arc::new(Party::unknown()),
                 destination: Party::unknown(),
                 service: "catalog".into(),
                 service_name: "catalog".into(),
                 service_namespace: "shop".into(),
                 security: "unknown",
-            },
+            }),
             None,
             Standing::default(),
         )

@@ -31,40 +31,54 @@ const RESENDS: usize = 3;
 /// Shared by `Arc` among all requests. When the last `Arc` is dropped, it is
 /// [closed](Self::close).
 pub struct Connections {
-    target: Target,
+    address: Address,
+    peer: Peer,
 }
 
 /// A function that answers requests in place of a peer.
 pub type Answer = Arc<dyn Fn(Request<Body>) -> Response<Body> + Send + Sync>;
 
-enum Target {
+enum Peer {
     Answer(Answer),
-    Remote(Lazy),
+    Remote {
+        means: Arc<Means>,
+        /// The keeping of connections, made when there is something to keep: most endpoints of a
+        /// large cluster never get a request from one process.
+        made: OnceLock<Arc<Remote>>,
+    },
 }
 
-/// What it takes to connect, and the keeping of connections, made when there is something to keep:
-/// most endpoints of a large cluster never get a request from one process.
-struct Lazy {
-    address: Address,
-    settings: Arc<Settings>,
-    connector: Arc<dyn Connect>,
-    gate: Arc<dyn Gate>,
-    security: Option<Arc<dyn Secure>>,
-    made: OnceLock<Arc<Remote>>,
+/// How the endpoints of a cluster are reached.
+#[derive(Clone)]
+pub(crate) enum Reach {
+    Answer(Answer),
+    Remote(Arc<Means>),
 }
 
-impl Lazy {
-    fn remote(&self) -> &Arc<Remote> {
-        self.made.get_or_init(|| {
-            let mut remote = Remote::new(
-                self.address.clone(),
-                self.settings.clone(),
-                self.connector.clone(),
-                self.gate.clone(),
-            );
-            remote.security = self.security.clone();
-            Arc::new(remote)
-        })
+/// What it takes to connect; endpoints of one cluster share it.
+pub(crate) struct Means {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) gate: Arc<dyn Gate>,
+    /// What secures connections before a request goes over them, if anything does.
+    pub(crate) security: Option<Arc<dyn Secure>>,
+}
+
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Means")
+            .field("settings", &self.settings)
+            .field("secured", &self.security.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer(_) => f.write_str("Answer"),
+            Self::Remote(means) => means.fmt(f),
+        }
     }
 }
 
@@ -114,16 +128,25 @@ impl Connections {
         gate: Arc<dyn Gate>,
         security: Option<Arc<dyn Secure>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            target: Target::Remote(Lazy {
-                address,
-                settings,
-                connector,
-                gate,
-                security,
+        let means = Means {
+            settings,
+            connector,
+            gate,
+            security,
+        };
+        Arc::new(Self::by(address, &Reach::Remote(Arc::new(means))))
+    }
+
+    /// The connections to `address`, which is reached as others are.
+    pub(crate) fn by(address: Address, reach: &Reach) -> Self {
+        let peer = match reach {
+            Reach::Answer(answer) => Peer::Answer(answer.clone()),
+            Reach::Remote(means) => Peer::Remote {
+                means: means.clone(),
                 made: OnceLock::new(),
-            }),
-        })
+            },
+        };
+        Self { address, peer }
     }
 
     /// An endpoint without a peer: `answer` makes each response. It is the bottom rung of the
@@ -143,9 +166,28 @@ impl Connections {
     /// ```
     #[must_use]
     pub fn answering(answer: Answer) -> Arc<Self> {
-        Arc::new(Self {
-            target: Target::Answer(answer),
-        })
+        let nowhere = Address::Name {
+            host: Arc::default(),
+            port: 0,
+        };
+        Arc::new(Self::by(nowhere, &Reach::Answer(answer)))
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The keeping of connections, from now on if there was none.
+    fn remote<'a>(&self, means: &Arc<Means>, made: &'a OnceLock<Arc<Remote>>) -> &'a Arc<Remote> {
+        made.get_or_init(|| Arc::new(Remote::new(self.address.clone(), means.clone())))
+    }
+
+    /// The keeping of connections, if there is something to keep.
+    fn kept(&self) -> Option<&Arc<Remote>> {
+        match &self.peer {
+            Peer::Answer(_) => None,
+            Peer::Remote { made, .. } => made.get(),
+        }
     }
 
     /// Sends `request` and returns the head of its response; `guard` lives in the response's body
@@ -178,7 +220,7 @@ impl Connections {
     /// Dropping the future resets the stream, or closes the HTTP/1.1 connection, gives back its
     /// place among those who wait and drops `guard`. The request may have been processed.
     pub async fn send<G: Guard>(
-        self: &Arc<Self>,
+        &self,
         mut request: Request<Body>,
         guard: G,
     ) -> Result<Response<Body>, Unanswered> {
@@ -194,29 +236,21 @@ impl Connections {
     /// Sends a request that stays in its place until it leaves, so that futures around this one
     /// need not carry it; what is left there has no meaning, unless the request is
     /// [unsent](Lost::unsent). Otherwise as [`send`](Self::send).
-    pub(crate) async fn exchange(
-        self: &Arc<Self>,
-        request: &mut Request<Body>,
-    ) -> Result<Answered, Lost> {
-        match &self.target {
-            Target::Answer(answer) => {
+    pub(crate) async fn exchange(&self, request: &mut Request<Body>) -> Result<Answered, Lost> {
+        match &self.peer {
+            Peer::Answer(answer) => {
                 let response = answer(std::mem::take(request));
                 Ok(Answered::new(Answerer::Function(response)))
             }
-            Target::Remote(lazy) => exchange(lazy.remote(), request).await,
+            Peer::Remote { means, made } => exchange(self.remote(means, made), request).await,
         }
     }
 
     /// Replaces the connections that there are: they finish their requests and take no more, and the
     /// next request gets a connection of its own time. It is for rotations of an identity.
     pub fn renew(&self) {
-        match &self.target {
-            Target::Answer(_) => {}
-            Target::Remote(lazy) => {
-                if let Some(remote) = lazy.made.get() {
-                    remote.renew();
-                }
-            }
+        if let Some(remote) = self.kept() {
+            remote.renew();
         }
     }
 
@@ -226,9 +260,9 @@ impl Connections {
     /// this endpoint before the edit, are served, by connections of their own. Doing so again
     /// changes nothing.
     pub fn retire(&self) {
-        match &self.target {
-            Target::Answer(_) => {}
-            Target::Remote(lazy) => lazy.remote().retire(),
+        match &self.peer {
+            Peer::Answer(_) => {}
+            Peer::Remote { means, made } => self.remote(means, made).retire(),
         }
     }
 
@@ -236,28 +270,22 @@ impl Connections {
     /// has ended; requests that wait for a connection come back unsent, with an error that
     /// [is draining](Error::is_draining). Doing so again changes nothing.
     pub fn close(&self) {
-        match &self.target {
-            Target::Answer(_) => {}
-            Target::Remote(lazy) => lazy.remote().close(),
+        match &self.peer {
+            Peer::Answer(_) => {}
+            Peer::Remote { means, made } => self.remote(means, made).close(),
         }
     }
 
     /// What the connections are doing at this moment. Takes a lock: not for the path of a request.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        match &self.target {
-            Target::Answer(_) => Stats::default(),
-            Target::Remote(lazy) => lazy
-                .made
-                .get()
-                .map(|remote| remote.stats())
-                .unwrap_or_default(),
-        }
+        let stats = self.kept().map(|remote| remote.stats());
+        stats.unwrap_or_default()
     }
 }
 
 async fn exchange(remote: &Arc<Remote>, request: &mut Request<Body>) -> Result<Answered, Lost> {
-    let http = Http::of(remote.settings.protocol, request);
+    let http = Http::of(remote.means.settings.protocol, request);
     let handshake = Handshake::of(request);
     prepare(request, http, handshake.as_ref())
         .map_err(|why| Lost::unsent(Error::new(Kind::Request { why })))?;
@@ -355,9 +383,7 @@ impl Lost {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        if let Target::Remote(Lazy { made, .. }) = &self.target
-            && let Some(remote) = made.get()
-        {
+        if let Some(remote) = self.kept() {
             remote.close();
         }
     }
@@ -365,11 +391,11 @@ impl Drop for Connections {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.target {
-            Target::Answer(_) => f.write_str("Connections(answering)"),
-            Target::Remote(lazy) => f
+        match &self.peer {
+            Peer::Answer(_) => f.write_str("Connections(answering)"),
+            Peer::Remote { .. } => f
                 .debug_struct("Connections")
-                .field("address", &lazy.address)
+                .field("address", &self.address)
                 .field("stats", &self.stats())
                 .finish(),
         }

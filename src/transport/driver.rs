@@ -115,9 +115,9 @@ fn dial(
     remote: &Remote,
     http: Http,
 ) -> impl Future<Output = Result<(Sender, Wire), DialFailure>> + Send + use<> {
-    let settings = remote.settings.clone();
-    let connector = remote.connector.clone();
-    let security = remote.security.clone();
+    let settings = remote.means.settings.clone();
+    let connector = remote.means.connector.clone();
+    let security = remote.means.security.clone();
     let address = remote.address.clone();
     let count = remote.tasks.clone();
     async move {
@@ -181,7 +181,7 @@ enum Phase {
 
 impl<'a> Driver<'a> {
     fn new(wire: Wire, slot: &'a Arc<Slot>, remote: &'a Weak<Remote>, now: &Remote) -> Self {
-        let connection = &now.settings.connection;
+        let connection = &now.means.settings.connection;
         let streams = match &wire {
             Wire::One(_) => 1,
             Wire::Two(_) => connection

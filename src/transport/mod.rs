@@ -91,8 +91,8 @@ pub mod upgrade;
 mod wire;
 
 pub use connect::{Connect, Connecting, Io, Stream, TcpConnector};
-pub(crate) use connections::Lost;
 pub use connections::{Answer, Connections, Stats};
+pub(crate) use connections::{Lost, Means, Reach};
 pub use failure::{Unanswered, is_exhausted};
 pub use gate::{Claim, Gate, Permit, Unlimited};
 pub use response::{End, Guard};

@@ -20,17 +20,15 @@ use hyper::client::conn::{http1, http2};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::connect::Connect;
-use super::connections::Stats;
+use super::Http;
+use super::connections::{Means, Stats};
 use super::driver;
 use super::failure::{DialFailure, Failure};
-use super::gate::{Claim, Gate, Permit};
+use super::gate::{Claim, Permit};
 use super::lease::Lease;
 use super::outgoing::Outgoing;
-use super::secure::Secure;
 use super::slot::{Entry, Slot};
 use super::wire::Sender;
-use super::{Http, Settings};
 use crate::error::Limit;
 use crate::model::endpoint::Address;
 
@@ -42,10 +40,7 @@ const MAX_IDLE: usize = 128;
 #[derive(Debug)]
 pub(super) struct Remote {
     pub(super) address: Address,
-    pub(super) settings: Arc<Settings>,
-    pub(super) connector: Arc<dyn Connect>,
-    pub(super) security: Option<Arc<dyn Secure>>,
-    gate: Arc<dyn Gate>,
+    pub(super) means: Arc<Means>,
     /// The HTTP/2 connections that may take a stream, oldest first: the first is filled before
     /// the next, so that the others become idle and close.
     links: ArcSwap<Vec<Link>>,
@@ -137,18 +132,10 @@ impl State {
 }
 
 impl Remote {
-    pub(super) fn new(
-        address: Address,
-        settings: Arc<Settings>,
-        connector: Arc<dyn Connect>,
-        gate: Arc<dyn Gate>,
-    ) -> Self {
+    pub(super) fn new(address: Address, means: Arc<Means>) -> Self {
         Self {
             address,
-            settings,
-            connector,
-            security: None,
-            gate,
+            means,
             links: ArcSwap::from_pointee(Vec::new()),
             waiting: AtomicUsize::new(0),
             dials: AtomicU64::new(0),
@@ -200,7 +187,7 @@ impl Remote {
             {
                 return Ok(lease);
             }
-            permit = self.gate.pending();
+            permit = self.means.gate.pending();
             if permit.is_none() {
                 return Err(Failure::Overflow(Limit::Pending));
             }
@@ -212,14 +199,14 @@ impl Remote {
             (Ticket { remote, http, id }, granted)
         };
         // Listening begins before looking, so that no release falls between the two.
-        let mut released = self.gate.released();
+        let mut released = self.means.gate.released();
         self.advance(http);
         let outcome = loop {
             tokio::select! {
                 biased;
                 outcome = &mut granted => break outcome.unwrap_or(Err(Failure::Closed)),
                 () = &mut released => {
-                    released = self.gate.released();
+                    released = self.means.gate.released();
                     self.advance(http);
                 }
             }
@@ -305,7 +292,7 @@ impl Remote {
                 true => Claim::First,
                 false => Claim::Further,
             };
-            let Some(permit) = self.gate.connection(claim) else {
+            let Some(permit) = self.means.gate.connection(claim) else {
                 let alone = claim == Claim::First;
                 return alone.then(|| {
                     let waiters = self.take_waiters(state, http);
@@ -313,7 +300,7 @@ impl Remote {
                 });
             };
             let id = state.next_id();
-            let slot = Arc::new(Slot::new(id, self.settings.connection.max_requests));
+            let slot = Arc::new(Slot::new(id, self.means.settings.connection.max_requests));
             let open = Open {
                 slot: slot.clone(),
                 http,

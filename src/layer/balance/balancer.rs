@@ -27,9 +27,9 @@ pub(super) const POSITIONS: usize = 16;
 /// The module documentation has an example.
 pub struct Balancer<E> {
     pub(super) rules: Rules,
-    /// Whose turn it is (round robin); shared with the successors, so that an edit does not start
-    /// all over with the first member.
-    pub(super) positions: Arc<[AtomicU64; POSITIONS]>,
+    /// Whose turn it is in each pool, if there are turns; shared with the successors, so that an edit
+    /// does not start all over with the first member.
+    pub(super) positions: Arc<[AtomicU64]>,
     /// What makes this client's subset another than the next one's.
     pub(super) seed: u64,
     pub(super) state: ArcSwap<State<E>>,
@@ -51,9 +51,7 @@ impl<E: Candidate> Balancer<E> {
         let rules = rules.into();
         let seed = random.draw();
         let state = State::new(members.into_iter(), &rules, seed);
-        // Half the range is left, so that the position does not wrap in the middle of a round.
-        let positions = std::array::from_fn(|_| AtomicU64::new(seed >> 1));
-        Self::with(rules, Arc::new(positions), seed, Arc::new(state))
+        Self::with(rules, positions(&rules, seed), seed, Arc::new(state))
     }
 
     /// The balancer after an edit of the rules, or of more members than it keeps. Round robin goes
@@ -65,7 +63,11 @@ impl<E: Candidate> Balancer<E> {
     pub fn succeed(&self, rules: impl Into<Rules>, members: Vec<Arc<E>>) -> Self {
         let rules = rules.into();
         let state = State::new(members.into_iter(), &rules, self.seed);
-        Self::with(rules, self.positions.clone(), self.seed, Arc::new(state))
+        let positions = match self.positions.is_empty() {
+            true => positions(&rules, self.seed),
+            false => self.positions.clone(),
+        };
+        Self::with(rules, positions, self.seed, Arc::new(state))
     }
 
     /// A balancer that begins with what this one has at this moment and goes its own way from there:
@@ -76,12 +78,7 @@ impl<E: Candidate> Balancer<E> {
         Self::with(self.rules, self.positions.clone(), self.seed, state)
     }
 
-    fn with(
-        rules: Rules,
-        positions: Arc<[AtomicU64; POSITIONS]>,
-        seed: u64,
-        state: Arc<State<E>>,
-    ) -> Self {
+    fn with(rules: Rules, positions: Arc<[AtomicU64]>, seed: u64, state: Arc<State<E>>) -> Self {
         Self {
             rules,
             positions,
@@ -257,6 +254,20 @@ impl<E: Candidate> Balancer<E> {
     pub fn panicking(&self) -> bool {
         self.state.load().index.panic()
     }
+}
+
+/// Where each pool's turns begin; none where nobody takes turns.
+fn positions(rules: &Rules, seed: u64) -> Arc<[AtomicU64]> {
+    let pools = match rules.balancing {
+        Balancing::RoundRobin | Balancing::WeightedRoundRobin(_) => POSITIONS,
+        Balancing::LeastRequest
+        | Balancing::Maglev(_)
+        | Balancing::PeakEwma(_)
+        | Balancing::Random
+        | Balancing::RingHash(_) => 0,
+    };
+    // Half the range is left, so that the position does not wrap in the middle of a round.
+    (0..pools).map(|_| AtomicU64::new(seed >> 1)).collect()
 }
 
 impl<E> fmt::Debug for Balancer<E> {

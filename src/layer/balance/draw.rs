@@ -135,8 +135,9 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
     }
 
     fn turn(&self, pool: &Pool) -> Place {
-        let position = &self.balancer.positions[pool.number % POSITIONS];
-        pool.turn(position.fetch_add(1, Ordering::Relaxed))
+        // There are positions wherever there are turns.
+        let position = self.balancer.positions.get(pool.number % POSITIONS);
+        pool.turn(position.map_or(0, |own| own.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Draws by weight and growth: who is drawn and has only a part of its share is taken with the

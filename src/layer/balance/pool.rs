@@ -21,7 +21,9 @@ use crate::random::Random;
 pub(super) struct Pool {
     /// A number of its own among the pools of its index.
     pub(super) number: usize,
-    seats: Tree<Seat, Sum>,
+    stretches: Tree<Stretch, Sum>,
+    /// Since when each serves, if shares grow.
+    ages: Option<Box<Tree<Option<Instant>, Ages>>>,
     /// How far round robin steps from point to point; see [`Pool::turn`].
     stride: u64,
 }
@@ -35,7 +37,15 @@ pub(super) struct Seat {
     pub(super) since: Option<Instant>,
 }
 
-/// What seats add up to.
+/// A member's part of the line: as small as can be, since a draw among many reads one that is in no
+/// cache.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) member: u32,
+    pub(super) weight: u32,
+}
+
+/// What stretches add up to.
 #[derive(Clone, Copy, Debug)]
 struct Sum {
     weight: u64,
@@ -43,9 +53,10 @@ struct Sum {
     divisor: u64,
     lightest: u32,
     heaviest: u32,
-    /// Since when the oldest and the youngest serve.
-    served: Option<(Instant, Instant)>,
 }
+
+/// Since when the oldest and the youngest serve.
+type Ages = Option<(Instant, Instant)>;
 
 /// A member at its place in a pool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,22 +74,20 @@ pub(super) struct Growth<'a> {
     most: f64,
 }
 
-impl Total<Seat> for Sum {
+impl Total<Stretch> for Sum {
     const NONE: Self = Self {
         weight: 0,
         divisor: 0,
         lightest: u32::MAX,
         heaviest: 0,
-        served: None,
     };
 
-    fn of(seat: &Seat) -> Self {
+    fn of(stretch: &Stretch) -> Self {
         Self {
-            weight: seat.weight.into(),
-            divisor: seat.weight.into(),
-            lightest: seat.weight,
-            heaviest: seat.weight,
-            served: seat.since.map(|since| (since, since)),
+            weight: stretch.weight.into(),
+            divisor: stretch.weight.into(),
+            lightest: stretch.weight,
+            heaviest: stretch.weight,
         }
     }
 
@@ -89,10 +98,30 @@ impl Total<Seat> for Sum {
             divisor: gcd(self.divisor, other.divisor),
             lightest: self.lightest.min(other.lightest),
             heaviest: self.heaviest.max(other.heaviest),
-            served: match (self.served, other.served) {
-                (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
-                (one, other) => one.or(other),
-            },
+        }
+    }
+}
+
+impl Total<Option<Instant>> for Ages {
+    const NONE: Self = None;
+
+    fn of(since: &Option<Instant>) -> Self {
+        since.map(|since| (since, since))
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        match (*self, *other) {
+            (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl Seat {
+    fn stretch(&self) -> Stretch {
+        Stretch {
+            member: self.member,
+            weight: self.weight,
         }
     }
 }
@@ -105,9 +134,12 @@ impl Sum {
 
 impl Pool {
     pub(super) fn new(number: usize, seats: impl Iterator<Item = Seat>) -> Self {
+        let seats: Vec<Seat> = seats.collect();
+        let grows = seats.iter().any(|seat| seat.since.is_some());
         let mut pool = Self {
             number,
-            seats: seats.collect(),
+            stretches: seats.iter().map(Seat::stretch).collect(),
+            ages: grows.then(|| Box::new(seats.iter().map(|seat| seat.since).collect())),
             stride: 1,
         };
         pool.settle();
@@ -116,7 +148,7 @@ impl Pool {
 
     /// To be called after members have come or gone.
     pub(super) fn settle(&mut self) {
-        let sum = self.seats.total();
+        let sum = self.stretches.total();
         self.stride = if sum.is_uniform() {
             1
         } else {
@@ -125,7 +157,7 @@ impl Pool {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.seats.len()
+        self.stretches.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -134,18 +166,26 @@ impl Pool {
 
     /// Puts a member in and returns its place.
     pub(super) fn push(&mut self, seat: Seat) -> usize {
-        self.seats.push(seat);
-        self.seats.len() - 1
+        let place = self.stretches.len();
+        self.stretches.push(seat.stretch());
+        if seat.since.is_some() || self.ages.is_some() {
+            let others = || Box::new(std::iter::repeat_n(None, place).collect());
+            self.ages.get_or_insert_with(others).push(seat.since);
+        }
+        place
     }
 
     /// Takes out the member at a place; returns whose place this is from then on.
     pub(super) fn remove(&mut self, at: usize) -> Option<u32> {
-        self.seats.swap_remove(at);
-        self.seats.get(at).map(|moved| moved.member)
+        self.stretches.swap_remove(at);
+        if let Some(ages) = &mut self.ages {
+            ages.swap_remove(at);
+        }
+        self.stretches.get(at).map(|moved| moved.member)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Seat> {
-        self.seats.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stretch> {
+        self.stretches.iter()
     }
 
     /// The place after another, and after the last the first.
@@ -160,32 +200,32 @@ impl Pool {
 
     fn at(&self, at: usize) -> Place {
         // A pool that is drawn from is not empty, and its places are below its length.
-        let member = self.seats.get(at).map_or(0, |seat| seat.member);
+        let member = self.stretches.get(at).map_or(0, |stretch| stretch.member);
         Place { at, member }
     }
 
     /// Where a point on the line of weights lies.
     fn on_line(&self, mut point: u64) -> Place {
-        let found = self.seats.seek(|stretch| {
+        let found = self.stretches.seek(|stretch| {
             let passes = point >= stretch.weight;
             if passes {
                 point -= stretch.weight;
             }
             passes
         });
-        let (at, seat) = match found {
+        let (at, stretch) = match found {
             Some(found) => found,
             None => return self.at(0),
         };
         Place {
             at,
-            member: seat.member,
+            member: stretch.member,
         }
     }
 
     /// Draws by weight.
     pub(super) fn draw(&self, random: &Random) -> Place {
-        let sum = self.seats.total();
+        let sum = self.stretches.total();
         if sum.is_uniform() {
             // Members are numbered by `u32`.
             self.at(random.below(self.len() as u32) as usize)
@@ -197,14 +237,17 @@ impl Pool {
     /// Draws by weight from all but `first`: exactly, without drawing again. The pool has two or
     /// more.
     pub(super) fn draw_other(&self, first: Place, random: &Random) -> Place {
-        let sum = self.seats.total();
+        let sum = self.stretches.total();
         if sum.is_uniform() {
             let drawn = random.below(self.len() as u32 - 1) as usize;
             return self.at(drawn + usize::from(drawn >= first.at));
         }
-        let own = self.seats.get(first.at).map_or(0, |seat| seat.weight);
+        let own = self
+            .stretches
+            .get(first.at)
+            .map_or(0, |stretch| stretch.weight);
         let mut start = 0;
-        self.seats
+        self.stretches
             .before(first.at, |stretch| start += stretch.weight);
         let point = below(random, sum.weight - u64::from(own));
         self.on_line(if point < start {
@@ -216,7 +259,7 @@ impl Pool {
 
     /// How many turns a round has.
     fn round(&self) -> u64 {
-        let sum = self.seats.total();
+        let sum = self.stretches.total();
         sum.weight / sum.divisor.max(1)
     }
 
@@ -227,7 +270,7 @@ impl Pool {
     /// member gets exactly its weight. The stride is the golden section of the line, which spreads
     /// the turns of a heavy member over the round instead of bunching them.
     pub(super) fn turn(&self, position: u64) -> Place {
-        let sum = self.seats.total();
+        let sum = self.stretches.total();
         if sum.is_uniform() {
             return self.keyed(position);
         }
@@ -245,7 +288,7 @@ impl Pool {
 
     /// How shares grow here, unless all have grown.
     pub(super) fn growth<'a>(&self, rules: &'a SlowStart) -> Option<Growth<'a>> {
-        let (oldest, youngest) = self.seats.total().served?;
+        let (oldest, youngest) = (*self.ages.as_ref()?.total())?;
         let now = Instant::now();
         if now.saturating_duration_since(youngest) >= rules.window {
             return None;
@@ -331,7 +374,7 @@ mod tests {
         ) {
             let pool = pool(&weights);
             let total = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>();
-            prop_assert_eq!(pool.seats.total().weight, total);
+            prop_assert_eq!(pool.stretches.total().weight, total);
             for point in 0..total {
                 prop_assert_eq!(pool.on_line(point).member, walk(&weights, point));
             }
@@ -372,7 +415,7 @@ mod tests {
     #[test]
     fn extreme_weights_neither_overflow_nor_lose_the_small() {
         let pool = pool(&[1, u32::MAX, u32::MAX - 1, 1]);
-        let total = pool.seats.total().weight;
+        let total = pool.stretches.total().weight;
         assert_eq!(total, 2 * u64::from(u32::MAX) + 1);
         for (point, member) in [(0, 0), (1, 1), (u64::from(u32::MAX) + 1, 2), (total - 1, 3)] {
             assert_eq!(pool.on_line(point).member, member);

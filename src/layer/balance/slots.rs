@@ -1,8 +1,7 @@
 //! The members, each under a number that it keeps.
 //!
 //! Pools, rings and sessions name members by number, so that they neither count references nor move
-//! when others come and go. A number that is free goes to the next who comes; the free ones are a
-//! list through their own places.
+//! when others come and go. A number that is free goes to the next who comes.
 
 use std::sync::Arc;
 
@@ -11,43 +10,26 @@ use super::hash::hash;
 use super::sorted::Sorted;
 use crate::list::tree::Tree;
 
-/// No number: the end of the list of free ones.
+/// No number.
 const NONE: u32 = u32::MAX;
 
 /// Members by number and by key.
 #[derive(Debug)]
 pub(super) struct Slots<E> {
-    slots: Tree<Slot<E>, ()>,
-    /// The first free number.
-    free: u32,
-    taken: usize,
+    /// As small as can be: every pick reads one of them, and among many that is in no cache.
+    slots: Tree<Option<Arc<E>>, ()>,
+    /// The numbers that nobody has; the last is given away first.
+    free: Tree<u32, ()>,
     /// Who has a key, by its hash.
     names: Sorted,
-}
-
-#[derive(Debug)]
-enum Slot<E> {
-    /// The next free number.
-    Free(u32),
-    Taken(Arc<E>),
 }
 
 impl<E> Clone for Slots<E> {
     fn clone(&self) -> Self {
         Self {
             slots: self.slots.clone(),
-            free: self.free,
-            taken: self.taken,
+            free: self.free.clone(),
             names: self.names.clone(),
-        }
-    }
-}
-
-impl<E> Clone for Slot<E> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Free(next) => Self::Free(*next),
-            Self::Taken(member) => Self::Taken(member.clone()),
         }
     }
 }
@@ -64,11 +46,9 @@ impl<E: Candidate> Slots<E> {
     pub(super) fn new(members: impl Iterator<Item = Arc<E>>) -> Self {
         // The last number is no number.
         let members = members.take(NONE as usize);
-        let slots: Tree<_, ()> = members.map(Slot::Taken).collect();
         let mut all = Self {
-            taken: slots.len(),
-            slots,
-            free: NONE,
+            slots: members.map(Some).collect(),
+            free: Tree::new(),
             names: Sorted::new(Vec::new()),
         };
         let names = all
@@ -79,40 +59,29 @@ impl<E: Candidate> Slots<E> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.taken
+        self.slots.len() - self.free.len()
     }
 
     /// Whether so many numbers are free that counting anew is worth its price.
     pub(super) fn is_sparse(&self) -> bool {
-        self.slots.len() > 2 * self.taken + 64
+        self.slots.len() > 2 * self.len() + 64
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&Arc<E>> {
-        match self.slots.get(number as usize)? {
-            Slot::Free(_) => None,
-            Slot::Taken(member) => Some(member),
-        }
+        self.slots.get(number as usize)?.as_ref()
     }
 
     /// In the order of numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Arc<E>)> + Clone {
-        (0..)
-            .zip(self.slots.iter())
-            .filter_map(|(number, slot)| match slot {
-                Slot::Free(_) => None,
-                Slot::Taken(member) => Some((number, member)),
-            })
+        let numbered = (0..).zip(self.slots.iter());
+        numbered.filter_map(|(number, slot)| Some((number, slot.as_ref()?)))
     }
 
     /// Gives a member a number; `None` if there are no more numbers.
     pub(super) fn insert(&mut self, member: Arc<E>) -> Option<u32> {
-        let number = match self.slots.get(self.free as usize) {
-            Some(Slot::Free(next)) => {
-                let number = self.free;
-                self.free = *next;
-                number
-            }
-            Some(Slot::Taken(_)) | None => u32::try_from(self.slots.len())
+        let number = match self.free.pop() {
+            Some(free) => free,
+            None => u32::try_from(self.slots.len())
                 .ok()
                 .filter(|number| *number < NONE)?,
         };
@@ -120,11 +89,10 @@ impl<E: Candidate> Slots<E> {
             self.names.insert(name);
         }
         if number as usize == self.slots.len() {
-            self.slots.push(Slot::Taken(member));
+            self.slots.push(Some(member));
         } else {
-            self.slots.set(number as usize, Slot::Taken(member));
+            self.slots.set(number as usize, Some(member));
         }
-        self.taken += 1;
         Some(number)
     }
 
@@ -136,9 +104,8 @@ impl<E: Candidate> Slots<E> {
         if let Some(name) = name(number, &**member) {
             self.names.remove(name);
         }
-        self.slots.set(number as usize, Slot::Free(self.free));
-        self.free = number;
-        self.taken -= 1;
+        self.slots.set(number as usize, None);
+        self.free.push(number);
     }
 
     /// The number of a member: O(log members) if it has a key.

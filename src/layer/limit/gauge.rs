@@ -4,12 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// How many are under way, and how many may be.
 ///
-/// On a cache line of its own: the gauges of a cluster are written by every request.
-///
 /// All orderings are relaxed. The number protects no other memory; a single atomic is totally
 /// ordered for all threads, which is all that "never above the cap" needs.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(super) struct Gauge {
     /// A permit takes more than a byte of memory, so a `usize` cannot overflow.
     active: AtomicUsize,

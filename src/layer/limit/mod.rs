@@ -61,6 +61,8 @@ pub use service::Limited;
 /// Shared by `Arc`; the gauges survive edits of the configuration (see [`Limits::set`]). The module
 /// documentation has an example.
 #[derive(Debug)]
+// Every request writes the last gauge, and the count of references before the first field; the
+// others are written when a connection comes or goes, so they may stand on the same cache line.
 pub struct Limits {
     connections: Gauge,
     pending: Gauge,

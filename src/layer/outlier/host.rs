@@ -10,6 +10,8 @@ use tokio::time::Instant;
 /// Lives as long as the endpoint does, through edits of the policy and of the endpoint list.
 /// Whoever picks endpoints asks [`Host::admitted`]. The module documentation has an example.
 #[derive(Debug, Default)]
+// What a pick reads comes first, so that it can stand beside what else a pick reads.
+#[repr(C)]
 pub struct Host {
     ejected: AtomicBool,
     /// Errors in a row.

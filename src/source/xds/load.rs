@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::load_stats::v3::LoadStatsResponse;
 use tokio::time::Instant;
 
 use crate::model::endpoint::Locality;
-use crate::snapshot::{ClusterLoad, EndpointCounts};
+use crate::snapshot::{ClusterLoad, Record};
 use crate::source::xds::proto::{self, core};
 
 /// The name of the load metric with the milliseconds that calls took, from the call to the last byte of its
@@ -73,7 +73,7 @@ pub(crate) struct Reporter {
 #[derive(Debug)]
 struct Known {
     since: Instant,
-    /// By the addresses of their counts, which tell endpoints apart while the counts are held.
+    /// By the addresses of their records, which tell endpoints apart while the records are held.
     endpoints: HashMap<usize, Counted>,
     dropped: BTreeMap<Arc<str>, u64>,
     overflows: u64,
@@ -82,7 +82,7 @@ struct Known {
 #[derive(Debug)]
 struct Counted {
     locality: Locality,
-    counts: Arc<EndpointCounts>,
+    record: Arc<Record>,
     issued: u64,
     failed: u64,
     succeeded: u64,
@@ -154,11 +154,11 @@ impl Known {
         for counted in self.endpoints.values_mut() {
             counted.present = false;
         }
-        for (locality, counts) in load.endpoints {
-            let entry = self.endpoints.entry(Arc::as_ptr(&counts).addr());
+        for (locality, record) in load.endpoints {
+            let entry = self.endpoints.entry(Arc::as_ptr(&record).addr());
             let counted = entry.or_insert_with(|| Counted {
                 locality: locality.clone(),
-                counts,
+                record,
                 issued: 0,
                 failed: 0,
                 succeeded: 0,
@@ -205,7 +205,7 @@ impl Known {
 impl Counted {
     /// Adds what is new, and returns how many requests are under way.
     fn add_to(&mut self, sum: &mut Sum) -> u64 {
-        let (issued, failed, active) = self.counts.read();
+        let (issued, failed, active) = self.record.counts();
         // A request that failed may still be under way with its body, so what succeeded is never
         // counted back.
         let done = issued.saturating_sub(active).saturating_sub(failed);
@@ -215,7 +215,7 @@ impl Counted {
         sum.succeeded += succeeded - self.succeeded;
         sum.active += active;
         (self.issued, self.failed, self.succeeded) = (issued, failed, succeeded);
-        let (timed, micros) = self.counts.timed();
+        let (timed, micros) = self.record.timed();
         sum.timed += timed.saturating_sub(self.timed);
         sum.micros += micros.saturating_sub(self.micros);
         (self.timed, self.micros) = (timed, micros);
@@ -254,17 +254,18 @@ fn duration(value: Duration) -> proto::Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
 
-    fn load(endpoints: &[(&str, &Arc<EndpointCounts>)], dropped: u64) -> Vec<ClusterLoad> {
-        let endpoints = endpoints.iter().map(|(region, counts)| {
+    fn load(endpoints: &[(&str, &Arc<Record>)], dropped: u64) -> Vec<ClusterLoad> {
+        let endpoints = endpoints.iter().map(|(region, record)| {
             let locality = Locality {
                 region: (*region).into(),
                 ..Locality::default()
             };
-            (locality, Arc::clone(counts))
+            (locality, Arc::clone(record))
         });
         vec![ClusterLoad {
             name: "c".into(),
@@ -284,7 +285,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_report_is_the_difference_to_the_one_before_and_loses_nobody_who_left() {
-        let (here, there) = (Arc::<EndpointCounts>::default(), Arc::default());
+        let record = |port| Arc::new(Record::new(&SocketAddr::from(([10, 0, 0, 1], port)).into()));
+        let (here, there) = (record(1), record(2));
         let mut reporter = Reporter::default();
         here.requests.store(100, Relaxed);
         reporter.begin(load(&[("a", &here), ("b", &there)], 5), Instant::now());

@@ -35,7 +35,7 @@ fn steady(question: Question) -> HealthCheck {
 
 fn checked(check: HealthCheck) -> Cluster {
     Cluster {
-        health_check: Some(check),
+        health_check: Some(Arc::new(check)),
         ..cluster("c", Protocol::Http1)
     }
 }

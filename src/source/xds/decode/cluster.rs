@@ -77,7 +77,7 @@ pub(super) fn cluster(
             connection: http.connection,
             limits: limits?,
             outlier: outlier?,
-            health_check: check?,
+            health_check: check?.map(Arc::new),
             security: security?,
             origin: scope.origin(&message.name),
         }),
