@@ -3,12 +3,17 @@
 //! ```sh
 //! cargo bench --all-features --bench xds                       # 10,000 clusters of 10 endpoints
 //! cargo bench --all-features --bench xds -- --clusters 1000
+//! cargo bench --all-features --bench xds -- --publish          # into docs/PERFORMANCE.md
 //! ```
 //!
 //! Server and client are in this process, with a real socket between them: a time is from the
 //! publication until a call sees what was published, so it has decoding, linking and the swap in it,
 //! and the server's encoding and both ends of the wire too. Endpoints are not connected to.
 
+#[path = "control/document.rs"]
+mod document;
+
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +36,24 @@ use tokio::time::Instant;
 const MEMBERS: u32 = 10;
 const CHANGES: usize = 20;
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let at = arguments.iter().position(|one| one == "--clusters");
     let clusters = at.and_then(|at| arguments.get(at + 1)?.parse().ok());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(measure(clusters.unwrap_or(10_000)));
+    let table = runtime.block_on(measure(clusters.unwrap_or(10_000)));
+    print!("{table}");
+    if !arguments.iter().any(|one| one == "--publish") {
+        return ExitCode::SUCCESS;
+    }
+    let text = format!("{}\n{table}", document::machine(&[]));
+    match document::publish("xds", &text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The configuration, as it is served.
@@ -64,7 +81,7 @@ impl World {
     }
 }
 
-async fn measure(clusters: u32) {
+async fn measure(clusters: u32) -> String {
     let store = Store::new();
     let mut world = World::new(clusters);
     world.publish(&store);
@@ -79,18 +96,13 @@ async fn measure(clusters: u32) {
     let before = resident();
     let began = Instant::now();
     let generation = seen(&mesh, "first").await;
-    println!("clusters                         {clusters:>10}");
-    println!(
-        "endpoints                        {:>10}",
-        clusters * MEMBERS
-    );
-    println!(
-        "all of it in force               {:>10.0} ms",
-        millis(began.elapsed())
-    );
+    let all = millis(began.elapsed());
     let each = resident().saturating_sub(before) as f64 / 1024.0 / f64::from(clusters);
-    println!("  memory per cluster, both sides {each:>10.1} KiB");
-
+    let mut table = format!(
+        "{clusters} clusters of {MEMBERS} endpoints each; memory of a cluster, with both sides of the \
+         wire in one process: {each:.1} KiB.\n\n| what | median, ms | worst, ms |\n| --- | ---: | ---: \
+         |\n| all of it in force | {all:.0} | |\n"
+    );
     let mut generation = generation;
     let mut times = Vec::new();
     for change in 0..CHANGES {
@@ -98,18 +110,19 @@ async fn measure(clusters: u32) {
         world.endpoints[number as usize] = endpoints(number, change as u32 + 1);
         generation = timed(&mesh, &store, &world, generation, &mut times).await;
     }
-    told("one endpoint changed", &mut times);
+    table.push_str(&told("one endpoint changed", &mut times));
     for change in 0..CHANGES {
         let number = change as u32 % clusters;
         world.clusters[number as usize] = cluster(number, 2_000 + change as u32);
         generation = timed(&mesh, &store, &world, generation, &mut times).await;
     }
-    told("one cluster changed", &mut times);
+    table.push_str(&told("one cluster changed", &mut times));
     for change in 0..CHANGES {
         world.routes = routes(clusters, &format!("later {change}"));
         generation = timed(&mesh, &store, &world, generation, &mut times).await;
     }
-    told("all routes changed", &mut times);
+    table.push_str(&told("all routes changed", &mut times));
+    table
 }
 
 /// From a publication to the generation that it makes.
@@ -129,14 +142,15 @@ async fn timed(
     mesh.generation()
 }
 
-fn told(what: &str, times: &mut Vec<Duration>) {
+fn told(what: &str, times: &mut Vec<Duration>) -> String {
     times.sort();
-    println!(
-        "{what:<24} median  {:>10.2} ms, worst {:.2} ms",
+    let row = format!(
+        "| {what}, {CHANGES} times | {:.2} | {:.2} |\n",
         millis(times[times.len() / 2]),
         millis(times[times.len() - 1])
     );
     times.clear();
+    row
 }
 
 /// Calls until a route of this name takes the call; returns the generation that it is in.

@@ -88,6 +88,7 @@ impl Maker<'_> {
             names,
             tls,
             grpc_web,
+            ports: _,
             leads,
         } = chain;
         let last = match leads {

@@ -27,19 +27,20 @@ const PATH: &str = "/meshwork.introduction/";
 /// The most that are kept of one snapshot; beyond it, they are made for each stream.
 const KEPT: usize = 4_096;
 
-/// Introductions that were made, by the versions that they lead from and to.
+/// Introductions that were made, for the streams of one snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Introductions {
-    made: Mutex<HashMap<(u64, u64), Option<Arc<Encoded>>>>,
+    made: Mutex<Made>,
 }
+
+/// By the versions that they lead from and to; `None`: there is none between these.
+type Made = HashMap<(u64, u64), Option<Arc<Encoded>>>;
 
 impl Introductions {
     /// Routes as in `from` that name the clusters of `to` as well. `None`: there are no new ones, or one of
     /// the two is no route configuration.
     pub(super) fn between(&self, from: &Encoded, to: &Encoded) -> Option<Arc<Encoded>> {
-        if unknown(from, to).next().is_none() {
-            return None;
-        }
+        unknown(from, to).next()?;
         let key = (from.hash(), to.hash());
         // Held for the making of one, which is as long as its decoding.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);

@@ -44,7 +44,7 @@ fn names(endpoints: &Endpoints) -> impl Iterator<Item = &Arc<str>> {
     let all = endpoints.localities.iter().flat_map(|one| &one.endpoints);
     all.filter_map(|endpoint| match &endpoint.address {
         Address::Name { host, .. } => Some(host),
-        Address::Socket(_) | Address::Unix(_) => None,
+        Address::Several(_) | Address::Socket(_) | Address::Unix(_) => None,
     })
 }
 

@@ -243,6 +243,11 @@ pub struct WeightedRoundRobin {
     pub update: Duration,
     /// How much errors add to the utilization. Default 1.
     pub error_penalty: Ratio,
+    /// How often endpoints shall report on a stream of their own
+    /// (`xds.service.orca.v3.OpenRcaService`, gRPC A51); less than 100 ms counts as that, and servers
+    /// may report less often. What responses say does not count then. Default: `None`, reports come
+    /// with responses.
+    pub out_of_band: Option<Duration>,
 }
 
 impl Default for WeightedRoundRobin {
@@ -252,6 +257,7 @@ impl Default for WeightedRoundRobin {
             expiration: Duration::from_secs(180),
             update: Duration::from_secs(1),
             error_penalty: Ratio::ONE,
+            out_of_band: None,
         }
     }
 }

@@ -100,6 +100,9 @@ pub enum Address {
         /// The port.
         port: u16,
     },
+    /// Several IP addresses of one endpoint, with ports (gRFC A61, xDS's `additional_addresses`).
+    /// They count as one: the first that answers gets the connection.
+    Several(Several),
     /// An IP address and a port.
     Socket(SocketAddr),
     /// A Unix domain socket.
@@ -110,9 +113,47 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Several(addresses) => addresses.fmt(f),
             Self::Socket(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// The addresses of one endpoint that has more than one, in the order of preference.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Several {
+    first: SocketAddr,
+    others: Arc<[SocketAddr]>,
+}
+
+impl Several {
+    /// One endpoint at these addresses. A single one is an [`Address::Socket`].
+    #[must_use]
+    pub fn new(first: SocketAddr, others: impl Into<Arc<[SocketAddr]>>) -> Self {
+        let others = others.into();
+        Self { first, others }
+    }
+
+    /// The preferred address; TLS and health checks name the endpoint by it.
+    #[must_use]
+    pub fn first(&self) -> SocketAddr {
+        self.first
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+}
+
+impl fmt::Display for Several {
+    /// Separated by commas, as in the cookies of sticky sessions (gRFC A75).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.others
+            .iter()
+            .try_for_each(|address| write!(f, ",{address}"))
     }
 }
 

@@ -13,6 +13,7 @@ use super::endpoint::{Commons, Endpoint, Member};
 use super::health::Checks;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
+use super::reports::Reports;
 use crate::event::{self, Announcer};
 use crate::layer::balance::Balancer;
 use crate::layer::classify::Outcome;
@@ -57,6 +58,7 @@ pub(crate) struct Running {
     pub(crate) swept: Mutex<Option<Instant>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) checks: Checks,
+    pub(crate) reports: Reports,
     pub(crate) events: Announcer,
     /// Whether the last retry that was wanted was denied.
     pub(crate) starved: AtomicBool,
@@ -188,6 +190,7 @@ impl Cluster {
     /// Ends all connections with the requests that are under way; no new one is taken.
     pub(crate) fn close(&self) {
         self.running.checks.end();
+        self.running.reports.end();
         for member in self.balancer.members() {
             member.endpoint.connections.close();
         }

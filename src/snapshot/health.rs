@@ -129,7 +129,13 @@ struct Task {
 
 /// A task that ends when this is dropped.
 #[derive(Debug)]
-struct Ended(JoinHandle<()>);
+pub(super) struct Ended(JoinHandle<()>);
+
+impl Ended {
+    pub(super) fn new(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -137,7 +143,7 @@ impl Drop for Ended {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What these hold is whole after each statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -224,7 +230,7 @@ impl Checks {
                 settings: settings.clone(),
                 secure: secure.cloned(),
                 record: endpoint.record.clone(),
-                running: Ended(running),
+                running: Ended::new(running),
             };
             tasks.insert(endpoint.address().clone(), task);
         }
@@ -435,7 +441,7 @@ fn timing(check: &HealthCheck, initial: Health) -> health::Settings {
 
 /// What stands for the host where the check names none: names such as `outbound|80||catalog` are no
 /// authorities.
-fn authority(cluster: &str, label: &str) -> Authority {
+pub(super) fn authority(cluster: &str, label: &str) -> Authority {
     Authority::try_from(cluster)
         .or_else(|_| Authority::try_from(label))
         .unwrap_or(Authority::from_static("localhost"))

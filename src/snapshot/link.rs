@@ -189,6 +189,7 @@ pub(crate) fn retire(before: &Snapshot, after: &Snapshot, moves: &Moves) {
         let new = after.clusters.get(name);
         if new.is_none() {
             old.running.checks.end();
+            old.running.reports.end();
         }
         let kept = new.is_some_and(|new| Arc::ptr_eq(new, old));
         if !kept && let Some(on_demand) = &old.on_demand {

@@ -25,6 +25,7 @@ use super::health::{Age, Checks};
 use super::link::Environment;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
+use super::reports::{self, Reports};
 use super::security;
 use super::series::{Counted, EndpointLabels, series};
 use crate::layer::balance::{Balancer, Rules};
@@ -62,6 +63,7 @@ pub(super) fn cluster(
             swept: Mutex::default(),
             counters: Arc::default(),
             checks: Checks::default(),
+            reports: Reports::default(),
             events: environment.events.clone(),
             starved: AtomicBool::new(false),
         }),
@@ -104,6 +106,7 @@ pub(super) fn cluster(
             maker.compare(old, &members, moves);
             let age = if old.is_some() { Age::Known } else { Age::New };
             maker.check(once_each(&members), age);
+            running.reports.set(model, once_each(&members), environment);
             match old {
                 Some(old) => old.balancer.succeed(rules, members),
                 None => Balancer::new(rules, members, &environment.random),
@@ -273,6 +276,11 @@ impl<'a> Maker<'a> {
             self.check(once_each(&after), Age::Known);
         }
         balancer.change(&leaving, joining);
+        if reports::wanted(self.model).is_some() {
+            let members = balancer.members();
+            let reports = &self.running.reports;
+            reports.set(self.model, once_each(&members), self.environment);
+        }
         for endpoint in once_each(&leaving) {
             let left = balancer.all_named(endpoint.label());
             if left.is_empty() {

@@ -32,6 +32,7 @@ mod load;
 mod members;
 mod on_demand;
 mod overload;
+mod reports;
 mod security;
 mod series;
 mod stats;

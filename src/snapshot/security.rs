@@ -63,6 +63,7 @@ mod real {
             let connector = self.0.clone();
             let host = match address {
                 Address::Name { host, .. } => host.to_string(),
+                Address::Several(addresses) => addresses.first().ip().to_string(),
                 Address::Socket(address) => address.ip().to_string(),
                 Address::Unix(_) => "localhost".to_owned(),
             };

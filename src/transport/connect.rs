@@ -85,6 +85,10 @@ impl Connect for TcpConnector {
                 let (host, port) = (host.clone(), *port);
                 Box::pin(async move { by_name(&host, port, tuning).await })
             }
+            Address::Several(addresses) => {
+                let addresses = race::in_turn(addresses.all().collect());
+                Box::pin(race::first(addresses, move |address| tcp(address, tuning)))
+            }
             Address::Socket(address) => {
                 let address = *address;
                 Box::pin(async move { tcp(address, tuning).await })

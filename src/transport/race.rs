@@ -29,6 +29,20 @@ pub(crate) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
+/// The same for addresses in an order of preference: the family of the first begins (gRFC A61).
+pub(crate) fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let begins = addresses.first().map(SocketAddr::is_ipv4);
+    let mut mixed = interleave(addresses);
+    if begins == Some(true) {
+        // Each pair the other way round; what is left of one family has no pair.
+        let pairs = mixed.chunks_mut(2);
+        pairs
+            .filter(|pair| pair.len() == 2 && pair[0].is_ipv6() && pair[1].is_ipv4())
+            .for_each(|pair| pair.swap(0, 1));
+    }
+    mixed
+}
+
 /// Dials the addresses in order, the next one when the one before has failed or has taken a
 /// quarter of a second, and returns the first connection; the other dials are dropped.
 ///
@@ -94,6 +108,28 @@ mod tests {
         let expected = addresses(&["[::1]:1", "1.1.1.1:1", "2.2.2.2:1", "3.3.3.3:1"]);
         assert_eq!(mixed, expected);
         assert!(interleave(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn the_family_of_the_preferred_address_begins() {
+        for (given, expected) in [
+            (
+                &["1.1.1.1:1", "2.2.2.2:1", "[::1]:1"][..],
+                &["1.1.1.1:1", "[::1]:1", "2.2.2.2:1"][..],
+            ),
+            (
+                &["[::1]:1", "1.1.1.1:1", "[::2]:1"],
+                &["[::1]:1", "1.1.1.1:1", "[::2]:1"],
+            ),
+            (
+                &["1.1.1.1:1", "[::1]:1", "[::2]:1"],
+                &["1.1.1.1:1", "[::1]:1", "[::2]:1"],
+            ),
+            (&["1.1.1.1:1", "2.2.2.2:1"], &["1.1.1.1:1", "2.2.2.2:1"]),
+        ] {
+            assert_eq!(in_turn(addresses(given)), addresses(expected));
+        }
+        assert!(in_turn(Vec::new()).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ impl Stream {
         let kind = request.kind;
         let subscribe = self.names_of(kind, &request.subscribe)?;
         let unsubscribe = self.names_of(kind, &request.unsubscribe)?;
+        self.room_for(kind, &subscribe, &unsubscribe)?;
         let watch = self.watch_mut(kind);
         let first = !std::mem::replace(&mut watch.begun, true);
         // Subscriptions count whatever response a message is about; an answer only counts for the

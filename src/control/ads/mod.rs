@@ -37,6 +37,7 @@ mod sotw;
 mod tests;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,24 +180,37 @@ impl Stream {
         self.watches[kind.index()].get_or_insert_default()
     }
 
-    /// The names of a request, in their one spelling and shared with the snapshot where they
-    /// exist. Empty names are none.
+    /// Whether there is room for these names of a kind besides those of the others; `gone` are names
+    /// that leave with the same request.
     ///
     /// # Errors
-    /// Too many, or too long.
-    fn names_of(&self, kind: Kind, names: &[String]) -> Result<Vec<Arc<str>>, Refusal> {
-        let of_others: (usize, usize) = Kind::ALL
+    /// They are too many.
+    fn room_for(&self, kind: Kind, names: &[Arc<str>], gone: &[Arc<str>]) -> Result<(), Refusal> {
+        let of_all: (usize, usize) = Kind::ALL
             .into_iter()
             .filter_map(|other| self.watch(other))
             .map(|watch| watch.cost())
             .fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
-        let own = match self.client.variant {
-            // The list replaces the one before it.
-            Variant::Sotw => self.watch(kind).map(Watch::cost).unwrap_or_default(),
-            Variant::Delta => (0, 0),
+        let watch = self.watch(kind);
+        let has = |name: &&Arc<str>| watch.is_some_and(|watch| watch.named.contains(*name));
+        // Each once, however often it is said.
+        let cost = |names: BTreeSet<&Arc<str>>| {
+            let bytes = names.iter().map(|name| name.len()).sum::<usize>();
+            (names.len(), bytes)
         };
-        let count = of_others.0 - own.0 + names.len();
-        let bytes = of_others.1 - own.1 + names.iter().map(String::len).sum::<usize>();
+        let (more, less) = match self.client.variant {
+            // The list replaces the one before it.
+            Variant::Sotw => {
+                let own = watch.map(Watch::cost).unwrap_or_default();
+                (cost(names.iter().collect()), own)
+            }
+            Variant::Delta => {
+                let new = names.iter().filter(|name| !has(name));
+                (cost(new.collect()), cost(gone.iter().filter(has).collect()))
+            }
+        };
+        let count = (of_all.0 + more.0).saturating_sub(less.0);
+        let bytes = (of_all.1 + more.1).saturating_sub(less.1);
         if count > self.client.names || bytes > NAME_BYTES {
             return Err(Refusal::exhausted(format!(
                 "{count} names of {bytes} bytes are subscribed to on one stream: at most {} names \
@@ -204,6 +218,15 @@ impl Stream {
                 self.client.names
             )));
         }
+        Ok(())
+    }
+
+    /// The names of a request, in their one spelling and shared with the snapshot where they
+    /// exist. Empty names are none.
+    ///
+    /// # Errors
+    /// One is too long.
+    fn names_of(&self, kind: Kind, names: &[String]) -> Result<Vec<Arc<str>>, Refusal> {
         if let Some(long) = names.iter().find(|name| name.len() > NAME_LENGTH) {
             return Err(Refusal::invalid(format!(
                 "a resource name of {} bytes: at most {NAME_LENGTH} are allowed",

@@ -10,7 +10,9 @@
 //! seconds after the last route was, should the client not have unsubscribed by then. What a client
 //! brings from another stream (`initial_resource_versions`) may be named by routes that it brings too, and
 //! whose content is not known here if it has changed since: it is withdrawn when these were answered, or 5
-//! seconds after it was found to be gone, should the client bring no routes at all.
+//! seconds after it was found to be gone, should the client bring no routes at all. In the state of the world a
+//! client brings all names of its first request, if that has a version; a whole state without one of
+//! them would take it away, so that it waits for the routes likewise, 5 seconds at most.
 //!
 //! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
 //! clusters have endpoints or not. So for such a client a listener or route waits until the
@@ -123,6 +125,9 @@ impl Stream {
         match in_use.holds(name, have) {
             Some(true) => Gate::Wait,
             Some(false) => capped(true),
+            // A whole state cannot hold what the server does not have: to wait for the client to let
+            // it go would keep from it what it needs to do so.
+            None if have.sent.is_none() && self.client.variant == Variant::Sotw => Gate::Go,
             None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
         }
     }
@@ -143,7 +148,8 @@ impl Stream {
             all.any(|have| have.brought && have.acked.is_none())
         };
         match routes.into_iter().flatten().chain(clusters).any(unanswered) {
-            true => Some(true),
+            // Whole states wait for it with all that they hold, so not for ever.
+            true => Some(self.client.variant == Variant::Delta),
             // Listeners come before the routes that they name.
             false if routes[1].is_none() => Some(false),
             false => None,
@@ -191,7 +197,7 @@ impl Stream {
     pub(super) fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
         // What it brought from another stream it has had for long.
         if have.acked.is_none() {
-            return have.sent.is_none();
+            return self.was_had(have);
         }
         let mut endpoints = cluster.references().iter();
         endpoints.all(|(kind, name)| {
@@ -200,8 +206,14 @@ impl Stream {
             }
             let watch = self.watch(Kind::Endpoints);
             let have = watch.and_then(|watch| watch.have.get(name));
-            have.is_some_and(|have| have.acked.is_some() || have.sent.is_none())
+            have.is_some_and(|have| have.acked.is_some() || self.was_had(have))
         })
+    }
+
+    /// Whether a client said that it has some version of exactly this; in the state of the world it
+    /// only says that it has a version of the kind.
+    fn was_had(&self, have: &Have) -> bool {
+        self.client.variant == Variant::Delta && have.sent.is_none()
     }
 
     /// Names of endpoints whose clusters were sent on this stream: a client that got a cluster

@@ -27,6 +27,8 @@ struct Plan {
     gone: Vec<(Arc<str>, Instant)>,
     /// A resource waits for something else.
     waits: bool,
+    /// Something stays that cannot be repeated, since only the client has it.
+    keeps: bool,
     wake: Option<Instant>,
 }
 
@@ -51,7 +53,8 @@ impl Stream {
             || !plan.beats.is_empty()
             || !plan.missing.is_empty()
             || (!plan.remove.is_empty() && self.tells_removal(kind));
-        if !says && !owed {
+        // A whole state without it would take it away.
+        if (!says && !owed) || (whole && plan.keeps) {
             return None;
         }
         Some(match self.client.variant {
@@ -71,14 +74,12 @@ impl Stream {
                     plan.settled.push(name.clone());
                 }
                 (Some(target), _) => self.plan_send(&mut plan, (name, *since), target, now),
-                (None, Some(have)) => {
+                (None, Some(have)) if have.sent.is_some() || self.tells_removal(kind) => {
                     let in_use = in_use.get_or_insert_with(|| self.in_use(kind));
                     self.plan_removal(&mut plan, (kind, name), have, in_use, now);
                 }
-                (None, None) => {
-                    let unknown = watch.named.contains(name) && !watch.told.contains(name);
-                    let collection = watch.globs.iter().any(|glob| glob.is(name));
-                    if unknown && !collection && self.tells_missing() {
+                (None, _) => {
+                    if self.is_unknown(kind, name) {
                         plan.missing.push(name.clone());
                     }
                     plan.settled.push(name.clone());
@@ -99,8 +100,13 @@ impl Stream {
         plan
     }
 
-    fn tells_missing(&self) -> bool {
-        self.client.variant == Variant::Delta || self.client.errors
+    /// Whether a name that does not exist is one that the client is to be told of.
+    fn is_unknown(&self, kind: Kind, name: &Arc<str>) -> bool {
+        let told = self.client.variant == Variant::Delta || self.client.errors;
+        told && self.watch(kind).is_some_and(|watch| {
+            let collection = watch.globs.iter().any(|glob| glob.is(name));
+            watch.named.contains(name) && !watch.told.contains(name) && !collection
+        })
     }
 
     fn plan_send(
@@ -149,8 +155,19 @@ impl Stream {
         let held = in_use.holds(name, have) == Some(true);
         let gone = have.gone.filter(|_| !held).unwrap_or(now);
         plan.gone.push((name.clone(), gone));
-        match self.removal(kind, name, (in_use, have), gone, now) {
-            Gate::Go => plan.remove.push(name.clone()),
+        let gate = self.removal(kind, name, (in_use, have), gone, now);
+        plan.keeps |= gate != Gate::Go && have.sent.is_none();
+        match gate {
+            Gate::Go => {
+                plan.remove.push(name.clone());
+                // Whether the client has it is not known in this variant: it is told that too.
+                if self.client.variant == Variant::Sotw
+                    && have.sent.is_none()
+                    && self.is_unknown(kind, name)
+                {
+                    plan.missing.push(name.clone());
+                }
+            }
             Gate::Wait => {}
             Gate::Until(at) => plan.wake = earliest(plan.wake, Some(at)),
         }

@@ -22,6 +22,7 @@ impl Stream {
     ) -> Result<Outcome, Refusal> {
         let kind = request.kind;
         let names = self.names_of(kind, &request.names)?;
+        self.room_for(kind, &names, &[])?;
         let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         // Only the answer to the last response counts; before the first one there is nothing that
@@ -56,9 +57,12 @@ impl Stream {
             && snapshot
                 .resources(kind)
                 .all(|resource| !resource.is_labelled());
+        let comes_back = first && !request.version.is_empty();
         self.subscribe(kind, wildcard, wanted, now);
         if current {
             self.has_all(kind);
+        } else if comes_back {
+            self.brings_named(kind);
         }
         Ok(outcome)
     }
@@ -96,6 +100,16 @@ impl Stream {
             watch.compare(&snapshot, kind, now);
         } else if collections {
             watch.compare(&snapshot, kind, now);
+        }
+    }
+
+    /// A client that comes with a version has had its names on another stream, in whatever version.
+    fn brings_named(&mut self, kind: Kind) {
+        let watch = self.watch_mut(kind);
+        for name in &watch.named {
+            if !watch.globs.iter().any(|glob| glob.is(name)) {
+                watch.have.entry(name.clone()).or_default().brought = true;
+            }
         }
     }
 

@@ -179,12 +179,17 @@ impl<E: Candidate> Balancer<E> {
     /// Whether picks need to know what members report: [`report`](Balancer::report).
     #[must_use]
     pub fn watches_reports(&self) -> bool {
-        matches!(self.rules.balancing, Balancing::WeightedRoundRobin(_))
+        match &self.rules.balancing {
+            Balancing::WeightedRoundRobin(rules) => rules.out_of_band.is_none(),
+            _ => false,
+        }
     }
 
-    /// The head or the trailers of a member's response. Of use for weighted round robin only.
+    /// The head or the trailers of a member's response. Of use for weighted round robin only, and
+    /// not where reports come [out of band](crate::model::balancing::WeightedRoundRobin::out_of_band).
     pub fn report(&self, signals: &Signals, headers: &HeaderMap, now: Instant) {
         if let Balancing::WeightedRoundRobin(rules) = &self.rules.balancing
+            && rules.out_of_band.is_none()
             && let Some(report) = Report::read(headers)
         {
             signals.report(&report, rules, now);

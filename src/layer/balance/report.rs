@@ -63,6 +63,21 @@ impl Report {
         }
     }
 
+    /// Reads an `xds.data.orca.v3.OrcaLoadReport` as it comes out of band. `None` if it is damaged.
+    ///
+    /// ```
+    /// use meshwork::layer::balance::Report;
+    ///
+    /// let mut message = vec![1 << 3 | 1];
+    /// message.extend(0.5_f64.to_le_bytes());
+    /// assert_eq!(Report::decode(&message).unwrap().cpu_utilization, 0.5);
+    /// assert_eq!(Report::decode(&message[..4]), None);
+    /// ```
+    #[must_use]
+    pub fn decode(message: &[u8]) -> Option<Self> {
+        decoded(message)
+    }
+
     /// gRPC A58's weight: requests per utilization, where errors count as utilization. `None` if it
     /// would not be a positive number.
     pub(super) fn weight(&self, penalty: Ratio) -> Option<f64> {
@@ -165,11 +180,12 @@ fn value(text: &str) -> Option<&str> {
     }
 }
 
-/// `xds.data.orca.v3.OrcaLoadReport`, of which four doubles are read by hand: a layer pulls in no
-/// protobuf.
 fn binary(text: &str) -> Option<Report> {
-    let bytes = BASE64.decode(text.trim()).ok()?;
-    let mut bytes = bytes.as_slice();
+    Report::decode(&BASE64.decode(text.trim()).ok()?)
+}
+
+/// Four doubles are read by hand: a layer pulls in no protobuf.
+fn decoded(mut bytes: &[u8]) -> Option<Report> {
     let mut report = Report::default();
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;

@@ -124,7 +124,7 @@ impl Signals {
     // === Reports ===
 
     /// Takes a report; one without requests or utilization says nothing (gRPC A58).
-    pub(super) fn report(&self, report: &Report, rules: &WeightedRoundRobin, now: Instant) {
+    pub fn report(&self, report: &Report, rules: &WeightedRoundRobin, now: Instant) {
         let Some(weight) = report.weight(rules.error_penalty) else {
             return;
         };

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::Receiver;
 
 use super::Options;
-use super::compile::{Compiled, compile, unopened};
+use super::compile::{Compiled, at_edge, compile, unopened};
 use super::fault::Faults;
 use super::folder::Texts;
 use super::follow::follow;
@@ -142,6 +142,36 @@ impl Loader {
 /// ```
 pub fn compile_dir(path: impl AsRef<Path>, client: &Workload, options: &Options) -> Compiled {
     compile_texts(&Texts::read(path.as_ref()), client, options)
+}
+
+/// Reads a directory (or a single file) once and compiles it as an Envoy has it that a Gateway selects, to be
+/// asked about: requests to a port go by the routes of the Gateway's servers there.
+///
+/// `gateway` is `namespace/name`, or the name of one in `default`; `host` is whom callers ask for in the
+/// handshake, by which servers of HTTPS on one port are told apart. `None`: there is no such Gateway among the
+/// good objects. Faults are as those of [`compile_dir`]. It blocks; call it from
+/// `tokio::task::spawn_blocking` in async code.
+///
+/// ```
+/// use meshwork::source::istio::{Options, compile_gateway};
+///
+/// let options = Options::default();
+/// assert!(compile_gateway("no/such/directory", "edge/edge", "www.shop.test", &options).is_none());
+/// ```
+pub fn compile_gateway(
+    path: impl AsRef<Path>,
+    gateway: &str,
+    host: &str,
+    options: &Options,
+) -> Option<Compiled> {
+    let read = Texts::read(path.as_ref()).objects(options);
+    let name = gateway.split_once('/').unwrap_or(("default", gateway));
+    let mut compiled = at_edge(&read.objects, name, host, options)?;
+    compiled.faults.show(&read.sources);
+    let mut faults = read.faults;
+    faults.extend(compiled.faults);
+    compiled.faults = faults;
+    Some(compiled)
 }
 
 fn compile_texts(texts: &Texts, client: &Workload, options: &Options) -> Compiled {

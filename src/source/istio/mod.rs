@@ -65,7 +65,7 @@ pub(crate) use folder::Texts;
 pub use folder::read_dir;
 #[cfg(feature = "control-plane")]
 pub(crate) use follow::follow;
-pub use live::{Istio, Update, Updates, compile_dir};
+pub use live::{Istio, Update, Updates, compile_dir, compile_gateway};
 #[cfg(feature = "control-plane")]
 pub(crate) use raw::{RawFile, RawResource};
 pub use read::{Read, read};

@@ -51,6 +51,17 @@ mod stream;
 mod tests;
 mod wire;
 
+/// The client's machine, to be driven against the server's.
+#[cfg(all(test, feature = "control-plane"))]
+pub(crate) mod machine {
+    pub(crate) use super::Bootstrap;
+    pub(crate) use super::ads::message::{
+        Ask, Content, Incoming, Raw, Request, Response, Unavailable,
+    };
+    pub(crate) use super::client::{Client, Status, Wish};
+    pub(crate) use super::decode::Messages;
+}
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;

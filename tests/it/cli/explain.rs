@@ -196,3 +196,86 @@ async fn tls_and_what_the_servers_policies_say_are_told() {
         "{denied}"
     );
 }
+
+const EDGE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: shop}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: edge}
+spec:
+  selector: {istio: edge}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*.shop.test'], tls: {httpsRedirect: true}}
+  - port: {number: 443, name: www, protocol: HTTPS}
+    hosts: [www.shop.test]
+    tls: {mode: SIMPLE, serverCertificate: /crt, privateKey: /key}
+  - port: {number: 443, name: any, protocol: HTTPS}
+    hosts: ['*.shop.test']
+    tls: {mode: SIMPLE, serverCertificate: /crt, privateKey: /key}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: www, namespace: shop}
+spec:
+  hosts: [www.shop.test, admin.shop.test]
+  gateways: [edge/edge, mesh]
+  http:
+  - match: [{uri: {prefix: /inside}, gateways: [mesh]}]
+    directResponse: {status: 418}
+  - route: [{destination: {host: catalog}}]
+";
+
+#[tokio::test]
+async fn a_gateway_is_asked_as_its_envoys_would_answer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("edge.yaml"), EDGE).expect("a file");
+    let path = folder.path().to_str().expect("UTF-8").to_owned();
+    let ask = async |url: &str, gateway: &str| {
+        let request = format!("GET {url}");
+        let args = [
+            "explain",
+            &path,
+            "--gateway",
+            gateway,
+            "--request",
+            &request,
+        ];
+        let output = run(&args).await;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    for (url, parts) in [
+        (
+            "https://www.shop.test/inside",
+            &[
+                "virtual host www.shop.test:443",
+                "outbound|80||catalog.shop.svc.cluster.local",
+            ][..],
+        ),
+        (
+            "https://admin.shop.test/",
+            &["virtual host admin.shop.test:443"],
+        ),
+        (
+            "http://www.shop.test/a",
+            &["301", "https://www.shop.test/a"],
+        ),
+        ("https://other.shop.test/", &["404"]),
+    ] {
+        let (code, told) = ask(url, "edge/edge").await;
+        assert_eq!(code, Some(0), "{url}: {told}");
+        for part in parts {
+            assert!(told.contains(part), "{url}: {part}\n{told}");
+        }
+    }
+    let (code, told) = ask("https://www.shop.test/", "edge/nobody").await;
+    assert_eq!(code, Some(1));
+    assert!(told.contains("there is no Gateway edge/nobody"), "{told}");
+}

@@ -3,5 +3,6 @@
 mod article;
 mod plain_kinds;
 mod read;
+mod reload;
 mod robust;
 mod schema;

@@ -1,14 +1,18 @@
 //! How requests are spread over endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Request};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use meshwork::model::Resources;
 use meshwork::model::affinity::{Session, SessionCookie};
 use meshwork::model::balancing::{PeakEwma, WeightedRoundRobin};
@@ -18,6 +22,7 @@ use meshwork::model::matcher::RouteMatcher;
 use meshwork::source::Publisher;
 use meshwork::source::istio::{Options, compile, read};
 use meshwork::{Body, CallOptions, Mesh, Workload};
+use tokio_stream::StreamExt as _;
 
 use super::world::{Plan, World, all_to, call, cluster, forward, get, route, text, weighted};
 
@@ -379,6 +384,89 @@ async fn f14_reported_loads_become_weights() {
     spread(&mesh, 2).await;
     let found = spread(&mesh, 1_000).await;
     assert!(found["1"].abs_diff(800) <= 5, "{found:?}");
+}
+
+/// What an endpoint with this utilization says at 100 requests per second, in a gRPC frame.
+fn told(used: f64) -> Bytes {
+    let mut frame = vec![0, 0, 0, 0, 18];
+    for (field, value) in [(1, used), (6, 100.0)] {
+        frame.push(field << 3 | 1);
+        frame.extend_from_slice(&f64::to_le_bytes(value));
+    }
+    frame.into()
+}
+
+/// The first two tell it on a stream of their own, the third does not know that service; what
+/// responses say does not count.
+#[tokio::test(start_paused = true)]
+async fn f14_loads_that_are_reported_out_of_band_become_weights() {
+    let world = World::default();
+    let asked: [Arc<AtomicUsize>; 3] = Default::default();
+    for (port, used, asked) in [
+        (1, 0.2, &asked[0]),
+        (2, 0.8, &asked[1]),
+        (3, 0.1, &asked[2]),
+    ] {
+        let asked = asked.clone();
+        world.serve(port, move |request| {
+            let asked = asked.clone();
+            async move {
+                let path = request.uri().path();
+                if path != "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics" {
+                    let mut response = text(port.to_string());
+                    let report = "TEXT cpu_utilization=0.01, rps_fractional=100";
+                    let headers = response.headers_mut();
+                    headers.insert("endpoint-load-metrics", report.parse().unwrap());
+                    return response;
+                }
+                asked.fetch_add(1, Relaxed);
+                let question = request.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(&*question, [0, 0, 0, 0, 4, 0x0a, 2, 0x08, 10]);
+                if port == 3 {
+                    let mut response = text(String::new());
+                    response
+                        .headers_mut()
+                        .insert("grpc-status", "12".parse().unwrap());
+                    return response;
+                }
+                // Once, and then nothing for as long as the stream lives.
+                let first = tokio_stream::once(Ok::<_, Infallible>(Frame::data(told(used))));
+                let stream = first.chain(tokio_stream::pending());
+                http::Response::new(Body::new(StreamBody::new(stream)))
+            }
+        });
+    }
+    let mut model = cluster("v1", Protocol::Http2);
+    model.balancing = Balancing::WeightedRoundRobin(WeightedRoundRobin {
+        out_of_band: Some(Duration::from_secs(10)),
+        ..WeightedRoundRobin::default()
+    });
+    let plan = Plan::default()
+        .cluster(model, &[1, 2, 3])
+        .host("catalog.example", vec![all_to("v1")]);
+    let (mesh, publisher) = world.mesh(plan.build()).await;
+    // Nobody was called yet, and all but the third are known when the blackout is over.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let found = spread(&mesh, 1_000).await;
+    // 500 and 125 requests per utilization; who tells nothing has their mean (A58).
+    let expected = [("1", 533), ("2", 133), ("3", 333)];
+    for (port, expected) in expected {
+        assert!(found[port].abs_diff(expected) <= 5, "{found:?}");
+    }
+    let times = || asked.each_ref().map(|asked| asked.load(Relaxed));
+    assert_eq!(
+        times(),
+        [1, 1, 1],
+        "who does not know the service is left alone"
+    );
+    // An edit of the others leaves a stream alone; it ends when nobody wants reports any more.
+    let plan = Plan::default()
+        .cluster(cluster("v1", Protocol::Http2), &[1, 2])
+        .host("catalog.example", vec![all_to("v1")]);
+    publisher.publish(plan.build()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    spread(&mesh, 10).await;
+    assert_eq!(times(), [1, 1, 1]);
 }
 
 #[tokio::test(start_paused = true)]

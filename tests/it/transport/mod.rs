@@ -2,6 +2,7 @@
 
 mod cancel;
 mod dial;
+mod goaway;
 mod hostile;
 mod http1;
 mod http2;

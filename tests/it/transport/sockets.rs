@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwork::model::cluster::{Protocol, TcpKeepalive};
-use meshwork::model::endpoint::Address;
+use meshwork::model::endpoint::{Address, Several};
 use meshwork::transport::{Connections, Settings, TcpConnector, Unlimited};
 use tokio::net::TcpListener;
 
@@ -58,6 +58,30 @@ async fn both_versions_over_tcp() {
         let dials = connections.stats().dials;
         assert!((1..=most).contains(&dials), "{protocol:?}: {dials}");
     }
+}
+
+/// gRFC A61: they are one endpoint, and whichever answers serves it.
+#[tokio::test]
+async fn an_endpoint_with_several_addresses_is_reached_at_the_one_that_answers() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refusing = gone.local_addr().unwrap();
+    drop(gone);
+    let server = Server::default();
+    let Address::Socket(serving) = listen(server.clone(), Protocol::Http2).await else {
+        panic!("a listener of TCP has a socket's address");
+    };
+    for (first, other) in [(refusing, serving), (serving, refusing)] {
+        let address = Address::Several(Several::new(first, [other]));
+        assert_eq!(address.to_string(), format!("{first},{other}"));
+        let connections = dialling(address, settings(Protocol::Http2));
+        assert_eq!(call(&connections).await.unwrap(), "hello");
+        assert_eq!(connections.stats().dials, 1);
+    }
+    assert_eq!(server.seen(), 2);
+    let nobody = Address::Several(Several::new(refusing, [refusing]));
+    let connections = dialling(nobody, settings(Protocol::Http2));
+    let unanswered = call(&connections).await.unwrap_err();
+    assert!(unanswered.error.is_connect());
 }
 
 #[cfg(unix)]

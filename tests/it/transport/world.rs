@@ -121,8 +121,8 @@ pub(crate) fn get() -> Request<Body> {
         .unwrap()
 }
 
-/// A request body whose chunks come from the test; it stays open for as long as the sender lives.
-struct Chunks(mpsc::Receiver<Result<Bytes, meshwork::BoxError>>);
+/// A body whose chunks come from the test; it stays open for as long as the sender lives.
+pub(crate) struct Chunks(pub(crate) mpsc::Receiver<Result<Bytes, meshwork::BoxError>>);
 
 impl http_body::Body for Chunks {
     type Data = Bytes;

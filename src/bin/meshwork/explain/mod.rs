@@ -5,7 +5,7 @@ mod servers;
 
 use std::io;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use http::header::{HeaderName, HeaderValue};
@@ -13,6 +13,8 @@ use http::{Method, Request, Uri};
 use meshwork::Mesh;
 use meshwork::explain::Explanation;
 use meshwork::model::endpoint::Address;
+use meshwork::source::istio::compile_gateway;
+use meshwork::source::{self, Feed};
 use meshwork::transport::{Connect, Connecting, Settings};
 
 use crate::USAGE;
@@ -57,6 +59,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TARGET")]
     channel: Option<String>,
 
+    /// Ask as an Envoy that this Gateway selects: by the routes of its servers at the port of the URL
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        requires = "path",
+        conflicts_with_all = ["process", "xds", "channel", "workload", "labels"]
+    )]
+    gateway: Option<String>,
+
     /// How the result is printed
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -97,7 +108,10 @@ struct Asked {
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut request = Request::new(());
     *request.method_mut() = args.request.method.clone();
-    *request.uri_mut() = args.request.uri.clone();
+    *request.uri_mut() = match &args.gateway {
+        Some(_) => behind_tls(&args.request.uri),
+        None => args.request.uri.clone(),
+    };
     for (name, value) in &args.headers {
         request.headers_mut().append(name, value.clone());
     }
@@ -111,6 +125,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let servers = match &args.path {
+        // What the Envoy's own policies say is not asked here.
+        Some(_) if args.gateway.is_some() => Vec::new(),
         Some(path) => servers::verdicts(path, args, &explained, &request),
         None => Vec::new(),
     };
@@ -137,8 +153,16 @@ async fn ask(args: &Args, request: &Request<()>) -> anyhow::Result<Result<Explan
             if let Err(error) = config::must_exist(path) {
                 return usage(&error);
             }
-            let builder = Mesh::builder().workload(args.client.workload());
-            let builder = builder.yaml_with(path, args.reading.options());
+            let builder = match &args.gateway {
+                Some(name) => match edge(path, name, args) {
+                    Ok(feed) => Mesh::builder().feed(feed),
+                    Err(code) => return Ok(Err(code)),
+                },
+                None => {
+                    let builder = Mesh::builder().workload(args.client.workload());
+                    builder.yaml_with(path, args.reading.options())
+                }
+            };
             builder.connector(Nobody).start().await?
         }
         (None, file) => match config::bootstrap(file.as_deref())? {
@@ -175,6 +199,37 @@ async fn ask(args: &Args, request: &Request<()>) -> anyhow::Result<Result<Explan
         }
     };
     Ok(Ok(explained))
+}
+
+/// A request as it is where a listener has ended the encryption: all that is left of `https` is the port.
+fn behind_tls(uri: &Uri) -> Uri {
+    let secured = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+    let Some(host) = uri.host().filter(|_| secured) else {
+        return uri.clone();
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let plain = format!("http://{host}:{}{path}", uri.port_u16().unwrap_or(443));
+    plain.parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// What an Envoy has that a Gateway selects.
+fn edge(path: &Path, name: &str, args: &Args) -> Result<Feed, ExitCode> {
+    let host = args.request.uri.host().unwrap_or_default();
+    let options = args.reading.options();
+    let Some(compiled) = compile_gateway(path, name, &host.to_ascii_lowercase(), &options) else {
+        eprintln!(
+            "meshwork explain: there is no Gateway {name} in {}; `meshwork check` tells what is wrong with \
+             those that are written",
+            path.display()
+        );
+        return Err(ExitCode::FAILURE);
+    };
+    if compiled.faults.has_errors() {
+        eprintln!("{}", compiled.faults);
+        return Err(ExitCode::FAILURE);
+    }
+    let (_, feed) = source::feed(compiled.resources);
+    Ok(feed)
 }
 
 /// An explanation, and what the servers would say.

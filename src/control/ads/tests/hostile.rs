@@ -1,7 +1,6 @@
 //! Clients that mean no good, or are broken.
 
 use super::*;
-use crate::control::ads::Reason;
 use crate::random::Random;
 
 #[test]
@@ -54,81 +53,6 @@ fn a_storm_of_refusals_causes_no_response() {
 }
 
 #[test]
-fn names_are_bounded_in_number_in_bytes_and_each() {
-    let many: Vec<String> = (0..100_001).map(|at| format!("name-{at}")).collect();
-    let long = vec!["x".repeat(8 << 10); (16 << 20) / (8 << 10) + 1];
-    let one = vec!["x".repeat((8 << 10) + 1)];
-    for (names, exhausted) in [(&many, true), (&long, true), (&one, false)] {
-        let sotw = SotwRequest {
-            kind: Kind::Endpoints,
-            names: names.clone(),
-            version: String::new(),
-            nonce: String::new(),
-            error: None,
-        };
-        let mut world = World::sotw("E a=1");
-        let refusal = world.stream.sotw(&sotw, world.now).expect_err("too much");
-        assert_eq!(
-            refusal.reason == Reason::Exhausted,
-            exhausted,
-            "{}",
-            refusal.message
-        );
-        assert_eq!(world.stream.names(), 0);
-        let delta = DeltaRequest {
-            kind: Kind::Endpoints,
-            subscribe: names.clone(),
-            unsubscribe: Vec::new(),
-            initial: Vec::new(),
-            nonce: String::new(),
-            error: None,
-        };
-        let mut world = World::delta("E a=1");
-        let refusal = world.stream.delta(&delta, world.now).expect_err("too much");
-        assert_eq!(
-            refusal.reason == Reason::Exhausted,
-            exhausted,
-            "{}",
-            refusal.message
-        );
-    }
-    assert!(
-        {
-            let mut world = World::sotw("");
-            let names: Vec<&str> = many[..100_000].iter().map(|name| &**name).collect();
-            world.request("E", &names[..50_000]);
-            // The list replaces the one before it, and is counted once.
-            world.request("E", &names);
-            world.stream.names()
-        } == 100_000
-    );
-}
-
-#[test]
-fn names_of_all_kinds_count_together() {
-    let mut world = World::delta("");
-    world.stream.client.names = 3;
-    world.sub("C", &["a", "b"], &[]);
-    let request = DeltaRequest {
-        kind: Kind::Endpoints,
-        subscribe: vec!["c".into(), "d".into()],
-        unsubscribe: Vec::new(),
-        initial: Vec::new(),
-        nonce: String::new(),
-        error: None,
-    };
-    let refusal = world
-        .stream
-        .delta(&request, world.now)
-        .expect_err("one too many");
-    assert!(
-        refusal.message.starts_with("4 names of 4 bytes"),
-        "{}",
-        refusal.message
-    );
-}
-
-#[test]
 fn invented_versions_and_names_leave_nothing_behind() {
     let mut world = World::delta("C a=1");
     let initial: Vec<(String, String)> = (0..1_000)
@@ -143,7 +67,7 @@ fn invented_versions_and_names_leave_nothing_behind() {
     assert!(world.has("E").is_empty());
     world.raw_delta("C", &["*"], &[], &initial, "", None);
     world.takes("C a=1");
-    // Routes that name them might have come.
+    // No route was heard of that could lead to them.
     world.pass(Duration::from_secs(5));
     let response = world.next().expect("a response");
     assert_eq!(response.removed.len(), 1_000);
@@ -151,13 +75,45 @@ fn invented_versions_and_names_leave_nothing_behind() {
     assert_eq!(world.has("C"), ["a"]);
 }
 
-impl World {
-    fn request_any(&mut self, kind: &str, names: &[&str]) {
-        match self.variant {
-            Variant::Sotw => self.request(kind, names),
-            Variant::Delta => self.sub(kind, names, &[]),
+#[test]
+fn stale_and_invented_nonces_change_nothing_in_the_state_of_the_world() {
+    let mut world = World::sotw("E a=1; E b=1");
+    world.request("E", &["a"]);
+    world.takes("E a=1");
+    for at in 0..10_000_u64 {
+        let nonce = match at % 3 {
+            0 => String::new(),
+            1 => (at + 2).to_string(),
+            _ => format!("invented {at}"),
         };
+        let error = (at % 2 == 0).then_some("no");
+        assert_eq!(world.raw("E", &["b"], "x", &nonce, error), Outcome::Stale);
+        world.gets_nothing();
     }
+    assert_eq!(
+        (world.has("E"), world.stream.names()),
+        (vec!["a".into()], 1)
+    );
+    world.set("E a=2; E b=2");
+    world.takes("E a=2");
+}
+
+#[test]
+fn stale_and_invented_nonces_subscribe_in_the_delta_variant_and_answer_nothing() {
+    let mut world = World::delta("E a=1; E b=1");
+    world.sub("E", &["a"], &[]);
+    let first = world.gets("E a=1");
+    for at in 0..10_000_u64 {
+        let nonce = (at + 2).to_string();
+        let outcome = world.raw_delta("E", &[], &["phantom"], &[], &nonce, None);
+        assert_eq!(outcome, Outcome::Stale);
+        world.gets_nothing();
+    }
+    world.raw_delta("E", &["b"], &[], &[], "invented", Some("no"));
+    world.gets_nothing();
+    world.ack(&first);
+    world.takes("E b=1");
+    assert_eq!(world.stream.names(), 2);
 }
 
 /// Anything at all, in any order: nothing panics, nothing grows, and a client that begins to behave

@@ -3,6 +3,8 @@
 mod delta;
 mod hostile;
 mod introduce;
+mod machines;
+mod names;
 mod order;
 mod schedule;
 mod sotw;

@@ -291,6 +291,72 @@ fn s23_everything_goes_in_the_order_of_use() {
 }
 
 #[test]
+fn d18_a_proxy_that_comes_back_keeps_the_old_cluster_until_its_route_was_replaced() {
+    let mut world = World::delta(AFTER);
+    world.raw_delta("C", &[], &[], &[("old", "x")], "", None);
+    world.takes("C new=1");
+    world.raw_delta("E", &["old", "new"], &[], &[("old", "x")], "", None);
+    world.takes("E new=1");
+    world.raw_delta("L", &[], &[], &[("l", "x")], "", None);
+    world.takes("L l=1");
+    world.gets_nothing();
+    world.raw_delta("R", &["r"], &[], &[("r", "x")], "", None);
+    let route = world.gets("R r=2");
+    world.gets_nothing();
+    world.ack(&route);
+    world.takes("C !old");
+    world.takes("E !old");
+    world.gets_nothing();
+}
+
+#[test]
+fn d18_what_a_proxy_brings_is_kept_for_five_seconds_when_its_routes_are_not_heard_of() {
+    let mut world = World::delta(AFTER);
+    world.raw_delta("C", &[], &[], &[("old", "x")], "", None);
+    world.takes("C new=1");
+    world.pass(Duration::from_secs(4));
+    world.gets_nothing();
+    world.pass(Duration::from_secs(1));
+    world.takes("C !old");
+}
+
+#[test]
+fn s23_a_client_that_comes_back_keeps_the_old_cluster_until_its_route_was_replaced() {
+    let mut world = World::sotw(AFTER);
+    world.stream.client.errors = true;
+    world.raw("C", &["old"], "x", "", None);
+    world.gets_nothing();
+    world.raw("L", &["l"], "x", "", None);
+    world.raw("R", &["r"], "x", "", None);
+    world.takes("L l=1");
+    let route = world.gets("R r=2");
+    world.gets_nothing();
+    world.ack(&route);
+    world.takes("C ?old");
+    world.gets_nothing();
+    // A route that stays refused holds it for five seconds; a client without routes too.
+    let mut world = World::sotw(AFTER);
+    world.raw("C", &["old", "new"], "x", "", None);
+    world.raw("R", &["r"], "x", "", None);
+    let route = world.gets("R r=2");
+    world.nack(&route);
+    world.pass(Duration::from_secs(4));
+    world.gets_nothing();
+    world.pass(Duration::from_secs(1));
+    world.takes("C new=1");
+}
+
+#[test]
+fn s23_names_that_exist_are_answered_at_once_when_a_client_comes_back() {
+    let mut world = World::sotw(AFTER);
+    world.raw("C", &["new"], "x", "", None);
+    world.takes("C new=1");
+    world.raw("E", &["new", "old"], "x", "", None);
+    world.takes("E new=1");
+    world.gets_nothing();
+}
+
+#[test]
 fn s29_a_route_waits_two_seconds_for_endpoints_that_are_not_acknowledged() {
     for variant in [Variant::Sotw, Variant::Delta] {
         let mut world = proxy(variant, BEFORE, &["old"]);

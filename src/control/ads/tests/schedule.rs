@@ -21,6 +21,8 @@ struct Proxy {
     unanswered: BTreeMap<Kind, (Response, bool)>,
     /// Whether it refuses a route at times.
     picky: bool,
+    /// When its stream was cut last, while it has something of which the server knows nothing.
+    returned: Option<Instant>,
     seed: u64,
 }
 
@@ -64,6 +66,7 @@ impl Proxy {
             arriving: VecDeque::new(),
             unanswered: BTreeMap::new(),
             picky: true,
+            returned: None,
             seed,
         };
         proxy.world.subscribe_any("C");
@@ -88,6 +91,55 @@ impl Proxy {
             _ => self.answer(),
         }
         self.what_is_used_is_there();
+    }
+
+    /// The stream is gone with all that was on its way; on the next one the client says what it has.
+    fn returns(&mut self) {
+        self.arriving.clear();
+        self.unanswered.clear();
+        let client = self.world.stream.client;
+        self.world.stream = Stream::new(client, self.world.snapshot.clone());
+        self.returned = Some(self.world.now);
+        for (kind, letter) in [
+            (Kind::Cluster, "C"),
+            (Kind::Endpoints, "E"),
+            (Kind::Listener, "L"),
+            (Kind::Routes, "R"),
+        ] {
+            let have = self.have.get(&kind).into_iter().flatten();
+            let have: Vec<(String, String)> = have
+                .map(|(name, resource)| (name.to_string(), resource.version().to_string()))
+                .collect();
+            let initial: Vec<(&str, &str)> = have.iter().map(|(n, v)| (&**n, &**v)).collect();
+            let names: Vec<&str> = match kind {
+                Kind::Cluster | Kind::Listener => Vec::new(),
+                _ => initial.iter().map(|(name, _)| *name).collect(),
+            };
+            if !kind.is_whole() && names.is_empty() {
+                continue;
+            }
+            self.world
+                .raw_delta(letter, &names, &[], &initial, "", None);
+        }
+        self.subscribe();
+    }
+
+    /// Whether a removal may be due to time: only the client knows what it uses.
+    fn is_unknown(&mut self) -> bool {
+        let routes = [Kind::Listener, Kind::Routes];
+        let watches = routes.map(|kind| self.world.stream.watch(kind));
+        let unknown = watches.iter().any(|watch| match watch {
+            None => true,
+            Some(watch) => watch
+                .have
+                .values()
+                .any(|have| have.brought && have.acked.is_none()),
+        });
+        if !unknown {
+            self.returned = None;
+        }
+        let cap = self.returned.map(|at| at + Duration::from_secs(5));
+        cap.is_some_and(|cap| cap <= self.world.now)
     }
 
     /// Takes the first response that arrived in.
@@ -210,7 +262,10 @@ impl Proxy {
     }
 
     /// Never a removal before its routes were acknowledged.
-    fn what_is_used_is_there(&self) {
+    fn what_is_used_is_there(&mut self) {
+        if self.is_unknown() {
+            return;
+        }
         let none = BTreeMap::new();
         let (clusters, listeners) = (
             self.have.get(&Kind::Cluster).unwrap_or(&none),
@@ -290,4 +345,24 @@ fn any_schedule_of_a_proxy_is_whole_at_all_times_and_converges() {
         proxy.world.set("C z=1 >z; E z=1; R r=z >z; L r=9 >:r");
         proxy.converges();
     }
+}
+
+/// The same for one whose stream is cut at any moment, and who says what it has on the next one.
+#[test]
+fn d18_any_schedule_of_a_proxy_that_comes_back_is_whole_and_converges() {
+    let mut returns = 0;
+    for seed in 1_000..1_200 {
+        let mut proxy = Proxy::new(Variant::Delta, seed);
+        for _ in 0..400 {
+            proxy.step();
+            if proxy.random.index(40) == 0 {
+                returns += 1;
+                proxy.returns();
+                proxy.what_is_used_is_there();
+            }
+        }
+        proxy.world.set("C z=1 >z; E z=1; R r=z >z; L r=9 >:r");
+        proxy.converges();
+    }
+    assert!(returns > 1_000, "{returns}");
 }

@@ -70,6 +70,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Options;
+pub(super) use gateway::at_edge;
 pub(crate) use gateway::unopened;
 #[cfg(feature = "control-plane")]
 pub(crate) use gateway::{Chain, Leads, edge};

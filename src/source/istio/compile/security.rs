@@ -34,6 +34,7 @@ pub(super) fn is_meshed(part: &Part<'_, '_>, member: &Member) -> bool {
     }
     let policy = part.scope.peers.policy(&member.namespace, &member.labels);
     let port = match &member.address {
+        crate::model::endpoint::Address::Several(addresses) => addresses.first().port(),
         crate::model::endpoint::Address::Socket(address) => address.port(),
         crate::model::endpoint::Address::Name { port, .. } => *port,
         crate::model::endpoint::Address::Unix(_) => 0,

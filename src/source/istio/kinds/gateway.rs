@@ -143,8 +143,7 @@ pub enum TlsVersion {
 
 impl GatewayServer {
     /// What is spoken at its port.
-    #[must_use]
-    pub fn protocol(&self) -> ServerProtocol {
+    pub(crate) fn protocol(&self) -> ServerProtocol {
         let port = self.port.as_ref().and_then(|port| port.protocol.as_deref());
         match port.map(str::to_ascii_uppercase).as_deref() {
             Some("GRPC" | "HTTP" | "HTTP2") => ServerProtocol::Http,
@@ -156,18 +155,15 @@ impl GatewayServer {
     }
 
     /// Whether the service behind it ends the encryption.
-    #[must_use]
-    pub fn passes_through(&self) -> bool {
+    pub(crate) fn passes_through(&self) -> bool {
         let mode = self.tls.as_ref().map(|tls| tls.mode);
         mode == Some(ServerTlsMode::Passthrough)
     }
 }
 
 /// What a server speaks, as far as it matters here.
-///
-/// It is exhaustive: whoever makes listeners has to say what becomes of each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ServerProtocol {
+pub(crate) enum ServerProtocol {
     /// gRPC of browsers, which is translated.
     GrpcWeb,
     /// HTTP in any version, without encryption.

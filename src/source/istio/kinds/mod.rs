@@ -40,9 +40,9 @@ pub use destination_rule::{
     RetryBudget, Subset, TcpKeepalive, TcpPool, TlsMode, TrafficPolicy, Tunnel,
 };
 pub use duration::{GoDuration, NotADuration};
+pub(crate) use gateway::ServerProtocol;
 pub use gateway::{
-    Gateway, GatewayPort, GatewayServer, ServerCertificate, ServerProtocol, ServerTls,
-    ServerTlsMode, TlsVersion,
+    Gateway, GatewayPort, GatewayServer, ServerCertificate, ServerTls, ServerTlsMode, TlsVersion,
 };
 pub use http_action::{
     CorsPolicy, Delegate, DirectResponse, FaultAbort, FaultDelay, FaultInjection, HeaderOperations,

@@ -363,8 +363,17 @@ fn weighted(
             .field("error_utilization_penalty")
             .fault(format_args!("is {penalty}; 0 or more is allowed"));
     };
+    let period = time(
+        "oob_reporting_period",
+        message.oob_reporting_period,
+        Duration::from_secs(10),
+    );
+    let aside = message
+        .enable_oob_load_report
+        .is_some_and(|enabled| enabled.value);
     spread.slow_start = common_warmed(place, message.slow_start_config.as_ref())?;
     Some(Balancing::WeightedRoundRobin(WeightedRoundRobin {
+        out_of_band: Some(period?).filter(|_| aside),
         blackout: blackout?,
         expiration: expiration?,
         update: update?,

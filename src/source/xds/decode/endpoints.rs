@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::place::{Place, Quoted};
 use super::{Scope, value};
-use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints, Overload};
+use crate::model::endpoint::{
+    Address, Endpoint, Health, Locality, LocalityEndpoints, Overload, Several,
+};
 use crate::model::{Endpoints, Fraction};
 use crate::source::xds::proto::{core, endpoint as wire};
 
@@ -232,7 +234,8 @@ impl Reader<'_> {
                 Quoted(&address.to_string())
             ));
         }
-        self.additional(&endpoint_place, endpoint)?;
+        let further = self.additional(&endpoint_place, endpoint)?;
+        let address = together(&endpoint_place, address?, further);
         Some(Endpoint {
             address: address?,
             weight: weight?,
@@ -242,26 +245,43 @@ impl Reader<'_> {
         })
     }
 
-    /// Further addresses of an endpoint (gRFC A61) must be valid and stand once; connections go to
-    /// the first.
-    fn additional(&mut self, place: &Place<'_>, endpoint: &wire::Endpoint) -> Option<()> {
+    /// Further addresses of an endpoint (gRFC A61), each of which stands once among all.
+    fn additional(&mut self, place: &Place<'_>, endpoint: &wire::Endpoint) -> Option<Vec<Address>> {
         let list = place.field("additional_addresses");
-        let mut fine = Some(());
+        let mut all = Some(Vec::new());
         for (index, further) in endpoint.additional_addresses.iter().enumerate() {
             let place = list.index(index);
             let place = place.field("address");
             match address(&place, further.address.as_ref()) {
                 Some(found) if !self.addresses.insert(found.clone()) => {
-                    fine = place.fault(format_args!(
+                    all = place.fault(format_args!(
                         "{} stands twice; each address stands once",
                         Quoted(&found.to_string())
                     ));
                 }
-                Some(_) => {}
-                None => fine = None,
+                Some(found) => all.iter_mut().for_each(|all| all.push(found.clone())),
+                None => all = None,
             }
         }
-        fine
+        all
+    }
+}
+
+/// One endpoint with all of its addresses. Only IP addresses are tried beside each other.
+fn together(place: &Place<'_>, first: Address, further: Vec<Address>) -> Option<Address> {
+    if further.is_empty() {
+        return Some(first);
+    }
+    let socket = |address: &Address| match address {
+        Address::Socket(address) => Some(*address),
+        Address::Name { .. } | Address::Several(_) | Address::Unix(_) => None,
+    };
+    let others: Option<Vec<SocketAddr>> = further.iter().map(socket).collect();
+    match (socket(&first), others) {
+        (Some(first), Some(others)) => Some(Address::Several(Several::new(first, others))),
+        _ => place
+            .field("additional_addresses")
+            .fault("only IP addresses may be several, and one of these is none"),
     }
 }
 

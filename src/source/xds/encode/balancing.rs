@@ -11,7 +11,9 @@ use crate::model::balancing::{
 };
 use crate::model::cluster::Balancing;
 use crate::source::xds::extra::{ClusterExtra, PeakEwmaExtra, any};
-use crate::source::xds::proto::{Any, FloatValue, balancing as lb, cluster as wire, core};
+use crate::source::xds::proto::{
+    Any, BoolValue, FloatValue, balancing as lb, cluster as wire, core,
+};
 
 pub(super) fn balancing(
     pen: &mut Pen<'_>,
@@ -175,9 +177,12 @@ fn weighted(settings: WeightedRoundRobin) -> Any {
         expiration,
         update,
         error_penalty,
+        out_of_band,
     } = settings;
     any(
         &lb::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin {
+            enable_oob_load_report: out_of_band.map(|_| BoolValue { value: true }),
+            oob_reporting_period: out_of_band.map(value::duration),
             blackout_period: Some(value::duration(blackout)),
             weight_expiration_period: Some(value::duration(expiration)),
             weight_update_period: Some(value::duration(update)),

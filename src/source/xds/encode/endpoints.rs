@@ -95,8 +95,9 @@ fn locality(pen: &mut Pen<'_>, model: &LocalityEndpoints) -> wire::LocalityLbEnd
         sub_zone,
     } = locality;
     // gRPC reads IP addresses only.
-    let known =
-        |endpoint: &&Endpoint| !pen.is_grpc() || matches!(endpoint.address, Address::Socket(_));
+    let known = |endpoint: &&Endpoint| {
+        !pen.is_grpc() || matches!(endpoint.address, Address::Several(_) | Address::Socket(_))
+    };
     let known: Vec<&Endpoint> = endpoints.iter().filter(known).collect();
     pen.lose_if(known.len() < endpoints.len(), Loss::AddressKind);
     let sum: u64 = known.iter().map(|one| u64::from(one.weight.get())).sum();
@@ -144,6 +145,7 @@ fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
         host_identifier: Some(wire::lb_endpoint::HostIdentifier::Endpoint(
             wire::Endpoint {
                 address: Some(self::address(address)),
+                additional_addresses: additional(address),
                 ..wire::Endpoint::default()
             },
         )),
@@ -174,6 +176,18 @@ fn text_value(key: &str, text: &str) -> (String, Value) {
     (key.to_owned(), Value { kind })
 }
 
+/// All addresses of an endpoint but the first.
+fn additional(model: &Address) -> Vec<wire::endpoint::AdditionalAddress> {
+    let Address::Several(all) = model else {
+        return Vec::new();
+    };
+    let further = all.all().skip(1);
+    let further = further.map(|one| wire::endpoint::AdditionalAddress {
+        address: Some(address(&Address::Socket(one))),
+    });
+    further.collect()
+}
+
 fn address(model: &Address) -> core::Address {
     use core::address::Address as Kind;
     let socket = |address: String, port: u16| {
@@ -188,6 +202,7 @@ fn address(model: &Address) -> core::Address {
     core::Address {
         address: Some(match model {
             Address::Name { host, port } => socket(host.to_string(), *port),
+            Address::Several(all) => socket(all.first().ip().to_string(), all.first().port()),
             Address::Socket(address) => socket(address.ip().to_string(), address.port()),
             Address::Unix(path) => Kind::Pipe(core::Pipe {
                 path: path.to_string_lossy().into_owned(),

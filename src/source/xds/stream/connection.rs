@@ -17,6 +17,7 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
+use super::pace::Pace;
 use super::variant::{Delta, Sotw, Variant};
 use super::{Driver, secure};
 use crate::body::Body;
@@ -29,19 +30,14 @@ use crate::transport::{Connections, Settings, Unlimited};
 /// The largest response that is read: a hundred thousand endpoints are a tenth of it.
 pub(super) const LARGEST: usize = 128 << 20;
 
-/// How a connection to a server is kept. HTTP/2 PINGs as often as endpoints get them would be
-/// answered with "too many pings" by servers made with grpc-go, whose default allows one in five
-/// minutes; a host that vanished is found out within half a minute by TCP.
-fn settings() -> Settings {
+/// How a connection to a server is kept.
+fn settings(keepalive: Keepalive) -> Settings {
     Settings {
         protocol: Protocol::Http2,
         connect_timeout: Duration::from_secs(20),
         connection: Connection {
             idle_timeout: None,
-            http2_keepalive: Some(Keepalive {
-                interval: Duration::from_secs(5 * 60),
-                timeout: Duration::from_secs(20),
-            }),
+            http2_keepalive: Some(keepalive),
             tcp_keepalive: Some(TcpKeepalive {
                 probes: Some(3),
                 time: Some(Duration::from_secs(10)),
@@ -91,7 +87,7 @@ async fn stream(driver: &Driver, server: usize, changed: &mut watch::Receiver<u6
     let Some(to) = driver.read(|client| client.server(server)) else {
         return Ended::Here;
     };
-    let wire = match Wire::new(driver, &to).await {
+    let wire = match Wire::new(driver, &to, driver.pace(server)).await {
         Ok(wire) => wire,
         Err(error) => return Ended::There(error.to_string()),
     };
@@ -223,11 +219,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) async fn new(driver: &Driver, server: &Server) -> std::io::Result<Self> {
+    pub(super) async fn new(driver: &Driver, server: &Server, pace: Pace) -> std::io::Result<Self> {
         let connections = Connections::new(
             server.address.clone(),
-            Arc::new(settings()),
-            secure::connector(&driver.connector, server),
+            Arc::new(settings(pace.keepalive())),
+            pace.over(secure::connector(&driver.connector, server)),
             Arc::new(Unlimited),
         );
         let tokens = secure::tokens(&server.tokens).await?;

@@ -64,7 +64,7 @@ async fn stream(driver: &Driver, server: usize) -> Ended {
     let Some(to) = driver.read(|client| client.server(server)) else {
         return broken("there is no such server".into(), false);
     };
-    let connection = match Wire::new(driver, &to).await {
+    let connection = match Wire::new(driver, &to, driver.pace(server)).await {
         Ok(connection) => connection,
         Err(error) => return broken(error.to_string(), false),
     };

@@ -7,6 +7,7 @@
 
 mod connection;
 mod load;
+mod pace;
 mod secure;
 mod variant;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::pace::Pace;
 use super::bootstrap::Bootstrap;
 use super::client::{Client, Status, Taken, Wish};
 use super::dump::Dump;
@@ -55,6 +57,8 @@ pub(crate) struct Driver {
     loads: Loads,
     random: Random,
     connector: Arc<dyn Connect>,
+    /// By server.
+    paces: Vec<Pace>,
     /// Where the last good resources are kept.
     cache: Option<PathBuf>,
     /// Counts what came into force, for the task that keeps it.
@@ -76,12 +80,14 @@ impl Driver {
             apply,
             loads,
         } = surroundings;
+        let client = Client::new(bootstrap, decoder, random.clone(), seeds);
         Arc::new(Self {
             node: wire::node(&bootstrap.node, &[]),
             reporter: wire::node(&bootstrap.node, &["envoy.lrs.supports_send_all_clusters"]),
             loads,
-            random: random.clone(),
-            client: Mutex::new(Client::new(bootstrap, decoder, random, seeds)),
+            random,
+            paces: (0..client.servers()).map(|_| Pace::default()).collect(),
+            client: Mutex::new(client),
             changed: watch::Sender::new(0),
             demand,
             apply,
@@ -159,6 +165,11 @@ impl Driver {
     /// The clusters whose load a server wants to know.
     fn reporting(&self, server: usize) -> BTreeSet<Arc<str>> {
         self.read(|client| client.reporting(server))
+    }
+
+    /// How often a server is asked whether it is there.
+    fn pace(&self, server: usize) -> Pace {
+        self.paces.get(server).cloned().unwrap_or_default()
     }
 
     fn wish(&self, server: usize) -> Wish {

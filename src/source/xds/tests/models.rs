@@ -454,6 +454,7 @@ fn balancing(c: &mut Chance) -> Balancing {
             expiration: c.duration(),
             update: c.duration(),
             error_penalty: Ratio::new(f64::from(c.below(8)) / 4.0).unwrap(),
+            out_of_band: c.flag().then(|| c.duration()),
         }),
     }
 }
@@ -689,7 +690,12 @@ fn any_cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
 
 /// Addresses that stand once in a set: the number is part of each.
 fn address(c: &mut Chance, number: u16) -> Address {
-    match c.below(5) {
+    match c.below(6) {
+        5 => {
+            let six = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), number);
+            let others = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), number)];
+            Address::Several(crate::model::endpoint::Several::new(six, others))
+        }
         0 => Address::Name {
             host: c
                 .one(&["a.example", "b-c.example", "_http._tcp.example"])

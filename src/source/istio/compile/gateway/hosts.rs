@@ -91,7 +91,7 @@ impl<'a> Maker<'_, 'a> {
 
 impl Server<'_> {
     /// The ports by which callers may name a host: that of the server, and the one that is opened.
-    fn ports(&self) -> [u16; 2] {
+    pub(super) fn ports(&self) -> [u16; 2] {
         [self.port, self.opened]
     }
 

@@ -13,11 +13,12 @@
 //! that take every request last. What cannot share a port is left out, with a warning: the older
 //! object stays.
 
+mod asked;
 mod hosts;
 mod passthrough;
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::source::istio::kinds::{Gateway, Kind, Object, ServerProtocol, ServerT
 use crate::source::istio::registry::{selects, warning};
 use crate::workload::Workload;
 
+pub(in crate::source::istio) use self::asked::at_edge;
 pub(super) use self::hosts::shared;
 
 /// What an Envoy serves at the edge.
@@ -54,6 +56,8 @@ pub(crate) struct Chain {
     pub(crate) tls: Option<ServerTls>,
     /// Whether requests of gRPC-Web are translated.
     pub(crate) grpc_web: bool,
+    /// The ports by which callers know it: those of its servers, and the one that is opened.
+    pub(crate) ports: BTreeSet<u16>,
     /// Where they lead.
     pub(crate) leads: Leads,
 }
@@ -186,6 +190,7 @@ impl<'a> Maker<'_, 'a> {
             names: Vec::new(),
             tls: None,
             grpc_web: protocols.any(|protocol| protocol == ServerProtocol::GrpcWeb),
+            ports: servers.iter().flat_map(Server::ports).collect(),
             leads: Leads::Routes(name),
         }
     }

@@ -9,7 +9,7 @@ use super::place::Server;
 use super::{Chain, Claim, Leads, Maker};
 use crate::model::route::{Destination, Destinations, HeaderChanges, OwnFault};
 use crate::source::istio::compile::target::{Target, target};
-use crate::source::istio::fault::{Code, Faults};
+use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::{TlsMatch, TlsRoute};
 use crate::source::istio::registry::{origin, place, selects, warning};
 
@@ -26,7 +26,15 @@ impl<'a> Maker<'_, 'a> {
             for (index, rule) in claim.spec.tls.iter().enumerate() {
                 let blocks = rule.matches.iter();
                 let blocks = blocks.filter(|block| self.concerns(block, claim, server));
+                let blocks: Vec<_> = blocks.collect();
+                if blocks
+                    .iter()
+                    .any(|block| !block.destination_subnets.is_empty())
+                {
+                    self.edge.faults.push(subnets(claim, index));
+                }
                 let names: BTreeSet<String> = blocks
+                    .into_iter()
                     .flat_map(|block| &block.sni_hosts)
                     .flat_map(|sni| {
                         let sni = sni.to_ascii_lowercase();
@@ -43,6 +51,7 @@ impl<'a> Maker<'_, 'a> {
                         names: names.into_iter().filter(|name| &**name != "*").collect(),
                         tls: None,
                         grpc_web: false,
+                        ports: server.ports().into(),
                         leads: Leads::Clusters(destinations),
                     });
                 }
@@ -105,6 +114,13 @@ impl<'a> Maker<'_, 'a> {
             self.edge.faults.push(fault.field(path));
         }
     }
+}
+
+/// The destination of a connection is the gateway itself; istiod leaves them out too.
+fn subnets(claim: &Claim<'_>, index: usize) -> Fault {
+    let text = "destinationSubnets has no effect at a gateway, which is the destination itself";
+    let fault = warning(claim.object, Code::NoEffect, (0, 0), text);
+    fault.field(format!("tls[{index}].match"))
 }
 
 /// The names that no other chain on the port has; Envoy refuses a listener in which two are equal.

@@ -3,12 +3,12 @@
 //! reads is slow. Whatever happens, what was refused is never in force, and when the world calms down
 //! the client has what the server has.
 
+mod state;
+
 use std::collections::VecDeque;
 
-use super::decoder::resource;
 use super::server::Server;
 use super::*;
-use crate::source::xds::Resource;
 
 const ROOTS: [&str; 3] = ["l0", "l1", "l2"];
 const STEPS: usize = 400;
@@ -27,11 +27,17 @@ struct World {
     server: Server,
     random: Random,
     to_server: VecDeque<Request>,
-    to_client: BTreeMap<Kind, VecDeque<Response>>,
+    to_client: BTreeMap<Kind, VecDeque<(u64, Response)>>,
+    /// Responses so far.
+    sent: u64,
+    /// Whether the client reads seldom.
+    slow: bool,
     up: bool,
     stamp: u64,
     /// Stamps of resources that are refused.
     bad: BTreeSet<u64>,
+    /// How often something happened.
+    tally: BTreeMap<&'static str, usize>,
 }
 
 fn name_of(kind: Kind, number: u32) -> Arc<str> {
@@ -59,12 +65,19 @@ impl World {
             random: Random::seeded(seed),
             to_server: VecDeque::new(),
             to_client: BTreeMap::new(),
+            sent: 0,
+            slow: seed.is_multiple_of(3),
             up: false,
             stamp: 0,
             bad: BTreeSet::new(),
+            tally: BTreeMap::new(),
         };
         world.bench.demand(&ROOTS);
         world
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
     }
 
     fn below(&self, bound: u32) -> u32 {
@@ -88,6 +101,7 @@ impl World {
             Kind::Cluster => name_of(Kind::Endpoints, self.below(5)).to_string(),
             Kind::Endpoints | Kind::Secret => String::new(),
         };
+        self.count(if bad { "changed badly" } else { "changed" });
         let mark = if bad { "!" } else { "" };
         if bad {
             self.bad.insert(self.stamp);
@@ -101,7 +115,9 @@ impl World {
         // Absence says nothing of routes and endpoints in the state of the world.
         if self.mode.drops && (self.mode.delta || kind.is_complete()) {
             let name = name_of(kind, self.below(5));
-            self.server.resources.remove(&(kind, name));
+            if self.server.resources.remove(&(kind, name)).is_some() {
+                self.count("deleted");
+            }
         }
     }
 
@@ -110,7 +126,9 @@ impl World {
             0..4 => self.deliver_request(),
             4..9 => {
                 let kind = self.kind();
-                self.deliver_response(kind);
+                if !self.slow || self.below(4) == 0 {
+                    self.deliver_response(kind);
+                }
             }
             9..12 => {
                 let (kind, number, bad) = (self.kind(), self.below(5), self.below(4) == 0);
@@ -123,9 +141,11 @@ impl World {
                 self.respond(kind, response);
             }
             15..18 => self.say(),
-            18 => self
-                .bench
-                .pass(Duration::from_millis(u64::from(self.below(4_000)))),
+            18 => {
+                self.count("time passed");
+                let time = Duration::from_millis(u64::from(self.below(4_000)));
+                self.bench.pass(time);
+            }
             _ => self.trouble(),
         }
         self.begin();
@@ -136,7 +156,10 @@ impl World {
         match self.below(4) {
             0 => self.lose(false),
             1 => self.lose(true),
-            2 => self.bench.demand(&ROOTS[..self.below(4) as usize]),
+            2 => {
+                self.count("other demand");
+                self.bench.demand(&ROOTS[..self.below(4) as usize]);
+            }
             _ => self.bench.demand(&ROOTS),
         }
     }
@@ -144,11 +167,15 @@ impl World {
     fn lose(&mut self, restart: bool) {
         if self.up {
             self.up = false;
+            let waiting: usize = self.to_client.values().map(VecDeque::len).sum();
+            (0..self.to_server.len() + waiting).for_each(|_| self.count("message lost"));
+            self.count("stream lost");
             self.to_server.clear();
             self.to_client.clear();
             self.bench.end(0, "lost");
         }
         if restart {
+            self.count("restarted");
             self.server.restart();
         } else {
             self.server.forget();
@@ -171,6 +198,9 @@ impl World {
         if self.up
             && let Some(request) = self.bench.client.next(0, self.bench.now)
         {
+            if request.refusal.is_some() {
+                self.count("refusal");
+            }
             self.to_server.push_back(request);
         }
     }
@@ -183,11 +213,22 @@ impl World {
     }
 
     fn respond(&mut self, kind: Kind, response: Option<Response>) {
-        self.to_client.entry(kind).or_default().extend(response);
+        let queue = self.to_client.entry(kind).or_default();
+        if let Some(response) = response {
+            self.sent += 1;
+            queue.push_back((self.sent, response));
+            if queue.len() > 1 {
+                self.count("several responses wait");
+            }
+        }
     }
 
     fn deliver_response(&mut self, kind: Kind) {
-        if let Some(response) = self.to_client.entry(kind).or_default().pop_front() {
+        if let Some((number, response)) = self.to_client.entry(kind).or_default().pop_front() {
+            let mut others = self.to_client.values().flatten();
+            if others.any(|(earlier, _)| *earlier < number) {
+                self.count("overtaken");
+            }
             self.bench
                 .client
                 .receive(0, response, self.bench.now)
@@ -242,79 +283,10 @@ impl World {
         let quiet = next.is_none() && self.to_server.is_empty();
         assert!(quiet, "never quiet: {next:?}, {:?}", self.mode);
     }
-
-    /// What must be in force: all that the roots lead to, as the server has it.
-    fn expected(&self) -> BTreeMap<(Kind, Arc<str>), Resource> {
-        let mut expected = BTreeMap::new();
-        let mut queue: Vec<_> = ROOTS.map(|name| (Kind::Listener, Arc::from(name))).into();
-        while let Some(key) = queue.pop() {
-            let Some(text) = self.server.resources.get(&key) else {
-                continue;
-            };
-            let [name, refers, stamp] = *text.split('|').collect::<Vec<_>>() else {
-                panic!("{text}");
-            };
-            let (kind, _) = key;
-            let next = match kind {
-                Kind::Listener => Kind::RouteConfiguration,
-                Kind::RouteConfiguration => Kind::Cluster,
-                _ => Kind::Endpoints,
-            };
-            if kind != Kind::Endpoints {
-                queue.extend(refers.split(',').map(|name| (next, Arc::from(name))));
-            }
-            let value = resource(kind, name, refers, stamp.parse().unwrap());
-            expected.insert(key, value);
-        }
-        expected
-    }
-
-    fn found(&self) -> BTreeMap<(Kind, Arc<str>), Resource> {
-        let resources = &self.bench.resources;
-        let listeners = resources.listeners.iter().map(|(name, value)| {
-            (
-                (Kind::Listener, name.clone()),
-                Resource::Listener {
-                    listener: value.clone(),
-                    chain: Arc::default(),
-                },
-            )
-        });
-        let routes = resources.routes.iter().map(|(name, value)| {
-            let value = Resource::RouteConfiguration {
-                routes: value.clone(),
-                said: Arc::default(),
-            };
-            ((Kind::RouteConfiguration, name.clone()), value)
-        });
-        let clusters = resources.clusters.iter().map(|(name, cluster)| {
-            let cluster = cluster.clone();
-            let endpoints = None;
-            (
-                (Kind::Cluster, name.clone()),
-                Resource::Cluster {
-                    cluster,
-                    endpoints,
-                    reports: false,
-                },
-            )
-        });
-        let endpoints = resources.endpoints.iter().map(|(name, value)| {
-            (
-                (Kind::Endpoints, name.clone()),
-                Resource::Endpoints(value.clone()),
-            )
-        });
-        listeners
-            .chain(routes)
-            .chain(clusters)
-            .chain(endpoints)
-            .collect()
-    }
 }
 
 fn run(mode: Mode, seeds: std::ops::Range<u64>) {
-    let mut in_force = 0;
+    let (mut in_force, mut tally) = (0, BTreeMap::new());
     for seed in seeds {
         let mut world = World::new(mode, seed);
         for _ in 0..STEPS {
@@ -323,6 +295,9 @@ fn run(mode: Mode, seeds: std::ops::Range<u64>) {
         world.calm_down();
         let (expected, found) = (world.expected(), world.found());
         in_force += found.len();
+        for (what, count) in world.tally {
+            *tally.entry(what).or_default() += count;
+        }
         assert_eq!(found, expected, "seed {seed}, {mode:?}");
         for (name, status) in &world.bench.statuses {
             assert!(
@@ -331,10 +306,29 @@ fn run(mode: Mode, seeds: std::ops::Range<u64>) {
             );
         }
     }
-    assert!(
-        in_force > 1_000,
-        "only {in_force} resources were ever in force"
-    );
+    assert!(in_force > 1_000, "{in_force} resources were in force");
+    is_rich(mode, &tally);
+}
+
+/// A schedule in which something is rare shows nothing of it.
+fn is_rich(mode: Mode, tally: &BTreeMap<&'static str, usize>) {
+    let mut expected = vec![
+        "changed",
+        "changed badly",
+        "message lost",
+        "other demand",
+        "overtaken",
+        "refusal",
+        "restarted",
+        "stream lost",
+        "several responses wait",
+        "time passed",
+    ];
+    expected.extend(mode.drops.then_some("deleted"));
+    for what in expected {
+        let found = tally.get(what).copied().unwrap_or_default();
+        assert!(found >= 50, "{what}: {found} times, {mode:?}: {tally:?}");
+    }
 }
 
 #[test]

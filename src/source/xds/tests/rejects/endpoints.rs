@@ -22,6 +22,40 @@ fn lb_endpoint(port: u32) -> endpoint::LbEndpoint {
     }
 }
 
+fn socket(ip: &str, port: u32) -> Option<core::Address> {
+    let specifier = core::socket_address::PortSpecifier::PortValue(port);
+    Some(core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            address: ip.into(),
+            port_specifier: Some(specifier),
+            ..Default::default()
+        })),
+    })
+}
+
+fn pipe() -> Option<core::Address> {
+    let pipe = core::Pipe {
+        path: "/run/a.sock".into(),
+        mode: 0,
+    };
+    Some(core::Address {
+        address: Some(core::address::Address::Pipe(pipe)),
+    })
+}
+
+/// One endpoint with a further address.
+fn several(port: u32, further: Option<core::Address>) -> endpoint::LocalityLbEndpoints {
+    let mut all = locality(0, &[port]);
+    all.lb_endpoints[0].host_identifier = Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(
+        endpoint::Endpoint {
+            address: socket("10.0.0.1", port),
+            additional_addresses: vec![endpoint::endpoint::AdditionalAddress { address: further }],
+            ..Default::default()
+        },
+    ));
+    all
+}
+
 fn locality(priority: u32, ports: &[u32]) -> endpoint::LocalityLbEndpoints {
     endpoint::LocalityLbEndpoints {
         locality: Some(core::Locality::default()),
@@ -66,6 +100,26 @@ fn d3_d9_endpoints_that_are_refused() {
         "socket_address.port_value: 0 is no port; 1 to 65535 is allowed",
     );
     endpoints_refused(vec![locality(0, &[70_000])], "port_value: 70000 is no port");
+    for (first, further, expected) in [
+        (
+            1,
+            socket("10.0.0.1", 1),
+            "additional_addresses[0].address: \"10.0.0.1:1\" stands twice",
+        ),
+        (
+            1,
+            socket("10.0.0.1", 0),
+            "additional_addresses[0].address.socket_address.port_value: 0 is no port",
+        ),
+        (1, None, "additional_addresses[0].address: is missing"),
+        (
+            1,
+            pipe(),
+            "endpoint.additional_addresses: only IP addresses may be several, and one of these is none",
+        ),
+    ] {
+        endpoints_refused(vec![several(first, further)], expected);
+    }
     let mut heavy = locality(0, &[1, 2]);
     heavy.lb_endpoints[0].load_balancing_weight = number(u32::MAX);
     endpoints_refused(

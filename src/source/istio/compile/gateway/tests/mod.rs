@@ -1,4 +1,6 @@
-use std::collections::BTreeSet;
+//! What Gateways become.
+
+mod passthrough;
 
 use super::*;
 use crate::model::route::{Action, Domain, Route, VirtualHost};
@@ -295,74 +297,6 @@ fn what_cannot_share_a_port_is_left_out_and_told() {
         told[1].1.contains("has the name a.test on the port 443"),
         "{told:?}"
     );
-}
-
-#[test]
-fn connections_that_pass_through_go_where_tls_rules_say() {
-    let pass = "  - {port: {number: 443, name: pass, protocol: TLS}, hosts: ['*.test'], tls: {mode: PASSTHROUGH}}\n";
-    let tls = |name: &str, sni: &str, to: &str| {
-        rules(
-            name,
-            sni,
-            &format!("  tls: [{{match: [{{sniHosts: [{sni}], port: 443}}], route: [{to}]}}]\n"),
-        )
-        .replace("[edge/edge, mesh]", "[edge/edge]")
-    };
-    let order = "{destination: {host: order, port: {number: 443}}}";
-    let edge = of(&[
-        &gateway("edge", &format!("{pass}{}", https("ends", "ends.test"))),
-        &tls("order", "order.test", order),
-        &tls(
-            "split",
-            "split.test",
-            &format!(
-                "{}, {}",
-                order.replace("}}}", "}}, weight: 90}"),
-                "{destination: {host: catalog}, weight: 10}"
-            ),
-        ),
-        &tls("again", "order.test", order),
-        &tls("ends", "ends.test", order),
-        &tls("other", "other.example", order),
-        &tls("nobody", "nobody.test", "{destination: {host: nobody}}"),
-    ]);
-    let chains = edge.listeners.values().next().expect("a listener");
-    let clusters: BTreeSet<(String, Vec<String>)> = chains
-        .iter()
-        .filter_map(|chain| match &chain.leads {
-            Leads::Clusters(to) => Some((chain.names[0].to_string(), {
-                let all = to.all().iter();
-                all.map(|one| one.cluster.to_string()).collect()
-            })),
-            Leads::Routes(_) => None,
-        })
-        .collect();
-    let cluster = |port: u16, name: &str| format!("outbound|{port}||{name}.shop.svc.cluster.local");
-    let wanted = [
-        ("nobody.test", vec![cluster(443, "nobody")]),
-        ("order.test", vec![cluster(443, "order")]),
-        (
-            "split.test",
-            vec![cluster(443, "order"), cluster(80, "catalog")],
-        ),
-    ];
-    let wanted = wanted.map(|(name, clusters)| (name.to_owned(), clusters));
-    assert_eq!(clusters, wanted.into());
-    let codes: Vec<Code> = told(&edge).into_iter().map(|(code, _)| code).collect();
-    assert_eq!(
-        codes,
-        [Code::Conflict, Code::Conflict, Code::NotFound],
-        "{}",
-        edge.faults
-    );
-}
-
-#[test]
-fn a_server_that_nothing_passes_through_has_no_listener() {
-    let pass = "  - {port: {number: 443, name: pass, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH}}\n";
-    assert!(of(&[&gateway("edge", pass)]).listeners.is_empty());
-    let other = "  - {port: {number: 3306, name: db, protocol: MYSQL}, hosts: ['*']}\n";
-    assert!(of(&[&gateway("edge", other)]).listeners.is_empty());
 }
 
 #[test]

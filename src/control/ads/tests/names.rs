@@ -1,0 +1,165 @@
+//! Names: how many, how long, how often.
+
+use super::*;
+use crate::control::ads::Reason;
+
+#[test]
+fn names_are_bounded_in_number_in_bytes_and_each() {
+    let many: Vec<String> = (0..100_001).map(|at| format!("name-{at}")).collect();
+    let long = (0..=(16 << 20) / (8 << 10))
+        .map(|at| format!("{at:0>8192}"))
+        .collect::<Vec<_>>();
+    let one = vec!["x".repeat((8 << 10) + 1)];
+    for (names, exhausted) in [(&many, true), (&long, true), (&one, false)] {
+        let sotw = SotwRequest {
+            kind: Kind::Endpoints,
+            names: names.clone(),
+            version: String::new(),
+            nonce: String::new(),
+            error: None,
+        };
+        let mut world = World::sotw("E a=1");
+        let refusal = world.stream.sotw(&sotw, world.now).expect_err("too much");
+        assert_eq!(
+            refusal.reason == Reason::Exhausted,
+            exhausted,
+            "{}",
+            refusal.message
+        );
+        assert_eq!(world.stream.names(), 0);
+        let delta = DeltaRequest {
+            kind: Kind::Endpoints,
+            subscribe: names.clone(),
+            unsubscribe: Vec::new(),
+            initial: Vec::new(),
+            nonce: String::new(),
+            error: None,
+        };
+        let mut world = World::delta("E a=1");
+        let refusal = world.stream.delta(&delta, world.now).expect_err("too much");
+        assert_eq!(
+            refusal.reason == Reason::Exhausted,
+            exhausted,
+            "{}",
+            refusal.message
+        );
+    }
+    assert!(
+        {
+            let mut world = World::sotw("");
+            let names: Vec<&str> = many[..100_000].iter().map(|name| &**name).collect();
+            world.request("E", &names[..50_000]);
+            // The list replaces the one before it, and is counted once.
+            world.request("E", &names);
+            world.stream.names()
+        } == 100_000
+    );
+}
+
+#[test]
+fn names_of_all_kinds_count_together() {
+    let mut world = World::delta("");
+    world.stream.client.names = 3;
+    world.sub("C", &["a", "b"], &[]);
+    let request = DeltaRequest {
+        kind: Kind::Endpoints,
+        subscribe: vec!["c".into(), "d".into()],
+        unsubscribe: Vec::new(),
+        initial: Vec::new(),
+        nonce: String::new(),
+        error: None,
+    };
+    let refusal = world
+        .stream
+        .delta(&request, world.now)
+        .expect_err("one too many");
+    assert!(
+        refusal.message.starts_with("4 names of 4 bytes"),
+        "{}",
+        refusal.message
+    );
+}
+
+/// A name that leaves makes room for one, whatever is said of it how often.
+#[test]
+fn names_that_leave_make_room_for_as_many() {
+    let mut world = World::delta("");
+    world.stream.client.names = 3;
+    world.sub("E", &["a", "b", "c"], &[]);
+    world.sub("E", &["d", "d", "a"], &["b", "b", "phantom"]);
+    assert_eq!(world.stream.names(), 3);
+    let request = DeltaRequest {
+        kind: Kind::Endpoints,
+        subscribe: vec!["e".into(), "f".into()],
+        unsubscribe: vec!["a".into(), "a".into(), "phantom".into()],
+        initial: Vec::new(),
+        nonce: String::new(),
+        error: None,
+    };
+    let refusal = world.stream.delta(&request, world.now).expect_err("4");
+    assert_eq!(refusal.reason, Reason::Exhausted);
+    assert_eq!(world.stream.names(), 3);
+    world.sub("E", &[], &["a", "c", "d"]);
+    assert_eq!(world.stream.names(), 0);
+}
+
+#[test]
+fn a_hundred_thousand_names_go_with_their_subscription() {
+    let names: Vec<String> = (0..100_000).map(|at| format!("name-{at}")).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    for variant in [Variant::Sotw, Variant::Delta] {
+        let mut world = World::new(variant, "E name-7=1");
+        world.stream.client.errors = true;
+        world.request_any("E", &names);
+        let response = world.next().expect("what there is, and what is not");
+        let unknown = response.missing.len() + response.removed.len();
+        assert_eq!((response.items.len(), unknown), (1, 99_999));
+        world.ack(&response);
+        // Another state concerns the one that there is, not all that were asked for.
+        world.set("E name-7=2");
+        world.takes("E name-7=2");
+        world.request_none("E", &names);
+        world.gets_nothing();
+        let watch = world.stream.watch(Kind::Endpoints).expect("it began");
+        let kept = [
+            watch.names(),
+            watch.have.len(),
+            watch.due.len(),
+            watch.told.len(),
+        ];
+        assert_eq!(kept, [0; 4]);
+        assert_eq!(watch.cost(), (0, 0));
+    }
+}
+
+#[test]
+fn empty_names_are_survived_ten_thousand_times() {
+    for variant in [Variant::Sotw, Variant::Delta] {
+        let mut world = World::new(variant, "C a=1; E a=1");
+        world.request_any("E", &["", "", ""]);
+        world.gets_nothing();
+        for _ in 0..10_000 {
+            world.request_any("E", &[""]);
+            world.gets_nothing();
+        }
+        assert_eq!(world.stream.names(), 0);
+        world.request_any("E", &["a", ""]);
+        world.takes("E a=1");
+    }
+}
+
+impl World {
+    fn request_none(&mut self, kind: &str, names: &[&str]) {
+        match self.variant {
+            Variant::Sotw => self.request(kind, &[]),
+            Variant::Delta => self.sub(kind, &[], names),
+        };
+    }
+
+    pub(super) fn request_any(&mut self, kind: &str, names: &[&str]) {
+        match self.variant {
+            Variant::Sotw => self.request(kind, names),
+            Variant::Delta => self.sub(kind, names, &[]),
+        };
+    }
+}
