@@ -97,10 +97,8 @@
 //!
 //! # What is not there yet
 //!
-//! Keys of tokens that are fetched, identities from the SPIFFE Workload API or a CA, the kinds
-//! `Telemetry` and `HTTPLocalRateLimitPolicy`, TLS and authorization by xDS. What a file asks of
-//! these is refused by name, or a warning; nothing is ignored in silence. `docs/kinds` has every
-//! field of every kind. There are no gateways, and only HTTP and gRPC are routed.
+//! The kind `HTTPLocalRateLimitPolicy`. What a file asks of it is refused by name, or a warning;
+//! nothing is ignored in silence. `docs/kinds` has every field of every kind. There are no gateways, and only HTTP and gRPC are routed.
 //!
 //! # Feature flags
 //!
@@ -166,6 +164,8 @@ mod error;
 mod event;
 #[cfg(feature = "outbound")]
 pub mod explain;
+#[cfg(feature = "outbound")]
+pub mod filter;
 #[cfg(feature = "inbound")]
 pub mod inbound;
 pub mod layer;

@@ -213,6 +213,10 @@ impl Mesh {
     /// Nothing is accepted before [`Listener::serve`](crate::inbound::Listener::serve). Without an
     /// identity ([`Builder::identity`]) only plaintext can be accepted.
     ///
+    /// Where a control plane is the source and its bootstrap has a template for servers, the port is
+    /// configured by a listener of the control plane instead (gRFC A36): until there is one, connections
+    /// are accepted and closed without a byte. See `docs/XDS.md`.
+    ///
     /// # Errors
     /// That of the system, such as that the address is in use.
     pub async fn listen(

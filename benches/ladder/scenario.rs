@@ -174,6 +174,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
         })),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin: Origin::built_in(),
     })
 }

@@ -5,6 +5,8 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::layer::canonical::Ambiguous;
+#[cfg(feature = "rate-limit")]
+use crate::model::rate::Refusal;
 use crate::outbound::{Dialect, percent_encoded};
 
 /// Envoy's body for a request that a policy denies.
@@ -61,6 +63,23 @@ pub(super) fn draining(dialect: Dialect) -> Answer {
 /// A policy denies the request.
 pub(super) fn denied(dialect: Dialect) -> Answer {
     answer(dialect, StatusCode::FORBIDDEN, "7", DENIED)
+}
+
+/// No route of the server takes the request.
+pub(super) fn unserved(dialect: Dialect) -> Answer {
+    let text = "no route of this server takes the request";
+    answer(dialect, StatusCode::SERVICE_UNAVAILABLE, "14", text)
+}
+
+/// More requests than a limit has tokens for, in the words of Envoy's filter.
+#[cfg(feature = "rate-limit")]
+pub(super) fn limited(dialect: Dialect, refusal: &Refusal) -> Answer {
+    let code = if refusal.exhausted { "8" } else { "14" };
+    let mut answer = answer(dialect, refusal.status, code, "local_rate_limited");
+    for (name, value) in &refusal.headers {
+        answer.headers.append(name, value.clone());
+    }
+    answer
 }
 
 /// The caller came without mutual TLS where it is demanded.

@@ -13,16 +13,18 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
 use super::answer::without_mutual_tls;
 use super::listener::{Port, answer};
 use super::peer::Peer;
+use super::served::Way;
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::model::security::MutualTls;
 use crate::outbound::Dialect;
+use crate::tls::Credentials;
 
 /// How many requests a connection carries at once; callers open a further one above it.
 const STREAMS: u32 = 1_024;
@@ -34,6 +36,9 @@ const HEAD: Duration = Duration::from_secs(60);
 const PING: Duration = Duration::from_secs(10);
 /// How long its answer may take.
 const PONG: Duration = Duration::from_secs(5);
+/// How long a connection that is to end waits for the request that it was made for: a caller that has
+/// just connected would take a connection that ends without a word for one that failed.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// What is known of a connection.
 #[derive(Clone)]
@@ -42,10 +47,39 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// When the peer's certificate expires, as time since 1970: it must show the next one then.
     pub(super) expires: Option<Duration>,
+    /// What it was encrypted with, if it was.
+    pub(super) credentials: Credentials,
+    /// The chain that it belongs to, where a control plane configures the port.
+    pub(super) way: Option<Way>,
     /// The generation of the credentials that it was made with.
     pub(super) generation: u64,
     /// Whether an HTTP/1.1 connection is to be closed behind its next response.
     pub(super) leaving: Arc<AtomicBool>,
+    pub(super) begun: Arc<Begun>,
+}
+
+/// Whether a connection has had a request.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    has: AtomicBool,
+    told: Notify,
+}
+
+impl Begun {
+    fn tell(&self) {
+        if !self.has.load(Relaxed) && !self.has.swap(true, Relaxed) {
+            self.told.notify_waiters();
+        }
+    }
+
+    /// Ready when it has. Cancel-safe.
+    async fn met(&self) {
+        // Made first: it hears of what is told from here on.
+        let told = self.told.notified();
+        if !self.has.load(Relaxed) {
+            told.await;
+        }
+    }
 }
 
 /// Whether the policy of this moment goes with a connection that was accepted under another.
@@ -60,6 +94,12 @@ enum Standing {
 
 impl Connection {
     fn standing(&self) -> Standing {
+        if let Some(way) = &self.way {
+            return match way.holds(self.port.owner.core()) {
+                true => Standing::Good,
+                false => Standing::Unwanted,
+            };
+        }
         match (self.port.policy(), self.peer.tls) {
             (MutualTls::Strict, false) => Standing::Refused,
             (MutualTls::Disable, true) => Standing::Unwanted,
@@ -77,7 +117,7 @@ impl Connection {
         if !self.peer.tls {
             std::future::pending::<()>().await;
         }
-        self.port.credentials.changed(self.generation).await;
+        self.credentials.changed(self.generation).await;
         if self.peer.alpn.as_deref() != Some("h2") {
             self.leaving.store(true, Relaxed);
             std::future::pending::<()>().await;
@@ -144,6 +184,12 @@ where
         outcome = http.as_mut() => return told(outcome, &connection.peer),
         () = connection.ended() => {}
     }
+    tokio::select! {
+        biased;
+        outcome = http.as_mut() => return told(outcome, &connection.peer),
+        () = connection.begun.met() => {}
+        () = tokio::time::sleep(GREETING) => {}
+    }
     http.as_mut().graceful_shutdown();
     match tokio::time::timeout(connection.port.drain, http).await {
         Ok(outcome) => told(outcome, &connection.peer),
@@ -198,6 +244,7 @@ where
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
+        self.connection.begun.tell();
         if self.connection.standing() == Standing::Refused {
             let refusal = refusal(&request);
             return Box::pin(async move { Ok(refusal) });
@@ -206,6 +253,9 @@ where
         request
             .extensions_mut()
             .insert(self.connection.peer.clone());
+        if let Some(way) = &self.connection.way {
+            request.extensions_mut().insert(way.clone());
+        }
         let answering = answer(self.service.clone(), request);
         let leaving = self.connection.leaving.clone();
         Box::pin(async move {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use tokio::sync::watch;
 
+use super::answer::Answer;
 use crate::body::Body;
 use crate::error::Error;
 use crate::model::Inbound;
@@ -20,6 +21,8 @@ pub(super) struct Door {
     core: Arc<Core>,
     #[cfg(feature = "jwt")]
     witness: super::token::Witness,
+    #[cfg(feature = "rate-limit")]
+    limits: super::limits::Limits,
 }
 
 impl Door {
@@ -27,8 +30,14 @@ impl Door {
         Self {
             #[cfg(feature = "jwt")]
             witness: super::token::Witness::new(core.clone()),
+            #[cfg(feature = "rate-limit")]
+            limits: super::limits::Limits::new(),
             core,
         }
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.core
     }
 
     /// Counts a request until the work is dropped.
@@ -69,6 +78,38 @@ impl Door {
         let target = Target::parse(authority)?;
         let dialect = Dialect::of(request.headers());
         outbound::send(&self.core, Scope::Target(&target), dialect, &mut request).await
+    }
+
+    /// The answer to a request that may come in and is one too many.
+    #[cfg(feature = "rate-limit")]
+    pub(super) fn limited<B>(
+        &self,
+        policies: &Arc<Inbound>,
+        request: &Request<B>,
+        dialect: Dialect,
+    ) -> Option<Answer> {
+        let random = &self.core.environment.random;
+        let refused = match policies.limits.is_empty() {
+            true => None,
+            false => self.limits.check(policies, request, dialect, random),
+        };
+        refused.inspect(|_| self.counts().limited())
+    }
+
+    /// Limits that nobody can count refuse what they are about: everything.
+    #[cfg(not(feature = "rate-limit"))]
+    pub(super) fn limited<B>(
+        &self,
+        policies: &Arc<Inbound>,
+        _: &Request<B>,
+        dialect: Dialect,
+    ) -> Option<Answer> {
+        if policies.limits.is_empty() {
+            return None;
+        }
+        self.counts().denied();
+        tracing::warn!("request denied: limits need the feature `rate-limit`");
+        Some(super::answer::denied(dialect))
     }
 
     /// Where requests are measured.

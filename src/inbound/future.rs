@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use super::body::InboundBody;
 use super::judge::{Asking, Passed};
 use super::recheck::Recheck;
 use crate::error::BoxError;
+use crate::filter::{self, Running};
 use crate::layer::deadline::{Context as Inherited, Deadline};
 use crate::telemetry::Meter;
 use crate::telemetry::trace::{self, Parent, Scoped};
@@ -53,6 +55,7 @@ pin_project! {
             inner: Scoped<TaskLocalFuture<Deadline, F>>,
             watch: Option<Box<Recheck>>,
             to_caller: HeaderMap,
+            filters: Vec<Arc<dyn Running>>,
             held: Option<Held>,
         },
         Over,
@@ -99,6 +102,7 @@ fn serving<S, F: Future, B>(
         inner: trace::scope(parent, Inherited::scope(deadline, inner)),
         watch: passed.watch,
         to_caller: passed.to_caller,
+        filters: passed.filters,
         held: Some(held),
     }
 }
@@ -138,11 +142,13 @@ where
                     inner,
                     watch,
                     to_caller,
+                    filters,
                     held,
                 } => match traced(held.as_ref(), inner, cx) {
                     Poll::Ready(result) => {
                         let (watch, mut held) = (watch.take(), held.take());
                         let added = std::mem::take(to_caller);
+                        let filters = std::mem::take(filters);
                         state.set(State::Over);
                         let meter = held.as_mut().and_then(|held| held.meter.as_mut());
                         match (&result, meter) {
@@ -152,6 +158,11 @@ where
                         }
                         let mut response = result?;
                         response.headers_mut().extend(added);
+                        if !filters.is_empty() {
+                            let (mut head, body) = response.into_parts();
+                            filter::response(&filters, &mut head);
+                            response = Response::from_parts(head, body);
+                        }
                         let with = |inner| InboundBody::handler(inner, watch, held);
                         return Poll::Ready(Ok(response.map(with)));
                     }

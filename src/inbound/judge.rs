@@ -11,7 +11,9 @@ use http::{Extensions, HeaderMap, Request};
 use super::answer::{self, Answer};
 use super::door::Door;
 use super::recheck::Recheck;
+use super::served::{self, Way};
 use super::{Peer, audit, authorizer};
+use crate::filter::{self, Running};
 use crate::layer::authz::{Attributes, Caller, Token, decide};
 use crate::layer::canonical::canonicalize;
 use crate::model::Inbound;
@@ -55,6 +57,8 @@ pub(super) struct Passed {
     pub(super) watch: Option<Box<Recheck>>,
     /// Headers for the response.
     pub(super) to_caller: HeaderMap,
+    /// What looks at the response.
+    pub(super) filters: Vec<Arc<dyn Running>>,
 }
 
 type Judged = Result<(Parts, Passed), Answer>;
@@ -68,6 +72,18 @@ impl Asking {
     }
 }
 
+/// What is asked of a request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) policies: Arc<Inbound>,
+    /// The chain that its connection belongs to, where a control plane configures the port.
+    pub(super) way: Option<Way>,
+    /// Whether it is served if all of that lets it pass.
+    pub(super) served: bool,
+    /// The program's own filters, which run last.
+    pub(super) filters: Vec<Arc<dyn Running>>,
+}
+
 impl Door {
     /// Makes the request canonical and judges it. The head of a request about which somebody is
     /// asked moves to who asks.
@@ -77,6 +93,9 @@ impl Door {
         dialect: Dialect,
         transport: Transport,
     ) -> Judgement {
+        if let Some(way) = request.extensions().get::<Way>().cloned() {
+            return self.judge_served(way, request, dialect);
+        }
         let peer = request.extensions().get::<Peer>();
         let (policies, mode) = self.asked_on(transport.port(peer));
         self.counts().request();
@@ -91,7 +110,25 @@ impl Door {
             tracing::debug!(%ambiguous, "request refused");
             return Judgement::Refused(answer::ambiguous(dialect, ambiguous));
         }
-        if !policies.tokens.is_empty() || !policies.authorization.external.is_empty() {
+        let asked = Asked {
+            policies,
+            way: None,
+            served: true,
+            filters: Vec::new(),
+        };
+        self.judge_by(asked, request, dialect)
+    }
+
+    /// Judges a canonical request.
+    pub(super) fn judge_by<B>(
+        self: &Arc<Self>,
+        asked: Asked,
+        request: &mut Request<B>,
+        dialect: Dialect,
+    ) -> Judgement {
+        let policies = &asked.policies;
+        let bears = !policies.tokens.is_empty() || policies.token_required;
+        if bears || !policies.authorization.external.is_empty() {
             let mut head = Request::new(());
             std::mem::swap(head.method_mut(), request.method_mut());
             std::mem::swap(head.uri_mut(), request.uri_mut());
@@ -99,37 +136,57 @@ impl Door {
             std::mem::swap(head.headers_mut(), request.headers_mut());
             std::mem::swap(head.extensions_mut(), request.extensions_mut());
             let door = self.clone();
-            let asking = async move { door.ask(policies, head, dialect).await };
+            let asking = async move { door.ask(asked, head, dialect).await };
             return Judgement::Asking(Asking(Box::pin(asking)));
         }
-        if policies.authorization.is_empty() {
-            return Judgement::Passed(Passed::default());
-        }
-        if !self.allows(&policies.authorization, request, None) {
+        let judged = !policies.authorization.is_empty();
+        if judged && !self.allows(&policies.authorization, request, None) {
             return Judgement::Refused(answer::denied(dialect));
         }
-        let watch = self.watch(policies, request, None, dialect);
+        if !asked.served {
+            return Judgement::Refused(served::unserved(request, dialect));
+        }
+        if let Some(answer) = self.limited(&asked.policies, request, dialect) {
+            return Judgement::Refused(answer);
+        }
+        let filters = asked.filters.clone();
+        if let Some(answer) = filtered(&filters, request) {
+            return Judgement::Refused(answer);
+        }
+        let watch = judged.then(|| self.watch(asked, request, None, dialect));
         Judgement::Passed(Passed {
-            watch: Some(watch),
+            watch,
+            filters,
             ..Passed::default()
         })
     }
 
     /// In Istio's order: external authorizers, tokens, policies.
-    async fn ask(
-        self: Arc<Self>,
-        policies: Arc<Inbound>,
-        mut head: Request<()>,
-        dialect: Dialect,
-    ) -> Judged {
+    async fn ask(self: Arc<Self>, asked: Asked, mut head: Request<()>, dialect: Dialect) -> Judged {
+        let policies = asked.policies.clone();
         let to_caller = authorizer::ask_all(&self, &policies, &mut head, dialect).await?;
         let token = self.token(&policies, &mut head, dialect).await?;
         if !self.allows(&policies.authorization, &head, token.as_deref()) {
             return Err(answer::denied(dialect));
         }
+        if !asked.served {
+            return Err(served::unserved(&head, dialect));
+        }
+        if let Some(answer) = self.limited(&policies, &head, dialect) {
+            return Err(answer);
+        }
+        let filters = asked.filters.clone();
+        if let Some(answer) = filtered(&filters, &mut head) {
+            return Err(answer);
+        }
         let watched = !policies.authorization.stages.is_empty();
-        let watch = watched.then(|| self.watch(policies, &head, token, dialect));
-        Ok((head.into_parts().0, Passed { watch, to_caller }))
+        let watch = watched.then(|| self.watch(asked, &head, token, dialect));
+        let passed = Passed {
+            watch,
+            to_caller,
+            filters,
+        };
+        Ok((head.into_parts().0, passed))
     }
 
     #[cfg(feature = "jwt")]
@@ -139,7 +196,7 @@ impl Door {
         head: &mut Request<()>,
         dialect: Dialect,
     ) -> Result<Option<Arc<Token>>, Answer> {
-        if policies.tokens.is_empty() {
+        if policies.tokens.is_empty() && !policies.token_required {
             return Ok(None);
         }
         let looked = self.witness().examine(policies, head).await;
@@ -158,7 +215,7 @@ impl Door {
         _: &mut Request<()>,
         dialect: Dialect,
     ) -> Result<Option<Arc<Token>>, Answer> {
-        if policies.tokens.is_empty() {
+        if policies.tokens.is_empty() && !policies.token_required {
             return Ok(None);
         }
         self.counts().denied();
@@ -166,7 +223,7 @@ impl Door {
         Err(answer::denied(dialect))
     }
 
-    fn allows<B>(
+    pub(super) fn allows<B>(
         &self,
         policies: &Authorization,
         request: &Request<B>,
@@ -194,7 +251,7 @@ impl Door {
 
     fn watch<B>(
         self: &Arc<Self>,
-        policies: Arc<Inbound>,
+        asked: Asked,
         request: &Request<B>,
         token: Option<Arc<Token>>,
         dialect: Dialect,
@@ -206,8 +263,34 @@ impl Door {
         if let Some(peer) = request.extensions().get::<Peer>() {
             head.extensions_mut().insert(peer.clone());
         }
-        Box::new(Recheck::new(self.clone(), policies, head, token, dialect))
+        Box::new(Recheck::new(self.clone(), asked, head, token, dialect))
     }
+}
+
+/// Runs the program's filters over a request; the answer, if one of them has one.
+fn filtered<B>(filters: &[Arc<dyn Running>], request: &mut Request<B>) -> Option<Answer> {
+    if filters.is_empty() {
+        return None;
+    }
+    let (mut head, ()) = Request::new(()).into_parts();
+    let mut swap = |head: &mut Parts| {
+        std::mem::swap(request.method_mut(), &mut head.method);
+        std::mem::swap(request.uri_mut(), &mut head.uri);
+        std::mem::swap(request.version_mut(), &mut head.version);
+        std::mem::swap(request.headers_mut(), &mut head.headers);
+        std::mem::swap(request.extensions_mut(), &mut head.extensions);
+    };
+    swap(&mut head);
+    let outcome = filter::request(filters, &mut head);
+    swap(&mut head);
+    outcome.err().map(|answer| {
+        let (head, text) = answer.into_parts();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            text,
+        }
+    })
 }
 
 /// The caller, as the connection says.

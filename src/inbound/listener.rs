@@ -27,10 +27,13 @@ use tower_service::Service;
 
 use super::connection::{self, Connection};
 use super::peer::Peer;
+use super::served::{Fate, Way, fate};
+use super::serving::{Serving, State, Told};
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::model::security::MutualTls;
 use crate::outbound::Owner;
+use crate::snapshot::Held;
 use crate::tls::{Acceptor, Clock, Credentials, Handshaken};
 
 /// How many connections a listener holds at once, unless told otherwise.
@@ -76,12 +79,40 @@ pub(super) struct Port {
     pub(super) clock: Clock,
     pub(super) local: SocketAddr,
     pub(super) drain: Duration,
+    /// The listener that a control plane is asked for, if one is.
+    pub(super) asked: Option<Held>,
+    /// Whom the program wants told whether it serves.
+    pub(super) told: Option<Told>,
 }
 
 impl Port {
     /// What is asked of callers of this port at this moment.
     pub(super) fn policy(&self) -> MutualTls {
         self.owner.core().live.load().peers.on(self.local.port())
+    }
+}
+
+impl Port {
+    /// What a connection is accepted by: what its chain says, or else the mesh's own.
+    fn terms(&self, way: Option<&Way>) -> (Credentials, Acceptor, MutualTls) {
+        match way.map(|way| &way.chain.tls) {
+            None => (
+                self.credentials.clone(),
+                self.acceptor.clone(),
+                self.policy(),
+            ),
+            // Without certificates of its own it is in plaintext, and neither of these is asked.
+            Some(None) => (
+                self.credentials.clone(),
+                self.acceptor.clone(),
+                MutualTls::Disable,
+            ),
+            Some(Some(tls)) => (
+                tls.own.clone(),
+                tls.acceptor.clone().with_deadline(self.acceptor.deadline()),
+                MutualTls::Strict,
+            ),
+        }
     }
 }
 
@@ -97,7 +128,11 @@ impl Listener {
         let (clock, own) = (materials.clock(), materials.mesh().cloned());
         let credentials = own.unwrap_or_default();
         let acceptor = Acceptor::new(credentials.clone(), clock);
+        let demand = owner.core().environment.demand.as_ref();
+        let asked = demand.and_then(|demand| demand.serve(local));
         let port = Port {
+            asked,
+            told: None,
             acceptor,
             credentials,
             clock,
@@ -135,6 +170,22 @@ impl Listener {
         self.with(|port| port.drain = drain)
     }
 
+    /// Calls `told` with how the port stands, when [`serve`](Self::serve) begins and whenever that
+    /// changes, where a control plane configures the port (gRFC A36); otherwise never.
+    ///
+    /// It is called between two connections, and no other is accepted until it returns.
+    ///
+    /// ```no_run
+    /// # async fn example(mesh: meshwork::Mesh) -> std::io::Result<()> {
+    /// let listener = mesh.listen("0.0.0.0:8080").await?;
+    /// let listener = listener.on_serving(|serving| eprintln!("port 8080 is {serving}"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn on_serving(self, told: impl Fn(&Serving) + Send + Sync + 'static) -> Self {
+        self.with(|port| port.told = Some(Arc::new(told)))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Port)) -> Self {
         // Nobody shares the port before it serves.
         if let Some(port) = Arc::get_mut(&mut self.port) {
@@ -169,11 +220,13 @@ impl Listener {
         } = self;
         let drain = port.owner.core().drain.clone();
         let mut tasks = JoinSet::new();
+        let mut state = State::new(port.clone());
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = drain.begun() => break,
                 Some(_) = tasks.join_next() => continue,
+                never = state.follow() => match never {},
                 accepted = tcp.accept() => accepted,
             };
             match accepted {
@@ -212,9 +265,19 @@ where
     // Answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok();
+    let here = local.unwrap_or(port.local);
+    let way = match fate(port.owner.core(), port.asked.as_ref(), here, remote) {
+        Fate::Chain(way) => Some(way),
+        Fate::Closed(why) => {
+            tracing::info!(%remote, %here, "connection closed, not serving: {why}");
+            return;
+        }
+        Fate::Own => None,
+    };
+    let (credentials, acceptor, mode) = port.terms(way.as_ref());
     // Taken down before the handshake: what changes during it makes the connection an old one.
-    let generation = port.credentials.generation();
-    let accepted = match port.acceptor.accept(stream, port.policy()).await {
+    let generation = credentials.generation();
+    let accepted = match acceptor.accept(stream, mode).await {
         Ok(accepted) => accepted,
         Err(why) => {
             let cause = std::error::Error::source(&why).map(ToString::to_string);
@@ -227,6 +290,9 @@ where
         expires: known.not_after,
         generation,
         leaving: Arc::default(),
+        begun: Arc::default(),
+        credentials,
+        way,
         peer: peer(known, remote, local),
         port,
     };

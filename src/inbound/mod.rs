@@ -11,6 +11,8 @@
 //! 6. Do the policies allow it (`AuthorizationPolicy`, RBAC of xDS)? Else 403 or PERMISSION_DENIED, with
 //!    Envoy's words and nothing more: the reason is for the log and the counters.
 //!
+//! 7. Has it a token of each limit of requests in a time? Else 429 or UNAVAILABLE.
+//!
 //! Then the handler is called, under the deadline that the caller put on the wire, so that calls made under this
 //! request inherit it, and under its trace, counted, so that a shutdown can wait for it, and measured, as the callee
 //! (`reporter="destination"`).
@@ -41,10 +43,23 @@ mod future;
 #[cfg(feature = "tls-core")]
 mod health;
 mod judge;
+#[cfg(feature = "rate-limit")]
+mod limits;
 #[cfg(feature = "tls-core")]
 mod listener;
 mod peer;
+#[cfg(any(feature = "jwt", feature = "rate-limit"))]
+mod prepared;
 mod recheck;
+#[cfg_attr(
+    not(feature = "tls-core"),
+    allow(
+        dead_code,
+        reason = "only the mesh's own listeners have such connections"
+    )
+)]
+mod served;
+mod serving;
 #[cfg(feature = "jwt")]
 mod token;
 
@@ -73,6 +88,7 @@ use judge::{Judgement, Transport};
 #[cfg(feature = "tls-core")]
 pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
+pub use serving::Serving;
 
 /// Puts the inbound side of a mesh around a server; made by
 /// [`Mesh::inbound_layer`](crate::Mesh::inbound_layer).

@@ -15,7 +15,7 @@ use http::Request;
 use tokio::sync::watch;
 
 use super::door::Door;
-use super::judge::caller_of;
+use super::judge::{Asked, caller_of};
 use crate::layer::authz::{Attributes, Token, decide};
 use crate::model::Inbound;
 use crate::outbound::Dialect;
@@ -25,8 +25,8 @@ type Changed = Pin<Box<dyn Future<Output = watch::Receiver<u64>> + Send + Sync>>
 /// What is needed to judge a request again.
 pub(super) struct Recheck {
     door: Arc<Door>,
-    /// The policies that it passed last.
-    passed: Arc<Inbound>,
+    /// What it was asked, with the policies that it passed last.
+    asked: Asked,
     /// The request without its body, as the handler saw it.
     head: Request<()>,
     token: Option<Arc<Token>>,
@@ -37,14 +37,14 @@ pub(super) struct Recheck {
 impl Recheck {
     pub(super) fn new(
         door: Arc<Door>,
-        passed: Arc<Inbound>,
+        asked: Asked,
         head: Request<()>,
         token: Option<Arc<Token>>,
         dialect: Dialect,
     ) -> Self {
         Self {
             door,
-            passed,
+            asked,
             head,
             token,
             dialect,
@@ -61,12 +61,17 @@ impl Recheck {
                 Some(changed) => changed,
                 None => wait(self.door.subscribe()),
             };
-            let current = self.door.policies();
-            if !Arc::ptr_eq(&current, &self.passed) {
+            let current = match &self.asked.way {
+                None => self.door.policies(),
+                Some(way) => way
+                    .asks(self.door.core(), &self.head)
+                    .unwrap_or_else(|| self.asked.policies.clone()),
+            };
+            if !Arc::ptr_eq(&current, &self.asked.policies) {
                 if self.denies(&current) {
                     return Some(self.dialect);
                 }
-                self.passed = current;
+                self.asked.policies = current;
             }
             match changed.as_mut().poll(cx) {
                 Poll::Ready(receiver) => self.changed = Some(wait(receiver)),

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::event::Announcer;
 #[cfg(feature = "yaml")]
 use crate::event::Event;
+use crate::filter::Filters;
 use crate::layer::balance::HashKey;
 use crate::layer::fault::ActiveFaults;
 #[cfg(feature = "otel")]
@@ -69,6 +70,7 @@ pub struct Builder {
     key_networks: Vec<crate::model::authorization::Network>,
     #[cfg(feature = "inbound")]
     pub(super) levels: Option<Arc<crate::operator::Levels>>,
+    filters: Filters,
 }
 
 enum Source {
@@ -103,6 +105,7 @@ impl Builder {
             meter: None,
             #[cfg(feature = "tls-core")]
             identity: None,
+            filters: Filters::default(),
             #[cfg(feature = "tls-core")]
             clock: crate::tls::Clock::default(),
             #[cfg(feature = "jwt")]
@@ -184,6 +187,13 @@ impl Builder {
     /// process guessed would be wrong behind every second network, and says nothing more.
     pub fn address(mut self, address: IpAddr) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// Adds a filter of HTTP that a control plane may configure, see [`filter`](crate::filter). Of two
+    /// for the same message the later one counts.
+    pub fn filter(mut self, filter: impl crate::filter::Filter) -> Self {
+        self.filters.add(filter);
         self
     }
 
@@ -322,6 +332,7 @@ impl Builder {
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
+            filters: self.filters,
             telemetry: Registry::new(telemetry::Settings {
                 metrics: self.metrics,
                 workload: self.workload.clone(),
@@ -399,6 +410,8 @@ impl Builder {
                         connector: to_servers,
                         demand,
                         apply,
+                        materials: core.environment.materials.clone(),
+                        filters: core.environment.filters.clone(),
                     };
                     let running = xds::start(&bootstrap, surroundings).await;
                     applier.start();
@@ -453,7 +466,9 @@ impl Source {
     fn demand(&self) -> Option<Arc<Demand>> {
         match self {
             #[cfg(feature = "xds")]
-            Self::Xds(bootstrap) => Some(Demand::new(bootstrap.naming())),
+            Self::Xds(bootstrap) => {
+                Some(Demand::new(bootstrap.naming(), bootstrap.server_naming()))
+            }
             Self::Nothing | Self::Feed(_) => None,
             #[cfg(feature = "yaml")]
             Self::Yaml(..) => None,

@@ -76,8 +76,26 @@ impl Mesh {
         if let Some(dump) = self.xds() {
             planes::tell(&dump, &mut text);
         }
+        #[cfg(feature = "inbound")]
+        self.ports(&mut text);
         clusters(&stats, &mut text);
         text.into_string()
+    }
+
+    /// Whether the ports that a control plane configures serve.
+    #[cfg(feature = "inbound")]
+    fn ports(&self, text: &mut Text) {
+        let ports = self.shared.core.inbound.ports();
+        if ports.is_empty() {
+            return;
+        }
+        let name = "meshwork_inbound_serving";
+        let help = "Whether a port that a control plane configures serves.";
+        text.family(name, Kind::Gauge, help);
+        for (address, serves) in ports {
+            let address = address.to_string();
+            text.sample(name, &[("address", &address)], u8::from(serves));
+        }
     }
 }
 

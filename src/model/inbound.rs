@@ -12,7 +12,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::authorization::Authorization;
+use super::custom::CustomFilter;
 use super::matcher::StringMatcher;
+use super::rate::LocalLimit;
 use super::token::TokenRule;
 
 /// Everything that is asked of a request before a handler sees it. Default: nothing.
@@ -22,6 +24,13 @@ pub struct Inbound {
     pub authorization: Authorization,
     /// Whose tokens are believed; without any, tokens are not looked at.
     pub tokens: Vec<TokenRule>,
+    /// Whether a request without a token is refused with 401 (Envoy's `jwt_authn`); Istio leaves that
+    /// to policies.
+    pub token_required: bool,
+    /// How many requests are taken in a time, of those that may come in.
+    pub limits: Vec<LocalLimit>,
+    /// The program's own filters, in the order in which requests meet them, of those that may come in.
+    pub filters: Vec<CustomFilter>,
     /// What is done with paths that can be read in two ways.
     pub normalization: Normalization,
     /// The external authorizers that policies name.

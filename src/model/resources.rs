@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::security::PeerPolicy;
+use super::server::ServerListener;
 use super::{
     Cluster, Endpoints, Inbound, Listener, OutboundTraffic, RouteConfiguration, Telemetry,
 };
@@ -32,7 +33,9 @@ pub struct Resources {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// The endpoints that clusters name.
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
-    /// What is asked of requests that arrive.
+    /// Listeners of servers, which only a control plane has.
+    pub servers: BTreeMap<Arc<str>, Arc<ServerListener>>,
+    /// What is asked of requests that arrive, where no listener of a server says it.
     pub inbound: Arc<Inbound>,
     /// What happens to hosts that are not in here; `None`: nothing is said.
     pub outbound_traffic: Option<OutboundTraffic>,
@@ -55,6 +58,7 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            servers,
             inbound,
             outbound_traffic,
             egress_proxy,
@@ -62,6 +66,7 @@ impl Resources {
             telemetry,
         } = self;
         listeners.is_empty()
+            && servers.is_empty()
             && routes.is_empty()
             && clusters.is_empty()
             && endpoints.is_empty()
@@ -82,6 +87,7 @@ impl Resources {
             routes,
             clusters,
             endpoints,
+            servers,
             inbound,
             outbound_traffic,
             egress_proxy,
@@ -91,6 +97,7 @@ impl Resources {
         let rest = same(clusters, &after.clusters)
             && same(routes, &after.routes)
             && same(listeners, &after.listeners)
+            && same(servers, &after.servers)
             && *inbound == after.inbound
             && *outbound_traffic == after.outbound_traffic
             && *egress_proxy == after.egress_proxy

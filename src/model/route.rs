@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::Fraction;
 use super::Origin;
 use super::affinity::Affinity;
+use super::custom::CustomFilter;
 use super::fault::Fault;
 use super::matcher::{Regex, RouteMatcher};
 use super::retry::RetryPolicy;
@@ -91,6 +92,8 @@ pub struct Route {
     pub headers: HeaderChanges,
     /// Faults that are injected.
     pub fault: Option<Fault>,
+    /// The program's own filters, in the order in which requests meet them; they stand behind the fault.
+    pub filters: Vec<CustomFilter>,
     /// Who wrote it.
     pub origin: Origin,
 }

@@ -40,6 +40,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::body::replay::Buffers;
 use crate::error::{Error, Flag, Kind};
+use crate::filter::{self, Running};
 use crate::layer::deadline::{self, Asked, Deadline};
 use crate::layer::fault::Injector;
 use crate::layer::retry;
@@ -205,6 +206,10 @@ async fn serve(
     if let Some(injector) = chosen.fault() {
         inject(core, injector, call, request.headers(), meter).await?;
     }
+    let filters = &chosen.route.filters;
+    if let Some(answer) = filtered(filters, request) {
+        return Ok(answer);
+    }
     let action = &chosen.route.model.action;
     if let (Some(meter), Action::Direct(_) | Action::Redirect(_)) = (meter.as_mut(), action) {
         meter.direct();
@@ -222,7 +227,24 @@ async fn serve(
         Action::Serve => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
+    if !filters.is_empty() {
+        let (mut head, body) = response.into_parts();
+        filter::response(filters, &mut head);
+        response = Response::from_parts(head, body);
+    }
     Ok(response)
+}
+
+/// Runs the program's filters over a request; the answer, if one of them has one.
+fn filtered(filters: &[Arc<dyn Running>], request: &mut Request<Body>) -> Option<Response<Body>> {
+    if filters.is_empty() {
+        return None;
+    }
+    let whole = std::mem::replace(request, Request::new(Body::empty()));
+    let (mut head, body) = whole.into_parts();
+    let outcome = filter::request(filters, &mut head);
+    *request = Request::from_parts(head, body);
+    outcome.err().map(|answer| answer.map(Body::from))
 }
 
 /// Holds the request back or answers it, if the dice say so. The caller's deadline covers the

@@ -86,6 +86,7 @@ fn route(environment: &Environment) -> Arc<Route> {
         })),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin: Origin::built_in(),
     };
     stand_alone(route, cluster, environment)

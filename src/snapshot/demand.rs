@@ -33,9 +33,14 @@ pub(crate) enum Standing {
 /// Gives the listener's name for what a caller wrote: an authority, if any, and a name.
 pub(crate) type Naming = Box<dyn Fn(Option<&str>, &str) -> Result<Arc<str>, Error> + Send + Sync>;
 
+/// Gives the listener's name for the address of a server.
+pub(crate) type ServerNaming = Box<dyn Fn(&str) -> Arc<str> + Send + Sync>;
+
 /// The names that are asked for.
 pub(crate) struct Demand {
     naming: Naming,
+    /// `None`: servers are nothing to the source.
+    servers: Option<ServerNaming>,
     // Locked for a few instructions, by channels that are made and by requests for names that are
     // not in force.
     names: Mutex<BTreeMap<Arc<str>, Asked>>,
@@ -63,10 +68,34 @@ pub(crate) struct Held {
     name: Arc<str>,
 }
 
+impl Held {
+    /// What is asked for.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "only who listens asks")
+    )]
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Why it is not in force, as far as the source has said.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn missing(&self) -> Option<Arc<str>> {
+        self.demand.why(&self.name)
+    }
+
+    /// Counts what the source has said of any name.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn told(&self) -> watch::Receiver<u64> {
+        self.demand.told.subscribe()
+    }
+}
+
 impl Demand {
-    pub(crate) fn new(naming: Naming) -> Arc<Self> {
+    pub(crate) fn new(naming: Naming, servers: Option<ServerNaming>) -> Arc<Self> {
         Arc::new(Self {
             naming,
+            servers,
             names: Mutex::default(),
             notes: Mutex::default(),
             asked: watch::Sender::new(0),
@@ -77,6 +106,17 @@ impl Demand {
     /// The listener that is meant.
     pub(crate) fn name(&self, authority: Option<&str>, name: &str) -> Result<Arc<str>, Error> {
         (self.naming)(authority, name)
+    }
+
+    /// Asks for the listener of a server at this address, for as long as what is returned lives;
+    /// `None` if servers are nothing to the source.
+    #[cfg_attr(
+        not(feature = "inbound"),
+        allow(dead_code, reason = "only who listens asks")
+    )]
+    pub(crate) fn serve(self: &Arc<Self>, address: std::net::SocketAddr) -> Option<Held> {
+        let naming = self.servers.as_ref()?;
+        Some(self.hold(naming(&address.to_string())))
     }
 
     /// Asks for a name for as long as what is returned lives.

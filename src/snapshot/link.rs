@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
 
 use crate::event::Announcer;
+use crate::filter::Filters;
 use crate::layer::balance::HashKey;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::{ActiveFaults, Injector};
@@ -30,6 +31,7 @@ use super::changes::Moves;
 use super::cluster::Cluster;
 use super::demand::Demand;
 use super::members::{aggregate, cluster, renew};
+use super::server::Server;
 use super::table::{Table, addressed};
 use super::{Map, Route, Snapshot, VirtualHost};
 
@@ -46,6 +48,8 @@ pub(crate) struct Environment {
     /// What is asked of a source that is asked for names.
     pub(crate) demand: Option<Arc<Demand>>,
     pub(crate) events: Announcer,
+    /// What the program has added.
+    pub(crate) filters: Filters,
     /// Where the certificates are that clusters name.
     #[cfg(feature = "tls-core")]
     pub(crate) materials: crate::tls::Materials,
@@ -136,6 +140,17 @@ pub(crate) fn link(
             });
         }
     }
+    let servers = resources.servers.iter().map(|(name, model)| {
+        let before = before.servers.get(name);
+        let server = match before.filter(|before| Arc::ptr_eq(&before.model, model)) {
+            Some(before) => before.clone(),
+            None => Arc::new(Server::new(model, environment, |chain| {
+                Some(linker.table(&chain.routes.as_ref()?.routes))
+            })),
+        };
+        (name.clone(), server)
+    });
+    let servers = servers.collect();
     let egress = resources.egress_proxy.as_ref();
     let egress = egress.map(|cluster| linker.route(&Arc::new(egress_route(cluster))));
     let snapshot = Snapshot {
@@ -146,6 +161,7 @@ pub(crate) fn link(
         ports,
         hosts,
         clusters,
+        servers,
         inbound: if before.inbound == resources.inbound {
             before.inbound.clone()
         } else {
@@ -177,6 +193,7 @@ fn egress_route(cluster: &Arc<str>) -> model::route::Route {
         })),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin: Origin::built_in(),
     }
 }
@@ -309,6 +326,7 @@ impl Linker<'_> {
             mirrors,
             retry,
             fault: model.fault.as_ref().map(injector),
+            filters: self.environment.filters.run(&model.filters),
             own_faults,
             announced,
         })

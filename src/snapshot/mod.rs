@@ -35,6 +35,11 @@ mod overload;
 mod reports;
 mod security;
 mod series;
+#[cfg_attr(
+    not(feature = "inbound"),
+    allow(dead_code, reason = "only who listens asks")
+)]
+mod server;
 mod stats;
 mod table;
 
@@ -46,6 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use http::uri::Authority;
 
+use crate::filter::Running;
 use crate::layer::deadline::Announcement;
 use crate::layer::fault::Injector;
 use crate::layer::retry;
@@ -56,13 +62,15 @@ pub(crate) use changes::{Moves, announce};
 pub(crate) use cluster::Cluster;
 pub(crate) use demand::{Demand, Held};
 #[cfg(feature = "xds")]
-pub(crate) use demand::{Naming, Standing};
+pub(crate) use demand::{Naming, ServerNaming, Standing};
 #[cfg(feature = "xds")]
 pub(crate) use endpoint::Record;
 pub(crate) use endpoint::{Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 #[cfg(feature = "xds")]
 pub(crate) use load::ClusterLoad;
+#[cfg(feature = "inbound")]
+pub(crate) use server::Chain;
 pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
@@ -89,6 +97,8 @@ pub(crate) struct Snapshot {
     /// The ports of each host, for targets that name none.
     hosts: Map<Box<str>, Vec<u16>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// Listeners of servers.
+    servers: HashMap<Arc<str>, Arc<server::Server>>,
     /// What is asked of requests that arrive; kept where an edit does not concern it.
     pub(crate) inbound: Arc<model::Inbound>,
     /// The clusters whose endpoints are those of a name.
@@ -127,6 +137,8 @@ pub(crate) struct Route {
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Injector>,
+    /// The program's own, in the order in which requests meet them.
+    pub(crate) filters: Vec<Arc<dyn Running>>,
     /// One for each destination of a forwarding route that has other faults; `None`: it has none.
     /// Empty if no destination has.
     pub(crate) own_faults: Vec<Option<Injector>>,
@@ -145,6 +157,7 @@ impl Snapshot {
             ports: Map::default(),
             hosts: Map::default(),
             clusters: HashMap::new(),
+            servers: HashMap::new(),
             // Nobody has said yet who may come in.
             inbound: Arc::new(model::Inbound::closed()),
             users: HashMap::new(),
@@ -211,6 +224,12 @@ impl Snapshot {
             Some([port]) => *port,
             Some(_) | None => 80,
         }
+    }
+
+    /// The listener of a server.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn server(&self, name: &str) -> Option<&Arc<server::Server>> {
+        self.servers.get(name)
     }
 
     /// All clusters, in no order.

@@ -1,8 +1,9 @@
 //! What a running mesh has counted, as plain numbers.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Cluster, Member, Snapshot};
 use crate::layer::health::Health;
@@ -35,6 +36,8 @@ pub struct InboundStats {
     pub unauthenticated: u64,
     /// Requests that policies or authorizers denied.
     pub denied: u64,
+    /// Requests that may come in and were one too many for a limit.
+    pub limited: u64,
     /// Requests under way that a new policy denied.
     pub cut: u64,
     /// Requests that an audit policy matched.
@@ -50,9 +53,33 @@ pub(crate) struct InboundCounts {
     ambiguous: AtomicU64,
     unauthenticated: AtomicU64,
     denied: AtomicU64,
+    limited: AtomicU64,
     cut: AtomicU64,
     audited: AtomicU64,
     dry_run_denied: AtomicU64,
+    /// Whether the ports that a control plane configures serve. Locked when that changes.
+    ports: Mutex<BTreeMap<SocketAddr, bool>>,
+}
+
+#[cfg_attr(
+    not(feature = "inbound"),
+    allow(dead_code, reason = "only who listens has ports")
+)]
+impl InboundCounts {
+    /// Takes down whether a port serves; `None`: it is gone.
+    pub(crate) fn port(&self, address: SocketAddr, serves: Option<bool>) {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        match serves {
+            Some(serves) => drop(ports.insert(address, serves)),
+            None => drop(ports.remove(&address)),
+        }
+    }
+
+    /// The ports, and whether they serve.
+    pub(crate) fn ports(&self) -> BTreeMap<SocketAddr, bool> {
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.clone()
+    }
 }
 
 /// One counting method per counter: who counts names what.
@@ -80,6 +107,7 @@ counting! {
     ambiguous => ambiguous;
     unauthenticated => unauthenticated;
     denied => denied;
+    limited => limited;
     cut => cut;
     audited => audited;
     dry_run_denied => dry_run_denied;

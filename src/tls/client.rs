@@ -17,7 +17,7 @@ use super::credentials::{Credentials, Present};
 use super::provider::provider;
 use super::refusal::Refusal;
 use super::stream::{Registration, TlsStream};
-use super::verifier::{self, PeerVerifier};
+use super::verifier::{self, PeerVerifier, Shown};
 use super::verify::{Checks, Usage};
 use crate::model::security::{Alpn, ClientTls, Sni};
 
@@ -60,7 +60,7 @@ impl Connector {
                 skew: Duration::ZERO,
             }),
             clock,
-            anonymous: false,
+            shown: Shown::Required,
         };
         let config = |offers: [&[&str]; 2]| {
             let [plain, istio] = offers;

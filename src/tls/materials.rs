@@ -4,6 +4,8 @@
 //! need what is in them at their moment. Here each of them becomes [`Credentials`] once, however many
 //! clusters use it, and is kept fresh as long as somebody does.
 
+#[cfg(feature = "xds")]
+use std::collections::BTreeSet;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +13,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::clock::Clock;
 use super::credentials::Credentials;
 use super::files::FileSource;
+#[cfg(feature = "xds")]
+use super::identity::Identity;
 use super::trust::{Bundle, Trust};
 use crate::model::security::{Files, Material};
+
+/// What a control plane sends of certificates (SDS).
+#[cfg(feature = "xds")]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Secret {
+    /// A certificate with its key.
+    Identity(Identity),
+    /// Who is believed.
+    Roots(Bundle),
+}
 
 /// All certificates of a mesh, by the names that a configuration has for them.
 #[derive(Clone)]
@@ -26,6 +40,9 @@ struct Shared {
     // Locked when a configuration is linked, never on the way of a request.
     files: Mutex<HashMap<Files, Watched>>,
     named: Mutex<BTreeMap<Arc<str>, Credentials>>,
+    /// Of those the ones that a control plane has sent.
+    #[cfg(feature = "xds")]
+    secrets: Mutex<BTreeSet<Arc<str>>>,
     system: Mutex<Option<Credentials>>,
 }
 
@@ -51,6 +68,8 @@ impl Materials {
                 clock,
                 files: Mutex::default(),
                 named: Mutex::default(),
+                #[cfg(feature = "xds")]
+                secrets: Mutex::default(),
                 system: Mutex::default(),
             }),
         }
@@ -95,6 +114,43 @@ impl Materials {
         let credentials = self.named(name);
         files.load_into(&credentials);
         files.watch(credentials.downgrade())
+    }
+
+    /// Lets these be what the names with this prefix provide, and nobody those of before that are not
+    /// among them. Handshakes take what is in place at their moment.
+    #[cfg(feature = "xds")]
+    pub(crate) fn put_secrets(&self, prefix: &str, all: &BTreeMap<Arc<str>, Secret>) {
+        let mut known = lock(&self.shared.secrets);
+        let mut before = std::mem::take(&mut *known);
+        for (name, secret) in all {
+            let name: Arc<str> = format!("{prefix}{name}").into();
+            let credentials = self.named(&name);
+            let generation = credentials.generation();
+            let after = match secret {
+                Secret::Identity(identity) => credentials.rotate(identity.clone()),
+                Secret::Roots(roots) => {
+                    credentials.trust(Trust::default().with_roots(roots.clone()))
+                }
+            };
+            if after != generation {
+                tracing::info!(secret = name.strip_prefix(prefix), "a secret is in force");
+            }
+            before.remove(&name);
+            known.insert(name);
+        }
+        for gone in before {
+            let mut named = lock(&self.shared.named);
+            let Some(credentials) = named.get(&gone) else {
+                continue;
+            };
+            tracing::warn!(secret = gone.strip_prefix(prefix), "a secret is gone");
+            credentials.withdraw();
+            credentials.trust(Trust::default());
+            // Who holds it waits for the next one.
+            if !credentials.is_used_elsewhere() {
+                named.remove(&gone);
+            }
+        }
     }
 
     fn files(&self, files: &Files) -> Credentials {

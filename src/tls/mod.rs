@@ -77,10 +77,13 @@ pub use files::FileSource;
 pub use handshake::Handshaken;
 pub use identity::Identity;
 pub(crate) use materials::Materials;
+#[cfg(feature = "xds")]
+pub(crate) use materials::Secret;
 pub use pem::Unusable;
 #[cfg(feature = "control-plane")]
 pub(crate) use provider::fill;
 pub use refusal::Refusal;
+pub(crate) use server::Callers;
 pub use server::{Accepted, Acceptor, Unaccepted};
 pub use source::Source;
 pub use stream::TlsStream;

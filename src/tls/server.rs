@@ -23,8 +23,9 @@ use super::provider::provider;
 use super::refusal::Refusal;
 use super::sniff::{Begin, Rewound};
 use super::stream::{Registration, TlsStream};
-use super::verifier::PeerVerifier;
+use super::verifier::{PeerVerifier, Shown};
 use super::verify::{Checks, Usage};
+use crate::model::matcher::StringMatcher;
 use crate::model::security::MutualTls;
 
 /// How long a peer may take until it is known who it is.
@@ -88,14 +89,9 @@ impl Acceptor {
     pub fn new(credentials: Credentials, clock: Clock) -> Self {
         let verifier = PeerVerifier {
             trust: credentials.clone(),
-            checks: Arc::new(Checks {
-                verification: Verification::Svid,
-                names: Vec::new(),
-                usage: Usage::Client,
-                skew: Duration::ZERO,
-            }),
+            checks: checks(Verification::Svid, Vec::new()),
             clock,
-            anonymous: false,
+            shown: Shown::Required,
         };
         Self::of(credentials, verifier)
     }
@@ -110,12 +106,38 @@ impl Acceptor {
         }
     }
 
+    /// Presents the identity of `own`, and accepts whom the roots of `callers` vouch for, with or
+    /// without a SPIFFE identity (gRFC A29): who may call is for policies to say.
+    pub(crate) fn presenting(own: Credentials, callers: Option<Callers>, clock: Clock) -> Self {
+        let (trust, names, shown) = match callers {
+            None => (Credentials::default(), Vec::new(), Shown::Nothing),
+            Some(Callers {
+                trust,
+                names,
+                required,
+            }) => {
+                let shown = match required {
+                    true => Shown::Required,
+                    false => Shown::Optional,
+                };
+                (trust, names, shown)
+            }
+        };
+        let verifier = PeerVerifier {
+            trust,
+            checks: checks(Verification::Chain, names),
+            clock,
+            shown,
+        };
+        Self::of(own, verifier)
+    }
+
     /// Lets clients in that show no certificate, as nobody ([`Handshaken::is_certified`] is false). One
     /// that is shown must still be believed. It is for a port where identities are asked for.
     #[must_use]
     pub fn with_anonymous(self) -> Self {
         let verifier = PeerVerifier {
-            anonymous: true,
+            shown: Shown::Optional,
             ..self.verifier
         };
         Self {
@@ -129,6 +151,12 @@ impl Acceptor {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// How long a peer may take until it is known who it is.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Accepts one connection under the policy `mode`.
@@ -206,6 +234,26 @@ impl Acceptor {
             .finish(stream.into(), None, sni.as_deref())
             .map_err(Unaccepted::Refused)
     }
+}
+
+/// What the certificates of callers are asked, where it is not what the mesh asks.
+#[derive(Debug)]
+pub(crate) struct Callers {
+    /// Whose roots have to vouch for them.
+    pub(crate) trust: Credentials,
+    /// Names of which they must have one, if there are any.
+    pub(crate) names: Vec<StringMatcher>,
+    /// Whether a caller has to show one at all.
+    pub(crate) required: bool,
+}
+
+fn checks(verification: Verification, names: Vec<StringMatcher>) -> Arc<Checks> {
+    Arc::new(Checks {
+        verification,
+        names,
+        usage: Usage::Client,
+        skew: Duration::ZERO,
+    })
 }
 
 fn unaccepted(error: io::Error) -> Unaccepted {

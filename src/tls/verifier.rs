@@ -22,8 +22,19 @@ pub(super) struct PeerVerifier {
     pub(super) trust: Credentials,
     pub(super) checks: Arc<Checks>,
     pub(super) clock: Clock,
-    /// Whether a client that shows no certificate is let in, as nobody.
-    pub(super) anonymous: bool,
+    /// What a client has to show.
+    pub(super) shown: Shown,
+}
+
+/// What a client has to show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Shown {
+    /// It is not asked for a certificate: it is nobody.
+    Nothing,
+    /// Without a certificate it is let in, as nobody. One that it shows must be believed.
+    Optional,
+    /// A certificate that is believed.
+    Required,
 }
 
 impl PeerVerifier {
@@ -134,8 +145,12 @@ impl ServerCertVerifier for PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    fn offer_client_auth(&self) -> bool {
+        self.shown != Shown::Nothing
+    }
+
     fn client_auth_mandatory(&self) -> bool {
-        !self.anonymous
+        self.shown == Shown::Required
     }
 
     /// No hints: a client of a mesh has one certificate, and the names of roots are nobody's

@@ -54,7 +54,9 @@ impl InUse<'_> {
     /// may still come.
     pub(super) fn holds(&self, name: &str, have: &Have) -> Option<bool> {
         let named = self.names.get(name).copied();
-        named.max(self.brought.filter(|_| have.brought))
+        // Routes of unknown content may also name what the client was sent since, or has unchanged.
+        let unknown = |unanswered: &bool| *unanswered || have.brought;
+        named.max(self.brought.filter(unknown))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens that requests bear (Istio's `RequestAuthentication`, Envoy's `jwt_authn`).
 //!
-//! A request without a token passes: whether one is needed is for the policies to say. A request
+//! A request without a token passes, unless one is required (`jwt_authn`): in Istio that is for the policies to say. A request
 //! with a token that is good for none of the rules is answered with 401. What a token says is
 //! believed only after its signature was verified with a key of the rule that found it, and its issuer, audience and times
 //! are right.
@@ -20,15 +20,15 @@ mod verify;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderValue, Method, Request};
 
+use super::prepared::{Entry, Kept};
 use crate::layer::authz::{Claim, Token};
 use crate::model::Inbound;
-use crate::model::token::TokenRule;
+use crate::model::token::{Keys, TokenRule};
 use crate::outbound::Core;
 use keys::KeySource;
 use verify::Verified;
@@ -38,20 +38,14 @@ pub(super) use verify::Invalid;
 /// Who examines tokens, with the keys at hand.
 pub(super) struct Witness {
     core: Arc<Core>,
-    prepared: ArcSwapOption<Prepared>,
-}
-
-/// Rules whose keys are at hand.
-struct Prepared {
-    policies: Arc<Inbound>,
-    keys: Vec<KeySource>,
+    kept: Kept<Vec<KeySource>>,
 }
 
 impl Witness {
     pub(super) fn new(core: Arc<Core>) -> Self {
         Self {
             core,
-            prepared: ArcSwapOption::empty(),
+            kept: Kept::new(),
         }
     }
 
@@ -59,7 +53,7 @@ impl Witness {
     /// headers that are made of it.
     ///
     /// # Errors
-    /// If there are tokens and no rule for which they are all good.
+    /// If there are tokens and no rule for which they are all good, or none where one is required.
     pub(super) async fn examine(
         &self,
         policies: &Arc<Inbound>,
@@ -71,13 +65,13 @@ impl Witness {
                 head.headers_mut().remove(name);
             }
         }
-        if is_preflight(head) {
+        if is_preflight(head) && !policies.token_required {
             return Ok(None);
         }
         let prepared = self.prepare(policies);
         let now = self.core.clock.now();
         let mut worst = None;
-        for (rule, keys) in policies.tokens.iter().zip(&prepared.keys) {
+        for (rule, keys) in policies.tokens.iter().zip(&prepared.made) {
             let tokens = locate::find(rule, head)?;
             let mut good: Option<Verified> = None;
             for token in &tokens {
@@ -95,39 +89,35 @@ impl Witness {
                 return Ok(Some(Arc::new(verified.token)));
             }
         }
-        worst.map_or(Ok(None), Err)
+        match worst {
+            Some(invalid) => Err(invalid),
+            None if policies.token_required => Err(Invalid::Missing),
+            None => Ok(None),
+        }
     }
 
     /// The keys of the rules, made once for each edit of them.
-    fn prepare(&self, policies: &Arc<Inbound>) -> Arc<Prepared> {
-        let current = self.prepared.load_full();
-        if let Some(current) = &current
-            && Arc::ptr_eq(&current.policies, policies)
-        {
-            return current.clone();
-        }
-        let before = current.as_deref();
-        let kept = |rule: &TokenRule| {
-            let before = before?;
-            let all = before.policies.tokens.iter().zip(&before.keys);
-            let mut same = all.filter(|(old, _)| old.keys == rule.keys);
-            same.next().map(|(_, keys)| keys.clone())
-        };
-        let keys = policies
-            .tokens
-            .iter()
-            .map(|rule| kept(rule).unwrap_or_else(|| KeySource::new(&rule.keys, &self.core)));
-        let next = Arc::new(Prepared {
-            policies: policies.clone(),
-            keys: keys.collect(),
-        });
-        // Of two that do this at once the later one stays; both are right.
-        self.prepared.store(Some(next.clone()));
-        next
+    fn prepare(&self, policies: &Arc<Inbound>) -> Arc<Entry<Vec<KeySource>>> {
+        self.kept.of(policies, |others| {
+            let pairs = |entry: &Entry<Vec<KeySource>>| {
+                let rules = entry.policies.tokens.iter().map(|rule| rule.keys.clone());
+                rules.zip(entry.made.clone()).collect::<Vec<_>>()
+            };
+            let before: Vec<(Keys, KeySource)> = others.flat_map(pairs).collect();
+            let keys = policies.tokens.iter().map(|rule| {
+                let same = before.iter().find(|(keys, _)| *keys == rule.keys);
+                same.map_or_else(
+                    || KeySource::new(&rule.keys, &self.core),
+                    |(_, source)| source.clone(),
+                )
+            });
+            keys.collect()
+        })
     }
 }
 
-/// Browsers ask without credentials first (Envoy's `bypass_cors_preflight`).
+/// Browsers ask without credentials first (Envoy's `bypass_cors_preflight`, which istiod sets). Where a
+/// token is required they are no exception: anybody can write such a request.
 fn is_preflight(head: &Request<()>) -> bool {
     head.method() == Method::OPTIONS
         && head.headers().contains_key(ORIGIN)

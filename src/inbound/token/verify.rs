@@ -23,6 +23,8 @@ const AHEAD: f64 = 60.0;
 /// Why a token is refused, from the least to the most telling.
 #[derive(Clone, Copy, Debug, Eq, Error, Ord, PartialEq, PartialOrd)]
 pub(in crate::inbound) enum Invalid {
+    #[error("there is none")]
+    Missing,
     #[error("no rule is for its issuer")]
     Issuer,
     #[error("it is not three parts of base64url")]
@@ -62,6 +64,7 @@ impl Invalid {
     /// What the caller is told, in Envoy's words.
     pub(in crate::inbound) fn words(self) -> &'static str {
         match self {
+            Self::Missing => "Jwt is missing",
             Self::Issuer => "Jwt issuer is not configured",
             Self::Form | Self::TooLong | Self::TooMany => {
                 "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"

@@ -143,7 +143,7 @@ pub struct ValueDump {
     pub version: Arc<str>,
     /// The message's type.
     pub type_url: Arc<str>,
-    /// The message.
+    /// The message; empty if it is a secret.
     pub bytes: Bytes,
     /// How long ago it came.
     pub age: Duration,
@@ -187,7 +187,12 @@ impl Client {
             value: entry.good.as_ref().map(|good| ValueDump {
                 version: good.version.clone(),
                 type_url: good.raw.type_url.clone(),
-                bytes: good.raw.bytes.clone(),
+                // A key is told to nobody, whoever asks and in whatever form.
+                bytes: if *kind == Kind::Secret {
+                    Bytes::new()
+                } else {
+                    good.raw.bytes.clone()
+                },
                 age: now.saturating_duration_since(good.received),
                 from_disk: good.unconfirmed,
             }),

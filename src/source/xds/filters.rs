@@ -16,8 +16,12 @@ use std::time::Duration;
 
 use crate::model::RouteConfiguration;
 use crate::model::affinity::Session;
+use crate::model::authorization::{Authorization, Stage};
+use crate::model::custom::CustomFilter;
 use crate::model::fault::Fault;
+use crate::model::rate::LocalLimit;
 use crate::model::route::{Action, Destinations, Forward, OwnFault, Route, VirtualHost};
+use crate::model::token::TokenRule;
 
 /// The filters of a listener before its router, and what else it says of all its routes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -39,15 +43,44 @@ pub(crate) struct Filter {
 /// What a filter does for routes that do not say otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Config {
+    /// The program's own.
+    Custom(CustomFilter),
     Fault(Option<Fault>),
+    /// On servers.
+    Jwt(Arc<Jwt>),
+    /// On servers.
+    Limit(Option<LocalLimit>),
+    /// On servers.
+    Rbac(Option<Stage>),
     Session(Option<Session>),
+}
+
+/// What a filter asks of the tokens of requests.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Jwt {
+    /// Of all requests.
+    pub(crate) whole: Demand,
+    /// Of those whose route says its name.
+    pub(crate) named: BTreeMap<Box<str>, Demand>,
+}
+
+/// Whose tokens are believed, and whether a request needs one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Demand {
+    pub(crate) rules: Vec<TokenRule>,
+    pub(crate) required: bool,
 }
 
 /// What one level says of a filter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Override {
+    Custom(CustomFilter),
     Fault(Fault),
+    /// The name of a requirement.
+    Jwt(Arc<str>),
+    Limit(Option<LocalLimit>),
     Off,
+    Rbac(Option<Stage>),
     Session(Option<Session>),
 }
 
@@ -76,6 +109,12 @@ pub(crate) struct OfRoute {
 pub(crate) struct Effect {
     pub(crate) fault: Option<Fault>,
     pub(crate) session: Option<Session>,
+    /// Of RBAC, one for each filter, in the order of the chain.
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) tokens: Demand,
+    pub(crate) limits: Vec<LocalLimit>,
+    /// The program's own filters, in the order of the chain.
+    pub(crate) custom: Vec<CustomFilter>,
 }
 
 /// The inner level over the outer one.
@@ -92,7 +131,11 @@ pub(crate) fn alone(overrides: &Overrides) -> Effect {
         match one {
             Override::Fault(fault) => effect.fault = Some(fault.clone()),
             Override::Session(session) => effect.session.clone_from(session),
-            Override::Off => {}
+            Override::Custom(_)
+            | Override::Jwt(_)
+            | Override::Limit(_)
+            | Override::Off
+            | Override::Rbac(_) => {}
         }
     }
     effect
@@ -110,19 +153,44 @@ pub(crate) fn own_fault(route: Option<&Fault>, destination: Option<Fault>) -> Ow
 
 impl Chain {
     /// What the chain does where `overrides` say something of it.
-    fn effect(&self, overrides: &Overrides) -> Effect {
+    pub(super) fn effect(&self, overrides: &Overrides) -> Effect {
         let mut effect = Effect::default();
         for filter in &self.filters {
             let said = overrides.get(&filter.name);
             match (&filter.config, said) {
                 (_, Some(Override::Off)) => {}
+                (Config::Custom(_), Some(Override::Custom(own))) => {
+                    effect.custom.push(CustomFilter {
+                        name: (*filter.name).into(),
+                        ..own.clone()
+                    });
+                }
                 (Config::Fault(_), Some(Override::Fault(own))) => effect.fault = Some(own.clone()),
                 (Config::Session(_), Some(Override::Session(own))) => {
                     effect.session.clone_from(own);
                 }
+                (Config::Rbac(_), Some(Override::Rbac(own))) => {
+                    let named = |stage: &Stage| Stage {
+                        name: (*filter.name).into(),
+                        ..stage.clone()
+                    };
+                    effect.stages.extend(own.as_ref().map(named));
+                }
+                (Config::Jwt(jwt), Some(Override::Jwt(own))) => match jwt.named.get(&**own) {
+                    Some(demand) => effect.tokens = demand.clone(),
+                    // Envoy denies what asks for a requirement that is not there.
+                    None => effect.stages.extend(Authorization::closed().stages),
+                },
+                (Config::Limit(_), Some(Override::Limit(own))) => {
+                    effect.limits.extend(own.clone());
+                }
                 // An override of another type is of another filter.
                 (_, _) if filter.disabled => {}
+                (Config::Custom(custom), _) => effect.custom.push(custom.clone()),
                 (Config::Fault(fault), _) => effect.fault.clone_from(fault),
+                (Config::Jwt(jwt), _) => effect.tokens = jwt.whole.clone(),
+                (Config::Limit(limit), _) => effect.limits.extend(limit.clone()),
+                (Config::Rbac(stage), _) => effect.stages.extend(stage.clone()),
                 (Config::Session(session), _) => effect.session.clone_from(session),
             }
         }
@@ -170,13 +238,19 @@ impl Chain {
     }
 
     fn route(&self, route: &Arc<Route>, said: &OfRoute) -> Arc<Route> {
-        let Effect { fault, session } = self.effect(&said.overrides);
+        let Effect {
+            fault,
+            session,
+            custom,
+            ..
+        } = self.effect(&said.overrides);
         let mut new = (**route).clone();
         if let Action::Forward(forward) = &mut new.action {
             self.forward(forward, said, fault.as_ref());
             forward.affinity.session = session;
         }
         new.fault = fault;
+        new.filters = custom;
         match new == **route {
             true => route.clone(),
             false => Arc::new(new),

@@ -15,12 +15,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::resource::SECRETS;
+use super::server::Template;
 use super::store::{Key, Store};
 use super::{Kind, Resource, name};
 use crate::model::cluster::Discovery;
 use crate::model::listener::Routes;
 use crate::model::route::Action;
-use crate::model::{Listener, Resources, RouteConfiguration};
+use crate::model::security::{Material, Security};
+use crate::model::server::ServerListener;
+use crate::model::{self, Listener, Resources, RouteConfiguration};
+use crate::tls::Secret;
 
 /// The values in force, and who refers to whom.
 #[derive(Debug, Default)]
@@ -30,17 +35,26 @@ pub(crate) struct Graph {
     references: BTreeMap<Key, Vec<Key>>,
     /// The other way round.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
+    /// Which change of a listener its value in force is, counted over all of them.
+    edition: BTreeMap<Arc<str>, u64>,
+    editions: u64,
     /// The listeners in force that name a route configuration.
     followers: BTreeMap<Key, BTreeSet<Arc<str>>>,
     /// The clusters in force whose load is to be reported.
     reporting: BTreeSet<Arc<str>>,
     resources: Arc<Resources>,
+    secrets: Arc<BTreeMap<Arc<str>, Secret>>,
 }
 
 impl Graph {
     /// The values in force.
     pub(crate) fn resources(&self) -> &Arc<Resources> {
         &self.resources
+    }
+
+    /// The secrets in force.
+    pub(crate) fn secrets(&self) -> &Arc<BTreeMap<Arc<str>, Secret>> {
+        &self.secrets
     }
 
     pub(crate) fn in_force(&self, key: &Key) -> Option<&Resource> {
@@ -185,7 +199,7 @@ impl Graph {
         let name = key.1.clone();
         match &resource {
             // Below, when they are among those in force.
-            Resource::Listener { .. } => {}
+            Resource::Listener { .. } | Resource::Server(_) => {}
             Resource::RouteConfiguration { routes, .. } => {
                 resources.routes.insert(name, routes.clone());
             }
@@ -214,6 +228,9 @@ impl Graph {
             Resource::Endpoints(endpoints) => {
                 resources.endpoints.insert(name, endpoints.clone());
             }
+            Resource::Secret(secret) => {
+                Arc::make_mut(&mut self.secrets).insert(name, secret.clone());
+            }
         }
         let before = self.in_force.insert(key.clone(), resource);
         self.follow(key, before.as_ref());
@@ -224,18 +241,21 @@ impl Graph {
     fn follow(&mut self, key: &Key, before: Option<&Resource>) {
         match key.0 {
             Kind::Listener => {
-                if let Some(routes) = before.and_then(named_routes)
-                    && let Some(followers) = self.followers.get_mut(&routes)
-                {
-                    followers.remove(&key.1);
-                    if followers.is_empty() {
-                        self.followers.remove(&routes);
+                for routes in before.map(named_routes).unwrap_or_default() {
+                    if let Some(followers) = self.followers.get_mut(&routes) {
+                        followers.remove(&key.1);
+                        if followers.is_empty() {
+                            self.followers.remove(&routes);
+                        }
                     }
                 }
-                if let Some(routes) = self.in_force.get(key).and_then(named_routes) {
+                let named = self.in_force.get(key).map(named_routes);
+                for routes in named.unwrap_or_default() {
                     let followers = self.followers.entry(routes).or_default();
                     followers.insert(key.1.clone());
                 }
+                self.editions += 1;
+                self.edition.insert(key.1.clone(), self.editions);
                 self.compose(&key.1);
             }
             Kind::RouteConfiguration => {
@@ -249,11 +269,23 @@ impl Graph {
     /// Puts a listener in force with the routes that its filters make of those it names.
     fn compose(&mut self, name: &Arc<str>) {
         let key = (Kind::Listener, name.clone());
-        let Some(Resource::Listener { listener, chain }) = self.in_force.get(&key) else {
-            return;
+        let (listener, chain) = match self.in_force.get(&key) {
+            Some(Resource::Listener { listener, chain }) => (listener, chain),
+            Some(Resource::Server(template)) => {
+                let server = Arc::new(self.composed(template));
+                let resources = Arc::make_mut(&mut self.resources);
+                resources.listeners.remove(name);
+                resources.servers.insert(name.clone(), server);
+                return;
+            }
+            _ => return,
         };
-        let named = self.in_force.get(&key).and_then(named_routes);
-        let named = named.and_then(|routes| self.in_force.get(&routes));
+        let named = self
+            .in_force
+            .get(&key)
+            .map(named_routes)
+            .unwrap_or_default();
+        let named = named.first().and_then(|routes| self.in_force.get(routes));
         let composed = match named {
             Some(Resource::RouteConfiguration { routes, said }) => {
                 let over = chain.over(routes, said);
@@ -269,7 +301,18 @@ impl Graph {
             }),
         };
         let resources = Arc::make_mut(&mut self.resources);
+        resources.servers.remove(name);
         resources.listeners.insert(name.clone(), listener);
+    }
+
+    fn composed(&self, template: &Template) -> ServerListener {
+        let edition = self.edition.get(&template.name).copied();
+        template.compose(edition.unwrap_or_default(), |name| {
+            match self.in_force.get(&key(Kind::RouteConfiguration, name)) {
+                Some(Resource::RouteConfiguration { routes, said }) => Some((routes, said)),
+                _ => None,
+            }
+        })
     }
 
     fn drop_value(&mut self, key: &Key) -> bool {
@@ -279,7 +322,11 @@ impl Graph {
         let resources = Arc::make_mut(&mut self.resources);
         let (kind, name) = key;
         match kind {
-            Kind::Listener => drop(resources.listeners.remove(name)),
+            Kind::Listener => {
+                resources.listeners.remove(name);
+                resources.servers.remove(name);
+                self.edition.remove(name);
+            }
             Kind::RouteConfiguration => drop(resources.routes.remove(name)),
             Kind::Cluster => {
                 self.reporting.remove(name);
@@ -287,7 +334,7 @@ impl Graph {
                 resources.endpoints.remove(&contained(name));
             }
             Kind::Endpoints => drop(resources.endpoints.remove(name)),
-            Kind::Secret => {}
+            Kind::Secret => drop(Arc::make_mut(&mut self.secrets).remove(name)),
         }
         self.follow(key, Some(&before));
         true
@@ -295,15 +342,18 @@ impl Graph {
 }
 
 /// The routes that a listener names.
-fn named_routes(resource: &Resource) -> Option<Key> {
+fn named_routes(resource: &Resource) -> Vec<Key> {
+    let of = |name: &Arc<str>| key(Kind::RouteConfiguration, name);
     match resource {
         Resource::Listener { listener, .. } => match &listener.routes {
-            Routes::Named(name) => Some(key(Kind::RouteConfiguration, name)),
-            Routes::Inline(_) => None,
+            Routes::Named(name) => vec![of(name)],
+            Routes::Inline(_) => Vec::new(),
         },
-        Resource::Cluster { .. } | Resource::Endpoints(_) | Resource::RouteConfiguration { .. } => {
-            None
-        }
+        Resource::Server(template) => template.names().map(of).collect(),
+        Resource::Cluster { .. }
+        | Resource::Endpoints(_)
+        | Resource::RouteConfiguration { .. }
+        | Resource::Secret(_) => Vec::new(),
     }
 }
 
@@ -313,7 +363,7 @@ fn contained(cluster: &str) -> Arc<str> {
     format!("{cluster} (contained)").into()
 }
 
-fn lead_to(cluster: &mut Arc<crate::model::Cluster>, endpoints: &Arc<str>) {
+fn lead_to(cluster: &mut Arc<model::Cluster>, endpoints: &Arc<str>) {
     match &mut Arc::make_mut(cluster).discovery {
         Discovery::Endpoints(name) => name.clone_from(endpoints),
         Discovery::Dns(dns) => dns.endpoints.clone_from(endpoints),
@@ -329,22 +379,47 @@ fn references(resource: &Resource) -> Vec<Key> {
             Routes::Named(name) => vec![key(Kind::RouteConfiguration, name)],
         },
         Resource::RouteConfiguration { routes, .. } => clusters(routes),
+        Resource::Server(template) => {
+            let mut keys = named_routes(resource);
+            keys.extend(template.materials().filter_map(secret));
+            keys
+        }
         Resource::Cluster {
             cluster, endpoints, ..
-        } => match &cluster.discovery {
-            Discovery::Endpoints(name) if endpoints.is_none() => {
-                vec![key(Kind::Endpoints, name)]
+        } => {
+            let mut keys = members(cluster, endpoints.is_none());
+            if let Security::Automatic(tls) | Security::Tls(tls) = &cluster.security {
+                keys.extend(tls.identity.iter().chain([&tls.trust]).filter_map(secret));
             }
-            Discovery::Aggregate(members) => members
-                .iter()
-                .map(|name| key(Kind::Cluster, name))
-                .collect(),
-            Discovery::Endpoints(_)
-            | Discovery::Dns(_)
-            | Discovery::OnDemand { .. }
-            | Discovery::Passthrough => Vec::new(),
-        },
-        Resource::Endpoints(_) => Vec::new(),
+            keys
+        }
+        Resource::Endpoints(_) | Resource::Secret(_) => Vec::new(),
+    }
+}
+
+/// Whom a cluster is made of; its own endpoints only if they are not in its message.
+fn members(cluster: &model::Cluster, elsewhere: bool) -> Vec<Key> {
+    match &cluster.discovery {
+        Discovery::Endpoints(name) if elsewhere => vec![key(Kind::Endpoints, name)],
+        Discovery::Aggregate(members) => members
+            .iter()
+            .map(|name| key(Kind::Cluster, name))
+            .collect(),
+        Discovery::Endpoints(_)
+        | Discovery::Dns(_)
+        | Discovery::OnDemand { .. }
+        | Discovery::Passthrough => Vec::new(),
+    }
+}
+
+/// The secret behind a name of certificates, if it is one.
+fn secret(material: &Material) -> Option<Key> {
+    match material {
+        Material::Named(name) => {
+            let name = name.strip_prefix(SECRETS)?;
+            Some((Kind::Secret, name.into()))
+        }
+        Material::Files(_) | Material::Mesh | Material::System => None,
     }
 }
 

@@ -43,6 +43,7 @@ mod name;
 mod proto;
 mod reading;
 mod resource;
+mod server;
 #[cfg(any(feature = "inbound", feature = "control-plane"))]
 mod services;
 mod store;
@@ -87,15 +88,20 @@ pub(crate) use stream::{Driver, Surroundings};
 /// An xDS client with the real messages. It runs when its driver is run; what its cache holds is read
 /// before this returns.
 pub(crate) async fn start(bootstrap: &Bootstrap, surroundings: Surroundings) -> Arc<Driver> {
-    let decoder = Arc::new(decode::Messages);
+    let filters = surroundings.filters.clone();
+    let decoder = Arc::new(decode::Messages { filters });
     let seeds = match &bootstrap.cache {
         None => BTreeMap::new(),
-        Some(folder) => seeds(bootstrap, folder.clone()).await,
+        Some(folder) => seeds(bootstrap, folder.clone(), decoder.clone()).await,
     };
     Driver::new(bootstrap, decoder, surroundings, seeds)
 }
 
-async fn seeds(bootstrap: &Bootstrap, folder: PathBuf) -> BTreeMap<store::Key, store::Good> {
+async fn seeds(
+    bootstrap: &Bootstrap,
+    folder: PathBuf,
+    decoder: Arc<decode::Messages>,
+) -> BTreeMap<store::Key, store::Good> {
     let (server, version) = (Arc::from(folder.display().to_string()), Arc::from(""));
     let providers: BTreeSet<Arc<str>> = bootstrap.certificate_providers.keys().cloned().collect();
     let now = Instant::now();
@@ -107,7 +113,7 @@ async fn seeds(bootstrap: &Bootstrap, folder: PathBuf) -> BTreeMap<store::Key, s
             // Nobody vouches for a disk.
             trusted: false,
         };
-        cache::load(&folder, &decode::Messages, context, now)
+        cache::load(&folder, &*decoder, context, now)
     });
     match loaded.await.map_err(std::io::Error::other).flatten() {
         Ok(seeds) => {

@@ -1,17 +1,16 @@
 //! The messages by short names. Everything else in here says `route::Route` and not its full path.
 
-pub(crate) use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 pub(crate) use envoy_types::pb::envoy::config::{
     cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener,
-    route::v3 as route,
+    rbac::v3 as rbac, route::v3 as route,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::clusters::{
     aggregate::v3 as aggregate, dns::v3 as dns,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as fault_delay;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
-    fault::v3 as fault, rbac::v3 as rbac_filter, router::v3 as router,
-    stateful_session::v3 as session,
+    fault::v3 as fault, jwt_authn::v3 as jwt, local_ratelimit::v3 as local_rate,
+    rbac::v3 as rbac_filter, router::v3 as router, stateful_session::v3 as session,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3 as session_cookie;

@@ -7,7 +7,13 @@ use std::sync::Arc;
 
 use super::Kind;
 use super::filters::{Chain, Said};
+use super::server::Template;
 use crate::model;
+use crate::tls::Secret;
+
+/// Stands before the names of secrets among those of certificates: no provider of a bootstrap is called
+/// so.
+pub(crate) const SECRETS: &str = "\0secret/";
 
 /// A resource that is valid by itself. What it names need not exist.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +31,10 @@ pub(crate) enum Resource {
         listener: Arc<model::Listener>,
         chain: Arc<Chain>,
     },
+    /// A certificate with its key, or roots.
+    Secret(Secret),
+    /// A listener of a server.
+    Server(Arc<Template>),
     /// Routes as they are without a listener, and what they say of its filters.
     RouteConfiguration {
         routes: Arc<model::RouteConfiguration>,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from peers import BUILT, Core, HERE
-from world import Client, World, fail, say, wait_for
+from world import MESHWORK, Client, World, fail, say, wait_for
 
 SERVICE = """
 apiVersion: v1
@@ -32,16 +32,10 @@ def serves(world, command):
     world.write(SERVICE % other)
     world.serve()
     bootstrap = world.bootstrap("sidecar~127.0.0.1~stock.my-app~my-app.svc.cluster.local")
-    process = subprocess.Popen(
-        [*command, f"127.0.0.1:{port}", "stock"],
-        env={**os.environ, "GRPC_XDS_BOOTSTRAP": bootstrap},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start(command, port, bootstrap)
     client = Client(Core.command, {})
     try:
-        version = json.loads(process.stdout.readline())["version"]
+        version = hello(process)
         target = f"127.0.0.1:{port}"
         wait_for("it asks for its listener", lambda: asked(world))
         assert not client.calls(3, target, timeout=0.5)["ok"], "it serves without a listener"
@@ -53,6 +47,22 @@ def serves(world, command):
         client.stop()
         process.kill()
         process.wait()
+
+
+def start(command, port, bootstrap):
+    return subprocess.Popen(
+        [word.format(address=f"127.0.0.1:{port}", name="stock") for word in command],
+        env={**os.environ, "GRPC_XDS_BOOTSTRAP": bootstrap},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def hello(process):
+    """What a server says first: its version, or that it listens."""
+    line = process.stdout.readline()
+    return "meshwork" if line.startswith("listening on ") else json.loads(line)["version"]
 
 
 def policy(spec):
@@ -133,8 +143,9 @@ def asked(world):
 
 
 SERVERS = {
-    "grpcio": [sys.executable, str(HERE / "python/server.py")],
-    "grpc-go": [str(BUILT / "go/peer"), "serve"],
+    "meshwork": [MESHWORK, "echo", "--listen", "{address}", "--name", "{name}"],
+    "grpcio": [sys.executable, str(HERE / "python/server.py"), "{address}", "{name}"],
+    "grpc-go": [str(BUILT / "go/peer"), "serve", "{address}", "{name}"],
 }
 
 

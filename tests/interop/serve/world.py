@@ -104,7 +104,7 @@ class World:
     def logged(self):
         return self.log.read_text() if self.log.exists() else ""
 
-    def bootstrap(self, node="client-1", extra=None):
+    def bootstrap(self, node="client-1", extra=None, metadata=None):
         """The file that a gRPC of any language is started with."""
         content = {
             "xds_servers": [
@@ -116,7 +116,7 @@ class World:
             ],
             "node": {
                 "id": node,
-                "metadata": {"NAMESPACE": "my-app", "GENERATOR": "grpc"},
+                "metadata": {"NAMESPACE": "my-app", "GENERATOR": "grpc", **(metadata or {})},
                 "locality": {"region": "here", "zone": "a"},
             },
             "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",

@@ -1,8 +1,9 @@
 """go-control-plane's snapshot cache, in both variants of the protocol."""
 
 import os
+import threading
 
-from harness import World, names, wait_for
+from harness import MESHWORK, Client, World, names, wait_for
 
 BINARY = os.path.join(os.environ["INTEROP"], "go-control-plane")
 DELTA = ["xds.delta"]
@@ -108,7 +109,39 @@ def fallback(features):
         client.until("the first server's answer", lambda result: names(result) == {"one"})
 
 
-BOTH = [calls, listener_by_name, moved_route, changed_endpoints, lost_and_back, fallback]
+def server(features):
+    """A server asks for its listener, serves when it has it, and denies what it says, under load."""
+    with World() as world:
+        plane = start(world)
+        bootstrap = world.bootstrap(
+            plane.address, features, server_listener_resource_name_template="inbound/%s"
+        )
+        echo = world.process(
+            MESHWORK, "echo", "--listen", "127.0.0.1:0", "--name", "served", "--xds", str(bootstrap)
+        )
+        address = echo.read().removeprefix("listening on ")
+        name, port = f"inbound/{address}", address.rsplit(":", 1)[1]
+        client = Client(world.process(MESHWORK, "call", "--stdin"))
+        call = lambda path="/", **more: client.call(f"http://{address}{path}", **more)
+        assert call()["ok"] == 0, "it serves without a listener"
+        serve = lambda *words: plane.ask(f"serve {' '.join(words)}")
+        assert serve("1", name, port) == "serve <nil>"
+        wait_for("it serves", lambda: call()["ok"] == 1)
+        assert names(call(n=20)) == {"served"}
+        assert call("/admin")["ok"] == 1
+        # The listener changes: connections are drained, and no request is lost.
+        change = lambda: serve("2", name, port, "/admin")
+        timer = threading.Timer(0.7, change)
+        timer.start()
+        result = call("", grpc="a.b.C/D", c=8, rate=400, duration="3s")
+        timer.join()
+        assert result["failed"] == 0 and result["ok"] > 500, result
+        assert call("/admin")["by_status"] == {"403": 1}, call("/admin")
+        assert call("/other")["ok"] == 1
+        assert plane.ask("nacks").startswith("nacks 0"), plane.ask("nacks")
+
+
+BOTH = [server, calls, listener_by_name, moved_route, changed_endpoints, lost_and_back, fallback]
 FEATURES = {}
 for feature in BOTH:
     name = feature.__name__.replace("_", " ")

@@ -1,6 +1,7 @@
 //! The xDS server on real sockets.
 
 mod ca;
+mod doors;
 mod folder;
 mod gateway;
 mod limits;

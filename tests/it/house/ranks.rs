@@ -10,7 +10,7 @@ const RANKS: &[&[&str]] = &[
     &["error", "random"],
     &["body", "list", "name"],
     &["model"],
-    &["workload"],
+    &["filter", "workload"],
     &["layer", "tls"],
     &["event", "operator", "telemetry", "transport"],
     &["dns"],
@@ -161,6 +161,9 @@ fn the_configuration_in_force_is_loaded_at_listed_places() {
         // For each request that arrives, and again for one under way when there is another.
         ("src/inbound/door.rs", 1),
         ("src/inbound/listener.rs", 1),
+        // For each connection that a control plane has a word in, each request of it, and for whether
+        // its port serves.
+        ("src/inbound/served.rs", 3),
         ("src/mesh.rs", 2),
         // The last one for reports of load.
         ("src/mesh/tasks.rs", 7),

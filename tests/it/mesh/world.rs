@@ -330,6 +330,7 @@ pub(crate) fn route(name: &str, matcher: RouteMatcher, forward: Forward) -> Rout
         action: Action::Forward(Box::new(forward)),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -36,7 +36,7 @@ fn any(type_url: &str, message: &impl Message) -> Any {
     }
 }
 
-fn ads() -> core::ConfigSource {
+pub(crate) fn ads() -> core::ConfigSource {
     core::ConfigSource {
         resource_api_version: core::ApiVersion::V3.into(),
         config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
@@ -97,6 +97,105 @@ pub(crate) fn listener_with(
         ..listener::Listener::default()
     };
     made(Kind::Listener, name, &message)
+}
+
+/// The listener of a server at an address, with one chain that takes all, changed.
+pub(crate) fn server_listener(
+    name: &str,
+    address: std::net::SocketAddr,
+    change: impl FnOnce(&mut listener::Listener),
+) -> Made {
+    let mut message = listener::Listener {
+        name: name.into(),
+        address: Some(core::Address {
+            address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+                address: address.ip().to_string(),
+                port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
+                    address.port().into(),
+                )),
+                ..core::SocketAddress::default()
+            })),
+        }),
+        filter_chains: vec![chain(Vec::new(), Some("served"))],
+        ..listener::Listener::default()
+    };
+    change(&mut message);
+    made(Kind::Listener, name, &message)
+}
+
+/// A chain with these filters before its router, and the routes of this name or inline ones that
+/// serve everything.
+pub(crate) fn chain(
+    mut filters: Vec<hcm::HttpFilter>,
+    routes: Option<&str>,
+) -> listener::FilterChain {
+    use hcm::http_connection_manager::RouteSpecifier;
+    filters.push(filter("router", &Router::default()));
+    let specifier = match routes {
+        Some(name) => RouteSpecifier::Rds(hcm::Rds {
+            config_source: Some(ads()),
+            route_config_name: name.into(),
+        }),
+        None => RouteSpecifier::RouteConfig(serving(&["/"])),
+    };
+    let manager = hcm::HttpConnectionManager {
+        route_specifier: Some(specifier),
+        http_filters: filters,
+        ..hcm::HttpConnectionManager::default()
+    };
+    listener::FilterChain {
+        filters: vec![listener::Filter {
+            name: "http".into(),
+            config_type: Some(listener::filter::ConfigType::TypedConfig(packed(&manager))),
+        }],
+        ..listener::FilterChain::default()
+    }
+}
+
+/// Changes the connection manager of a chain.
+pub(crate) fn with_manager(
+    chain: &mut listener::FilterChain,
+    change: impl FnOnce(&mut hcm::HttpConnectionManager),
+) {
+    use listener::filter::ConfigType;
+    let Some(ConfigType::TypedConfig(any)) = &mut chain.filters[0].config_type else {
+        panic!("it is made above");
+    };
+    let mut manager = hcm::HttpConnectionManager::decode(&*any.value).unwrap();
+    change(&mut manager);
+    *any = packed(&manager);
+}
+
+/// Routes inside of a listener that serve these prefixes.
+pub(crate) fn inline(prefixes: &[&str]) -> hcm::http_connection_manager::RouteSpecifier {
+    hcm::http_connection_manager::RouteSpecifier::RouteConfig(serving(prefixes))
+}
+
+/// Routes that serve these prefixes.
+pub(crate) fn serving(prefixes: &[&str]) -> route::RouteConfiguration {
+    let mut message = with_path("served", "/", None);
+    let route = |prefix: &&str| route::Route {
+        r#match: Some(route::RouteMatch {
+            path_specifier: Some(route::route_match::PathSpecifier::Prefix((*prefix).into())),
+            ..route::RouteMatch::default()
+        }),
+        action: Some(route::route::Action::NonForwardingAction(
+            route::NonForwardingAction::default(),
+        )),
+        ..route::Route::default()
+    };
+    message.virtual_hosts[0].routes = prefixes.iter().map(route).collect();
+    message
+}
+
+/// The same as a resource, changed.
+pub(crate) fn served(
+    prefixes: &[&str],
+    change: impl FnOnce(&mut route::RouteConfiguration),
+) -> Made {
+    let mut message = serving(prefixes);
+    change(&mut message);
+    made(Kind::RouteConfiguration, "served", &message)
 }
 
 /// Everything goes to these clusters, by weight.

@@ -3,12 +3,15 @@
 mod calls;
 mod catalogue;
 mod clusters;
+mod custom;
 mod descriptors;
+#[cfg(feature = "control-plane")]
 mod equivalence;
 mod filters;
 mod loss;
-mod messages;
+pub(crate) mod messages;
 mod peers;
 mod plane;
 mod reports;
 mod security;
+mod server;

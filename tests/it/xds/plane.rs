@@ -134,6 +134,7 @@ impl Plane {
 
     fn push(&self) {
         let order = [
+            Kind::Secret,
             Kind::Cluster,
             Kind::Endpoints,
             Kind::Listener,

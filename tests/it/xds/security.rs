@@ -29,7 +29,7 @@ use crate::tls::authority::{Authority, Issued, clock, trust};
 
 /// The plane is in memory, endpoints are real and on this machine.
 #[derive(Debug)]
-struct Both(World);
+pub(super) struct Both(pub(super) World);
 
 impl Connect for Both {
     fn connect(&self, address: &Address, settings: &Settings) -> Connecting {

@@ -24,7 +24,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DIR")]
     config: Option<PathBuf>,
 
-    /// gRPC's bootstrap file of the control planes that configure the port
+    /// gRPC's bootstrap file of the control planes that configure the port [default: what
+    /// GRPC_XDS_BOOTSTRAP or GRPC_XDS_BOOTSTRAP_CONFIG says, without --config]
     #[arg(long, value_name = "BOOTSTRAP.json", conflicts_with = "config")]
     xds: Option<PathBuf>,
 
@@ -48,10 +49,8 @@ impl Flags {
         if let Some(path) = &self.config {
             config::must_exist(path)?;
             builder = builder.yaml_with(path, self.reading.options());
-        } else if let Some(path) = &self.xds {
-            if let Some(bootstrap) = config::bootstrap(Some(path))? {
-                builder = builder.xds(bootstrap);
-            }
+        } else if let Some(bootstrap) = config::bootstrap(self.xds.as_deref())? {
+            builder = builder.xds(bootstrap);
         } else if !self.identity.is_given() {
             return Ok(None);
         }

@@ -72,6 +72,7 @@ pub(super) fn default_route(
         })),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin: origin.clone(),
     })
 }
@@ -185,6 +186,7 @@ impl Rule<'_> {
             action,
             headers,
             fault,
+            filters: Vec::new(),
             origin: origin(self.object).at_line(self.spec.line.max(1)),
         })
     }

@@ -1,5 +1,6 @@
 //! What is said on a stream, without protobuf: both variants of the protocol in one form.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,10 +77,20 @@ pub(crate) enum Content {
 }
 
 /// A message as it was received: an `Any`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(crate) struct Raw {
     pub(crate) type_url: Arc<str>,
     pub(crate) bytes: Bytes,
+}
+
+/// Without the bytes: there may be a key in them.
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw")
+            .field("type_url", &self.type_url)
+            .field("length", &self.bytes.len())
+            .finish()
+    }
 }
 
 /// Why a resource cannot be had.

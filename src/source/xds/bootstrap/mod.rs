@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::model::endpoint::Locality;
 use crate::model::security::Files;
-use crate::snapshot::Naming;
+use crate::snapshot::{Naming, ServerNaming};
 use crate::source::xds::name;
 use crate::tls::FileSource;
 
@@ -182,6 +182,12 @@ impl Bootstrap {
     }
 
     /// How callers' targets become names of listeners.
+    /// What a server asks for at its address, if the bootstrap has a template for that.
+    pub(crate) fn server_naming(&self) -> Option<ServerNaming> {
+        let template = self.server_template.clone()?;
+        Some(Box::new(move |address| name::fill(&template, address)))
+    }
+
     pub(crate) fn naming(&self) -> Naming {
         let own = self.client_template.clone();
         let templates: BTreeMap<Box<str>, Box<str>> = self

@@ -29,6 +29,7 @@ use super::store::{Entry, Good, Key, Problem, Store, Trouble};
 use super::{Decode, Kind, name};
 use crate::model::Resources;
 use crate::random::Random;
+use crate::tls::Secret;
 use domain::Domain;
 pub(crate) use remote::{Remote, Wish};
 pub(crate) use report::Status;
@@ -66,6 +67,8 @@ pub(crate) struct Client {
 pub(crate) struct Taken {
     /// `None`: what was in force before.
     pub(crate) resources: Option<Arc<Resources>>,
+    /// The certificates and roots that come with it.
+    pub(crate) secrets: Arc<BTreeMap<Arc<str>, Secret>>,
     /// Each listener that was asked for.
     pub(crate) statuses: BTreeMap<Arc<str>, Status>,
     /// Why clusters, or their endpoints, cannot be had.
@@ -357,6 +360,10 @@ impl Client {
     /// The resources that a later process may begin with.
     pub(crate) fn kept(&self) -> Vec<Kept> {
         let kept = |(key, entry): (&Key, &Entry)| {
+            // A key is never written to a disk.
+            if key.0 == Kind::Secret {
+                return None;
+            }
             let good = entry.good.as_ref()?;
             Some(Kept {
                 key: key.clone(),
@@ -375,6 +382,7 @@ impl Client {
         let moved = std::mem::take(&mut self.moved);
         Some(Taken {
             resources: moved.then(|| self.graph.resources().clone()),
+            secrets: self.graph.secrets().clone(),
             statuses: self.statuses(),
             notes: self.notes(),
         })

@@ -29,8 +29,16 @@ impl Client {
 
     fn status(&self, name: &Arc<str>) -> Status {
         let key = (Kind::Listener, name.clone());
-        let Some(Resource::Listener { listener, .. }) = self.graph.in_force(&key) else {
-            return self.failed(&key).unwrap_or_else(|| self.pending(&key));
+        let listener = match self.graph.in_force(&key) {
+            Some(Resource::Listener { listener, .. }) => listener,
+            // Those who listen look at it themselves; a client cannot use it.
+            Some(Resource::Server(_)) => {
+                let text = format!("listener {name:?} is a server's: it has no api_listener");
+                return Status::Failed(text.into());
+            }
+            Some(_) | None => {
+                return self.failed(&key).unwrap_or_else(|| self.pending(&key));
+            }
         };
         match &listener.routes {
             Routes::Inline(_) => Status::InForce,

@@ -9,7 +9,7 @@ use super::headers::Level;
 use super::matches::escaped;
 use super::place::{Place, Quoted};
 use super::routes::Around;
-use super::{affinity, filters, headers, policy, retry, value};
+use super::{Scope, affinity, filters, headers, policy, retry, value};
 use crate::model::affinity::Affinity;
 use crate::model::matcher::PathMatcher;
 use crate::model::route::{Destination, Destinations, Forward, PathRewrite};
@@ -20,6 +20,7 @@ use crate::source::xds::proto::{matcher, route as wire};
 
 /// What is known of the route around the action.
 pub(super) struct Parts<'a> {
+    pub(super) scope: Scope<'a>,
     pub(super) around: &'a Around<'a>,
     pub(super) extra: &'a RouteExtra,
     /// What the route and everything around it say of filters.
@@ -163,7 +164,7 @@ fn weighted(
         .enumerate()
         .map(|(index, cluster)| {
             let order = parts.extra.destinations.get(index).unwrap_or(&none);
-            destination(&clusters.index(index), cluster, order, parts.overrides)
+            destination(parts, &clusters.index(index), cluster, order)
         })
         .collect();
     let all: Vec<(Destination, Overrides)> = all.into_iter().collect::<Option<_>>()?;
@@ -182,10 +183,10 @@ fn weighted(
 }
 
 fn destination(
+    parts: &Parts<'_>,
     place: &Place<'_>,
     message: &wire::weighted_cluster::ClusterWeight,
     order: &HeaderOrder,
-    around: &Overrides,
 ) -> Option<(Destination, Overrides)> {
     use wire::weighted_cluster::cluster_weight::HostRewriteSpecifier;
     if !message.cluster_header.is_empty() {
@@ -195,13 +196,18 @@ fn destination(
     }
     let name = value::filled(&place.field("name"), &message.name);
     let filters_place = place.field("typed_per_filter_config");
-    let own = filters::per_route(&filters_place, &message.typed_per_filter_config);
+    let own = filters::per_route(
+        parts.scope,
+        &filters_place,
+        &message.typed_per_filter_config,
+    );
     if own.values().any(|one| matches!(one, Override::Session(_))) {
         return filters_place.fault(
             "configures sessions for one cluster, which is not supported: a session decides about \
              the cluster; configure it for the route",
         );
     }
+    let around = parts.overrides;
     let said = chain::over(around, own);
     let fault = chain::own_fault(
         chain::alone(around).fault.as_ref(),

@@ -7,12 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
 
+use super::listener::Side;
 use super::place::{Place, Quoted};
-use super::value;
-use super::{affinity, fault};
+use super::{Scope, affinity, fault, rate, rbac, token, value};
+use crate::model::custom::CustomFilter;
 use crate::source::xds::filters::{Config, Filter, Override, Overrides};
-use crate::source::xds::proto::{Any, fault as fault_wire, hcm, route, router, session};
+use crate::source::xds::proto::{
+    Any, fault as fault_wire, hcm, jwt, local_rate, rbac_filter, route, router, session,
+};
 
 /// Filters whose configuration says nothing that a client could do.
 const HARMLESS: &[&str] = &[
@@ -22,20 +26,24 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// The overrides of one level.
-pub(super) fn per_route(place: &Place<'_>, configs: &HashMap<String, Any>) -> Overrides {
+pub(super) fn per_route(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    configs: &HashMap<String, Any>,
+) -> Overrides {
     // In the order of their names, so that faults come in the same order each time.
     let configs: BTreeMap<&String, &Any> = configs.iter().collect();
     let said = |(name, any): (&String, &Any)| {
-        let said = one_override(&place.key(name), any)??;
+        let said = one_override(scope, &place.key(name), any)??;
         Some((name.as_str().into(), said))
     };
     configs.into_iter().filter_map(said).collect()
 }
 
 /// `Some(None)`: it says nothing.
-fn one_override(place: &Place<'_>, any: &Any) -> Option<Option<Override>> {
+fn one_override(scope: Scope<'_>, place: &Place<'_>, any: &Any) -> Option<Option<Override>> {
     if !value::is::<route::FilterConfig>(any) {
-        return typed_override(place, any, false);
+        return typed_override(scope, place, any, false);
     }
     let wrapped: route::FilterConfig = value::unpack(place, any)?;
     let Some(config) = &wrapped.config else {
@@ -44,25 +52,70 @@ fn one_override(place: &Place<'_>, any: &Any) -> Option<Option<Override>> {
         }
         return place.field("config").fault("is missing");
     };
-    let found = typed_override(&place.field("config"), config, wrapped.is_optional)?;
+    let found = typed_override(scope, &place.field("config"), config, wrapped.is_optional)?;
     Some(match wrapped.disabled {
         true => Some(Override::Off),
         false => found,
     })
 }
 
-fn typed_override(place: &Place<'_>, any: &Any, optional: bool) -> Option<Option<Override>> {
+fn typed_override(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    any: &Any,
+    optional: bool,
+) -> Option<Option<Override>> {
     if value::is::<fault_wire::HttpFault>(any) {
         let message: fault_wire::HttpFault = value::unpack(place, any)?;
         return Some(Some(Override::Fault(fault::fault(place, &message)?)));
     }
+    if value::is::<rbac_filter::RbacPerRoute>(any) {
+        let message: rbac_filter::RbacPerRoute = value::guarded(place, any)?;
+        let stage = match &message.rbac {
+            None => None,
+            Some(message) => rbac::stage(scope, &place.field("rbac"), "", message)?,
+        };
+        return Some(Some(Override::Rbac(stage)));
+    }
     if value::is::<session::StatefulSessionPerRoute>(any) {
         return session_override(place, any);
+    }
+    if value::is::<jwt::PerRouteConfig>(any) {
+        let message: jwt::PerRouteConfig = value::guarded(place, any)?;
+        let name = token::per_route(place, &message)?;
+        return Some(Some(name.map_or(Override::Off, Override::Jwt)));
+    }
+    if value::is::<local_rate::LocalRateLimit>(any) {
+        let message: local_rate::LocalRateLimit = value::guarded(place, any)?;
+        // Each place in a configuration has buckets of its own.
+        let limit = rate::limit(scope, place, &place.to_string(), &message)?;
+        return Some(Some(Override::Limit(limit)));
+    }
+    if let Some(own) = custom(scope, place, "", any) {
+        return Some(Some(Override::Custom(own?)));
     }
     if !optional && !HARMLESS.contains(&value::type_name(any)) {
         return unknown(place, any);
     }
     Some(None)
+}
+
+/// A filter that the program has added; `None`: none of them is configured by this message.
+fn custom(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    name: &str,
+    any: &Any,
+) -> Option<Option<CustomFilter>> {
+    let message = value::type_name(any);
+    Some(match scope.filters.check(message, &any.value)? {
+        Ok(()) => Some(CustomFilter {
+            name: name.into(),
+            message: message.into(),
+            config: bytes::Bytes::copy_from_slice(&any.value),
+        }),
+        Err(why) => place.fault(Quoted(&why)),
+    })
 }
 
 fn session_override(place: &Place<'_>, any: &Any) -> Option<Option<Override>> {
@@ -89,8 +142,13 @@ fn unknown<T>(place: &Place<'_>, any: &Any) -> Option<T> {
     ))
 }
 
-/// The chain of a client's listener, without its router and without filters that do nothing here.
-pub(super) fn chain(place: &Place<'_>, filters: &[hcm::HttpFilter]) -> Option<Vec<Filter>> {
+/// The chain of a listener, without its router and without filters that do nothing here.
+pub(super) fn chain(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    filters: &[hcm::HttpFilter],
+    side: Side,
+) -> Option<Vec<Filter>> {
     if filters.is_empty() {
         return place.fault("is empty; the last filter must be envoy.filters.http.router");
     }
@@ -109,8 +167,14 @@ pub(super) fn chain(place: &Place<'_>, filters: &[hcm::HttpFilter]) -> Option<Ve
             ));
         }
         let typed = place.field("typed_config");
-        match one_filter(&typed, filter, last) {
-            Some(Some(config)) if !kinds.insert(discriminant(&config)) => {
+        match one_filter(scope, &typed, filter, last, side) {
+            // Each of several RBAC filters and limits is asked; of the others one place is there in a route.
+            Some(Some(config))
+                if !matches!(
+                    config,
+                    Config::Custom(_) | Config::Limit(_) | Config::Rbac(_)
+                ) && !kinds.insert(discriminant(&config)) =>
+            {
                 fine = typed.fault("is the second filter of its type; one of each is supported");
             }
             Some(Some(config)) => all.push(Filter {
@@ -126,7 +190,13 @@ pub(super) fn chain(place: &Place<'_>, filters: &[hcm::HttpFilter]) -> Option<Ve
 }
 
 /// `Some(None)`: it does nothing here.
-fn one_filter(place: &Place<'_>, filter: &hcm::HttpFilter, last: bool) -> Option<Option<Config>> {
+fn one_filter(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    filter: &hcm::HttpFilter,
+    last: bool,
+    side: Side,
+) -> Option<Option<Config>> {
     use hcm::http_filter::ConfigType;
     let any = match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) => any,
@@ -144,6 +214,31 @@ fn one_filter(place: &Place<'_>, filter: &hcm::HttpFilter, last: bool) -> Option
     }
     if router {
         return Some(None);
+    }
+    if let (Side::Server, true) = (side, value::is::<rbac_filter::Rbac>(any)) {
+        let message: rbac_filter::Rbac = value::guarded(place, any)?;
+        return rbac::stage(scope, place, &filter.name, &message)
+            .map(|stage| Some(Config::Rbac(stage)));
+    }
+    if let (Side::Server, true) = (side, value::is::<jwt::JwtAuthentication>(any)) {
+        let message: jwt::JwtAuthentication = value::guarded(place, any)?;
+        let jwt = token::filter(scope, place, &message)?;
+        return Some(Some(Config::Jwt(Arc::new(jwt))));
+    }
+    if let (Side::Server, true) = (side, value::is::<local_rate::LocalRateLimit>(any)) {
+        let message: local_rate::LocalRateLimit = value::guarded(place, any)?;
+        let limit = rate::limit(scope, place, &filter.name, &message)?;
+        return Some(Some(Config::Limit(limit)));
+    }
+    if let Some(own) = custom(scope, place, &filter.name, any) {
+        return own.map(|own| Some(Config::Custom(own)));
+    }
+    // What follows is of clients: on a server it is a filter that is not supported (gRFC A39).
+    if let Side::Server = side {
+        if filter.is_optional || HARMLESS.contains(&value::type_name(any)) {
+            return Some(None);
+        }
+        return unknown(place, any);
     }
     if value::is::<fault_wire::HttpFault>(any) {
         let message: fault_wire::HttpFault = value::unpack(place, any)?;

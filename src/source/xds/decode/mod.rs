@@ -29,10 +29,16 @@ mod matches;
 mod outlier;
 mod place;
 mod policy;
+mod rate;
+mod rbac;
 mod retry;
 mod route;
 mod routes;
+mod secret;
 mod security;
+mod server;
+mod token;
+mod unknown;
 mod value;
 
 use std::cell::RefCell;
@@ -43,6 +49,7 @@ use prost::Message;
 use super::Kind;
 use super::proto;
 use super::resource::{Context, Decode, Decoded, Fault, Rejection, Resource};
+use crate::filter::Filters;
 use crate::model::Origin;
 pub(super) use action::{prefix_pattern, whole_path};
 pub(super) use affinity::CHANNEL_ID;
@@ -56,13 +63,17 @@ pub(super) use retry::GRPC_TOKENS;
 const MAX_NAME: usize = 4_096;
 
 /// Decodes Envoy's messages.
-#[derive(Debug)]
-pub(crate) struct Messages;
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    /// Filters that the program has added.
+    pub(crate) filters: Filters,
+}
 
 /// What the decoders of all kinds are given.
 #[derive(Clone, Copy)]
 struct Scope<'a> {
     context: Context<'a>,
+    filters: &'a Filters,
     kind: Kind,
 }
 
@@ -81,7 +92,11 @@ impl Scope<'_> {
 
 impl Decode for Messages {
     fn decode(&self, kind: Kind, bytes: &[u8], context: Context<'_>) -> Result<Decoded, Rejection> {
-        let scope = Scope { context, kind };
+        let scope = Scope {
+            context,
+            filters: &self.filters,
+            kind,
+        };
         match kind {
             Kind::Listener => resource(
                 bytes,
@@ -112,13 +127,11 @@ impl Decode for Messages {
                     Some(Resource::Endpoints(Arc::new(endpoints)))
                 },
             ),
-            Kind::Secret => Err(Rejection {
-                name: None,
-                faults: vec![Fault {
-                    path: String::new(),
-                    text: "secrets are not taken from a control plane".to_owned(),
-                }],
-            }),
+            Kind::Secret => resource(
+                bytes,
+                |message: &proto::tls::Secret| &message.name,
+                secret::secret,
+            ),
         }
     }
 }

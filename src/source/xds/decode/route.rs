@@ -30,6 +30,7 @@ pub(super) fn route(
         .required(message.r#match.as_ref())
         .and_then(|message| matches::route(&match_place, message, &extra));
     let own = filters::per_route(
+        scope,
         &place.field("typed_per_filter_config"),
         &message.typed_per_filter_config,
     );
@@ -48,6 +49,7 @@ pub(super) fn route(
     let parts = action::Parts {
         around,
         extra: &extra,
+        scope,
         overrides: &overrides,
         matched: matcher.as_ref().map(|matcher| &matcher.path),
     };
@@ -62,6 +64,7 @@ pub(super) fn route(
         action,
         headers,
         fault: chain::alone(&overrides).fault,
+        filters: Vec::new(),
         origin: scope.origin(&message.name),
     };
     let said = OfRoute {

@@ -34,6 +34,7 @@ pub(super) fn configuration(
     let mut around = Around {
         headers_first: message.most_specific_header_mutations_wins,
         filters: filters::per_route(
+            scope,
             &place.field("typed_per_filter_config"),
             &message.typed_per_filter_config,
         ),
@@ -104,6 +105,7 @@ fn virtual_host(
     // From here on it also holds what lives as long as this place.
     let mut around = around;
     let own = filters::per_route(
+        scope,
         &place.field("typed_per_filter_config"),
         &message.typed_per_filter_config,
     );

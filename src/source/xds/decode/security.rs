@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::place::{Place, Quoted};
-use super::{Scope, matches, value};
+use super::{Scope, matches, secret, value};
 use crate::model::matcher::StringMatcher;
 use crate::model::security::{Alpn, ClientTls, Files, Material, Security, Sni, Verification};
+use crate::model::server::{CallerTls, ServerTls};
 use crate::source::xds::extra::{ClusterExtra, MaterialExtra, TlsExtra};
 use crate::source::xds::proto::{cluster as wire, core, raw_buffer, tls};
 
@@ -45,6 +46,41 @@ pub(super) fn security(
     Some(socket.map_or(Security::Plaintext, |tls| Security::Tls(Arc::new(tls))))
 }
 
+/// How a server's connections are encrypted: what callers are shown, and what they have to show.
+pub(super) fn server(
+    scope: Scope<'_>,
+    place: &Place<'_>,
+    common: &tls::CommonTlsContext,
+    required: bool,
+) -> Option<ServerTls> {
+    let reader = Reader {
+        scope,
+        cluster: "",
+        extra: None,
+    };
+    let refused = unsupported(place, common);
+    let identity = match reader.identity(place, common) {
+        Some(None) => place.fault(
+            "presents no certificate; tls_certificate_provider_instance and files are allowed",
+        ),
+        Some(some) => some,
+        None => None,
+    };
+    let callers = match (&common.validation_context_type, required) {
+        (None, false) => Some(None),
+        (None, true) => place.field("validation_context").fault(
+            "is missing, and require_client_certificate is true; say whose certificates are \
+             believed",
+        ),
+        (Some(_), _) => reader.callers(place, common, required).map(Some),
+    };
+    refused?;
+    Some(ServerTls {
+        identity: identity?,
+        callers: callers?,
+    })
+}
+
 struct Reader<'a> {
     scope: Scope<'a>,
     cluster: &'a str,
@@ -53,6 +89,27 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// What callers of a server have to show.
+    fn callers(
+        &self,
+        place: &Place<'_>,
+        common: &tls::CommonTlsContext,
+        required: bool,
+    ) -> Option<CallerTls> {
+        let (trust, names) = self.trust(place, common)?;
+        if trust == Material::System {
+            return place.field("validation_context.system_root_certs").fault(
+                "is for clients (gRFC A82): whom the public authorities vouch for is anybody; use \
+                 ca_certificate_provider_instance or trusted_ca",
+            );
+        }
+        Some(CallerTls {
+            trust,
+            names,
+            required,
+        })
+    }
+
     /// Istio's pair: TLS to endpoints whose `tlsMode` is `istio`, plain text to the others.
     fn automatic(
         &self,
@@ -110,7 +167,7 @@ impl Reader<'_> {
                 Quoted(value::type_name(any))
             ));
         }
-        let context: tls::UpstreamTlsContext = value::unpack(&place, any)?;
+        let context: tls::UpstreamTlsContext = value::guarded(&place, any)?;
         match self.extra {
             Some(extra) => self.own(&place, &context, extra).map(Some),
             None => self.upstream(&place, &context).map(Some),
@@ -260,10 +317,13 @@ impl Reader<'_> {
             let place = place.field("tls_certificate_certificate_provider_instance");
             return self.instance(&place, &instance.instance_name).map(Some);
         }
-        if !message.tls_certificate_sds_secret_configs.is_empty() {
-            return place
-                .field("tls_certificate_sds_secret_configs")
-                .fault("is not supported; tls_certificate_provider_instance and files are");
+        let secrets = place.field("tls_certificate_sds_secret_configs");
+        match message.tls_certificate_sds_secret_configs.as_slice() {
+            [] => {}
+            [one] => return secret::reference(&secrets.index(0), one).map(Some),
+            more => {
+                return secrets.fault(format_args!("has {} entries; 1 is allowed", more.len()));
+            }
         }
         let place = place.field("tls_certificates");
         match message.tls_certificates.as_slice() {
@@ -304,9 +364,13 @@ impl Reader<'_> {
                     .validation_context_certificate_provider_instance
                     .as_ref(),
             ),
+            Some(Validation::ValidationContextSdsSecretConfig(config)) => {
+                let place = place.field("validation_context_sds_secret_config");
+                return Some((secret::reference(&place, config)?, Vec::new()));
+            }
             Some(_) => {
                 return place.fault(
-                    "takes what it trusts from a secret, which is not supported; use \
+                    "takes what it trusts from a provider in an older way, which is not supported; use \
                      ca_certificate_provider_instance",
                 );
             }
@@ -316,9 +380,21 @@ impl Reader<'_> {
                     .fault("is missing; a client says whom it trusts");
             }
         };
+        let outer = place;
         let place = place.field(at);
         validated(&place, context)?;
         let names = names(&place, context);
+        let secret = match &message.validation_context_type {
+            Some(Validation::CombinedValidationContext(combined)) => {
+                combined.validation_context_sds_secret_config.as_ref()
+            }
+            _ => None,
+        };
+        if let Some(config) = secret {
+            let place =
+                outer.field("combined_validation_context.validation_context_sds_secret_config");
+            return Some((secret::reference(&place, config)?, names?));
+        }
         let trust = match (&context.ca_certificate_provider_instance, older) {
             (Some(instance), _) => {
                 let place = place.field("ca_certificate_provider_instance");
@@ -380,7 +456,10 @@ fn unsupported(place: &Place<'_>, message: &tls::CommonTlsContext) -> Option<()>
 }
 
 /// Checks that are not made here.
-fn validated(place: &Place<'_>, message: &tls::CertificateValidationContext) -> Option<()> {
+pub(super) fn validated(
+    place: &Place<'_>,
+    message: &tls::CertificateValidationContext,
+) -> Option<()> {
     let timestamp = message.require_signed_certificate_timestamp;
     let refused = [
         (
@@ -405,7 +484,7 @@ fn validated(place: &Place<'_>, message: &tls::CertificateValidationContext) -> 
     told(place, &refused)
 }
 
-fn told(place: &Place<'_>, refused: &[(&str, bool)]) -> Option<()> {
+pub(super) fn told(place: &Place<'_>, refused: &[(&str, bool)]) -> Option<()> {
     let mut fine = Some(());
     for (field, set) in refused {
         if *set {

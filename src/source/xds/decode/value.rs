@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use prost::{Message, Name};
 
 use super::place::{Place, Quoted};
+use super::unknown;
 use crate::model::matcher::Regex;
 use crate::model::route::RewritePattern;
 use crate::model::{Fraction, Percent};
@@ -203,6 +204,13 @@ pub(super) fn unpack<M: Message + Name + Default>(place: &Place<'_>, any: &Any) 
         Ok(message) => Some(message),
         Err(error) => place.fault(format_args!("is no {}: {error}", M::full_name())),
     }
+}
+
+/// The same of a message that secures: fields of a newer API refuse it.
+pub(super) fn guarded<M: Message + Name + Default>(place: &Place<'_>, any: &Any) -> Option<M> {
+    let message = unpack(place, any);
+    unknown::refuse(place, any)?;
+    message
 }
 
 /// Whether an `Any` holds an `M`. What stands before the last slash does not matter.

@@ -62,6 +62,8 @@ fn route(pen: &mut Pen<'_>, model: &Route) -> Option<wire::Route> {
         action,
         headers: changes,
         fault,
+        // They are the program's that has them: nobody else could run them.
+        filters: _,
         origin: _,
     } = model;
     let mut extra = RouteExtra::default();

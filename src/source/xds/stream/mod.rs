@@ -25,12 +25,15 @@ use self::pace::Pace;
 use super::bootstrap::Bootstrap;
 use super::client::{Client, Status, Taken, Wish};
 use super::dump::Dump;
+use super::resource::SECRETS;
 use super::store::{Good, Key};
 use super::wire;
 use super::{Decode, cache};
+use crate::filter::Filters;
 use crate::model::Resources;
 use crate::random::Random;
 use crate::snapshot::{ClusterLoad, Demand, Standing};
+use crate::tls::Materials;
 use crate::transport::Connect;
 
 /// How long changes are waited for before they are written together.
@@ -51,6 +54,7 @@ pub(crate) struct Driver {
     changed: watch::Sender<u64>,
     demand: Arc<Demand>,
     apply: Apply,
+    materials: Materials,
     node: envoy_types::pb::envoy::config::core::v3::Node,
     /// The same for load reports, with the feature that is theirs.
     reporter: envoy_types::pb::envoy::config::core::v3::Node,
@@ -78,7 +82,9 @@ impl Driver {
             connector,
             demand,
             apply,
+            materials,
             loads,
+            filters: _,
         } = surroundings;
         let client = Client::new(bootstrap, decoder, random.clone(), seeds);
         Arc::new(Self {
@@ -91,6 +97,7 @@ impl Driver {
             changed: watch::Sender::new(0),
             demand,
             apply,
+            materials,
             connector,
             cache: bootstrap.cache.clone(),
             moved: watch::Sender::new(0),
@@ -142,10 +149,13 @@ impl Driver {
     fn put_in_force(&self, taken: Taken) {
         let Taken {
             resources,
+            secrets,
             statuses,
             notes,
         } = taken;
         if let Some(resources) = resources {
+            // First, so that whoever is in force has the certificates that it names.
+            self.materials.put_secrets(SECRETS, &secrets);
             (self.apply)(&resources);
             self.moved.send_modify(|count| *count += 1);
         }
@@ -183,6 +193,10 @@ pub(crate) struct Surroundings {
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) demand: Arc<Demand>,
     pub(crate) apply: Apply,
+    /// Where certificates are found by those who use them.
+    pub(crate) materials: Materials,
+    /// What the program has added.
+    pub(crate) filters: Filters,
     pub(crate) loads: Loads,
 }
 

@@ -59,9 +59,13 @@ fn read(resources: Vec<Incoming>, wanted: &[&str]) -> Reading {
         resources,
         ..Response::default()
     };
-    Reading::new(Kind::Cluster, response, &Messages, context, |name| {
-        wanted.contains(&name)
-    })
+    Reading::new(
+        Kind::Cluster,
+        response,
+        &Messages::default(),
+        context,
+        |name| wanted.contains(&name),
+    )
 }
 
 #[test]

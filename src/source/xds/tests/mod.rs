@@ -29,5 +29,5 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded, Rejection> {
         certificate_providers: &PROVIDERS,
         trusted: false,
     };
-    Messages.decode(kind, bytes, context)
+    Messages::default().decode(kind, bytes, context)
 }

@@ -394,6 +394,7 @@ pub(super) fn route(c: &mut Chance) -> Route {
         action: action(c),
         headers: header_changes(c),
         fault: c.option(fault),
+        filters: Vec::new(),
         origin: c.origin(),
     };
     // What a destination says that is what its route says too is not said.

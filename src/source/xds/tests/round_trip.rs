@@ -37,6 +37,8 @@ fn decoded(encoding: &Encoding) -> Result<Resources, String> {
             Resource::Listener { listener, .. } => {
                 resources.listeners.insert(listener.name.clone(), listener);
             }
+            Resource::Secret(secret) => return Err(format!("{secret:?}")),
+            Resource::Server(template) => return Err(format!("{template:?}")),
             Resource::RouteConfiguration { routes, .. } => {
                 resources.routes.insert(routes.name.clone(), routes);
             }

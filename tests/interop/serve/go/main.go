@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	xdscreds "google.golang.org/grpc/credentials/xds"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/xds"
@@ -48,7 +50,15 @@ var connections = map[string]*grpc.ClientConn{}
 
 func connection(target string) *grpc.ClientConn {
 	if connections[target] == nil {
-		made, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		var transport credentials.TransportCredentials = insecure.NewCredentials()
+		if os.Getenv("XDS_CREDENTIALS") != "" {
+			var err error
+			transport, err = xdscreds.NewClientCredentials(xdscreds.ClientOptions{FallbackCreds: transport})
+			if err != nil {
+				panic(err)
+			}
+		}
+		made, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport))
 		if err != nil {
 			panic(err)
 		}
@@ -157,9 +167,17 @@ func say(value any) {
 type peer struct{ name string }
 
 func serve(address, name string) {
-	server, err := xds.NewGRPCServer(xds.ServingModeCallback(func(addr net.Addr, args xds.ServingModeChangeArgs) {
+	options := []grpc.ServerOption{xds.ServingModeCallback(func(addr net.Addr, args xds.ServingModeChangeArgs) {
 		say(map[string]any{"mode": args.Mode.String(), "error": fmt.Sprint(args.Err)})
-	}))
+	})}
+	if os.Getenv("XDS_CREDENTIALS") != "" {
+		transport, err := xdscreds.NewServerCredentials(xdscreds.ServerOptions{FallbackCreds: insecure.NewCredentials()})
+		if err != nil {
+			panic(err)
+		}
+		options = append(options, grpc.Creds(transport))
+	}
+	server, err := xds.NewGRPCServer(options...)
 	if err != nil {
 		panic(err)
 	}

@@ -8,6 +8,7 @@ import threading
 import time
 
 import grpc
+import grpc.experimental
 
 channels = {}
 
@@ -17,7 +18,11 @@ def channel(target):
         # A proxy is dialled by its address, and asked for the service by its name.
         authority = os.environ.get("AUTHORITY")
         options = [("grpc.default_authority", authority)] if authority else []
-        made = grpc.insecure_channel(target, options=options)
+        if os.environ.get("XDS_CREDENTIALS"):
+            credentials = grpc.xds_channel_credentials(grpc.experimental.insecure_channel_credentials())
+            made = grpc.secure_channel(target, credentials, options=options)
+        else:
+            made = grpc.insecure_channel(target, options=options)
         channels[target] = made.unary_unary(
             "/meshwork.interop.Peer/Get",
             request_serializer=lambda request: request,

@@ -5,6 +5,8 @@
 //
 //	set VERSION ROUTE CLUSTER=PORT[,PORT...] [CLUSTER=PORT...]   a listener "catalog:80" whose routes,
 //	        ROUTE, send everything to the first cluster; all clusters with endpoints on loopback
+//	serve VERSION NAME PORT [DENIED]   a listener NAME of a server at that port of loopback, which
+//	        serves everything; an RBAC filter denies the paths that begin with DENIED, if that is given
 //	asked   the node ids of the streams that there were
 //	nacks   how many requests carried an error, and the last one's text
 package main
@@ -24,10 +26,13 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbac "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	filter "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -155,6 +160,68 @@ func snapshot(words []string) (*cache.Snapshot, error) {
 	})
 }
 
+func served(version, name, text, denied string) (*cache.Snapshot, error) {
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, err
+	}
+	var filters []*hcm.HttpFilter
+	if denied != "" {
+		path := &matcher.PathMatcher{Rule: &matcher.PathMatcher_Path{Path: &matcher.StringMatcher{
+			MatchPattern: &matcher.StringMatcher_Prefix{Prefix: denied},
+		}}}
+		filters = append(filters, &hcm.HttpFilter{
+			Name: "rbac",
+			ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: pack(&filter.RBAC{Rules: &rbac.RBAC{
+				Action: rbac.RBAC_DENY,
+				Policies: map[string]*rbac.Policy{"denied": {
+					Permissions: []*rbac.Permission{{Rule: &rbac.Permission_UrlPath{UrlPath: path}}},
+					Principals:  []*rbac.Principal{{Identifier: &rbac.Principal_Any{Any: true}}},
+				}},
+			}})},
+		})
+	}
+	filters = append(filters, &hcm.HttpFilter{
+		Name:       "router",
+		ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: pack(&router.Router{})},
+	})
+	manager := &hcm.HttpConnectionManager{
+		HttpFilters: filters,
+		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
+			ConfigSource: ads(), RouteConfigName: "inbound",
+		}},
+	}
+	server := &listener.Listener{
+		Name: name,
+		Address: &core.Address{Address: &core.Address_SocketAddress{SocketAddress: &core.SocketAddress{
+			Address:       "127.0.0.1",
+			PortSpecifier: &core.SocketAddress_PortValue{PortValue: uint32(port)},
+		}}},
+		FilterChains: []*listener.FilterChain{{
+			Name: "all",
+			Filters: []*listener.Filter{{
+				Name:       "http",
+				ConfigType: &listener.Filter_TypedConfig{TypedConfig: pack(manager)},
+			}},
+		}},
+	}
+	table := &route.RouteConfiguration{
+		Name: "inbound",
+		VirtualHosts: []*route.VirtualHost{{
+			Name:    "all",
+			Domains: []string{"*"},
+			Routes: []*route.Route{{
+				Match:  &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}},
+				Action: &route.Route_NonForwardingAction{NonForwardingAction: &route.NonForwardingAction{}},
+			}},
+		}},
+	}
+	return cache.NewSnapshot(version, map[resource.Type][]types.Resource{
+		resource.ListenerType: {server},
+		resource.RouteType:    {table},
+	})
+}
+
 func main() {
 	snapshots := cache.NewSnapshotCache(false, everyone{}, nil)
 	known := &seen{}
@@ -191,6 +258,13 @@ func main() {
 				err = snapshots.SetSnapshot(context.Background(), "everyone", set)
 			}
 			fmt.Println("set", err)
+		case (len(words) == 4 || len(words) == 5) && words[0] == "serve":
+			denied := strings.Join(words[4:], "")
+			set, err := served(words[1], words[2], words[3], denied)
+			if err == nil {
+				err = snapshots.SetSnapshot(context.Background(), "everyone", set)
+			}
+			fmt.Println("serve", err)
 		case len(words) == 1 && words[0] == "asked":
 			known.Lock()
 			fmt.Println("asked", len(known.nodes), strings.Join(known.nodes, " "))

@@ -83,7 +83,7 @@ impl Pair {
             "server_uri": "one:1", "channel_creds": [{"type": "insecure"}],
             "server_features": features}]});
         let bootstrap = client::Bootstrap::from_json(&bootstrap.to_string()).expect("a bootstrap");
-        let decoder = Arc::new(client::Messages);
+        let decoder = Arc::new(client::Messages::default());
         let mesh = meshes[random.index(meshes.len())].clone();
         let now = Instant::now();
         let mut pair = Self {

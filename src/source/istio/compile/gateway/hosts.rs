@@ -193,6 +193,7 @@ fn redirect(origin: Origin) -> Route {
         }),
         headers: HeaderChanges::default(),
         fault: None,
+        filters: Vec::new(),
         origin,
     }
 }

@@ -312,6 +312,7 @@ impl<'a> Rule<'a> {
             action,
             headers,
             fault: None,
+            filters: Vec::new(),
             origin: origin(self.object).at_line(self.place.0.max(1)),
         }
     }

@@ -71,6 +71,10 @@ pub(super) fn inbound(
     Inbound {
         authorization,
         tokens,
+        // In Istio policies say whether one is needed.
+        token_required: false,
+        limits: Vec::new(),
+        filters: Vec::new(),
         normalization: defaults.normalization(),
         authorizers,
     }

@@ -104,6 +104,7 @@ fn routes(name: &str, clusters: &str, stamp: u64) -> model::RouteConfiguration {
             })),
             headers: HeaderChanges::default(),
             fault: None,
+            filters: Vec::new(),
             origin: Origin::built_in(),
         })
     };

@@ -58,6 +58,7 @@ impl Bench {
             resources,
             statuses,
             notes,
+            ..
         }) = self.client.take()
         {
             self.resources = resources.unwrap_or_else(|| self.resources.clone());

@@ -7,7 +7,7 @@ use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
 use crate::source::xds::proto::{Any, core, fault, hcm, listener, router};
 
-fn filter(name: &str, config: Any) -> hcm::HttpFilter {
+pub(super) fn filter(name: &str, config: Any) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.to_owned(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),

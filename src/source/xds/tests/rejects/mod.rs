@@ -2,11 +2,13 @@
 
 mod balancing;
 mod clusters;
+mod doors;
 mod endpoints;
 mod listeners;
 mod policies;
 mod routes;
 mod security;
+mod servers;
 
 use prost::Message;
 
