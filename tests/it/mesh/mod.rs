@@ -39,6 +39,8 @@ mod protocols;
 mod retries;
 mod routing;
 mod runtimes;
+#[cfg(feature = "yaml")]
+mod shares;
 mod soak;
 mod streaming;
 mod tasks;

@@ -211,6 +211,11 @@ pub(super) fn workload_entry(check: &mut Checker<'_>, entry: &WorkloadEntry) {
         }
         Address::Ip | Address::Missing | Address::Name => {}
     }
+    check.no_effect(
+        "network",
+        address.is_empty() && entry.network.is_some(),
+        "gateways of networks are not read, so an entry without an address is nobody's endpoint",
+    );
     check.within("ports", |check| {
         for (name, number) in &entry.ports {
             check.within_key(name, |check| {

@@ -103,6 +103,8 @@ rule_tests! {
         => "locality: \"a/b/c/d\" is not region/zone/subzone";
     a_locality_has_no_empty_part: refuses(workload, "{address: 10.0.0.1, locality: a//c}")
         => "locality: \"a//c\" is not region/zone/subzone";
+    an_entry_without_an_address_is_told: warns(workload, "{network: north}")
+        => "network: network has no effect in this client: gateways of networks are not read, so an entry without an address is nobody's endpoint";
 }
 
 #[test]
