@@ -175,6 +175,8 @@ mod mesh;
 pub mod model;
 #[cfg(feature = "outbound")]
 mod name;
+#[cfg(any(feature = "inbound", feature = "control-plane"))]
+mod operator;
 #[cfg(feature = "outbound")]
 mod outbound;
 mod random;

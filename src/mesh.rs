@@ -49,6 +49,12 @@ struct Shared {
     /// The client of control planes, if they are the source.
     #[cfg(feature = "xds")]
     driver: Option<Arc<xds::Driver>>,
+    /// Who the process is, for the admin endpoint.
+    #[cfg(feature = "inbound")]
+    workload: crate::workload::Workload,
+    /// How the program's levels of events are changed there.
+    #[cfg(feature = "inbound")]
+    levels: Option<Arc<crate::operator::Levels>>,
 }
 
 impl Owner for Shared {

@@ -1,16 +1,15 @@
 //! The answers, by path.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
-use http::uri::Authority;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
 
 use super::json::Json;
-use super::{Inspect, certs, dump, logging};
+use super::{Inspect, certs, dump};
+use crate::body::Body;
+use crate::model::Resources;
+use crate::operator::{From, Levels, parameters};
 use crate::outbound::Core;
 use crate::snapshot::{ClusterStats, Stats};
 
@@ -43,7 +42,8 @@ const PATHS: [(&str, &str); 8] = [
     ),
     (
         "/logging",
-        "the levels at which the program's subscriber takes events of the mesh",
+        "the levels at which the program's subscriber takes events of the mesh; POST ?level=debug or \
+         ?TARGET=LEVEL changes them",
     ),
     (
         "/explain",
@@ -56,33 +56,45 @@ struct Page(StatusCode, &'static str, String);
 
 pub(super) fn answer(
     inspect: &dyn Inspect,
+    levels: Option<&Levels>,
     request: &Request<()>,
-    loopback: bool,
-) -> Response<Full<Bytes>> {
-    let Page(status, kind, text) = page(inspect, request, loopback);
-    let mut response = Response::new(Full::from(text));
+    from: From,
+) -> Response<Body> {
+    let Page(status, kind, text) = match request.uri().path() {
+        // The one path that knows more than reading.
+        "/logging" if is_known(request.method()) => {
+            let query = request.uri().query().unwrap_or_default();
+            let (status, text) = Levels::answer(levels, request.method(), query, from);
+            Page(status, TEXT, text)
+        }
+        _ => page(inspect, request),
+    };
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let allowed = match request.uri().path() {
+            "/logging" => "GET, HEAD, POST",
+            _ => "GET, HEAD",
+        };
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     response
 }
 
-fn page(inspect: &dyn Inspect, request: &Request<()>, loopback: bool) -> Page {
+/// Whether a method is one of those that read, or the one that changes levels.
+fn is_known(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::POST)
+}
+
+fn page(inspect: &dyn Inspect, request: &Request<()>) -> Page {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(
             StatusCode::METHOD_NOT_ALLOWED,
             "nothing can be changed here; use GET\n",
-        );
-    }
-    if loopback && !is_local(request) {
-        return plain(
-            StatusCode::FORBIDDEN,
-            "this address is asked by the name localhost or by its number, not by another name\n",
         );
     }
     let Some(core) = inspect.core() else {
@@ -102,12 +114,11 @@ fn page(inspect: &dyn Inspect, request: &Request<()>, loopback: bool) -> Page {
             shown(format, clusters(&stats(&core)), || described(&stats(&core)))
         }
         ("/config_dump", _) => {
-            let snapshot = core.live.load_full();
-            let dump = dump::dump(snapshot.generation(), &snapshot.resources());
+            let (generation, resources) = in_force(&core);
+            let dump = dump::dump(generation, &resources);
             Page(StatusCode::OK, JSON, format!("{dump}\n"))
         }
         ("/certs", _) => Page(StatusCode::OK, JSON, format!("{}\n", certs::certs(&core))),
-        ("/logging", _) => plain(StatusCode::OK, &logging::logging()),
         ("/explain", _) => explain(inspect, query),
         ("/", _) => plain(StatusCode::OK, &index()),
         (path, _) => plain(
@@ -139,17 +150,17 @@ fn index() -> String {
     lines.collect()
 }
 
-/// Whether the one who asks named this machine by a number or as itself.
-fn is_local(request: &Request<()>) -> bool {
-    let Some(host) = request.headers().get(HOST) else {
-        return false;
-    };
-    let authority = Authority::try_from(host.as_bytes());
-    authority.is_ok_and(|authority| {
-        let host = authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
-    })
+/// The configuration in force, and its number.
+pub(super) fn in_force(core: &Core) -> (u64, Resources) {
+    let snapshot = core.live.load_full();
+    (snapshot.generation(), snapshot.resources())
+}
+
+/// Whether requests are taken.
+#[cfg(feature = "xds")]
+pub(super) fn is_ready(core: &Core) -> bool {
+    let Page(status, ..) = ready(core);
+    status == StatusCode::OK
 }
 
 fn ready(core: &Core) -> Page {
@@ -298,54 +309,12 @@ fn asked(query: &str) -> Result<Request<()>, String> {
     Ok(request)
 }
 
-/// The values of a query parameter, decoded.
-fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .filter(move |(key, _)| *key == name)
-        .map(|(_, value)| decoded(value))
-}
-
-/// Without `%XX` and `+`; what is not well-formed stays as it is.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let code = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (byte, code) {
-            (b'%', Some(code)) => {
-                bytes.push(code);
-                rest = &after[2..];
-            }
-            (b'+', _) => {
-                bytes.push(b' ');
-                rest = after;
-            }
-            (other, _) => {
-                bytes.push(*other);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn queries_are_decoded_and_slips_of_them_survive() {
-        let query = "url=http%3A%2F%2Fa%2Fb&header=x:+1%&header=y:2%zz&url=c";
-        assert_eq!(
-            parameters(query, "url").collect::<Vec<_>>(),
-            ["http://a/b", "c"]
-        );
-        assert_eq!(
-            parameters(query, "header").collect::<Vec<_>>(),
-            ["x: 1%", "y:2%zz"]
-        );
+    fn slips_of_a_question_are_told() {
         for (query, why) in [
             ("", "found none"),
             ("url=a%20b", "expected http://HOST/PATH"),
@@ -358,20 +327,5 @@ mod tests {
             asked("url=http://a&header=x:1").unwrap().headers()["x"],
             "1"
         );
-    }
-
-    #[test]
-    fn only_numbers_and_localhost_are_local() {
-        for (host, local) in [
-            ("localhost:1", true),
-            ("127.0.0.1", true),
-            ("[::1]:15000", true),
-            ("evil.example", false),
-            ("localhost.evil.example", false),
-            ("", false),
-        ] {
-            let request = Request::get("/").header(HOST, host).body(()).unwrap();
-            assert_eq!(is_local(&request), local, "{host}");
-        }
     }
 }

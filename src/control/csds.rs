@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::ads::Held;
 use super::house::{Client, House};
 use super::kind::Kind;
+use crate::source::xds::json::conceal;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ fn status(kind: Kind, held: &Held<'_>, contents: bool) -> GenericXdsConfig {
     let refused = held
         .error
         .filter(|_| status == ClientResourceStatus::Nacked);
-    // Keys and certificates are nobody's to look at.
+    // Keys and certificates are nobody's to look at, nor are secrets inside of other messages.
     let shown = contents && kind != Kind::Secret;
     GenericXdsConfig {
         type_url: kind.type_url().into(),
@@ -84,7 +85,7 @@ fn status(kind: Kind, held: &Held<'_>, contents: bool) -> GenericXdsConfig {
             .map_or_else(String::new, |sent| sent.version().to_string()),
         xds_config: held.sent.filter(|_| shown).map(|sent| Any {
             type_url: kind.type_url().into(),
-            value: sent.body().to_vec(),
+            value: conceal(kind.type_url(), sent.body()).unwrap_or_else(|| sent.body().to_vec()),
         }),
         client_status: status as i32,
         error_state: refused.map(|(version, error)| UpdateFailureState {

@@ -23,8 +23,10 @@ use super::limits::Limits;
 use super::services::{self, Health};
 use super::store::Store;
 use super::stream::{self, Method};
+use crate::error::BoxError;
 use crate::model::identity::SpiffeId;
 use crate::model::security::MutualTls;
+use crate::operator::Levels;
 use crate::random::Random;
 use crate::tls::{Acceptor, Clock, Credentials, Source};
 
@@ -59,6 +61,7 @@ pub struct Server {
     house: Arc<House>,
     secured: Option<Arc<Secured>>,
     office: Option<Arc<Office>>,
+    levels: Option<Arc<Levels>>,
 }
 
 /// What a port with TLS needs.
@@ -78,6 +81,7 @@ impl Server {
             house: House::new(store, Limits::default(), random),
             secured: None,
             office: None,
+            levels: None,
         }
     }
 
@@ -140,6 +144,17 @@ impl Server {
         })
     }
 
+    /// The same with a way to change the program's levels of events at [`admin`](Self::admin), as
+    /// [`Builder::log_levels`](crate::Builder::log_levels) has it.
+    #[must_use]
+    pub fn with_log_levels<F>(self, set: F) -> Self
+    where
+        F: Fn(&str) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        let levels = Some(Arc::new(Levels::new(Box::new(set))));
+        Self { levels, ..self }
+    }
+
     /// What it serves.
     #[must_use]
     pub fn store(&self) -> &Store {
@@ -169,15 +184,22 @@ impl Server {
         self.house.loads.all()
     }
 
-    /// Answers questions about the server over plain HTTP: a status page at `/`,
-    /// `/status.json`, `/ready`, `/stats/prometheus`, `/clients`, `/rejected`. It has no authentication, so it belongs on a loopback address.
+    /// Answers questions about the server over plain HTTP: a status page at `/`, `/status.json`,
+    /// `/ready`, `/stats`, `/stats/prometheus`, `/clients`, `/clusters`, `/config_dump`, `/certs`,
+    /// `/rejected`, `/logging`; and over gRPC client status (CSDS) and health. It has no authentication,
+    /// so it belongs on a loopback address.
     ///
     /// It never ends; dropping the future closes its connections.
     pub async fn admin(&self, listener: TcpListener) {
         let secured = self.secured.as_ref();
         let credentials = secured.map(|secured| secured.credentials.clone());
-        let (house, office) = (self.house.clone(), self.office.clone());
-        super::admin::serve(listener, house, office, credentials).await;
+        let desk = super::admin::Desk {
+            house: self.house.clone(),
+            office: self.office.clone(),
+            credentials,
+            levels: self.levels.clone(),
+        };
+        super::admin::serve(listener, desk).await;
     }
 
     /// Serves on `listener` until `shutdown` ends, then drains: health says so, streams end one by

@@ -145,7 +145,9 @@ fn measure<E>(held: &mut Option<Held>, frame: &Option<Result<Frame<Bytes>, E>>) 
             }
         }
         Some(Err(_)) => meter.broke(),
-        None => meter.ended(),
+        None => {
+            meter.ended();
+        }
     }
 }
 

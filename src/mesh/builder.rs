@@ -68,6 +68,8 @@ pub struct Builder {
     clock: crate::tls::Clock,
     #[cfg(feature = "jwt")]
     key_networks: Vec<crate::model::authorization::Network>,
+    #[cfg(feature = "inbound")]
+    pub(super) levels: Option<Arc<crate::operator::Levels>>,
     filters: Filters,
 }
 
@@ -108,6 +110,8 @@ impl Builder {
             clock: crate::tls::Clock::default(),
             #[cfg(feature = "jwt")]
             key_networks: Vec::new(),
+            #[cfg(feature = "inbound")]
+            levels: None,
         }
     }
 
@@ -301,6 +305,8 @@ impl Builder {
     /// read.
     pub async fn start(self) -> Result<Mesh, Error> {
         // Nothing is resolved for who connects in another way, or not at all, unless they ask.
+        #[cfg(feature = "inbound")]
+        let workload = self.workload.clone();
         let by_sockets = self.connector.is_none() && self.answer.is_none();
         let standard = || by_sockets.then(dns::default_resolver);
         let resolver = self.resolver.or_else(standard);
@@ -433,6 +439,10 @@ impl Builder {
                 tasks,
                 #[cfg(feature = "xds")]
                 driver,
+                #[cfg(feature = "inbound")]
+                workload,
+                #[cfg(feature = "inbound")]
+                levels: self.levels,
             }),
         })
     }

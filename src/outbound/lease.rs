@@ -137,8 +137,9 @@ impl Guard for Lease {
     }
 
     fn ended(self: Pin<&mut Self>, end: End) {
-        if let (Some(meter), End::Complete) = (self.project().meter, end) {
-            meter.ended();
+        let this = self.project();
+        if let (Some(meter), End::Complete) = (this.meter, end) {
+            this.admitted.in_flight.took(meter.ended());
         }
     }
 

@@ -8,6 +8,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -55,6 +56,10 @@ pub(crate) struct Record {
     pub(crate) signals: Signals,
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Calls whose response was read to its end, and the microseconds that they took; they are timed only
+    /// where requests are measured, and where there is a body whose end can be seen.
+    pub(crate) timed: AtomicU64,
+    pub(crate) micros: AtomicU64,
     /// The address as text, made once.
     pub(crate) label: Arc<str>,
 }
@@ -160,6 +165,8 @@ impl Record {
             signals: Signals::new(Instant::now()),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            timed: AtomicU64::new(0),
+            micros: AtomicU64::new(0),
             label: address.to_string().into(),
         }
     }
@@ -171,6 +178,13 @@ impl Record {
         // Read in this order, no request is under way that was not sent.
         let active = self.active.load(Ordering::Relaxed).into();
         (read(&self.requests), read(&self.failures), active)
+    }
+
+    /// Calls that were timed, and the microseconds that they took.
+    #[cfg(feature = "xds")]
+    pub(crate) fn timed(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.timed), read(&self.micros))
     }
 }
 
@@ -229,6 +243,14 @@ impl InFlight {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// The call has ended well, after this time.
+    pub(crate) fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let record = &self.endpoint.record;
+        record.timed.fetch_add(1, Ordering::Relaxed);
+        record.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 

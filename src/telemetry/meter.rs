@@ -98,6 +98,8 @@ pub(crate) struct Meter {
     uploaded: Option<Arc<AtomicU64>>,
     response_bytes: u64,
     ended: bool,
+    /// How long all of it took, once that is known.
+    took: Option<Duration>,
     /// How long the head of the response took.
     waited: Option<Duration>,
     /// Whether it counts in the series.
@@ -120,6 +122,7 @@ impl Meter {
             uploaded: None,
             response_bytes: 0,
             ended: false,
+            took: None,
             waited: None,
             counts: true,
             entry: None,
@@ -265,9 +268,10 @@ impl Meter {
         self.ended = true;
     }
 
-    /// The response was read to its end.
-    pub(crate) fn ended(&mut self) {
+    /// The response was read to its end; returns how long all of it took.
+    pub(crate) fn ended(&mut self) -> Duration {
         self.ended = true;
+        *self.took.get_or_insert_with(|| self.began.elapsed())
     }
 }
 
@@ -277,7 +281,7 @@ impl Drop for Meter {
             self.raise(Flag::DownstreamConnectionTermination);
         }
         let measured = Measured {
-            took: self.began.elapsed(),
+            took: self.took.unwrap_or_else(|| self.began.elapsed()),
             request_bytes: self
                 .uploaded
                 .as_ref()

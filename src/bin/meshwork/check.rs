@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::USAGE;
 use crate::config::{self, Client, Reading};
-use crate::sarif;
+use crate::{sarif, yaml};
 
 /// Find all that is wrong with a folder of Istio and Kubernetes YAML, without starting anything.
 ///
@@ -45,6 +45,8 @@ enum Output {
     Sarif,
     /// For people: faults, then one line that counts them
     Text,
+    /// The JSON object as YAML
+    Yaml,
 }
 
 /// Checks and prints.
@@ -63,6 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Json => format!("{:#}\n", as_json(&args.path, &checked)),
         Output::Sarif => format!("{:#}\n", sarif::report(&checked)),
         Output::Text => as_text(&args.path, &checked),
+        Output::Yaml => yaml::text(&as_json(&args.path, &checked)),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     if checked.objects == 0 && checked.faults.is_empty() {

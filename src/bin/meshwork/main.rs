@@ -21,6 +21,7 @@ mod duration;
 mod echo;
 mod explain;
 mod init;
+mod log;
 mod sarif;
 mod schema;
 mod serve;

@@ -30,7 +30,7 @@ pub(in crate::control) fn state(house: &House, credentials: Option<&Credentials>
         "services": services(house, &recent),
         "calls": recent.iter().map(call).collect::<Vec<_>>(),
         "clients": clients.iter().map(|one| client(&Connected::of(one))).collect::<Vec<_>>(),
-        "certificates": credentials.map(certificates).unwrap_or_default(),
+        "certificates": certificates(credentials),
     })
 }
 
@@ -230,9 +230,10 @@ fn split(rule: &HttpRoute) -> Option<String> {
     Some(parts.collect::<Vec<_>>().join(", "))
 }
 
-fn certificates(credentials: &Credentials) -> Vec<Value> {
+/// The certificate that the server presents, if it has one.
+pub(in crate::control) fn certificates(credentials: Option<&Credentials>) -> Vec<Value> {
     let now = Clock::system().now();
-    let own = credentials.identity().map(|identity| {
+    let own = credentials.and_then(Credentials::identity).map(|identity| {
         json!({
             "whose": "this server",
             "identity": identity.id().map(ToString::to_string),

@@ -1,8 +1,10 @@
 //! What this client has, in the words of Envoy's client status discovery service (gRFC A40).
 //!
-//! A service for the program's own server, beside its others: `grpcdebug` asks it which resources a
-//! process has, in which versions, and why one was refused. It tells everything that a control plane
-//! has sent, so it belongs on a port for operators.
+//! A service for the program's own server, beside its others, and of the admin endpoint: `grpcdebug` asks it
+//! which resources a process has, in which versions, and why one was refused. It tells everything that a
+//! control plane has sent but secrets, so it belongs on a port for operators. Where files or a feed are
+//! the source nobody has sent anything; there the admin endpoint tells what is in force in the same words,
+//! in the dialect that loses nothing, with the number of the configuration as the version.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -25,9 +27,14 @@ use wire::client_status_discovery_service_server::{
 };
 
 use super::dump::{ResourceDump, ResourceState};
+use super::encode::{Dialect, encode};
+use super::json::conceal;
 use super::stream::Driver;
 use crate::error::BoxError;
+use crate::model::Resources;
 use crate::tls::Clock;
+#[cfg(feature = "inbound")]
+use crate::workload::Workload;
 
 /// `envoy.service.status.v3.ClientStatusDiscoveryService` of a mesh; made by
 /// [`Mesh::client_status`](crate::Mesh::client_status).
@@ -46,14 +53,44 @@ pub struct ClientStatus {
     server: ClientStatusDiscoveryServiceServer<Answers>,
 }
 
-struct Answers {
-    driver: Arc<Driver>,
-    clock: Clock,
+#[cfg_attr(
+    not(feature = "inbound"),
+    allow(dead_code, reason = "nobody is asked without a port")
+)]
+/// Tells what is in force, and which configuration it is; `None` when there is nobody to tell.
+pub(crate) type InForce = Arc<dyn Fn() -> Option<(u64, Resources)> + Send + Sync>;
+
+#[cfg_attr(
+    not(feature = "inbound"),
+    allow(dead_code, reason = "nobody is asked without a port")
+)]
+#[derive(Clone)]
+enum Answers {
+    /// What control planes have sent.
+    Planes { driver: Arc<Driver>, clock: Clock },
+    /// What came from elsewhere.
+    Model { node: Arc<Node>, in_force: InForce },
 }
 
 impl ClientStatus {
     pub(crate) fn new(driver: Arc<Driver>, clock: Clock) -> Self {
-        let answers = Answers { driver, clock };
+        Self::answering(Answers::Planes { driver, clock })
+    }
+
+    /// Of a process without a control plane.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn of_model(workload: &Workload, in_force: InForce) -> Self {
+        let (namespace, account) = (workload.namespace(), workload.service_account());
+        let node = Arc::new(Node {
+            id: format!("{namespace}/{account}"),
+            cluster: namespace.to_owned(),
+            user_agent_name: "meshwork".to_owned(),
+            ..Node::default()
+        });
+        Self::answering(Answers::Model { node, in_force })
+    }
+
+    fn answering(answers: Answers) -> Self {
         Self {
             server: ClientStatusDiscoveryServiceServer::new(answers),
         }
@@ -99,48 +136,78 @@ impl Answers {
             ));
         }
         let contents = !request.exclude_resource_contents;
-        let dump = self.driver.dump();
-        let configs = dump.resources.iter();
-        let configs = configs.map(|resource| self.config(resource, contents));
-        let node: &Node = self.driver.node();
+        let (node, configs) = match self {
+            Self::Planes { driver, clock } => {
+                let dump = driver.dump();
+                let configs = dump.resources.iter();
+                let configs = configs.map(|resource| received(resource, *clock, contents));
+                (driver.node(), configs.collect())
+            }
+            Self::Model { node, in_force } => {
+                let (generation, resources) =
+                    in_force().ok_or_else(|| Status::unavailable("the mesh is gone"))?;
+                (&**node, in_use(generation, &resources, contents))
+            }
+        };
         Ok(wire::ClientStatusResponse {
             config: vec![wire::ClientConfig {
                 node: Some(node.clone()),
-                generic_xds_configs: configs.collect(),
+                generic_xds_configs: configs,
                 ..wire::ClientConfig::default()
             }],
         })
     }
+}
 
-    fn config(&self, resource: &ResourceDump, contents: bool) -> GenericXdsConfig {
-        let value = resource.value.as_ref();
-        let shown = value.filter(|_| contents);
-        let received = value.map(|value| self.clock.now().saturating_sub(value.age));
-        let refused = resource.trouble.as_ref().map(|text| UpdateFailureState {
-            version_info: resource
-                .refused_version
-                .as_ref()
-                .map_or_else(String::new, ToString::to_string),
-            details: text.to_string(),
-            ..UpdateFailureState::default()
-        });
-        GenericXdsConfig {
-            type_url: resource.kind.type_url().into(),
-            name: resource.name.to_string(),
-            version_info: value.map_or_else(String::new, |value| value.version.to_string()),
-            xds_config: shown.map(|value| Any {
-                type_url: value.type_url.to_string(),
-                value: value.bytes.to_vec(),
-            }),
-            last_updated: received.map(|at| Timestamp {
-                seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-                // Less than a thousand million.
-                nanos: at.subsec_nanos().cast_signed(),
-            }),
-            client_status: status(resource.state).into(),
-            error_state: refused,
-            ..GenericXdsConfig::default()
-        }
+/// What is in force, as if it had been sent.
+fn in_use(generation: u64, resources: &Resources, contents: bool) -> Vec<GenericXdsConfig> {
+    let encoding = encode(resources, Dialect::Meshwork);
+    let configs = encoding.resources.iter().map(|one| GenericXdsConfig {
+        type_url: one.kind.type_url().into(),
+        name: one.name.to_string(),
+        version_info: generation.to_string(),
+        xds_config: contents.then(|| shown(one.kind.type_url(), &one.bytes)),
+        client_status: ClientResourceStatus::Acked.into(),
+        ..GenericXdsConfig::default()
+    });
+    configs.collect()
+}
+
+/// A message without its secrets.
+fn shown(type_url: &str, bytes: &[u8]) -> Any {
+    Any {
+        type_url: type_url.to_owned(),
+        value: conceal(type_url, bytes).unwrap_or_else(|| bytes.to_vec()),
+    }
+}
+
+/// What a control plane has sent, and what became of it.
+fn received(resource: &ResourceDump, clock: Clock, contents: bool) -> GenericXdsConfig {
+    let value = resource.value.as_ref();
+    let received = value.map(|value| clock.now().saturating_sub(value.age));
+    let refused = resource.trouble.as_ref().map(|text| UpdateFailureState {
+        version_info: resource
+            .refused_version
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        details: text.to_string(),
+        ..UpdateFailureState::default()
+    });
+    GenericXdsConfig {
+        type_url: resource.kind.type_url().into(),
+        name: resource.name.to_string(),
+        version_info: value.map_or_else(String::new, |value| value.version.to_string()),
+        xds_config: value
+            .filter(|_| contents)
+            .map(|value| shown(&value.type_url, &value.bytes)),
+        last_updated: received.map(|at| Timestamp {
+            seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+            // Less than a thousand million.
+            nanos: at.subsec_nanos().cast_signed(),
+        }),
+        client_status: status(resource.state).into(),
+        error_state: refused,
+        ..GenericXdsConfig::default()
     }
 }
 
@@ -166,10 +233,7 @@ impl ClientStatusDiscoveryService for Answers {
         &self,
         request: tonic::Request<Streaming<wire::ClientStatusRequest>>,
     ) -> Result<tonic::Response<Answering>, Status> {
-        let answers = Self {
-            driver: self.driver.clone(),
-            clock: self.clock,
-        };
+        let answers = self.clone();
         let asked = request.into_inner();
         let told = asked.map(move |request| request.and_then(|request| answers.answer(&request)));
         Ok(tonic::Response::new(Box::pin(told)))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterStats, UpstreamLocalityStats, cluster_stats::DroppedRequests,
+    ClusterStats, EndpointLoadMetricStats, UpstreamLocalityStats, cluster_stats::DroppedRequests,
 };
 use envoy_types::pb::envoy::service::load_stats::v3::LoadStatsResponse;
 use tokio::time::Instant;
@@ -18,6 +18,9 @@ use crate::model::endpoint::Locality;
 use crate::snapshot::{ClusterLoad, Record};
 use crate::source::xds::proto::{self, core};
 
+/// The name of the load metric with the milliseconds that calls took, from the call to the last byte of its
+/// response. LRS has no field for it; a server that does not know the name adds it up unread.
+const LATENCY: &str = "latency_ms";
 /// How often is reported where the server says nothing sensible.
 const USUAL: Duration = Duration::from_secs(10);
 /// More often than this nobody needs it.
@@ -83,6 +86,8 @@ struct Counted {
     issued: u64,
     failed: u64,
     succeeded: u64,
+    timed: u64,
+    micros: u64,
     /// Whether it was among the endpoints of the last report.
     present: bool,
 }
@@ -93,6 +98,8 @@ struct Sum {
     failed: u64,
     succeeded: u64,
     active: u64,
+    timed: u64,
+    micros: u64,
 }
 
 impl Reporter {
@@ -155,6 +162,8 @@ impl Known {
                 issued: 0,
                 failed: 0,
                 succeeded: 0,
+                timed: 0,
+                micros: 0,
                 present: true,
             });
             counted.locality = locality;
@@ -168,7 +177,7 @@ impl Known {
         });
         let localities = sums
             .into_iter()
-            .filter(|(_, sum)| sum.issued + sum.active > 0);
+            .filter(|(_, sum)| sum.issued + sum.active + sum.timed > 0);
         let mut total = load.overflows.saturating_sub(self.overflows);
         self.overflows = load.overflows;
         let mut dropped = Vec::new();
@@ -206,11 +215,20 @@ impl Counted {
         sum.succeeded += succeeded - self.succeeded;
         sum.active += active;
         (self.issued, self.failed, self.succeeded) = (issued, failed, succeeded);
+        let (timed, micros) = self.record.timed();
+        sum.timed += timed.saturating_sub(self.timed);
+        sum.micros += micros.saturating_sub(self.micros);
+        (self.timed, self.micros) = (timed, micros);
         active
     }
 }
 
 fn stats((locality, sum): (Locality, Sum)) -> UpstreamLocalityStats {
+    let latency = EndpointLoadMetricStats {
+        metric_name: LATENCY.to_owned(),
+        num_requests_finished_with_metric: sum.timed,
+        total_metric_value: sum.micros as f64 / 1_000.0,
+    };
     UpstreamLocalityStats {
         locality: Some(core::Locality {
             region: locality.region.into(),
@@ -221,6 +239,7 @@ fn stats((locality, sum): (Locality, Sum)) -> UpstreamLocalityStats {
         total_successful_requests: sum.succeeded,
         total_error_requests: sum.failed,
         total_requests_in_progress: sum.active,
+        load_metric_stats: (sum.timed > 0).then_some(latency).into_iter().collect(),
         ..UpstreamLocalityStats::default()
     }
 }
@@ -275,6 +294,8 @@ mod tests {
         here.requests.store(110, Relaxed);
         here.failures.store(3, Relaxed);
         here.active.store(2, Relaxed);
+        here.timed.store(4, Relaxed);
+        here.micros.store(6_500, Relaxed);
         let loads = load(&[("a", &here), ("b", &there)], 6);
         let first = reporter.report(loads, &all(), Instant::now()).remove(0);
         assert_eq!(first.cluster_service_name, "s");
@@ -288,6 +309,12 @@ mod tests {
         assert_eq!(one.total_error_requests, 3);
         assert_eq!(one.total_successful_requests, 5);
         assert_eq!(one.total_requests_in_progress, 2);
+        let [latency] = &one.load_metric_stats[..] else {
+            panic!("one metric: {one:?}")
+        };
+        assert_eq!(latency.metric_name, LATENCY);
+        assert_eq!(latency.num_requests_finished_with_metric, 4);
+        assert_eq!(latency.total_metric_value, 6.5);
         // It leaves, and its last requests end.
         here.active.store(0, Relaxed);
         let loads = load(&[("b", &there)], 6);

@@ -44,6 +44,8 @@ mod proto;
 mod reading;
 mod resource;
 mod server;
+#[cfg(any(feature = "inbound", feature = "control-plane"))]
+mod services;
 mod store;
 mod stream;
 #[cfg(test)]
@@ -69,6 +71,8 @@ use tokio::time::Instant;
 
 pub use bootstrap::Bootstrap;
 pub use csds::ClientStatus;
+#[cfg(feature = "inbound")]
+pub(crate) use csds::InForce;
 pub use dump::{Dump, ResourceDump, ResourceState, ServerDump, ValueDump};
 pub use encode::Dialect;
 #[cfg(all(test, feature = "control-plane"))]
@@ -77,6 +81,8 @@ pub(crate) use encode::grpc;
 pub(crate) use encode::{Lost, Port, encode, gates, inbound};
 pub use kind::Kind;
 pub(crate) use resource::{Context, Decode, Decoded, Fault, Resource};
+#[cfg(any(feature = "inbound", feature = "control-plane"))]
+pub(crate) use services::{Serves, Services};
 pub(crate) use stream::{Driver, Surroundings};
 
 /// An xDS client with the real messages. It runs when its driver is run; what its cache holds is read

@@ -85,6 +85,51 @@ async fn what_init_writes_has_no_error_and_is_not_overwritten() {
     assert!(text(&output.stderr).contains("is there already"));
 }
 
+/// What is printed as YAML is what is printed as JSON.
+#[tokio::test]
+async fn commands_for_programs_speak_json_and_yaml() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("mesh");
+    let path = path.to_str().expect("UTF-8");
+    run(&["init", path]).await;
+    let principal = "spiffe://cluster.local/ns/my-app/sa/order-sa";
+    let can = [
+        "can",
+        principal,
+        "GET",
+        "/items",
+        "--at",
+        "my-app/catalog-v1",
+    ];
+    let request = ["--request", "GET http://catalog/items"];
+    for (command, key) in [
+        (vec!["check", path], "objects"),
+        (vec!["diff", path, path], "requests"),
+        (
+            [&["authz"], &can[..], &["--config", path]].concat(),
+            "allowed",
+        ),
+        ([&["explain", path], &request[..]].concat(), "outcomes"),
+    ] {
+        let json = run(&[&command[..], &["-o", "json"]].concat()).await;
+        let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+        let yaml = run(&[&command[..], &["-o", "yaml"]].concat()).await;
+        let yaml = text(&yaml.stdout);
+        let value = json[key].to_string();
+        let expected = format!("{key}: {value}");
+        let scalar = !json[key].is_array() && !json[key].is_object();
+        let found = yaml.lines().any(|line| match scalar {
+            true => line == expected,
+            false => line.starts_with(&format!("{key}:")),
+        });
+        assert!(
+            !json[key].is_null() && found,
+            "{command:?}: {key} in\n{yaml}"
+        );
+        assert!(!yaml.starts_with('{'), "{command:?}: {yaml}");
+    }
+}
+
 #[tokio::test]
 async fn faults_are_told_as_sarif() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::service::load_stats::v3 as lrs;
 use envoy_types::pb::envoy::service::status::v3 as csds;
 use lrs::load_reporting_service_client::LoadReportingServiceClient;
 use meshwork::control::{Kind, Limits, Store};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -62,6 +63,50 @@ async fn csds_tells_what_each_client_has() {
         .await
         .expect_err("not understood");
     assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_admin_port_answers_grpc_and_http() {
+    let world = World::of(&[("a", "1")]).await;
+    let mut stream = Sotw::open(world.channel().await).await;
+    stream.ask(Kind::Cluster, &["a"]).await;
+    stream.next().await.expect("a response");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = world.server.clone();
+    let admin = tokio::spawn(async move { server.admin(listener).await });
+    let channel = super::world::endpoint(address)
+        .connect()
+        .await
+        .expect("a connection");
+    let mut client = ClientStatusDiscoveryServiceClient::new(channel.clone());
+    let answer = client
+        .fetch_client_status(csds::ClientStatusRequest::default())
+        .await;
+    let answer = answer.expect("an answer").into_inner();
+    let named = &answer.config[0].generic_xds_configs[0];
+    assert_eq!(named.name, "a");
+    assert_eq!(named.xds_config.as_ref().expect("its content").value, b"1");
+    let mut health = HealthClient::new(channel);
+    let answer = health
+        .check(HealthCheckRequest::default())
+        .await
+        .expect("an answer");
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    let mut plain = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("a connection");
+    let request = b"GET /clients HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    plain.write_all(request).await.expect("it is sent");
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).await.expect("an answer");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("client-1"),
+        "{answer}"
+    );
+    admin.abort();
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["model"],
     &["filter", "workload"],
     &["layer", "tls"],
-    &["event", "telemetry", "transport"],
+    &["event", "operator", "telemetry", "transport"],
     &["dns"],
     &["snapshot"],
     &["source"],

@@ -117,6 +117,9 @@ async fn what_changes_something_and_what_is_unknown_is_refused() {
     let (_world, _mesh, address) = world().await;
     for (request, status) in [
         ("POST /ready", "405"),
+        ("PUT /logging", "405"),
+        ("GET /logging?level=debug", "400"),
+        ("POST /logging?level=debug", "501"),
         ("DELETE /", "405"),
         ("GET /nothing", "404"),
         ("GET /explain", "400"),
@@ -201,4 +204,43 @@ async fn levels_are_those_of_the_programs_subscriber() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_operator_changes_levels_and_a_page_does_not() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::{EnvFilter, reload};
+
+    let own = "warn";
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(own));
+    // The endpoint is served by this thread too.
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(filter));
+    let set = move |wanted: &str| {
+        handle.reload(EnvFilter::try_new(format!("{own},{wanted}"))?)?;
+        Ok(())
+    };
+    let mesh = Mesh::builder().log_levels(set).start().await.unwrap();
+    let address = mesh.admin(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let level = async |target: &str| {
+        let (_, text) = ask(address, "/logging").await;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(target)?.strip_prefix(": "));
+        line.expect(&text).to_owned()
+    };
+    assert_eq!(level("meshwork::tls").await, "warn");
+    let (head, text) = ask_as(address, "localhost", "POST /logging?meshwork::tls=trace").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head} {text}");
+    assert!(text.contains("meshwork::tls: trace\n"), "{text}");
+    assert_eq!(level("meshwork::dns").await, "warn");
+    ask_as(address, "localhost", "POST /logging?level=debug").await;
+    assert_eq!(level("meshwork::tls").await, "debug");
+    assert_eq!(level("meshwork::dns").await, "debug");
+    // The headers of a page's form, behind that of the host.
+    let host = "localhost\r\norigin: https://evil.example";
+    let (head, _) = ask_as(address, host, "POST /logging?level=off").await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    assert_eq!(level("meshwork::tls").await, "debug");
+    ask_as(address, "localhost", "POST /logging?level=default").await;
+    assert_eq!(level("meshwork::tls").await, "warn");
 }

@@ -11,6 +11,8 @@ mod authorization;
 mod balance;
 mod cancel;
 mod churn;
+#[cfg(all(feature = "inbound", feature = "xds"))]
+mod debugged;
 #[cfg(feature = "yaml")]
 mod disk;
 mod dns;

@@ -86,6 +86,22 @@ async fn load_is_reported_by_locality_as_often_as_the_server_wants() {
     assert_eq!(reports.len(), 4, "one at first, then one in five seconds");
     let interval = reports[1].cluster_stats[0].load_report_interval.unwrap();
     assert_eq!(interval.seconds, 5);
+    let localities = reports.iter().flat_map(|report| &report.cluster_stats);
+    let localities = localities.flat_map(|stats| &stats.upstream_locality_stats);
+    let timed = localities.flat_map(|locality| &locality.load_metric_stats);
+    let timed: Vec<_> = timed
+        .filter(|metric| metric.metric_name == "latency_ms")
+        .collect();
+    let count: u64 = timed
+        .iter()
+        .map(|one| one.num_requests_finished_with_metric)
+        .sum();
+    // Those of the other endpoint have no body whose end could be timed.
+    assert_eq!(count, 100 - failed, "{timed:?}");
+    assert!(
+        timed.iter().all(|one| one.total_metric_value >= 0.0),
+        "{timed:?}"
+    );
     assert_eq!(sums(&reports, "a"), (100 - failed, 100 - failed, 0));
     assert_eq!(sums(&reports, "b"), (failed, 0, failed));
     // The control plane does not want it any more: what is left is told, and the stream ends.

@@ -14,8 +14,8 @@ use meshwork::source::istio::kinds::{Kind, Object};
 use meshwork::source::istio::{compile, read_dir};
 use serde_json::{Value, json};
 
-use crate::USAGE;
 use crate::config::{Reading, must_exist};
+use crate::{USAGE, yaml};
 
 /// Ask what the policies of a folder say.
 #[derive(Debug, clap::Args)]
@@ -85,6 +85,8 @@ enum Output {
     Json,
     /// For people
     Text,
+    /// The JSON object as YAML
+    Yaml,
 }
 
 /// What is said of a call.
@@ -136,6 +138,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match can.output {
         Output::Json => format!("{:#}\n", verdict.json()),
         Output::Text => verdict.text(can),
+        Output::Yaml => yaml::text(&verdict.json()),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if verdict.allowed {

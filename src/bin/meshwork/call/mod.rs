@@ -19,14 +19,13 @@ use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use meshwork::{Client, Mesh};
+use meshwork::{BoxError, Client, Mesh};
 use serde_json::Value;
 use tokio::io::BufReader;
 use tokio::time::Instant;
-use tracing_subscriber::EnvFilter;
 
 use crate::USAGE;
-use crate::{config, signal};
+use crate::{config, log, signal};
 use load::Load;
 use table::Progress;
 use tally::Tally;
@@ -50,8 +49,9 @@ const END: Duration = Duration::from_secs(1);
 /// Stdin cannot be read or stdout cannot be written.
 #[tokio::main]
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
-    let ready = match prepare(&args).await {
+    // Faults of edits are worth a line while calls are sent.
+    let set_levels = log::to_stderr("error");
+    let ready = match prepare(&args, set_levels).await {
         Ok(ready) => ready,
         Err(error) => {
             eprintln!("meshwork call: {error:#}");
@@ -81,15 +81,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Faults of edits are worth a line while calls are sent; `RUST_LOG` says otherwise.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-}
-
 /// A mesh, and what to send through it unless stdin says that.
 struct Ready {
     mesh: Mesh,
@@ -97,7 +88,10 @@ struct Ready {
     template: Option<Template>,
 }
 
-async fn prepare(args: &Args) -> anyhow::Result<Ready> {
+async fn prepare(
+    args: &Args,
+    set_levels: impl Fn(&str) -> Result<(), BoxError> + Send + Sync + 'static,
+) -> anyhow::Result<Ready> {
     // Before the mesh is started: wrong flags are told at once.
     let wanted = args.wanted();
     let template = if args.stdin {
@@ -105,7 +99,9 @@ async fn prepare(args: &Args) -> anyhow::Result<Ready> {
     } else {
         Some(wanted.parse().map_err(anyhow::Error::msg)?)
     };
-    let mut builder = Mesh::builder().workload(args.client.workload());
+    let mut builder = Mesh::builder()
+        .workload(args.client.workload())
+        .log_levels(set_levels);
     if let Some(path) = &args.config {
         config::must_exist(path)?;
         builder = builder.yaml_with(path, args.reading.options());

@@ -17,9 +17,9 @@ use meshwork::Mesh;
 use meshwork::source::istio::compile_dir;
 use serde_json::{Value, json};
 
-use crate::USAGE;
 use crate::config::{self, Client, Reading};
 use crate::explain::{self, Nobody};
+use crate::{USAGE, yaml};
 use probe::Probes;
 
 /// Show which requests two folders would decide differently, with an example of each.
@@ -58,6 +58,8 @@ enum Output {
     Json,
     /// For people
     Text,
+    /// The JSON object as YAML
+    Yaml,
 }
 
 /// One request that is decided differently.
@@ -95,7 +97,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .collect();
     let count = probes.requests().count();
     let text = match args.output {
-        Output::Json => as_json(&differences, count, probes.not_probed()),
+        Output::Json => {
+            let shown = as_json(&differences, count, probes.not_probed());
+            format!("{shown:#}\n")
+        }
+        Output::Yaml => yaml::text(&as_json(&differences, count, probes.not_probed())),
         Output::Text => as_text(&differences, count, probes.not_probed()),
     };
     std::io::stdout().write_all(text.as_bytes())?;
@@ -212,7 +218,7 @@ fn as_text(differences: &[Difference], count: usize, not_probed: &[String]) -> S
     text
 }
 
-fn as_json(differences: &[Difference], count: usize, not_probed: &[String]) -> String {
+fn as_json(differences: &[Difference], count: usize, not_probed: &[String]) -> Value {
     let differences: Vec<Value> = differences
         .iter()
         .map(|difference| {
@@ -223,6 +229,5 @@ fn as_json(differences: &[Difference], count: usize, not_probed: &[String]) -> S
             json!({"request": difference.request, "fields": fields.collect::<Vec<_>>()})
         })
         .collect();
-    let value = json!({"requests": count, "differences": differences, "not_probed": not_probed});
-    format!("{value:#}\n")
+    json!({"requests": count, "differences": differences, "not_probed": not_probed})
 }

@@ -13,10 +13,9 @@ use meshwork::control::{Content, Egress, Limits, Server, Store};
 use meshwork::model::security::Files;
 use meshwork::tls::FileSource;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{Reading, must_exist};
-use crate::{duration, signal};
+use crate::{duration, log, signal};
 
 /// Serve a folder of YAML by xDS: to proxyless gRPC of every language, to Envoy and to this library.
 ///
@@ -36,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
 
-    /// Address of the admin endpoint (/ready, /stats/prometheus, /clients, /config_dump, /rejected); without it
+    /// Address of the admin endpoint (a page at /, the rest at /help, CSDS by gRPC); without it
     /// there is none. It has no authentication
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
@@ -121,11 +120,7 @@ impl Args {
 #[tokio::main]
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     must_exist(&args.config)?;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let set_levels = log::to_stderr("info");
     let beside = Content::default().with_egress(args.envoy_listeners.iter().copied());
     let followed = Store::follow_with(&args.config, args.reading.options(), beside).await;
     let limits = args.limits();
@@ -147,7 +142,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
 
-    let mut server = Server::new(store).with_limits(limits);
+    let server = Server::new(store).with_limits(limits);
+    let mut server = server.with_log_levels(set_levels);
     if let Some(files) = args.tls.files() {
         server = server.with_mutual_tls(FileSource::new(files));
     }

@@ -7,11 +7,14 @@
 //! code was rejected: it doubles what is compiled, and knows no type by its name.
 //!
 //! * [`print`] never fails and loses nothing: a type that is not in the set is shown in base64. What
-//!   Envoy's API marks as sensitive is `[redacted]`, as in Envoy's own dumps.
+//!   Envoy's API marks as sensitive is `[redacted]`, as in Envoy's own dumps, and so are values of
+//!   headers that carry credentials.
 //! * [`read`] takes names in `snake_case` and in `camelCase`, as protobuf says, refuses unknown
 //!   fields, which protobuf does not, and tells all of them at once with their paths.
+//! * [`conceal`] takes the same secrets out of a message that goes out as a message.
 //! * Equal messages are equal bytes: the entries of maps are [in order](sorted), at any depth.
 
+mod conceal;
 #[cfg(feature = "control-plane")]
 mod order;
 mod print;
@@ -21,8 +24,13 @@ mod read;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _, Value,
+};
 
+use crate::model::words;
+
+pub(crate) use conceal::conceal;
 pub(crate) use print::print;
 #[cfg(feature = "control-plane")]
 pub(crate) use read::{Misfit, read};
@@ -47,6 +55,17 @@ const REDACTED: &str = "[redacted]";
 pub(crate) fn descriptor(type_url: &str) -> Option<MessageDescriptor> {
     let name = type_url.rsplit('/').next().unwrap_or_default();
     POOL.get_message_by_name(name)
+}
+
+/// Whether a message is a header whose value is for nobody.
+fn is_secret_header(of: &DynamicMessage) -> bool {
+    if of.descriptor().full_name() != "envoy.config.core.v3.HeaderValue" {
+        return false;
+    }
+    let key = of.get_field_by_name("key");
+    let key = key.as_deref().and_then(Value::as_str).unwrap_or_default();
+    let name = http::HeaderName::try_from(key);
+    name.is_ok_and(|name| words::is_secret(&name))
 }
 
 #[cfg(all(test, feature = "control-plane"))]

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value};
 use serde_json::{Map, Value as Json};
 
-use super::{REDACTED, SENSITIVE, descriptor};
+use super::{REDACTED, SENSITIVE, descriptor, is_secret_header};
 
 /// A message of a type, as protobuf's JSON with the names of the proto files, and with `@type` as in
 /// an `Any`. What is not known, or is no such message, is shown as `value`, in base64.
@@ -33,8 +33,11 @@ fn message(of: &DynamicMessage) -> Json {
         // Durations, timestamps, wrappers, structs.
         name if name.starts_with("google.protobuf.") => well_known(of),
         _ => {
+            let credentials = is_secret_header(of);
             let fields = of.fields().map(|(field, content)| {
-                let shown = match SENSITIVE.contains(field.full_name()) {
+                let hidden = SENSITIVE.contains(field.full_name())
+                    || (credentials && matches!(field.name(), "value" | "raw_value"));
+                let shown = match hidden {
                     true => redacted(content),
                     false => value(&field, content),
                 };

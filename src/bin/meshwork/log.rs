@@ -1,0 +1,27 @@
+//! What the commands that run for long say on stderr, and how that is changed while they run.
+
+use meshwork::BoxError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
+
+/// Begins to log by `RUST_LOG`, or else from `least` on. Yields what `POST /logging` of an admin endpoint
+/// changes: levels of the mesh's own targets, beside the filter that the process began with.
+pub(crate) fn to_stderr(least: &str) -> impl Fn(&str) -> Result<(), BoxError> + use<> {
+    let begun = std::env::var("RUST_LOG").ok();
+    let begun = begun.filter(|text| !text.is_empty() && EnvFilter::try_new(text).is_ok());
+    let begun = begun.unwrap_or_else(|| least.to_owned());
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&begun));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .init();
+    move |wanted| {
+        let text = match wanted {
+            "" => begun.clone(),
+            wanted => format!("{begun},{wanted}"),
+        };
+        handle.reload(EnvFilter::try_new(text)?)?;
+        Ok(())
+    }
+}
