@@ -122,36 +122,41 @@ impl fmt::Display for Address {
 
 /// The addresses of one endpoint that has more than one, in the order of preference.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Several {
+pub struct Several(Arc<Addresses>);
+
+/// Behind a pointer: most endpoints have one address, and there are many of those.
+#[derive(Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct Addresses {
     first: SocketAddr,
-    others: Arc<[SocketAddr]>,
+    others: Box<[SocketAddr]>,
 }
 
 impl Several {
     /// One endpoint at these addresses. A single one is an [`Address::Socket`].
     #[must_use]
-    pub fn new(first: SocketAddr, others: impl Into<Arc<[SocketAddr]>>) -> Self {
+    pub fn new(first: SocketAddr, others: impl Into<Box<[SocketAddr]>>) -> Self {
         let others = others.into();
-        Self { first, others }
+        Self(Arc::new(Addresses { first, others }))
     }
 
     /// The preferred address; TLS and health checks name the endpoint by it.
     #[must_use]
     pub fn first(&self) -> SocketAddr {
-        self.first
+        self.0.first
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        std::iter::once(self.first).chain(self.others.iter().copied())
+        std::iter::once(self.0.first).chain(self.0.others.iter().copied())
     }
 }
 
 impl fmt::Display for Several {
     /// Separated by commas, as in the cookies of sticky sessions (gRFC A75).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.first.fmt(f)?;
-        self.others
+        self.0.first.fmt(f)?;
+        self.0
+            .others
             .iter()
             .try_for_each(|address| write!(f, ",{address}"))
     }
