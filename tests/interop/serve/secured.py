@@ -13,8 +13,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from authority import Authority  # noqa: E402
 from peers import BUILT, Core, HERE
 from servers import SERVERS, free_port, hello
 from world import MESHWORK, Client, World, fail, say, wait_for
@@ -57,47 +58,22 @@ spec:
 """
 
 
-def sh(*arguments):
-    subprocess.run(arguments, check=True, capture_output=True)
-
-
-class Authority:
-    """A root, and leaves with one SPIFFE identity, by openssl alone."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        sh("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-           "-days", "2", "-subj", "/CN=interop root", "-keyout", folder / "root.key", "-out", folder / "root.pem",
-           "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-
-    def provider(self, account):
-        """The `certificate_providers` of a bootstrap of this account."""
-        name = self.folder / account
-        extensions = self.folder / f"{account}.ext"
-        extensions.write_text(
-            "basicConstraints=critical,CA:FALSE\n"
-            "keyUsage=critical,digitalSignature\n"
-            "extendedKeyUsage=serverAuth,clientAuth\n"
-            f"subjectAltName=URI:spiffe://cluster.local/ns/my-app/sa/{account}\n"
-        )
-        sh("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-           "-subj", "/", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        sh("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", self.folder / "root.pem", "-CAkey",
-           self.folder / "root.key", "-days", "1", "-set_serial", str(time.time_ns()), "-extfile", extensions,
-           "-out", f"{name}.pem")
-        return {
-            "certificate_providers": {
-                "default": {
-                    "plugin_name": "file_watcher",
-                    "config": {
-                        "certificate_file": f"{name}.pem",
-                        "private_key_file": f"{name}.key",
-                        "ca_certificate_file": str(self.folder / "root.pem"),
-                        "refresh_interval": "1s",
-                    },
-                }
+def provider(authority, account):
+    """The `certificate_providers` of a bootstrap of this account."""
+    certificate, key, root = authority.issue(account)
+    return {
+        "certificate_providers": {
+            "default": {
+                "plugin_name": "file_watcher",
+                "config": {
+                    "certificate_file": certificate,
+                    "private_key_file": key,
+                    "ca_certificate_file": root,
+                    "refresh_interval": "1s",
+                },
             }
         }
+    }
 
 
 class Ours:
@@ -149,7 +125,7 @@ def row(called, callers):
         world.write(MESH % {"port": port})
         world.serve()
         authority = Authority(world.directory)
-        own = authority.provider("stock")
+        own = provider(authority, "stock")
         metadata = {"LABELS": {"app": "stock", "security.istio.io/tlsMode": "istio"}}
         bootstrap = world.bootstrap("sidecar~127.0.0.1~stock.my-app~my-app.svc.cluster.local", own, metadata)
         process = server(called, port, bootstrap)
@@ -160,7 +136,7 @@ def row(called, callers):
             for caller in callers:
                 said = {}
                 for account in ["web", "other"]:
-                    path = world.bootstrap(f"{caller}-{account}", authority.provider(account))
+                    path = world.bootstrap(f"{caller}-{account}", provider(authority, account))
                     clients.append(client(caller, path))
                     target = f"xds:///{HOST}:80"
                     end = {"web": ({"stock": 3}, {}), "other": ({}, {"PERMISSION_DENIED": 3})}[account]

@@ -19,41 +19,14 @@ import time
 import urllib.error
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from authority import Authority  # noqa: E402
+
 MESHWORK = os.environ["MESHWORK"]
 DOMAIN = "cluster.local"
 HOST = "catalog.my-app.svc.cluster.local"
 ISTIO_ALPN = ["istio-h2", "istio", "istio-http/1.1", "istio-http/1.0", "istio-peer-exchange"]
 TYPES = "type.googleapis.com/envoy.extensions"
-
-
-def sh(*arguments, **more):
-    subprocess.run(arguments, check=True, capture_output=True, **more)
-
-
-class Authority:
-    """A root, and leaves with one SPIFFE identity, by openssl alone."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        sh("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-           "-days", "2", "-subj", "/CN=interop root", "-keyout", folder / "root.key", "-out", folder / "root.pem",
-           "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-
-    def issue(self, account):
-        name = self.folder / account
-        extensions = self.folder / f"{account}.ext"
-        extensions.write_text(
-            "basicConstraints=critical,CA:FALSE\n"
-            "keyUsage=critical,digitalSignature\n"
-            "extendedKeyUsage=serverAuth,clientAuth\n"
-            f"subjectAltName=URI:spiffe://{DOMAIN}/ns/my-app/sa/{account}\n"
-        )
-        sh("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-           "-subj", "/", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        sh("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", self.folder / "root.pem", "-CAkey",
-           self.folder / "root.key", "-days", "1", "-set_serial", str(time.time_ns()), "-extfile", extensions,
-           "-out", f"{name}.pem")
-        return f"{name}.pem", f"{name}.key", str(self.folder / "root.pem")
 
 
 def flags(identity):
