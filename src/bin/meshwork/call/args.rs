@@ -83,7 +83,8 @@ pub(crate) struct Args {
     timeout: Option<Duration>,
 
     /// Answer questions about this process at a loopback address, such as 127.0.0.1:15000: /ready,
-    /// /stats/prometheus, /clusters, /config_dump, /explain; `meshwork top` and `dump` ask there
+    /// /stats, /clusters, /config_dump, /certs, /logging, /explain, and client status and health by
+    /// gRPC; `meshwork top`, `dump`, `certs` and `explain --process` ask there
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(super) admin: Option<std::net::SocketAddr>,
 

@@ -61,12 +61,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     drain: Duration,
 
-    #[command(flatten)]
-    mesh: super::meshed::Flags,
-
     /// Seed of the random choices, for a run that can be repeated [default: a random one]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+
+    #[command(flatten)]
+    mesh: super::meshed::Flags,
 }
 
 fn status(text: &str) -> Result<StatusCode, String> {
