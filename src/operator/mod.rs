@@ -75,7 +75,7 @@ pub(crate) trait Operated: Send + Sync + 'static {
 /// Answers until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, operated: Arc<dyn Operated>) {
     let local = listener.local_addr();
-    let loopback = local.is_ok_and(|address| address.ip().is_loopback());
+    let loopback = local.is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -65,6 +65,10 @@ pub fn holds(condition: &Condition, attributes: &Attributes<'_>, lean: Lean) -> 
         Condition::Host(wanted) => host_holds(wanted, attributes.request.authority, lean),
         Condition::Method(wanted) => wanted.matches(attributes.request.method),
         Condition::Path(pattern) => pattern.matches(attributes.request.path),
+        Condition::PathAndQuery(wanted) => match attributes.request.query {
+            Some(query) => wanted.matches(&format!("{}?{query}", attributes.request.path)),
+            None => wanted.matches(attributes.request.path),
+        },
         Condition::Peer(pattern) => peer_holds(pattern, caller.principal, lean),
         Condition::Presenter(wanted) => text(wanted, token.and_then(|t| t.presenter.as_deref())),
         Condition::RemoteIp(network) => within(network, caller.remote, lean),

@@ -71,3 +71,16 @@ fn known(principal: &str) -> Caller<'_> {
         ..Caller::default()
     }
 }
+
+/// Envoy's header `:path` has the query, its `url_path` has not: a denial by the former must see it.
+#[test]
+fn a_path_with_its_query_is_another_thing_than_a_path() {
+    let text = || StringMatcher::Contains("?debug=".into());
+    let asked = request("http://catalog/items?debug=1");
+    let whole = one(Action::Deny, Condition::PathAndQuery(text()));
+    assert!(!passes(&whole, &asked));
+    assert!(passes(&whole, &request("http://catalog/items")));
+    assert!(passes(&one(Action::Deny, path(text())), &asked));
+    let written = one(Action::Allow, Condition::PathAndQuery(exact("/items")));
+    assert!(!passes(&written, &asked) && passes(&written, &request("http://catalog/items")));
+}

@@ -41,6 +41,8 @@ pub enum Condition {
     Not(Box<Self>),
     /// The path, without the query.
     Path(PathPattern),
+    /// The path, and behind a question mark the query if there is one (Envoy's header `:path`).
+    PathAndQuery(StringMatcher),
     /// Who the peer is, as its certificate proves.
     Peer(PeerPattern),
     /// The token's authorized party (`azp`).

@@ -177,7 +177,7 @@ impl Known {
         });
         let localities = sums
             .into_iter()
-            .filter(|(_, sum)| sum.issued + sum.active + sum.timed > 0);
+            .filter(|(_, sum)| sum.issued + sum.active + sum.timed + sum.failed > 0);
         let mut total = load.overflows.saturating_sub(self.overflows);
         self.overflows = load.overflows;
         let mut dropped = Vec::new();

@@ -12,7 +12,7 @@ use crate::model::authorization::{
     Action, Audit, AuditLogger, Condition, Enforcement, Network, PathPattern, PeerPattern, Policy,
     PortRange, Stage,
 };
-use crate::model::matcher::HeaderMatcher;
+use crate::model::matcher::{HeaderMatcher, StringMatcher};
 use crate::source::xds::proto::{core, matcher, percent, rbac as wire, rbac_filter, route};
 
 /// So deep conditions may be nested; prost stops at a hundred messages.
@@ -261,18 +261,17 @@ fn header(place: &Place<'_>, message: &route::HeaderMatcher) -> Option<Condition
     Some(Condition::Header(matcher))
 }
 
-/// `:path` as a header is the path of the request.
+/// `:path` as a header is what HTTP calls so: the query belongs to it, unlike to `url_path`.
 fn path_header(place: &Place<'_>, message: &route::HeaderMatcher) -> Option<Condition> {
     use route::header_matcher::HeaderMatchSpecifier as Specifier;
     let condition = match &message.header_match_specifier {
         Some(Specifier::PresentMatch(present)) => always(*present),
         Some(Specifier::ExactMatch(text)) => {
-            let text = crate::model::matcher::StringMatcher::Exact(text.as_str().into());
-            Condition::Path(PathPattern::Text(text))
+            Condition::PathAndQuery(StringMatcher::Exact(text.as_str().into()))
         }
         Some(Specifier::StringMatch(text)) => {
             let text = matches::string_matcher(&place.field("string_match"), text)?;
-            Condition::Path(PathPattern::Text(text))
+            Condition::PathAndQuery(text)
         }
         Some(_) | None => {
             return place.fault(
@@ -315,7 +314,9 @@ fn ports(place: &Place<'_>, range: percent::Int32Range) -> Option<Condition> {
     let percent::Int32Range { start, end } = range;
     let last = end.checked_sub(1).and_then(|last| u16::try_from(last).ok());
     match (u16::try_from(start), last) {
-        (Ok(first), Some(last)) => Some(Condition::DestinationPort(PortRange { first, last })),
+        (Ok(first), Some(last)) if first <= last => {
+            Some(Condition::DestinationPort(PortRange { first, last }))
+        }
         _ => place.fault(format_args!(
             "{start} to {end} is no range of ports; 0 to 65536 is, without the end"
         )),

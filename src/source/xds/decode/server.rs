@@ -193,6 +193,19 @@ fn chain_match(
             Err(_) => list.index(index).fault(format_args!("{port} is no port")),
         })
         .collect();
+    // Without its condition a chain would be one for more connections than were meant.
+    let unread = [
+        ("address_suffix", !message.address_suffix.is_empty()),
+        ("suffix_len", message.suffix_len.is_some()),
+        (
+            "direct_source_prefix_ranges",
+            !message.direct_source_prefix_ranges.is_empty(),
+        ),
+    ];
+    let mut known = Some(());
+    for (field, _) in unread.into_iter().filter(|(_, given)| *given) {
+        known = place.field(field).fault("is not supported");
+    }
     let never = message.destination_port.is_some()
         || !message.server_names.is_empty()
         || !message.application_protocols.is_empty()
@@ -203,6 +216,7 @@ fn chain_match(
         sources: sources?,
         source_ports: ports.into_iter().collect::<Option<_>>()?,
     };
+    known?;
     Some((!never).then_some(found))
 }
 

@@ -242,6 +242,7 @@ impl Reader {
             Condition::Host(wanted) => self.host(wanted, lean),
             Condition::Method(wanted) => pseudo(":method", wanted),
             Condition::Path(pattern) => path(pattern),
+            Condition::PathAndQuery(wanted) => pseudo(":path", wanted),
             Condition::Peer(pattern) => self.peer(pattern, lean),
             Condition::RemoteIp(network) => within(network, Leaf::RemoteIp),
             Condition::SourceIp(network) => within(network, Leaf::DirectIp),

@@ -5,7 +5,7 @@ use super::{refused, told};
 use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
 use crate::source::xds::proto::{
-    core, fault, hcm, listener, matcher, rbac, rbac_filter, route, router, tls,
+    core, fault, hcm, listener, matcher, percent, rbac, rbac_filter, route, router, tls,
 };
 
 pub(super) fn manager() -> hcm::HttpConnectionManager {
@@ -93,6 +93,32 @@ fn d11_listeners_of_servers_that_are_refused() {
         },
         "filter_chain_match.prefix_ranges[0].address_prefix: \"10.0.0\" is no IP address",
     );
+    // A chain without its condition would be one for everybody.
+    let near = core::CidrRange {
+        address_prefix: "10.0.0.0".to_owned(),
+        prefix_len: Some(crate::source::xds::proto::UInt32Value { value: 8 }),
+    };
+    for (matched, field) in [
+        (
+            listener::FilterChainMatch {
+                direct_source_prefix_ranges: vec![near],
+                ..listener::FilterChainMatch::default()
+            },
+            "direct_source_prefix_ranges",
+        ),
+        (
+            listener::FilterChainMatch {
+                address_suffix: "1".to_owned(),
+                ..listener::FilterChainMatch::default()
+            },
+            "address_suffix",
+        ),
+    ] {
+        server_refused(
+            |l| l.filter_chains[0].filter_chain_match = Some(matched),
+            &format!("filter_chains[0].filter_chain_match.{field}: is not supported"),
+        );
+    }
     // A chain that no connection has here is no chain.
     server_refused(
         |l| {
@@ -286,6 +312,11 @@ fn d5_rbac_that_is_refused() {
     };
     rbac_refused(permits(Rule::UrlPath(broken)), "url_path.path.safe_regex");
     rbac_refused(permits(Rule::DestinationPort(70_000)), "70000 is no port");
+    let backwards = percent::Int32Range { start: 10, end: 5 };
+    rbac_refused(
+        permits(Rule::DestinationPortRange(backwards)),
+        "10 to 5 is no range of ports",
+    );
     let mut deep = Rule::Any(true);
     for _ in 0..40 {
         deep = Rule::NotRule(Box::new(permission(deep)));
