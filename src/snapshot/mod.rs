@@ -148,7 +148,7 @@ pub(crate) struct Route {
     /// Running, if the route limits its requests.
     pub(crate) limits: Vec<Arc<Limit>>,
     /// The program's own, in the order in which requests meet them.
-    pub(crate) filters: Vec<Arc<dyn Running>>,
+    pub(crate) filters: Arc<[Arc<dyn Running>]>,
     /// One for each destination of a forwarding route that has other faults; `None`: it has none.
     /// Empty if no destination has.
     pub(crate) own_faults: Vec<Option<Injector>>,
