@@ -140,6 +140,13 @@ pub(crate) enum Kind {
 }
 
 /// The answer to a request that is one too many in a time, in the words of Envoy's `local_ratelimit`.
+#[cfg_attr(
+    not(feature = "outbound"),
+    allow(
+        dead_code,
+        reason = "only routes say it; whoever matches need not care"
+    )
+)]
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
