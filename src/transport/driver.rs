@@ -358,6 +358,7 @@ impl<'a> Driver<'a> {
         self.slot.close();
         if let Some(remote) = self.remote.upgrade() {
             remote.unlink(self.slot);
+            remote.made_room();
         }
     }
 }

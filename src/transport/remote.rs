@@ -321,6 +321,14 @@ impl Remote {
         }
     }
 
+    /// A connection takes no more requests, so that it does not count for the endpoint's bound any more.
+    pub(super) fn made_room(self: &Arc<Self>) {
+        if self.means.settings.connection.max_per_endpoint.is_some() {
+            self.advance(Http::One);
+            self.advance(Http::Two);
+        }
+    }
+
     /// Whether there are as many connections of this version as there may be.
     fn is_full(&self, state: &State, http: Http) -> bool {
         let Some(most) = self.means.settings.connection.max_per_endpoint else {

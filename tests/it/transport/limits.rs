@@ -154,6 +154,28 @@ async fn requests_wait_for_the_connections_that_one_endpoint_may_have() {
     }
 }
 
+/// One that is too old makes room at once, while its request goes on.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_too_old_makes_room_for_who_waits() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let server = Server::slow(Duration::from_secs(10)).streams(1);
+        let world = match protocol {
+            Protocol::Http2 => server.world2(),
+            Protocol::Http1 | Protocol::SameAsRequest => server.world1(),
+        };
+        let mut settings = settings(protocol);
+        settings.connection.max_per_endpoint = std::num::NonZeroU32::MIN.into();
+        settings.connection.max_age = Some(Duration::from_secs(2));
+        let connections = endpoint(settings, &world);
+        let since = Instant::now();
+        let calls = [start(&connections), start(&connections)];
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        assert_eq!(since.elapsed().as_secs(), 12, "{protocol:?}");
+    }
+}
+
 /// One that takes no more requests makes room while its last one is under way.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_used_up_does_not_count_for_its_endpoint() {

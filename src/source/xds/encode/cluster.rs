@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::loss::Loss;
 use super::{Dialect, Pen, balancing, connection, endpoints, health, outlier, security, value};
 use crate::model::balancing::Spread;
-use crate::model::cluster::{Discovery, Dns, Lookup};
+use crate::model::cluster::{Connection, Discovery, Dns, Lookup};
 use crate::model::endpoint::Address;
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::{Cluster, Endpoints, Percent};
