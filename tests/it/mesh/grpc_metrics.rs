@@ -170,34 +170,24 @@ async fn plain_http_is_no_attempt_of_grpc() {
 
 #[cfg(feature = "inbound")]
 #[tokio::test(start_paused = true)]
-async fn calls_that_arrive_are_counted_when_they_begin() {
+async fn calls_that_arrive_are_counted_when_they_begin_and_when_they_end() {
     use tower::Layer as _;
-    let world = World::default();
-    let (mesh, _publisher) = world
-        .mesh(one(cluster("c", Protocol::Http2), &[1], |_| {}))
-        .await;
+    let mesh = Mesh::builder().start().await.unwrap();
     let service = tower::service_fn(|_: Request<Body>| async {
-        std::future::pending::<Result<Response<Body>, std::convert::Infallible>>().await
+        Ok::<_, std::convert::Infallible>(well().await)
     });
     let service = mesh.inbound_layer().layer(service);
     let mut request = ask("/");
     let peer = meshwork::inbound::Peer::plaintext(None, None);
     request.extensions_mut().insert(peer);
-    let waits = tokio::spawn(service.oneshot(request));
-    settle().await;
-    assert_eq!(
-        found(
-            &mesh,
-            "grpc_server_call_started_total",
-            &[("grpc_method", "other")]
-        ),
-        1.0
-    );
-    assert_eq!(
-        found(&mesh, "grpc_server_call_duration_seconds_count", &[]),
-        0.0
-    );
-    waits.abort();
+    let response = service.oneshot(request).await.unwrap();
+    let other = [("grpc_method", "other")];
+    let begun = "grpc_server_call_started_total";
+    let ended = "grpc_server_call_duration_seconds_count";
+    assert_eq!(found(&mesh, begun, &other), 1.0);
+    drop(http_body_util::BodyExt::collect(response.into_body()).await);
+    assert_eq!(found(&mesh, begun, &other), 1.0);
+    assert_eq!(found(&mesh, ended, &other), 1.0);
 }
 
 #[tokio::test(start_paused = true)]
