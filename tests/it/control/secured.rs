@@ -12,18 +12,19 @@ use tonic::transport::Channel;
 use super::world::{Sotw, endpoint, publish};
 use crate::tls::authority::{Authority, leaf, trust};
 
-fn credentials(authority: &mut Authority, id: &str) -> Credentials {
+pub(crate) fn credentials(authority: &mut Authority, id: &str) -> Credentials {
     let mut params = leaf(id);
     params.not_after = date_time_ymd(2036, 1, 1);
     Credentials::new(Some(authority.sign(params).identity()), trust(authority))
 }
 
-async fn connect(
+pub(crate) async fn connect(
     address: std::net::SocketAddr,
     own: &Credentials,
 ) -> Result<Channel, tonic::transport::Error> {
     let tls = ClientTls {
-        identity: Some(Material::Mesh),
+        // Who has none shows none, and is refused by the server or not at all.
+        identity: own.identity().map(|_| Material::Mesh),
         trust: Material::Mesh,
         verification: Verification::Svid,
         names: Vec::new(),
