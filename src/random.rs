@@ -73,8 +73,7 @@ impl Random {
     /// A number from `0..bound`; 0 if `bound` is 0.
     #[must_use]
     pub fn below(&self, bound: u32) -> u32 {
-        // Lemire's multiplication: the bias is below 2^-32, far below what weights can show.
-        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u32
+        scaled(self.draw(), bound)
     }
 
     /// A number from `0.0..1.0`.
@@ -95,6 +94,38 @@ impl Default for Random {
     fn default() -> Self {
         Self::from_entropy()
     }
+}
+
+/// Numbers that can be drawn again: each time the same ones, in the same order. Nothing is drawn until a number
+/// is wanted.
+#[cfg(feature = "outbound")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Draws {
+    seed: Option<u64>,
+}
+
+#[cfg(feature = "outbound")]
+impl Draws {
+    /// Draws numbers from `0..bound`, from the first one on.
+    pub(crate) fn anew<'a>(
+        &'a mut self,
+        random: &'a Random,
+        bound: u32,
+    ) -> impl FnMut() -> u32 + use<'a> {
+        let mut state = None;
+        move || {
+            let seed = *self.seed.get_or_insert_with(|| random.draw());
+            let next = state.unwrap_or(seed).wrapping_add(GOLDEN);
+            state = Some(next);
+            scaled(mix(next), bound)
+        }
+    }
+}
+
+/// A number from `0..bound`, by Lemire's multiplication: the bias is below 2^-32, far below what weights
+/// can show.
+fn scaled(number: u64, bound: u32) -> u32 {
+    ((u128::from(number) * u128::from(bound)) >> 64) as u32
 }
 
 /// The output function of splitmix64.

@@ -95,6 +95,7 @@ fn route(route: &Route) -> Json {
             u32::from(redirect.status.as_u16()).into(),
         )]),
         Action::Serve => Json::Object(vec![("serve", true.into())]),
+        Action::Unknown => Json::Object(vec![("unknown", true.into())]),
     };
     Json::Object(vec![
         ("name", (*route.name).into()),

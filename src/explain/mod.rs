@@ -391,7 +391,7 @@ impl Way<'_> {
                 Ok(forwarded) => End::Forward(Box::new(forwarded)),
                 Err(error) => End::Refused(Refusal::from(&self.chosen.locate(error))),
             },
-            Action::Serve => {
+            Action::Serve | Action::Unknown => {
                 let error = Error::new(Kind::NoCluster);
                 End::Refused(Refusal::from(&self.chosen.locate(error)))
             }

@@ -65,7 +65,7 @@ impl Filters {
     }
 
     /// Those that run for these configurations: the same as before where they are the same.
-    pub(crate) fn run(&self, models: &[CustomFilter]) -> Vec<Arc<dyn Running>> {
+    pub(crate) fn run(&self, models: &[CustomFilter]) -> Arc<[Arc<dyn Running>]> {
         let run = |model: &CustomFilter| {
             let kind = self.by_message.get(&*model.message);
             let running = kind.map(|kind| kind.run(model));

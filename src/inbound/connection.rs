@@ -23,6 +23,7 @@ use super::served::Way;
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::model::security::MutualTls;
+use crate::operator::{Version, begin};
 use crate::outbound::Dialect;
 use crate::tls::Credentials;
 
@@ -30,8 +31,6 @@ use crate::tls::Credentials;
 const STREAMS: u32 = 1_024;
 /// The longest header list, as Envoy's 60 KiB and a little.
 const HEADER_LIST: u32 = 64 << 10;
-/// How long an HTTP/1.1 caller may take for the head of a request.
-const HEAD: Duration = Duration::from_secs(60);
 /// PINGs that find out whether the caller is still there.
 const PING: Duration = Duration::from_secs(10);
 /// How long its answer may take.
@@ -124,6 +123,12 @@ impl Connection {
         }
     }
 
+    /// Ready when it should, and has not begun for a while.
+    async fn left(&self) {
+        self.ended().await;
+        tokio::time::sleep(GREETING).await;
+    }
+
     /// Ready when the connection should come to its end: the mesh drains, the policy has changed, or
     /// the certificate of the peer has expired.
     async fn ended(&self) {
@@ -162,12 +167,26 @@ where
     B: HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let head = connection.port.head;
+    let begun = tokio::select! {
+        biased;
+        begun = begin(io, head) => begun,
+        () = connection.left() => return,
+    };
+    let (version, io) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return told(Err(error.into()), &connection.peer),
+    };
     let (_end, ended) = watch::channel(());
-    let mut builder = auto::Builder::new(Tasks(ended));
+    let builder = auto::Builder::new(Tasks(ended));
+    let mut builder = match version {
+        Version::Http1 => builder.http1_only(),
+        Version::Http2 => builder.http2_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(head)
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)

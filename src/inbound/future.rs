@@ -55,7 +55,7 @@ pin_project! {
             inner: Scoped<TaskLocalFuture<Deadline, F>>,
             watch: Option<Box<Recheck>>,
             to_caller: HeaderMap,
-            filters: Vec<Arc<dyn Running>>,
+            filters: Arc<[Arc<dyn Running>]>,
             held: Option<Held>,
         },
         Over,
@@ -100,7 +100,7 @@ fn serving<S, F: Future, B>(
 ) -> State<S, F, B> {
     State::Serving {
         inner: trace::scope(parent, Inherited::scope(deadline, inner)),
-        watch: passed.watch,
+        watch: Some(passed.watch),
         to_caller: passed.to_caller,
         filters: passed.filters,
         held: Some(held),

@@ -11,7 +11,7 @@ use http::{Extensions, HeaderMap, Request};
 use super::answer::{self, Answer};
 use super::door::Door;
 use super::recheck::Recheck;
-use super::served::{self, Way};
+use super::served::{self, Routed, Way};
 use super::{Peer, audit, authorizer};
 use crate::filter::{self, Running};
 use crate::layer::authz::{Attributes, Caller, Token, decide};
@@ -51,14 +51,13 @@ pub(super) enum Judgement {
 }
 
 /// What goes along with a request that passed.
-#[derive(Default)]
 pub(super) struct Passed {
-    /// Looks at it again; `None`: no policy is in force.
-    pub(super) watch: Option<Box<Recheck>>,
+    /// Looks at it again when there are other policies.
+    pub(super) watch: Box<Recheck>,
     /// Headers for the response.
     pub(super) to_caller: HeaderMap,
     /// What looks at the response.
-    pub(super) filters: Vec<Arc<dyn Running>>,
+    pub(super) filters: Arc<[Arc<dyn Running>]>,
 }
 
 type Judged = Result<(Parts, Passed), Answer>;
@@ -76,12 +75,12 @@ impl Asking {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) policies: Arc<Inbound>,
-    /// The chain that its connection belongs to, where a control plane configures the port.
-    pub(super) way: Option<Way>,
+    /// How it was routed by the chain of its connection, where a control plane configures the port.
+    pub(super) routed: Option<Routed>,
     /// Whether it is served if all of that lets it pass.
     pub(super) served: bool,
     /// The program's own filters, which run last.
-    pub(super) filters: Vec<Arc<dyn Running>>,
+    pub(super) filters: Arc<[Arc<dyn Running>]>,
 }
 
 impl Door {
@@ -112,9 +111,9 @@ impl Door {
         }
         let asked = Asked {
             policies,
-            way: None,
+            routed: None,
             served: true,
-            filters: Vec::new(),
+            filters: Arc::default(),
         };
         self.judge_by(asked, request, dialect)
     }
@@ -150,20 +149,29 @@ impl Door {
             return Judgement::Refused(answer);
         }
         let filters = asked.filters.clone();
+        let watch = self.watch(asked, request, None, dialect);
         if let Some(answer) = filtered(&filters, request) {
             return Judgement::Refused(answer);
         }
-        let watch = judged.then(|| self.watch(asked, request, None, dialect));
         Judgement::Passed(Passed {
             watch,
+            to_caller: HeaderMap::new(),
             filters,
-            ..Passed::default()
         })
     }
 
     /// In Istio's order: external authorizers, tokens, policies.
-    async fn ask(self: Arc<Self>, asked: Asked, mut head: Request<()>, dialect: Dialect) -> Judged {
+    async fn ask(
+        self: Arc<Self>,
+        mut asked: Asked,
+        mut head: Request<()>,
+        dialect: Dialect,
+    ) -> Judged {
         let policies = asked.policies.clone();
+        if let Some(routed) = &mut asked.routed {
+            // Those who are asked may change it.
+            routed.keep(&head);
+        }
         let to_caller = authorizer::ask_all(&self, &policies, &mut head, dialect).await?;
         let token = self.token(&policies, &mut head, dialect).await?;
         if !self.allows(&policies.authorization, &head, token.as_deref()) {
@@ -176,11 +184,10 @@ impl Door {
             return Err(answer);
         }
         let filters = asked.filters.clone();
+        let watch = self.watch(asked, &head, token, dialect);
         if let Some(answer) = filtered(&filters, &mut head) {
             return Err(answer);
         }
-        let watched = !policies.authorization.stages.is_empty();
-        let watch = watched.then(|| self.watch(asked, &head, token, dialect));
         let passed = Passed {
             watch,
             to_caller,
@@ -249,6 +256,8 @@ impl Door {
         decision.allowed
     }
 
+    /// What judges the request again, by the head that was judged: the program's filters may make
+    /// another one of it for the handler.
     fn watch<B>(
         self: &Arc<Self>,
         asked: Asked,
@@ -256,15 +265,21 @@ impl Door {
         token: Option<Arc<Token>>,
         dialect: Dialect,
     ) -> Box<Recheck> {
-        let mut head = Request::new(());
-        head.method_mut().clone_from(request.method());
-        head.uri_mut().clone_from(request.uri());
-        head.headers_mut().clone_from(request.headers());
+        let mut head = copy(request);
         if let Some(peer) = request.extensions().get::<Peer>() {
             head.extensions_mut().insert(peer.clone());
         }
         Box::new(Recheck::new(self.clone(), asked, head, token, dialect))
     }
+}
+
+/// The head of a request, without what goes along with it.
+pub(super) fn copy<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    head.method_mut().clone_from(request.method());
+    head.uri_mut().clone_from(request.uri());
+    head.headers_mut().clone_from(request.headers());
+    head
 }
 
 /// Runs the program's filters over a request; the answer, if one of them has one.

@@ -5,6 +5,7 @@
 //! most 10,000 callers have a bucket of their own.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ struct Running {
     per_caller: Option<RateLimit>,
     /// As in the model.
     callers: Vec<RateLimit>,
+    /// Which of them is whose. Its keys are the configuration's, so that nobody can choose keys that
+    /// collide.
+    by_identity: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
 }
 
 impl Limits {
@@ -76,10 +80,18 @@ impl Running {
         let total = |bucket: &Bucket| RateLimit::new().total(rate(bucket));
         let keyed = |bucket: &Bucket| RateLimit::new().per_key(identity, rate(bucket), CALLERS);
         let callers = model.callers.iter();
+        let mut by_identity = HashMap::default();
+        for (index, one) in callers.clone().enumerate() {
+            for identity in &one.identities {
+                // Of two for the same caller the first counts.
+                by_identity.entry(identity.clone()).or_insert(index);
+            }
+        }
         Self {
             total: model.total.as_ref().map(total),
             per_caller: model.per_caller.as_ref().map(keyed),
             callers: callers.map(|one| total(&one.bucket)).collect(),
+            by_identity,
             model: model.clone(),
         }
     }
@@ -89,15 +101,9 @@ impl Running {
     fn has_token<B>(&self, request: &Request<B>) -> bool {
         let head = Head::of(request);
         let caller = caller_of(request.extensions()).principal;
-        let named = caller.and_then(|caller| {
-            let has = |identities: &[Box<str>]| identities.iter().any(|one| **one == *caller);
-            self.model
-                .callers
-                .iter()
-                .position(|one| has(&one.identities))
-        });
+        let named = caller.and_then(|caller| self.by_identity.get(caller));
         let own = match named {
-            Some(index) => self.callers.get(index),
+            Some(index) => self.callers.get(*index),
             None => self.per_caller.as_ref(),
         };
         let passes = |limit: &RateLimit| limit.check(head).is_ok();

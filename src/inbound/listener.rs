@@ -40,6 +40,8 @@ use crate::tls::{Acceptor, Clock, Credentials, Handshaken};
 const MAX_CONNECTIONS: usize = 10_000;
 /// How long accepting pauses when the system cannot give another connection (EMFILE, ENOMEM).
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a caller may take to begin, and for the head of a request of HTTP/1.1.
+const HEAD: Duration = Duration::from_secs(60);
 /// How long connections may take for their last requests (Istio's `drainDuration`).
 const DRAIN: Duration = Duration::from_secs(45);
 
@@ -79,6 +81,8 @@ pub(super) struct Port {
     pub(super) clock: Clock,
     pub(super) local: SocketAddr,
     pub(super) drain: Duration,
+    /// How long a caller may take to say which HTTP it speaks, and for a head of HTTP/1.1.
+    pub(super) head: Duration,
     /// The listener that a control plane is asked for, if one is.
     pub(super) asked: Option<Held>,
     /// Whom the program wants told whether it serves.
@@ -138,6 +142,7 @@ impl Listener {
             clock,
             local,
             drain: DRAIN,
+            head: HEAD,
             owner,
         };
         tracing::info!(%local, mode = port.policy().as_str(), "listening");
@@ -161,6 +166,16 @@ impl Listener {
     #[must_use]
     pub fn with_handshake_deadline(self, deadline: Duration) -> Self {
         self.with(|port| port.acceptor = port.acceptor.clone().with_deadline(deadline))
+    }
+
+    /// Sets how long a caller may take, once it is known who it is, until it is certain which version of
+    /// HTTP it speaks, and for the head of each request of HTTP/1.1, the pause before it included; the
+    /// default is 60 s (Envoy's `request_headers_timeout`, which it leaves off). Who takes longer is closed, so
+    /// that a caller which says nothing does not hold a place among the
+    /// [connections](Self::with_max_connections). HTTP/2 finds out by PINGs who is gone.
+    #[must_use]
+    pub fn with_head_deadline(self, deadline: Duration) -> Self {
+        self.with(|port| port.head = deadline)
     }
 
     /// Sets how long connections may take for their last requests when the mesh ends or the policy

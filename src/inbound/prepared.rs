@@ -42,23 +42,40 @@ impl<T> Kept<T> {
 
     /// What was made for these policies, or is made of what there is for others.
     ///
-    /// Without a lock. Of two that make it at once the later one stays; both are right.
+    /// Without a lock. Of several that make something at once one is first; the others make theirs
+    /// again, of what that one has left, or take it if it was made for the same policies. So nothing that
+    /// somebody has taken a token of is lost.
     pub(super) fn of(
         &self,
         policies: &Arc<Inbound>,
-        make: impl FnOnce(&mut dyn Iterator<Item = &Entry<T>>) -> T,
+        mut make: impl FnMut(&mut dyn Iterator<Item = &Entry<T>>) -> T,
     ) -> Arc<Entry<T>> {
-        let current = self.made.load();
         let address = Arc::as_ptr(policies).addr();
-        if let Some(entry) = current.get(&address) {
-            return entry.clone();
+        let mut current = self.made.load();
+        loop {
+            if let Some(entry) = current.get(&address) {
+                return entry.clone();
+            }
+            let entry = Arc::new(Entry {
+                policies: policies.clone(),
+                made: make(&mut current.values().map(|entry| &**entry)),
+                unused: OnceLock::new(),
+            });
+            let next = Arc::new(Self::with(&current, address, &entry));
+            let seen = self.made.compare_and_swap(&current, next);
+            if Arc::ptr_eq(&current, &seen) {
+                return entry;
+            }
+            current = seen;
         }
-        let made = make(&mut current.values().map(|entry| &**entry));
-        let entry = Arc::new(Entry {
-            policies: policies.clone(),
-            made,
-            unused: OnceLock::new(),
-        });
+    }
+
+    /// All that is still of use, and one more.
+    fn with(
+        current: &HashMap<usize, Arc<Entry<T>>>,
+        address: usize,
+        entry: &Arc<Entry<T>>,
+    ) -> HashMap<usize, Arc<Entry<T>>> {
         let now = Instant::now();
         // Those that nobody else holds are not in force any more.
         let used = |entry: &Arc<Entry<T>>| {
@@ -70,14 +87,37 @@ impl<T> Kept<T> {
             .map(|(address, entry)| (*address, entry.clone()))
             .collect();
         next.insert(address, entry.clone());
-        self.made.store(Arc::new(next));
-        entry
+        next
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_made_meanwhile_is_kept_and_taken_over() {
+        let kept = Kept::new();
+        let (one, other) = (Arc::new(Inbound::default()), Arc::new(Inbound::closed()));
+        // Somebody else is first for other policies while this one is made, and then for the same.
+        let mut seen = Vec::new();
+        let entry = kept.of(&one, |others| {
+            let before: Vec<&str> = others.map(|entry| entry.made).collect();
+            seen.push(before.len());
+            match before.as_slice() {
+                [] => {
+                    kept.of(&other, |_| "other");
+                }
+                _ => {
+                    kept.of(&one, |_| "first");
+                }
+            }
+            "late"
+        });
+        assert_eq!((entry.made, seen), ("first", vec![0, 1]));
+        let known = |policies: &Arc<Inbound>| kept.of(policies, |_| panic!("it is there")).made;
+        assert_eq!((known(&one), known(&other)), ("first", "other"));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_made_is_kept_while_its_policies_are_and_a_minute_longer() {

@@ -4,6 +4,11 @@
 //! polls the stream also polls this: it sleeps until a configuration comes into force whose
 //! policies are others, and asks them. A request that is answered at once never gets here: the first wait is
 //! what arms it.
+//!
+//! What is judged is what was judged at first: the head as it was then, and of a port that a control plane
+//! configures the route that it was given. An authorizer or a token that has changed headers, a filter that
+//! writes another path, or the dice of a route that takes a share could otherwise lead a stream to rules
+//! that are not its own.
 
 use std::fmt;
 use std::future::Future;
@@ -27,7 +32,7 @@ pub(super) struct Recheck {
     door: Arc<Door>,
     /// What it was asked, with the policies that it passed last.
     asked: Asked,
-    /// The request without its body, as the handler saw it.
+    /// The request without its body, as it was judged.
     head: Request<()>,
     token: Option<Arc<Token>>,
     dialect: Dialect,
@@ -61,9 +66,9 @@ impl Recheck {
                 Some(changed) => changed,
                 None => wait(self.door.subscribe()),
             };
-            let current = match &self.asked.way {
+            let current = match &mut self.asked.routed {
                 None => self.door.policies(),
-                Some(way) => way
+                Some(routed) => routed
                     .asks(self.door.core(), &self.head)
                     .unwrap_or_else(|| self.asked.policies.clone()),
             };

@@ -13,12 +13,13 @@ use http::Request;
 
 use super::answer::{self, Answer};
 use super::door::Door;
-use super::judge::{Asked, Judgement};
+use super::judge::{Asked, Judgement, copy};
 use super::serving::Serving;
 use crate::layer::canonical::canonicalize;
 use crate::model::Inbound;
 use crate::model::inbound::Normalization;
 use crate::outbound::{Core, Dialect, view};
+use crate::random::Draws;
 use crate::snapshot::{Chain, Held};
 
 /// A chain of a listener, and the place where its next version is found.
@@ -28,6 +29,17 @@ pub(super) struct Way {
     edition: u64,
     number: usize,
     pub(super) chain: Arc<Chain>,
+}
+
+/// How a request was given its route. When the routes change while it is under way, it is given the one
+/// that it would have been given by them.
+#[derive(Debug)]
+pub(super) struct Routed {
+    way: Way,
+    /// What the shares of routes were compared with.
+    draws: Draws,
+    /// The head that was looked at; `None`: that by which it was judged afterwards.
+    head: Option<Box<Request<()>>>,
 }
 
 /// What becomes of a connection.
@@ -98,14 +110,22 @@ impl Way {
         let same = server.model.edition == self.edition;
         same.then(|| server.numbered(self.number).cloned())?
     }
+}
 
-    /// What is asked of a request at this moment that is under way; `None`: what it was asked, since
-    /// the listener is another one and the connection is drained.
-    pub(super) fn asks<B>(&self, core: &Core, request: &Request<B>) -> Option<Arc<Inbound>> {
-        let chain = self.now(core)?;
-        let authority = authority(request)?;
-        let view = view(request, &authority);
-        let found = chain.find(&authority, &view, &core.environment.random);
+impl Routed {
+    /// Keeps the head that was looked at, before somebody changes it.
+    pub(super) fn keep(&mut self, head: &Request<()>) {
+        self.head = Some(Box::new(copy(head)));
+    }
+
+    /// What is asked of the request at this moment; `None`: what it was asked, since the listener is
+    /// another one and the connection is drained. `judged` is the head by which it was judged.
+    pub(super) fn asks(&mut self, core: &Core, judged: &Request<()>) -> Option<Arc<Inbound>> {
+        let chain = self.way.now(core)?;
+        let head = self.head.as_deref().unwrap_or(judged);
+        let authority = authority(head)?;
+        let random = &core.environment.random;
+        let found = chain.find(&authority, &view(head, &authority), &mut self.draws, random);
         Some(found.rule.inbound.clone())
     }
 }
@@ -131,12 +151,17 @@ impl Door {
             return Judgement::Refused(answer::unserved(dialect));
         };
         let random = &self.core().environment.random;
-        let found = chain.find(&authority, &view(request, &authority), random);
+        let mut draws = Draws::default();
+        let found = chain.find(&authority, &view(request, &authority), &mut draws, random);
         let asked = Asked {
             policies: found.rule.inbound.clone(),
             served: found.served,
             filters: found.rule.filters.clone(),
-            way: Some(way),
+            routed: Some(Routed {
+                way,
+                draws,
+                head: None,
+            }),
         };
         self.judge_by(asked, request, dialect)
     }

@@ -111,6 +111,10 @@ pub enum Action {
     /// Served by the server whose routes these are (xDS's `NonForwardingAction`, gRFC A36). A
     /// client has nowhere to send such a request and answers 503.
     Serve,
+    /// Sent to a cluster that is chosen in a way which is not known here (xDS's `cluster_header`, or a
+    /// plugin). A client leaves such a route out and asks the next one (gRFC A28). A server cannot:
+    /// the next one may ask less of callers, so that the request ends here and is not served.
+    Unknown,
 }
 
 /// How a request is sent on.

@@ -12,6 +12,8 @@
 //! is what gRPC comes in: `grpcdebug` asks here as it asks a server of gRPC.
 
 mod logging;
+#[cfg(feature = "tls-core")]
+mod version;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -31,6 +33,8 @@ use tokio::task::JoinSet;
 
 use crate::body::Body;
 pub(crate) use logging::Levels;
+#[cfg(feature = "tls-core")]
+pub(crate) use version::{Version, begin};
 
 /// How many connections are served at once; more wait in the system's queue.
 const CONNECTIONS: usize = 64;
@@ -109,22 +113,27 @@ async fn connection(stream: TcpStream, operated: Arc<dyn Operated>, loopback: bo
     };
     // What breaks here breaks for the one who asked, who sees it.
     tokio::select! {
-        () = speak(TokioIo::new(stream), service) => {}
+        () = speak(stream, service) => {}
         () = silent => {}
     }
 }
 
-type Io = TokioIo<TcpStream>;
-
 #[cfg(feature = "tls-core")]
-async fn speak<S>(io: Io, service: S)
+async fn speak<S>(stream: TcpStream, service: S)
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + 'static,
     S::Future: Send + 'static,
 {
     use hyper_util::rt::TokioExecutor;
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let Ok((version, stream)) = begin(stream, HEAD).await else {
+        return;
+    };
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let mut builder = match version {
+        Version::Http1 => builder.http1_only(),
+        Version::Http2 => builder.http2_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -135,11 +144,13 @@ where
         .max_header_list_size(HEADER_LIST)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1);
-    let _ = builder.serve_connection(io, service).await;
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 #[cfg(not(feature = "tls-core"))]
-async fn speak<S>(io: Io, service: S)
+async fn speak<S>(stream: TcpStream, service: S)
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
         + 'static,
@@ -147,7 +158,9 @@ where
 {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let _ = builder.serve_connection(io, service).await;
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn answer(

@@ -224,7 +224,7 @@ async fn serve(
             response
         }
         Action::Redirect(redirect) => answer::redirect(redirect, request),
-        Action::Serve => return Err(Error::new(Kind::NoCluster)),
+        Action::Serve | Action::Unknown => return Err(Error::new(Kind::NoCluster)),
     };
     chosen.change_response(response.headers_mut());
     if !filters.is_empty() {

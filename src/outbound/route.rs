@@ -133,7 +133,7 @@ pub(crate) fn choose(
             Some((destination, endpoint)) => (destination, Some(endpoint)),
             None => (roll(forward, core.random()), None),
         },
-        Action::Direct(_) | Action::Redirect(_) | Action::Serve => (0, None),
+        Action::Direct(_) | Action::Redirect(_) | Action::Serve | Action::Unknown => (0, None),
     };
     let port = port(&authority, request.uri());
     Ok(Some(Chosen {
@@ -261,7 +261,7 @@ impl Chosen {
     fn destination(&self) -> Option<&Destination> {
         match &self.route.model.action {
             Action::Forward(forward) => forward.destinations.all().get(self.destination),
-            Action::Direct(_) | Action::Redirect(_) | Action::Serve => None,
+            Action::Direct(_) | Action::Redirect(_) | Action::Serve | Action::Unknown => None,
         }
     }
 

@@ -121,7 +121,7 @@ pub(crate) fn link(
         if let Some(routes) = routes {
             let table = tables
                 .entry(Arc::as_ptr(routes))
-                .or_insert_with(|| linker.table(routes))
+                .or_insert_with(|| linker.table(routes, Side::Client))
                 .clone();
             listeners.insert(name.clone(), table);
         }
@@ -134,7 +134,7 @@ pub(crate) fn link(
     let mut hosts: Map<Box<str>, Vec<u16>> = Map::default();
     for (name, routes) in &resources.routes {
         if let Ok(port) = name.parse::<u16>() {
-            ports.insert(port, linker.table(routes));
+            ports.insert(port, linker.table(routes, Side::Client));
             for_each_host(routes, |host| {
                 hosts.entry(host.into()).or_default().push(port)
             });
@@ -145,7 +145,7 @@ pub(crate) fn link(
         let server = match before.filter(|before| Arc::ptr_eq(&before.model, model)) {
             Some(before) => before.clone(),
             None => Arc::new(Server::new(model, environment, |chain| {
-                Some(linker.table(&chain.routes.as_ref()?.routes))
+                Some(linker.table(&chain.routes.as_ref()?.routes, Side::Server))
             })),
         };
         (name.clone(), server)
@@ -255,29 +255,49 @@ fn has_port(authority: &str) -> bool {
 struct Linker<'a> {
     environment: &'a Environment,
     clusters: &'a HashMap<Arc<str>, Arc<Cluster>>,
-    /// Each virtual host is linked once, also if it stands in several route configurations.
-    done: HashMap<*const model::route::VirtualHost, Arc<VirtualHost>>,
+    /// Each virtual host is linked once for each side, also if it stands in several route configurations.
+    done: HashMap<(*const model::route::VirtualHost, Side), Arc<VirtualHost>>,
+}
+
+/// Whose routes they are.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Side {
+    Client,
+    Server,
 }
 
 impl Linker<'_> {
-    fn table(&mut self, routes: &RouteConfiguration) -> Arc<Table> {
+    fn table(&mut self, routes: &RouteConfiguration, side: Side) -> Arc<Table> {
         let mut table = Table::default();
         for model in &routes.virtual_hosts {
-            table.insert(&self.virtual_host(model));
+            table.insert(&self.virtual_host(model, side));
         }
         Arc::new(table)
     }
 
-    fn virtual_host(&mut self, model: &Arc<model::route::VirtualHost>) -> Arc<VirtualHost> {
-        if let Some(done) = self.done.get(&Arc::as_ptr(model)) {
+    fn virtual_host(
+        &mut self,
+        model: &Arc<model::route::VirtualHost>,
+        side: Side,
+    ) -> Arc<VirtualHost> {
+        let key = (Arc::as_ptr(model), side);
+        if let Some(done) = self.done.get(&key) {
             return done.clone();
         }
-        let routes = model.routes.iter().map(|model| self.route(model));
+        let taken = |action: &Action| match (action, side) {
+            (Action::Unknown, Side::Client) => false,
+            (Action::Unknown, Side::Server)
+            | (Action::Direct(_) | Action::Forward(_) | Action::Redirect(_) | Action::Serve, _) => {
+                true
+            }
+        };
+        let routes = model.routes.iter().filter(|model| taken(&model.action));
+        let routes = routes.map(|model| self.route(model));
         let host = Arc::new(VirtualHost {
             routes: routes.collect(),
             model: model.clone(),
         });
-        self.done.insert(Arc::as_ptr(model), host.clone());
+        self.done.insert(key, host.clone());
         host
     }
 
@@ -299,7 +319,7 @@ impl Linker<'_> {
                 forward.retry.as_ref().map(retry::Policy::new),
                 announced(forward),
             ),
-            Action::Direct(_) | Action::Redirect(_) | Action::Serve => {
+            Action::Direct(_) | Action::Redirect(_) | Action::Serve | Action::Unknown => {
                 (Vec::new(), Vec::new(), None, None)
             }
         };
@@ -308,7 +328,7 @@ impl Linker<'_> {
         };
         let destinations = match &model.action {
             Action::Forward(forward) => forward.destinations.all(),
-            Action::Direct(_) | Action::Redirect(_) | Action::Serve => &[],
+            Action::Direct(_) | Action::Redirect(_) | Action::Serve | Action::Unknown => &[],
         };
         let own = |one: &Destination| match &one.fault {
             OwnFault::AsRoute => model.fault.as_ref().map(injector),

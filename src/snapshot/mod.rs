@@ -138,7 +138,7 @@ pub(crate) struct Route {
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Injector>,
     /// The program's own, in the order in which requests meet them.
-    pub(crate) filters: Vec<Arc<dyn Running>>,
+    pub(crate) filters: Arc<[Arc<dyn Running>]>,
     /// One for each destination of a forwarding route that has other faults; `None`: it has none.
     /// Empty if no destination has.
     pub(crate) own_faults: Vec<Option<Injector>>,

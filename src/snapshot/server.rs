@@ -16,7 +16,7 @@ use crate::model::route::Action;
 #[cfg(feature = "tls-core")]
 use crate::model::server::ServerTls;
 use crate::model::server::{FilterChain, ServerListener};
-use crate::random::Random;
+use crate::random::{Draws, Random};
 #[cfg(feature = "tls-core")]
 use crate::tls::{Acceptor, Callers, Credentials, Materials};
 
@@ -72,7 +72,7 @@ impl Tls {
 pub(crate) struct Rule {
     pub(crate) inbound: Arc<Inbound>,
     /// The program's own filters.
-    pub(crate) filters: Vec<Arc<dyn Running>>,
+    pub(crate) filters: Arc<[Arc<dyn Running>]>,
 }
 
 impl Rule {
@@ -145,19 +145,22 @@ impl Server {
 }
 
 impl Chain {
-    /// What becomes of a request, by the first route that matches.
+    /// What becomes of a request, by the first route that matches. Where routes take shares, the same
+    /// `draws` find the same one again, as long as the routes are the same.
     pub(crate) fn find(
         &self,
         authority: &Authority,
         view: &RequestView<'_>,
+        draws: &mut Draws,
         random: &Random,
     ) -> Found<'_> {
+        let mut draw = draws.anew(random, 1_000_000);
         let table = self.table.as_ref();
         let host = table.and_then(|table| of_authority(table, authority));
         let mut routes = host.iter().flat_map(|host| &host.routes);
         let route = routes.find(|route| {
             let matcher = &route.model.matcher;
-            matcher.matches(view, || random.below(1_000_000))
+            matcher.matches(view, &mut draw)
         });
         let rule = route.and_then(|route| self.rules.get(&Arc::as_ptr(&route.model).addr()));
         Found {

@@ -195,6 +195,19 @@ async fn c24_a_hundred_streams_end_when_a_policy_denies_them_and_the_others_go_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn c24_a_stream_that_began_without_policies_ends_when_one_denies_it() {
+    let (mesh, publisher) = World::default().mesh(with(Inbound::default())).await;
+    let (_sender, mut denied) = stream(&mesh, grpc("http://a/admin/M")).await;
+    let (sender, mut other) = stream(&mesh, grpc("http://a/public/M")).await;
+    publisher.publish(with(deny_admin())).await.unwrap();
+    let trailers = denied.frame().await.unwrap().unwrap().into_trailers();
+    assert_eq!(trailers.unwrap()["grpc-status"], "7");
+    sender.send(Ok(Frame::data("on".into()))).await.unwrap();
+    let frame = other.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn c24_a_body_that_is_no_grpc_ends_with_an_error_and_a_silent_handler_with_an_answer() {
     let (mesh, publisher) = World::default()
         .mesh(with(stage(Action::Deny, path("/other"))))

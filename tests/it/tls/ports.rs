@@ -296,6 +296,46 @@ async fn a_listener_holds_as_many_connections_as_it_may_and_ends_with_the_mesh()
     TcpStream::connect(address).await.unwrap_err();
 }
 
+/// HTTP/2 begins with these bytes; whoever stops within them has said neither that nor anything else.
+#[tokio::test]
+async fn whoever_connects_and_does_not_begin_gives_its_place_back() {
+    let mesh = Mesh::builder().clock(clock()).start().await.unwrap();
+    let soon = Duration::from_millis(20);
+    let listener = mesh
+        .listen("127.0.0.1:0")
+        .await
+        .unwrap()
+        .with_max_connections(1)
+        .with_handshake_deadline(soon)
+        .with_head_deadline(soon);
+    let address = listener.local_addr();
+    tokio::spawn(listener.serve(service_fn(whoami)));
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for begun in [&b""[..], b"P", &preface[..23], b"GET / HTTP/1.1\r\nho"] {
+        // The place of whoever was there before is free a moment after its connection is closed.
+        let answer = tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let get = b"GET / HTTP/1.1\r\nhost: c\r\nconnection: close\r\n\r\n";
+                let mut answer = Vec::new();
+                let _ = stream.write_all(get).await;
+                let _ = stream.read_to_end(&mut answer).await;
+                if answer.starts_with(b"HTTP/1.1 200") {
+                    break;
+                }
+            }
+            // Likewise; a connection that found no place ends at once.
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let _ = stream.write_all(begun).await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            answer
+        });
+        let answer = answer.await.expect("it is closed");
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn health_has_a_port_of_its_own_and_says_when_callers_should_go_elsewhere() {
     async fn probe(address: SocketAddr, path: &str) -> String {

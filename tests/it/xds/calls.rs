@@ -9,7 +9,7 @@ use meshwork::source::xds::{Bootstrap, Kind};
 use meshwork::{Body, CallOptions, Error, Mesh, OutboundTraffic};
 use tower::ServiceExt as _;
 
-use super::messages::{bad_routes, cluster, endpoints, listener, routes, service};
+use super::messages::{bad_routes, cluster, endpoints, listener, routes, routes_with, service};
 use super::plane::{Plane, bootstrap, mesh};
 use crate::mesh::world::World;
 
@@ -257,6 +257,28 @@ async fn weights_hold() {
         second += usize::from(port(&mesh).await.unwrap() == "2");
     }
     assert!((62..=138).contains(&second), "{second}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_leaves_out_a_route_whose_action_is_unknown() {
+    use envoy_types::pb::envoy::config::route::v3 as route;
+    let world = World::default();
+    world.named(1);
+    let plane = Plane::new(&world);
+    plane.put(service("catalog:80", "c", &[1]));
+    plane.put([routes_with("catalog:80 routes", &[("c", 1)], |message| {
+        let routes = &mut message.virtual_hosts[0].routes;
+        let mut unknown = routes[0].clone();
+        unknown.action = Some(route::route::Action::Route(route::RouteAction {
+            cluster_specifier: Some(route::route_action::ClusterSpecifier::ClusterHeader(
+                "x-cluster".into(),
+            )),
+            ..route::RouteAction::default()
+        }));
+        routes.insert(0, unknown);
+    })]);
+    let mesh = mesh(&world, bootstrap()).await;
+    assert_eq!(port(&mesh).await.unwrap(), "1");
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,6 +54,50 @@ impl Filter for Stamp {
     }
 }
 
+/// Writes a header into requests: the first byte of its configuration is the length of the name.
+pub(super) struct Tempt;
+
+impl Filter for Tempt {
+    type Config = (HeaderName, HeaderValue);
+    type State = ();
+
+    fn messages(&self) -> &[&str] {
+        &["acme.v1.Tempt"]
+    }
+
+    fn read(&self, _: &str, bytes: &[u8]) -> Result<Self::Config, String> {
+        let (length, rest) = bytes.split_first().ok_or("is empty")?;
+        let (name, value) = rest.split_at_checked((*length).into()).ok_or("is short")?;
+        let name = HeaderName::from_bytes(name).map_err(|error| error.to_string())?;
+        let value = HeaderValue::from_bytes(value).map_err(|error| error.to_string())?;
+        Ok((name, value))
+    }
+
+    fn start(&self, _: &Self::Config, _: Option<Arc<()>>) -> Arc<()> {
+        Arc::default()
+    }
+
+    fn request(&self, at: At<'_, Self>, head: &mut request::Parts) -> Result<(), Box<Answer>> {
+        let (name, value) = at.config.clone();
+        head.headers.insert(name, value);
+        Ok(())
+    }
+}
+
+/// Such a filter in a chain.
+pub(super) fn tempted(name: &str, value: &str) -> hcm::HttpFilter {
+    let length = u8::try_from(name.len()).unwrap();
+    let config = Any {
+        type_url: "type.googleapis.com/acme.v1.Tempt".into(),
+        value: [&[length], name.as_bytes(), value.as_bytes()].concat(),
+    };
+    hcm::HttpFilter {
+        name: "tempt".into(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
+        ..hcm::HttpFilter::default()
+    }
+}
+
 fn stamp(config: &str) -> Any {
     Any {
         type_url: "type.googleapis.com/acme.v1.Stamp".into(),

@@ -32,7 +32,7 @@ pub(super) struct Parts<'a> {
 /// A destination or all of them, with what each says of filters.
 type With<T> = (T, Vec<Overrides>);
 
-/// `Some(None)`: the route is skipped.
+/// `Some(None)`: it picks its cluster in a way that is not here.
 pub(super) fn forward(
     place: &Place<'_>,
     message: &wire::RouteAction,

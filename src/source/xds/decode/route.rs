@@ -9,21 +9,13 @@ use crate::source::xds::extra::{self, RouteExtra};
 use crate::source::xds::filters::{self as chain, OfRoute, Overrides};
 use crate::source::xds::proto::route as wire;
 
-/// What becomes of a route.
-pub(super) enum Outcome {
-    /// With what it says of the filters of its listener.
-    Route(Box<Route>, OfRoute),
-    /// It picks its cluster in a way that is not here, so that it takes no request (gRFC A28): the
-    /// ones behind it are asked.
-    Skipped,
-}
-
+/// The route, and what it says of the filters of its listener.
 pub(super) fn route(
     scope: Scope<'_>,
     place: &Place<'_>,
     message: &wire::Route,
     around: &Around<'_>,
-) -> Option<Outcome> {
+) -> Option<(Route, OfRoute)> {
     let extra: RouteExtra = extra::of(message.metadata.as_ref());
     let match_place = place.field("match");
     let matcher = match_place
@@ -53,9 +45,7 @@ pub(super) fn route(
         overrides: &overrides,
         matched: matcher.as_ref().map(|matcher| &matcher.path),
     };
-    let Some((mut action, destinations, bounded)) = self::action(place, message, &parts)? else {
-        return Some(Outcome::Skipped);
-    };
+    let (mut action, destinations, bounded) = self::action(place, message, &parts)?;
     let (matcher, changes) = (matcher?, changes?);
     let headers = levels(&mut action, changes, around);
     let route = Route {
@@ -72,19 +62,14 @@ pub(super) fn route(
         destinations,
         bounded,
     };
-    Some(Outcome::Route(Box::new(route), said))
+    Some((route, said))
 }
 
 /// An action, what its destinations say of filters, and whether it bounds a whole stream.
 type Acted = (Action, Vec<Overrides>, bool);
 
-/// `Some(None)`: skipped.
-fn action(
-    place: &Place<'_>,
-    message: &wire::Route,
-    parts: &action::Parts<'_>,
-) -> Option<Option<Acted>> {
-    let plain = |action: Action| Some((action, Vec::new(), false));
+fn action(place: &Place<'_>, message: &wire::Route, parts: &action::Parts<'_>) -> Option<Acted> {
+    let plain = |action: Action| (action, Vec::new(), false);
     use wire::route::Action as Wire;
     match &message.action {
         None => place.fault(
@@ -93,7 +78,10 @@ fn action(
         Some(Wire::Route(forward)) => {
             let bounded = action::is_bounded(forward);
             let forward = action::forward(&place.field("route"), forward, parts)?;
-            Some(forward.map(|(forward, said)| (Action::Forward(Box::new(forward)), said, bounded)))
+            Some(match forward {
+                Some((forward, said)) => (Action::Forward(Box::new(forward)), said, bounded),
+                None => plain(Action::Unknown),
+            })
         }
         Some(Wire::Redirect(redirect)) => {
             let place = place.field("redirect");

@@ -138,13 +138,10 @@ fn virtual_host(
     let mut said = Vec::with_capacity(message.routes.len());
     for (index, message) in message.routes.iter().enumerate() {
         let place = routes_place.index(index);
-        match route::route(scope, &place, message, &around) {
-            Some(route::Outcome::Route(route, of_route)) => {
-                routes.push(Arc::new(*route));
-                said.push(of_route);
-            }
-            // Skipped, see there; or a fault, which was told.
-            Some(route::Outcome::Skipped) | None => {}
+        // Without one there is a fault, which was told.
+        if let Some((route, of_route)) = route::route(scope, &place, message, &around) {
+            routes.push(Arc::new(route));
+            said.push(of_route);
         }
     }
     changes?;

@@ -90,6 +90,12 @@ fn route(pen: &mut Pen<'_>, model: &Route) -> Option<wire::Route> {
         Action::Serve => {
             wire::route::Action::NonForwardingAction(wire::NonForwardingAction::default())
         }
+        // A way of choosing that is unset is unknown, too. Other clients would leave the route out, or
+        // refuse all of them for it.
+        Action::Unknown if pen.is_meshwork() => {
+            wire::route::Action::Route(wire::RouteAction::default())
+        }
+        Action::Unknown => return None,
     };
     let level = headers::level(pen, changes);
     if pen.is_meshwork() {

@@ -365,6 +365,7 @@ fn action(c: &mut Chance) -> Action {
             },
             path: c.option(path_rewrite),
         }),
+        2 if c.below(4) == 0 => Action::Unknown,
         2 => Action::Serve,
         _ => Action::Forward(Box::new(Forward {
             destinations: destinations(c),

@@ -63,6 +63,9 @@ async fn handler(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     if request.uri().path() == "/endless" {
         return Ok(Response::new(Body::new(Endless(false))));
     }
+    if request.uri().path() == "/echo" {
+        return Ok(Response::new(request.into_body()));
+    }
     let peer = request.extensions().get::<Peer>();
     let text = match peer.filter(|peer| peer.tls).map(|peer| &peer.principal) {
         None => "served".to_owned(),

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_filter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use envoy_types::pb::envoy::r#type::v3 as percent;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{PATIENCE, start};
+use super::{PATIENCE, Serving, start, start_built};
+use crate::xds::custom::{Tempt, tempted};
 use crate::xds::messages::{chain, filter, packed, served};
 
 /// An RBAC filter of which one policy says who may do what.
@@ -94,6 +97,41 @@ async fn every_rbac_filter_of_the_chain_is_asked_and_routes_override_them_by_nam
     }
 }
 
+/// What picks its cluster in a way that nobody knows here.
+fn unknown() -> Option<route::route::Action> {
+    use route::route_action::ClusterSpecifier;
+    Some(route::route::Action::Route(route::RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::ClusterHeader("x-cluster".into())),
+        ..route::RouteAction::default()
+    }))
+}
+
+#[tokio::test]
+async fn a_route_whose_action_is_unknown_keeps_its_requests_from_the_routes_behind_it() {
+    let serving = start().await;
+    let filters = vec![filter("deny", &rules(1, header("x-evil", "yes")))];
+    serving.plane.put([serving.listener(|message| {
+        message.filter_chains = vec![chain(filters, Some("served"))];
+    })]);
+    serving
+        .plane
+        .put([served(&["/locked", "/admin", "/"], |message| {
+            let routes = &mut message.virtual_hosts[0].routes;
+            routes[0].action = unknown();
+            let all = rbac_filter::RbacPerRoute {
+                rbac: Some(rules(1, path("/"))),
+            };
+            routes[0].typed_per_filter_config = HashMap::from([("deny".to_owned(), packed(&all))]);
+            routes[1].action = unknown();
+        })]);
+    serving.until("/items", Some(200)).await;
+    // What it says of filters counts, and what they let pass is not served.
+    assert_eq!(serving.get("/locked", "").await, Some(403));
+    assert_eq!(serving.get("/admin", "").await, Some(503));
+    assert_eq!(serving.get("/admin", "x-evil: yes\r\n").await, Some(403));
+    assert_eq!(serving.get("/items", "").await, Some(200));
+}
+
 #[tokio::test]
 async fn a_refused_listener_leaves_the_one_before_in_force() {
     let serving = start().await;
@@ -150,4 +188,111 @@ async fn c24_a_stream_ends_when_its_route_denies_it_and_the_connection_stays() {
     assert_eq!(serving.mesh.stats().inbound.cut, 1);
     assert_eq!(serving.get("/", "").await, Some(200));
     assert_eq!(serving.get("/endless", "").await, Some(403));
+}
+
+/// A request whose body comes back piece by piece.
+struct Echo(TcpStream);
+
+impl Echo {
+    /// Its status and the request, which has begun.
+    async fn open(serving: &Serving) -> (u16, Self) {
+        let mut stream = TcpStream::connect(serving.address).await.unwrap();
+        let head = b"POST /echo HTTP/1.1\r\nhost: catalog\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(stream.read_u8().await.unwrap());
+        }
+        let text = String::from_utf8(seen).unwrap();
+        (
+            text.split(' ').nth(1).unwrap().parse().unwrap(),
+            Self(stream),
+        )
+    }
+
+    /// Whether a piece comes back; if not, the stream has ended.
+    async fn goes_on(&mut self) -> bool {
+        let piece = b"5\r\npiece\r\n";
+        if self.0.write_all(piece).await.is_err() {
+            return false;
+        }
+        let mut back = vec![0; piece.len()];
+        let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut back));
+        read.await.expect("an end or a piece").is_ok() && back == piece
+    }
+}
+
+#[tokio::test]
+async fn c24_a_stream_is_judged_again_by_the_head_that_was_judged_at_first() {
+    let serving = start_built("", |builder| builder.filter(Tempt)).await;
+    let filters = vec![
+        filter("deny", &rules(1, header("x-evil", "yes"))),
+        tempted("x-evil", "yes"),
+    ];
+    serving.plane.put([serving.listener(|message| {
+        message.filter_chains = vec![chain(filters, Some("served"))];
+    })]);
+    serving.plane.put([served(&["/"], |_| {})]);
+    serving.until("/", Some(200)).await;
+    // The filter writes the header for the handler: the caller has not.
+    let (status, mut stream) = Echo::open(&serving).await;
+    assert_eq!(status, 200);
+    assert!(stream.goes_on().await);
+    serving.plane.put([served(&["/items", "/echo"], |_| {})]);
+    serving.until("/", Some(503)).await;
+    assert!(stream.goes_on().await, "nothing has changed for it");
+    serving.plane.put([served(&["/echo"], |message| {
+        let all = rbac_filter::RbacPerRoute {
+            rbac: Some(rules(1, path("/echo"))),
+        };
+        let route = &mut message.virtual_hosts[0].routes[0];
+        route.typed_per_filter_config = HashMap::from([("deny".to_owned(), packed(&all))]);
+    })]);
+    serving.until("/echo", Some(403)).await;
+    assert!(!stream.goes_on().await, "its route denies it");
+}
+
+#[tokio::test]
+async fn c24_a_stream_keeps_the_share_of_the_route_that_it_drew() {
+    let serving = start().await;
+    let filters = vec![filter("deny", &rules(1, header("x-evil", "yes")))];
+    serving.plane.put([serving.listener(|message| {
+        message.filter_chains = vec![chain(filters, Some("served"))];
+    })]);
+    // Half of the requests are denied, by a route of their own.
+    let edition = |number: usize| {
+        let own = format!("/{number}");
+        served(&["/echo", "/echo", &own], |message| {
+            let route = &mut message.virtual_hosts[0].routes[0];
+            let share = percent::FractionalPercent {
+                numerator: 50,
+                denominator: 0,
+            };
+            let matched = route.r#match.as_mut().unwrap();
+            matched.runtime_fraction = Some(core::RuntimeFractionalPercent {
+                default_value: Some(share),
+                runtime_key: String::new(),
+            });
+            let all = rbac_filter::RbacPerRoute {
+                rbac: Some(rules(1, path("/echo"))),
+            };
+            route.typed_per_filter_config = HashMap::from([("deny".to_owned(), packed(&all))]);
+        })
+    };
+    serving.plane.put([edition(0)]);
+    serving.until("/0", Some(200)).await;
+    let mut streams = Vec::new();
+    while streams.len() < 4 {
+        let (status, stream) = Echo::open(&serving).await;
+        if status == 200 {
+            streams.push(stream);
+        }
+    }
+    for number in 1..=10 {
+        serving.plane.put([edition(number)]);
+        serving.until(&format!("/{number}"), Some(200)).await;
+        for stream in &mut streams {
+            assert!(stream.goes_on().await, "edition {number}");
+        }
+    }
 }
