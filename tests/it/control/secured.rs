@@ -23,15 +23,16 @@ pub(crate) async fn connect(
     own: &Credentials,
 ) -> Result<Channel, tonic::transport::Error> {
     let tls = ClientTls {
-        // Who has none shows none, and is refused by the server or not at all.
-        identity: own.identity().map(|_| Material::Mesh),
+        identity: Some(Material::Mesh),
         trust: Material::Mesh,
         verification: Verification::Svid,
         names: Vec::new(),
         sni: Sni::Name("control".into()),
         alpn: Alpn::Http,
     };
-    let connector = Connector::new(&tls, Some(own.clone()), own.clone(), Clock::system());
+    // Who has no certificate shows none, and is refused by the server or not at all.
+    let shown = own.identity().map(|_| own.clone());
+    let connector = Connector::new(&tls, shown, own.clone(), Clock::system());
     let connector = std::sync::Arc::new(connector);
     let dial = tower::service_fn(move |_: http::Uri| {
         let connector = connector.clone();
