@@ -191,6 +191,8 @@ pub mod testing;
 pub mod tls;
 #[cfg(feature = "outbound")]
 pub mod transport;
+#[cfg(feature = "outbound")]
+mod varint;
 mod workload;
 
 pub use body::Body;
