@@ -47,6 +47,8 @@ mod judge;
 mod limits;
 #[cfg(feature = "tls-core")]
 mod listener;
+#[cfg(feature = "tls-core")]
+mod load;
 mod peer;
 #[cfg(any(feature = "jwt", feature = "rate-limit"))]
 mod prepared;
@@ -235,6 +237,9 @@ impl<S> Inbound<S> {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
+        if protocol == Protocol::Grpc && telemetry.measures() {
+            series.begun();
+        }
         let mut meter = Meter::new(&series, Instant::now(), protocol);
         if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());

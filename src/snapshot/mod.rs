@@ -32,6 +32,8 @@ mod load;
 mod members;
 mod on_demand;
 mod overload;
+mod propagation;
+mod rates;
 mod reports;
 mod security;
 mod series;
@@ -42,6 +44,7 @@ mod series;
 mod server;
 mod stats;
 mod table;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -69,12 +72,17 @@ pub(crate) use endpoint::{Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 #[cfg(feature = "xds")]
 pub(crate) use load::ClusterLoad;
+#[cfg(feature = "xds")]
+pub(crate) use propagation::{Reported, Sum};
+use rates::Limit;
+pub(crate) use rates::Rates;
 #[cfg(feature = "inbound")]
 pub(crate) use server::Chain;
 pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
+pub use turns::{ConnectionStats, DetectionStats};
 
 /// One configuration in force.
 #[derive(Debug)]
@@ -113,6 +121,12 @@ pub(crate) struct Snapshot {
         allow(dead_code, reason = "only the door asks for it")
     )]
     pub(crate) peers: model::security::PeerPolicy,
+    /// How much of callers is taken at once.
+    #[cfg_attr(
+        not(all(feature = "inbound", feature = "tls-core")),
+        allow(dead_code, reason = "only the mesh's own listeners ask for it")
+    )]
+    pub(crate) capacities: model::capacity::Capacities,
 }
 
 /// What requests are looked up in. Its keys are the configuration's, so that nobody who sends requests
@@ -137,6 +151,8 @@ pub(crate) struct Route {
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Injector>,
+    /// Running, if the route limits its requests.
+    pub(crate) limits: Vec<Arc<Limit>>,
     /// The program's own, in the order in which requests meet them.
     pub(crate) filters: Arc<[Arc<dyn Running>]>,
     /// One for each destination of a forwarding route that has other faults; `None`: it has none.
@@ -164,6 +180,7 @@ impl Snapshot {
             outbound_traffic: None,
             egress: None,
             peers: model::security::PeerPolicy::default(),
+            capacities: model::capacity::Capacities::default(),
         }
     }
 

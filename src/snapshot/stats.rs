@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cluster, Member, Snapshot};
+use super::{Cluster, ConnectionStats, DetectionStats, Member, Snapshot};
 use crate::layer::health::Health;
 
 /// Counters and gauges of a mesh at one moment.
@@ -38,6 +38,8 @@ pub struct InboundStats {
     pub denied: u64,
     /// Requests that may come in and were one too many for a limit.
     pub limited: u64,
+    /// Requests that a port of the mesh's own refused because as many were under way as it takes.
+    pub overloaded: u64,
     /// Requests under way that a new policy denied.
     pub cut: u64,
     /// Requests that an audit policy matched.
@@ -54,6 +56,7 @@ pub(crate) struct InboundCounts {
     unauthenticated: AtomicU64,
     denied: AtomicU64,
     limited: AtomicU64,
+    overloaded: AtomicU64,
     cut: AtomicU64,
     audited: AtomicU64,
     dry_run_denied: AtomicU64,
@@ -108,6 +111,7 @@ counting! {
     unauthenticated => unauthenticated;
     denied => denied;
     limited => limited;
+    overloaded => overloaded;
     cut => cut;
     audited => audited;
     dry_run_denied => dry_run_denied;
@@ -144,6 +148,8 @@ pub struct ClusterStats {
     pub ejections: u64,
     /// Endpoints that came back.
     pub readmissions: u64,
+    /// Endpoints that were found failing, by the rule that found them.
+    pub detections: DetectionStats,
     /// Active health checks that have ended.
     pub checks: u64,
     /// Those among them that did not pass.
@@ -154,6 +160,8 @@ pub struct ClusterStats {
     pub active_requests: u32,
     /// Connections now, those being dialled included.
     pub connections: u32,
+    /// What became of its connections.
+    pub turns: ConnectionStats,
     /// Requests that wait for a connection now.
     pub pending: u32,
     /// Its endpoints, in the order of the registry.
@@ -240,11 +248,13 @@ impl Cluster {
             mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
+            detections: counters.detections.read(),
             checks,
             checks_failed,
             retry_budget: self.quota.budget_remaining(),
             active_requests: limits.active_requests(),
             connections: limits.connections(),
+            turns: counters.turns.read(),
             pending: limits.pending_requests(),
             endpoints: endpoints.collect(),
         }

@@ -103,6 +103,7 @@ fn connections() -> impl Strategy<Value = Connection> {
     (counts(), durations(), durations(), durations(), durations()).prop_map(
         |(count, age, idle, interval, timeout)| Connection {
             max_requests: NonZeroU32::new(count),
+            max_per_endpoint: NonZeroU32::new(count),
             max_age: (age > Duration::ZERO).then_some(age),
             idle_timeout: Some(idle),
             max_concurrent_streams: NonZeroU32::new(count),
@@ -128,8 +129,13 @@ fn clusters() -> impl Strategy<Value = Cluster> {
         prop_oneof![
             Just(RetryLimit::Budget),
             counts().prop_map(RetryLimit::Concurrent),
-            (percents(), counts())
-                .prop_map(|(percent, minimum)| RetryLimit::Share { percent, minimum }),
+            (percents(), counts(), 0_u64..3).prop_map(|(percent, minimum, seconds)| {
+                RetryLimit::Share {
+                    percent,
+                    minimum,
+                    interval: Duration::from_secs(seconds),
+                }
+            }),
         ],
     );
     let limits = (counts(), counts(), counts());

@@ -10,6 +10,8 @@ mod article;
 mod authorization;
 mod balance;
 mod cancel;
+#[cfg(all(feature = "inbound", feature = "tls-core", feature = "yaml"))]
+mod capacity;
 mod churn;
 #[cfg(all(feature = "inbound", feature = "xds"))]
 mod debugged;
@@ -23,6 +25,7 @@ mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
+mod grpc_metrics;
 mod health;
 mod hedging;
 mod hostile;
@@ -36,9 +39,12 @@ mod mirroring;
 mod near;
 mod outlier;
 mod protocols;
+#[cfg(feature = "test-util")]
+mod recording;
 mod retries;
 mod routing;
 mod runtimes;
+mod sessions;
 #[cfg(feature = "yaml")]
 mod shares;
 mod soak;

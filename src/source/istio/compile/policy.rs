@@ -159,6 +159,7 @@ impl<'a> Blocks<'a> {
             outlier: self.outlier.map(|block| outlier(block, ejection)),
             // No kind of Istio asks for them.
             health_check: None,
+            load_metrics: Vec::new(),
             origin,
         }
     }
@@ -244,6 +245,7 @@ fn connection(tcp: Option<&TcpPool>, http: Option<&HttpPool>) -> Connection {
                 timeout: positive(block.timeout).unwrap_or(Connection::DEFAULT_KEEPALIVE.timeout),
             }),
         },
+        max_per_endpoint: None,
         proxy_protocol: None,
         tcp_keepalive: tcp
             .and_then(|tcp| tcp.tcp_keepalive.as_ref())
@@ -274,6 +276,10 @@ fn limits(
         (Some(budget), _) => RetryLimit::Share {
             percent: share(budget.percent.unwrap_or(BUDGET.0)),
             minimum: budget.min_retry_concurrency.unwrap_or(BUDGET.1),
+            interval: budget
+                .budget_interval
+                .map(Duration::from)
+                .unwrap_or_default(),
         },
         (None, Some(most)) => RetryLimit::Concurrent(most.get()),
         (None, None) => RetryLimit::Budget,
