@@ -11,12 +11,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use meshwork::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::bare::NoOp;

@@ -216,7 +216,8 @@ pub(super) mod tests {
             has("zone"),
         ])));
         let not = wire(Type::NotConstraints(Box::new(both.clone())));
-        let rows: [(&[(&str, &str)], [bool; 6]); 5] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], [bool; 6]);
+        let rows: [Row; 5] = [
             (&[], [false, false, false, false, true, true]),
             (&[("env", "canary")], [true, false, false, true, true, true]),
             (&[("env", "prod")], [false, false, false, false, true, true]),
@@ -248,7 +249,10 @@ pub(super) mod tests {
         let one = locator("a", &[("x", "1"), ("y", "2")]);
         assert_eq!(one, locator("a", &[("y", "2"), ("x", "1")]));
         assert_eq!((name(&one), name("a")), ("a", "a"));
-        assert_eq!((parameters(&one), parameters("a")), ("\0x\01\0y\02", ""));
+        assert_eq!(
+            (parameters(&one), parameters("a")),
+            ("\0x\x001\0y\x002", "")
+        );
         assert_eq!(locator("a", &[]), "a");
         let named = pb::ResourceName::decode(resource_name(&one, None)).expect("it decodes");
         assert_eq!(named.name, "a");

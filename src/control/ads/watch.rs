@@ -250,7 +250,11 @@ impl Watch {
 
     /// What the client has of a resource, in one variant or another.
     pub(super) fn have_of(&self, name: &str) -> Option<&Have> {
-        self.keys(name).next().map(|(_, have)| have)
+        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+        let first = self.have.range::<str, _>(from).next();
+        first
+            .filter(|(key, _)| variant::name(key) == name)
+            .map(|(_, have)| have)
     }
 
     /// Notes the parameters with which everything is wanted; whether they were others before.

@@ -12,6 +12,9 @@ use crate::source::xds::json;
 /// What tells variants of a resource apart.
 const CONSTRAINTS: &str = "envoy.service.discovery.v3.DynamicParameterConstraints";
 
+/// A name, and the message that says what is asked of parameters.
+pub(super) type Variant = (Arc<str>, Option<Vec<u8>>);
+
 impl Reader<'_> {
     /// The name of a variant and what it asks for, from `resource_name` of a wrapper. The outer `None`:
     /// it is not as it should be.
@@ -25,7 +28,7 @@ impl Reader<'_> {
         path: &str,
         wrapper: &Map<String, Json>,
         name: Option<&Arc<str>>,
-    ) -> Option<Option<(Arc<str>, Option<Vec<u8>>)>> {
+    ) -> Option<Option<Variant>> {
         let either = |of: &Map<String, Json>, snake: &str, camel: &str| {
             of.get(snake).or_else(|| of.get(camel)).cloned()
         };
