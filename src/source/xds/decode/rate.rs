@@ -66,6 +66,7 @@ pub(super) fn limit(
     };
     Some(Some(LocalLimit {
         scope: Arc::from(format!("{owner} {}", message.stat_prefix)),
+        port: None,
         total,
         per_caller: None,
         callers: Vec::new(),
