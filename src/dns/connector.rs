@@ -9,10 +9,12 @@ use super::{Names, Question, Target};
 use crate::model::endpoint::Address;
 use crate::transport::{Connect, Connecting, Settings, race};
 
-/// Resolves [`Address::Name`] and lets another connector dial the addresses.
+/// Resolves [`Address::Name`] and lets another connector dial the addresses, one at a time.
 ///
 /// Each connection begins with another address than the one before, so that the connections of a
-/// logical host spread over its addresses; the others are tried behind it, staggered (RFC 8305).
+/// logical host spread over its addresses; the others are tried behind it, staggered (RFC 8305). So are
+/// those of [`Address::Several`], the preferred first: a program's connector is asked for single
+/// addresses only.
 #[derive(Debug)]
 pub(crate) struct Resolving {
     inner: Arc<dyn Connect>,
@@ -32,11 +34,17 @@ impl Resolving {
 
 impl Connect for Resolving {
     fn connect(&self, address: &Address, settings: &Settings) -> Connecting {
-        let Address::Name { host, port } = address else {
-            return self.inner.connect(address, settings);
+        let (inner, settings) = (self.inner.clone(), settings.clone());
+        let (host, port) = match address {
+            Address::Name { host, port } => (host, *port),
+            Address::Several(several) => {
+                let addresses = race::in_turn(several.all().collect());
+                let dial = move |address| inner.connect(&Address::Socket(address), &settings);
+                return Box::pin(race::first(addresses, dial));
+            }
+            Address::Socket(_) | Address::Unix(_) => return inner.connect(address, &settings),
         };
-        let (question, port) = (Question::of(host), *port);
-        let (inner, names, settings) = (self.inner.clone(), self.names.clone(), settings.clone());
+        let (question, names) = (Question::of(host), self.names.clone());
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let targets = names.lookup(&question).await?;

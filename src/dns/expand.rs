@@ -10,11 +10,11 @@
 //! starting nor an edit has to wait for DNS.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pairs::{Service, members};
 use super::{Question, Target};
 use crate::model::cluster::{Discovery, Dns, Lookup};
 use crate::model::endpoint::{Address, Endpoint, LocalityEndpoints};
@@ -88,10 +88,8 @@ fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]
         // SRV priorities come after that of the locality, in their order.
         let mut by_rank: BTreeMap<u32, Vec<Endpoint>> = BTreeMap::from([(0, Vec::new())]);
         for endpoint in &locality.endpoints {
-            for (rank, endpoint) in addresses(endpoint, known) {
-                if seen.insert(endpoint.address.clone()) {
-                    by_rank.entry(rank).or_default().push(endpoint);
-                }
+            for (rank, endpoint) in addresses(endpoint, known, &mut seen) {
+                by_rank.entry(rank).or_default().push(endpoint);
             }
         }
         localities.extend(
@@ -110,24 +108,32 @@ fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]
     }
 }
 
-/// The endpoints behind one, each with the rank of its SRV priority.
+/// The endpoints behind one, each with the rank of its SRV priority; those that were `seen` are left
+/// out.
 fn addresses(
     endpoint: &Endpoint,
     known: &impl Fn(&Question) -> Option<Arc<[Target]>>,
+    seen: &mut HashSet<Address>,
 ) -> Vec<(u32, Endpoint)> {
+    let alone = |seen: &mut HashSet<Address>| {
+        let new = seen.insert(endpoint.address.clone());
+        new.then(|| (0, endpoint.clone())).into_iter().collect()
+    };
     let Address::Name { host, port } = &endpoint.address else {
-        return vec![(0, endpoint.clone())];
+        return alone(seen);
     };
-    let question = Question::of(host);
-    let Some(targets) = known(&question) else {
-        return vec![(0, endpoint.clone())];
+    let Some(targets) = known(&Question::of(host)) else {
+        return alone(seen);
     };
-    // A host with both families is one server twice, and would get a double share (Envoy's
-    // V4_PREFERRED; slices are read by the same rule).
-    let four = targets.iter().any(|target| target.address.is_ipv4());
-    let used = targets
-        .iter()
-        .filter(|target| !four || target.address.is_ipv4());
+    // What is said of an address holds for the other family's of the same host too.
+    let mut services: BTreeMap<Service, Vec<_>> = BTreeMap::new();
+    for target in &*targets {
+        let service = Service::of(target, *port);
+        let address = service.at(target.address);
+        if seen.insert(address.into()) {
+            services.entry(service).or_default().push(address);
+        }
+    }
     let priorities: Vec<u16> = {
         let mut all: Vec<u16> = targets.iter().map(|target| target.priority).collect();
         all.sort_unstable();
@@ -135,18 +141,20 @@ fn addresses(
         all
     };
     let rank = |priority: u16| priorities.iter().take_while(|one| **one < priority).count();
-    used.map(|target| {
-        let address = SocketAddr::new(target.address, target.port.unwrap_or(*port));
-        let weight = endpoint.weight.saturating_mul(target.weight);
-        let endpoint = Endpoint {
-            address: address.into(),
-            weight: weight.min(NonZeroU32::MAX),
-            ..endpoint.clone()
-        };
-        // As many ranks as priorities, of which there are 65,536.
-        (rank(target.priority) as u32, endpoint)
-    })
-    .collect()
+    let mut found = Vec::with_capacity(targets.len());
+    for (service, addresses) in services {
+        let weight = endpoint.weight.saturating_mul(service.weight);
+        found.extend(members(&addresses).into_iter().map(|address| {
+            let endpoint = Endpoint {
+                address,
+                weight: weight.min(NonZeroU32::MAX),
+                ..endpoint.clone()
+            };
+            // As many ranks as priorities, of which there are 65,536.
+            (rank(service.priority) as u32, endpoint)
+        }));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -205,13 +213,16 @@ mod tests {
             Some(targets.collect())
         };
         let expanded = each(&named(&["a", "b", "six", "unknown"]), &known);
-        let expected = [
-            "10.0.0.1:80*1",
-            "10.0.0.2:80*1",
-            "[::2]:80*1",
-            "unknown:80*1",
-        ];
-        assert_eq!(shown(&expanded), [(0, expected.map(String::from).to_vec())]);
+        let all = &shown(&expanded)[0].1;
+        // Which of the two `::1` is put beside is for `pairs`; of `b` the only address is there already.
+        let single = ["10.0.0.1:80*1", "10.0.0.2:80*1"];
+        let paired = ["[::1]:80,10.0.0.1:80*1", "[::1]:80,10.0.0.2:80*1"];
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert!(
+            (0..2).any(|n| all[n] == paired[n] && all[1 - n] == single[1 - n]),
+            "{all:?}"
+        );
+        assert_eq!(all[2..], ["[::2]:80*1", "unknown:80*1"]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod expand;
 #[cfg(feature = "dns")]
 mod hickory;
 mod names;
+mod pairs;
 mod schedule;
 mod system;
 

@@ -234,10 +234,20 @@ fn retries(cluster: &snapshot::Cluster) -> String {
             let now = cluster.quota.in_flight();
             format!("at most {most} at a time (maxRetries); {now} now")
         }
-        RetryLimit::Share { percent, minimum } => format!(
-            "at most {percent} of the requests under way, {minimum} in any case (retryBudget); {} now",
-            cluster.quota.in_flight()
-        ),
+        RetryLimit::Share {
+            percent,
+            minimum,
+            interval,
+        } => {
+            let of = match interval.is_zero() {
+                true => "under way".to_owned(),
+                false => format!("that began within {interval:?}"),
+            };
+            format!(
+                "at most {percent} of the requests {of}, {minimum} in any case (retryBudget); {} now",
+                cluster.quota.in_flight()
+            )
+        }
     }
 }
 

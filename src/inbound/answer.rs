@@ -65,6 +65,16 @@ pub(super) fn denied(dialect: Dialect) -> Answer {
     answer(dialect, StatusCode::FORBIDDEN, "7", DENIED)
 }
 
+/// The port has as many requests under way as it takes, in Envoy's words.
+#[cfg(feature = "tls-core")]
+pub(super) fn overloaded(dialect: Dialect) -> Answer {
+    let text = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+    let mut answer = answer(dialect, StatusCode::SERVICE_UNAVAILABLE, "14", text);
+    let header = HeaderValue::from_static("true");
+    answer.headers.insert("x-envoy-overloaded", header);
+    answer
+}
+
 /// No route of the server takes the request.
 pub(super) fn unserved(dialect: Dialect) -> Answer {
     let text = "no route of this server takes the request";

@@ -16,12 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
-use super::answer::without_mutual_tls;
+use super::answer::{self, Answer, without_mutual_tls};
 use super::listener::{Port, answer};
 use super::peer::Peer;
 use super::served::Way;
 use crate::body::Body;
 use crate::error::BoxError;
+use crate::layer::held::HeldBody;
 use crate::model::security::MutualTls;
 use crate::operator::{Version, begin};
 use crate::outbound::Dialect;
@@ -268,6 +269,10 @@ where
             let refusal = refusal(&request);
             return Box::pin(async move { Ok(refusal) });
         }
+        let Ok(permit) = self.connection.port.request() else {
+            let overloaded = overloaded(&request);
+            return Box::pin(async move { Ok(overloaded) });
+        };
         let mut request = request.map(Body::new);
         request
             .extensions_mut()
@@ -283,20 +288,32 @@ where
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response)
+            Ok(match permit {
+                None => response,
+                Some(permit) => response.map(|body| Body::new(HeldBody::new(body, permit))),
+            })
         })
     }
 }
 
 /// The answer to a plaintext request where mutual TLS is demanded meanwhile.
 fn refusal<B>(request: &Request<B>) -> Response<Body> {
-    let answer = without_mutual_tls(Dialect::of(request.headers()));
-    let mut response = Response::new(Body::from(answer.text));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
+    let mut response = respond(without_mutual_tls(Dialect::of(request.headers())));
     if request.version() <= http::Version::HTTP_11 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
+}
+
+/// The answer to a request above what the port takes. The connection stays: the next may be served.
+fn overloaded<B>(request: &Request<B>) -> Response<Body> {
+    respond(answer::overloaded(Dialect::of(request.headers())))
+}
+
+fn respond(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(Body::from(answer.text));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     response
 }

@@ -26,14 +26,17 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use super::connection::{self, Connection};
+use super::load::Load;
 use super::peer::Peer;
 use super::served::{Fate, Way, fate};
 use super::serving::{Serving, State, Told};
 use crate::body::Body;
 use crate::error::BoxError;
+use crate::layer::limit::{Overloaded, Permit};
+use crate::model::capacity::Capacity;
 use crate::model::security::MutualTls;
 use crate::outbound::Owner;
-use crate::snapshot::Held;
+use crate::snapshot::{Held, Snapshot};
 use crate::tls::{Acceptor, Clock, Credentials, Handshaken};
 
 /// How many connections a listener holds at once, unless told otherwise.
@@ -106,12 +109,34 @@ pub(super) struct Port {
     pub(super) asked: Option<Held>,
     /// Whom the program wants told whether it serves.
     pub(super) told: Option<Told>,
+    /// What is under way here, and how much may be.
+    pub(super) load: Load,
 }
 
 impl Port {
     /// What is asked of callers of this port at this moment.
     pub(super) fn policy(&self) -> MutualTls {
-        self.owner.core().live.load().peers.on(self.local.port())
+        self.now(|snapshot| snapshot.peers.on(self.local.port()))
+    }
+
+    /// Asks the configuration of this moment.
+    fn now<R>(&self, ask: impl FnOnce(&Snapshot) -> R) -> R {
+        ask(&self.owner.core().live.load())
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.now(|snapshot| snapshot.capacities.on(self.local.port()))
+    }
+
+    /// Takes up a connection, unless the configuration of this moment has no room for it.
+    fn connect(&self) -> Result<Permit, Overloaded> {
+        self.load.connection(self.capacity())
+    }
+
+    /// Takes up a request in the same way.
+    pub(super) fn request(&self) -> Result<Option<Permit>, Overloaded> {
+        let permit = self.load.request(self.capacity());
+        permit.inspect_err(|_| self.owner.core().inbound.overloaded())
     }
 }
 
@@ -156,6 +181,7 @@ impl Listener {
         let port = Port {
             asked,
             told: None,
+            load: Load::default(),
             acceptor,
             credentials,
             clock,
@@ -173,7 +199,8 @@ impl Listener {
     }
 
     /// Sets how many connections are held at once; the default is 10,000. Those above it are closed
-    /// as soon as they are accepted, so that callers learn of it at once.
+    /// as soon as they are accepted, so that callers learn of it at once. So are those above what the
+    /// configuration says ([`Capacity::connections`](crate::model::capacity::Capacity)).
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         let most = connections.min(Semaphore::MAX_PERMITS);
@@ -265,14 +292,16 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    let Ok(permit) = connections.clone().try_acquire_owned() else {
+                    let own = connections.clone().try_acquire_owned().ok();
+                    let Some(permits) = own.and_then(|own| Some((own, port.connect().ok()?)))
+                    else {
                         tracing::warn!(%remote, "closed: the listener has as many connections as it may");
                         continue;
                     };
                     let serving = one(port.clone(), stream, remote, service.clone());
                     tasks.spawn(async move {
                         serving.await;
-                        drop(permit);
+                        drop(permits);
                     });
                 }
                 Err(error) => {

@@ -47,6 +47,8 @@ mod judge;
 mod limits;
 #[cfg(feature = "tls-core")]
 mod listener;
+#[cfg(feature = "tls-core")]
+mod load;
 mod peer;
 #[cfg(any(feature = "jwt", feature = "rate-limit"))]
 mod prepared;

@@ -96,7 +96,8 @@ pub struct Dns {
 /// What the addresses of a name are to the cluster.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Lookup {
-    /// Each is an endpoint (`STRICT_DNS`). Of a host with both families the IPv4 addresses count.
+    /// Each is an endpoint (`STRICT_DNS`). Of a host with both families one of each is a pair, which is
+    /// one endpoint (RFC 8305, gRFC A61).
     Each,
     /// All together are one endpoint; each new connection goes to the next (`LOGICAL_DNS`).
     One,

@@ -3,6 +3,8 @@
 //! Envoy calls these "circuit breaker thresholds". They are counted per cluster (host, port and
 //! subset) and per process, not per endpoint.
 
+use std::time::Duration;
+
 use super::Percent;
 
 /// The limits of a cluster. `u32::MAX` is Istio's "no limit".
@@ -39,12 +41,14 @@ pub enum RetryLimit {
     Budget,
     /// At most so many retries in flight (`maxRetries`).
     Concurrent(u32),
-    /// Retries in flight as a share of the requests in flight (`retryBudget`, Envoy's
-    /// `retry_budget`).
+    /// Retries in flight as a share of requests (`retryBudget`, Envoy's `retry_budget`).
     Share {
-        /// The share of active and pending requests.
+        /// The share of the requests that count.
         percent: Percent,
         /// So many retries are always allowed.
         minimum: u32,
+        /// Which requests count: those that began within this time, whether they have ended or not
+        /// (`budget_interval`); zero: those in flight or waiting for a connection.
+        interval: Duration,
     },
 }

@@ -16,6 +16,7 @@
 pub mod affinity;
 pub mod authorization;
 pub mod balancing;
+pub mod capacity;
 pub mod cluster;
 pub mod custom;
 pub mod endpoint;

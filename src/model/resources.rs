@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::capacity::Capacities;
 use super::security::PeerPolicy;
 use super::server::ServerListener;
 use super::{
@@ -44,6 +45,8 @@ pub struct Resources {
     pub egress_proxy: Option<Arc<str>>,
     /// What is asked of callers.
     pub peers: PeerPolicy,
+    /// How much of callers is taken at once, by port.
+    pub capacities: Capacities,
     /// What is told of requests.
     pub telemetry: Arc<Telemetry>,
 }
@@ -63,6 +66,7 @@ impl Resources {
             outbound_traffic,
             egress_proxy,
             peers,
+            capacities,
             telemetry,
         } = self;
         listeners.is_empty()
@@ -74,6 +78,7 @@ impl Resources {
             && outbound_traffic.is_none()
             && egress_proxy.is_none()
             && *peers == PeerPolicy::default()
+            && *capacities == Capacities::default()
             && **telemetry == Telemetry::default()
     }
 
@@ -92,6 +97,7 @@ impl Resources {
             outbound_traffic,
             egress_proxy,
             peers,
+            capacities,
             telemetry,
         } = self;
         let rest = same(clusters, &after.clusters)
@@ -102,6 +108,7 @@ impl Resources {
             && *outbound_traffic == after.outbound_traffic
             && *egress_proxy == after.egress_proxy
             && *peers == after.peers
+            && *capacities == after.capacities
             && *telemetry == after.telemetry;
         // Names that come or go may be the endpoints of any cluster.
         if !rest || !endpoints.keys().eq(after.endpoints.keys()) {

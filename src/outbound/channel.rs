@@ -76,7 +76,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (owner, target) = (self.owner.clone(), self.target.clone());
         let mut request = request.map(Body::new);
-        ResponseFuture::new(async move {
+        ResponseFuture::new(|| async move {
             let dialect = Dialect::of(request.headers());
             let scope = Scope::Target(&target);
             let result = super::send(owner.core(), scope, dialect, &mut request).await;
@@ -98,11 +98,16 @@ pub struct ResponseFuture {
 }
 
 impl ResponseFuture {
-    pub(super) fn new(
-        inner: impl Future<Output = Result<Response<Body>, Error>> + Send + 'static,
-    ) -> Self {
+    /// The place is there before the future is: one that is made first is moved, all kilobytes of it.
+    #[inline]
+    pub(super) fn new<F>(make: impl FnOnce() -> F) -> Self
+    where
+        F: Future<Output = Result<Response<Body>, Error>> + Send + 'static,
+    {
+        let place = Box::<F>::new_uninit();
+        let inner = Box::write(place, make());
         Self {
-            inner: Box::pin(inner),
+            inner: Box::into_pin(inner),
         }
     }
 }

@@ -74,7 +74,7 @@ impl Client {
     {
         let (owner, target) = (self.owner.clone(), self.target.clone());
         let mut request = request.map(Body::new);
-        ResponseFuture::new(async move {
+        ResponseFuture::new(|| async move {
             let scope = match &target {
                 None => Scope::Authority,
                 Some(target) => Scope::Target(target),

@@ -171,6 +171,7 @@ pub(crate) fn link(
         outbound_traffic: resources.outbound_traffic,
         egress,
         peers: resources.peers.clone(),
+        capacities: resources.capacities.clone(),
     };
     (snapshot, moves)
 }

@@ -113,6 +113,12 @@ pub(crate) struct Snapshot {
         allow(dead_code, reason = "only the door asks for it")
     )]
     pub(crate) peers: model::security::PeerPolicy,
+    /// How much of callers is taken at once.
+    #[cfg_attr(
+        not(all(feature = "inbound", feature = "tls-core")),
+        allow(dead_code, reason = "only the mesh's own listeners ask for it")
+    )]
+    pub(crate) capacities: model::capacity::Capacities,
 }
 
 /// What requests are looked up in. Its keys are the configuration's, so that nobody who sends requests
@@ -164,6 +170,7 @@ impl Snapshot {
             outbound_traffic: None,
             egress: None,
             peers: model::security::PeerPolicy::default(),
+            capacities: model::capacity::Capacities::default(),
         }
     }
 

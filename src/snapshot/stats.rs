@@ -38,6 +38,8 @@ pub struct InboundStats {
     pub denied: u64,
     /// Requests that may come in and were one too many for a limit.
     pub limited: u64,
+    /// Requests that a port of the mesh's own refused because as many were under way as it takes.
+    pub overloaded: u64,
     /// Requests under way that a new policy denied.
     pub cut: u64,
     /// Requests that an audit policy matched.
@@ -54,6 +56,7 @@ pub(crate) struct InboundCounts {
     unauthenticated: AtomicU64,
     denied: AtomicU64,
     limited: AtomicU64,
+    overloaded: AtomicU64,
     cut: AtomicU64,
     audited: AtomicU64,
     dry_run_denied: AtomicU64,
@@ -108,6 +111,7 @@ counting! {
     unauthenticated => unauthenticated;
     denied => denied;
     limited => limited;
+    overloaded => overloaded;
     cut => cut;
     audited => audited;
     dry_run_denied => dry_run_denied;

@@ -101,12 +101,14 @@ fn without_user(authority: &Authority) -> &str {
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRAILERS: &str = "trailers";
 
-/// Nearly every request has none of them, so one scan finds out without hashing.
+/// Nearly every request has none of them but gRPC's `te: trailers`, which stays; so one scan finds
+/// out without hashing.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let any = headers.keys().any(|name| {
+    let any = headers.iter().any(|(name, value)| {
         name == header::CONNECTION
-            || name == header::TE
+            || name == header::TE && value != TRAILERS
             || name == header::TRANSFER_ENCODING
             || name == header::UPGRADE
             || name == KEEP_ALIVE
@@ -141,11 +143,11 @@ fn strip_found(headers: &mut HeaderMap) {
     let trailers = headers.get_all(header::TE).iter().any(|value| {
         value
             .to_str()
-            .is_ok_and(|value| value.split(',').any(|coding| coding.trim() == "trailers"))
+            .is_ok_and(|value| value.split(',').any(|coding| coding.trim() == TRAILERS))
     });
     headers.remove(header::TE);
     if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::TE, HeaderValue::from_static(TRAILERS));
     }
 }
 

@@ -231,8 +231,10 @@ impl Tasks {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, future: F) {
         if self.first.seen.swap(true, Ordering::Relaxed) {
+            // hyper's type has room for the task of a whole connection, which a stream's is not. A task
+            // is moved several times until it is in its place; a pointer is moved for nothing.
             tokio::spawn(CountedTask {
-                future,
+                future: Box::pin(future),
                 _counted: Counted::new(self.count.clone()),
             });
         } else {

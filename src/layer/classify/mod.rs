@@ -114,11 +114,16 @@ impl Outcome {
     }
 }
 
+const GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
+/// Up to so many headers, comparing all names is less work than hashing one.
+const FEW: usize = 8;
+
 /// The gRPC status in the headers, which makes them "trailers-only"; 2 UNKNOWN if it is there but
 /// no number, as in gRPC.
-const GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
-
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    if headers.len() <= FEW && !headers.keys().any(|name| *name == GRPC_STATUS) {
+        return None;
+    }
     let value = headers.get(GRPC_STATUS)?;
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
     Some(number.unwrap_or(2))

@@ -41,6 +41,7 @@ mod layer;
 mod policy;
 mod pushback;
 mod quota;
+mod recent;
 mod run;
 mod service;
 mod source;

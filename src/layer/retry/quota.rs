@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Budget;
+use super::recent::Recent;
 use crate::model::limit::RetryLimit;
 
 /// How many retries a cluster allows, by one of the three rules of [`RetryLimit`].
@@ -22,6 +26,8 @@ use crate::model::limit::RetryLimit;
 pub struct Quota {
     limit: RetryLimit,
     state: Arc<State>,
+    /// The tries that began a short time ago, if the rule asks for them.
+    recent: Option<Arc<Recent>>,
 }
 
 #[derive(Debug)]
@@ -54,26 +60,41 @@ impl Quota {
                 budget,
                 in_flight: AtomicU32::new(0),
             }),
+            recent: interval(limit).map(|interval| Arc::new(Recent::new(interval))),
         }
     }
 
     /// The same retries in flight and the same budget under another rule: what an edit of the
-    /// configuration needs.
+    /// configuration needs. Tries that began before count on where the time in which they do is the
+    /// same.
     #[must_use]
     pub fn with_limit(&self, limit: RetryLimit) -> Self {
+        let kept = self.recent.as_ref();
+        let recent = interval(limit).map(|interval| {
+            let kept = kept.filter(|recent| recent.interval() == interval);
+            kept.map_or_else(|| Arc::new(Recent::new(interval)), Arc::clone)
+        });
         Self {
             limit,
             state: self.state.clone(),
+            recent,
         }
     }
 
     /// Counts a first try; on the path of each request.
     pub fn first_try(&self) {
         self.state.budget.deposit();
+        self.begun();
+    }
+
+    fn begun(&self) {
+        if let Some(recent) = &self.recent {
+            recent.begin(Instant::now());
+        }
     }
 
     /// Asks to retry, while `active_requests` requests are in flight or wait for a connection;
-    /// `None` if the retry must not be made.
+    /// `None` if the retry must not be made. One that is allowed counts as a request that begins.
     pub fn retry(&self, active_requests: u32) -> Option<RetryPermit<'_>> {
         let in_flight = &self.state.in_flight;
         let below = |limit: u32| {
@@ -86,13 +107,21 @@ impl Quota {
         let granted = match self.limit {
             RetryLimit::Budget => self.state.budget.withdraw() && below(u32::MAX),
             RetryLimit::Concurrent(limit) => below(limit),
-            RetryLimit::Share { percent, minimum } => {
-                let share = u64::from(active_requests) * u64::from(percent.value()) / 100;
+            RetryLimit::Share {
+                percent, minimum, ..
+            } => {
+                let recent = self.recent.as_ref();
+                let counted = recent.map(|recent| recent.count(Instant::now()));
+                let counted = counted.unwrap_or(active_requests);
+                let share = u64::from(counted) * u64::from(percent.value()) / 100;
                 // A share of a u32 is one.
                 below((share as u32).max(minimum))
             }
         };
-        granted.then(|| RetryPermit { in_flight })
+        granted.then(|| {
+            self.begun();
+            RetryPermit { in_flight }
+        })
     }
 
     /// How many retries are in flight.
@@ -105,6 +134,14 @@ impl Quota {
     #[must_use]
     pub fn budget_remaining(&self) -> u32 {
         self.state.budget.remaining()
+    }
+}
+
+/// The time in which requests count, if that is a rule.
+fn interval(limit: RetryLimit) -> Option<Duration> {
+    match limit {
+        RetryLimit::Share { interval, .. } => Some(interval).filter(|interval| !interval.is_zero()),
+        RetryLimit::Budget | RetryLimit::Concurrent(_) => None,
     }
 }
 
@@ -124,6 +161,7 @@ mod tests {
         let share = RetryLimit::Share {
             percent: Percent::new(20).unwrap(),
             minimum: 3,
+            interval: Duration::ZERO,
         };
         for (limit, active, allowed) in [
             (RetryLimit::Concurrent(0), 1_000, 0),
@@ -163,5 +201,30 @@ mod tests {
         assert!(permit.is_some() && edited.retry(0).is_none());
         drop(permit);
         assert!(edited.retry(0).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_count_for_the_interval_whether_they_have_ended_or_not() {
+        let over = |seconds| RetryLimit::Share {
+            percent: Percent::new(20).unwrap(),
+            minimum: 1,
+            interval: Duration::from_secs(seconds),
+        };
+        let quota = Quota::new(over(10));
+        let granted = |quota: &Quota| {
+            let permits: Vec<_> = std::iter::from_fn(|| quota.retry(u32::MAX)).collect();
+            permits.len()
+        };
+        assert_eq!(granted(&quota), 1, "what is in flight does not count");
+        (0..100).for_each(|_| quota.first_try());
+        // A hundred, the retry above, and each that is allowed meanwhile: 20 % of 126.
+        let permits: Vec<_> = std::iter::from_fn(|| quota.retry(0)).collect();
+        assert_eq!(permits.len(), 25);
+        drop(permits);
+        // An edit of something else forgets nothing, one of the interval begins anew.
+        assert!(granted(&quota.with_limit(over(10))) >= 25);
+        assert_eq!(granted(&quota.with_limit(over(11))), 1);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(granted(&quota), 1);
     }
 }

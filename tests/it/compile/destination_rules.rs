@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use meshwork::model::Percent;
 use meshwork::model::cluster::{Balancing, Keepalive, Protocol};
 use meshwork::model::limit::RetryLimit;
 
@@ -340,10 +341,16 @@ fn protocol_is_that_of_the_port_unless_the_pool_says_otherwise() {
 fn retry_budget_comes_before_max_retries_and_the_meshs_own_budget_is_the_default() {
     let retries = |policy: &str| with_policy("http", policy).limits.retries;
     let both = "{retryBudget: {percent: 25}, connectionPool: {http: {maxRetries: 4}}}";
-    let RetryLimit::Share { percent, minimum } = retries(both) else {
-        panic!("{:?}", retries(both));
+    let share = |interval| RetryLimit::Share {
+        percent: Percent::new(25).unwrap(),
+        minimum: 3,
+        interval,
     };
-    assert_eq!((percent.value(), minimum), (25, 3));
+    assert_eq!(retries(both), share(Duration::ZERO));
+    assert_eq!(
+        retries("{retryBudget: {percent: 25, budgetInterval: 1500ms}}"),
+        share(Duration::from_millis(1_500))
+    );
     assert_eq!(
         retries("{loadBalancer: {simple: RANDOM}}"),
         RetryLimit::Budget

@@ -305,18 +305,13 @@ fn substitutions_in_header_values_are_warned_of() {
 }
 
 #[test]
-fn retry_budget_over_time_is_warned_of_and_a_fraction_of_a_percent_is_rounded() {
+fn a_fraction_of_a_percent_of_a_retry_budget_is_rounded() {
     let of = |budget: &str| {
         let spec = format!("  host: catalog\n  trafficPolicy: {{retryBudget: {budget}}}");
         compiled(&[&catalog(), &destination_rule("catalog.my-app", &spec)])
     };
-    assert_warns(
-        &of("{budgetInterval: 10s}"),
-        "M023",
-        "budgetInterval 10s has no effect",
-    );
     assert_warns(&of("{percent: 12.5}"), "M023", "12.5 % is rounded to 13 %");
-    assert!(of("{percent: 12, budgetInterval: 0s}").faults.is_empty());
+    assert!(of("{percent: 12, budgetInterval: 10s}").faults.is_empty());
 }
 
 #[test]

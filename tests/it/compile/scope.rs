@@ -268,3 +268,69 @@ fn near_endpoints_come_first_unless_the_mesh_says_no() {
         [0, 0]
     );
 }
+
+/// What the ports of `order-1` (labels `app: order`) take under these objects: connections and requests
+/// of each port that is asked for.
+fn capacities(texts: &[&str], ports: &[u16]) -> Vec<(u32, u32)> {
+    let all = resources(texts).capacities;
+    let number = |limit: Option<std::num::NonZeroU32>| limit.map_or(0, std::num::NonZeroU32::get);
+    let of = |port: &u16| {
+        let one = all.on(*port);
+        (number(one.connections), number(one.requests))
+    };
+    ports.iter().map(of).collect()
+}
+
+#[test]
+fn a_sidecar_says_what_ports_take_and_else_the_rule_of_the_own_service() {
+    let own = "apiVersion: v1\nkind: Service\nmetadata: {name: order, namespace: my-app}\n\
+               spec:\n  selector: {app: order}\n  ports:\n  \
+               - {name: http, port: 80, targetPort: 8080}\n  - {name: http-b, port: 81}\n";
+    let other = own.replace("order", "billing");
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                metadata: {name: order, namespace: my-app}\nspec:\n  host: order\n  trafficPolicy:\n    \
+                connectionPool: {tcp: {maxConnections: 7}, http: {http2MaxRequests: 9}}\n    \
+                portLevelSettings:\n    - port: {number: 81}\n      \
+                connectionPool: {http: {http2MaxRequests: 3}}\n";
+    let ports = [8080, 81, 80];
+    assert_eq!(capacities(&[own, rule], &ports), [(7, 9), (0, 3), (0, 0)]);
+    // A rule of somebody else's service is for its callers only.
+    let others = rule.replace("order", "billing");
+    assert_eq!(capacities(&[&other, &others], &ports), [(0, 0); 3]);
+    let pool = "inboundConnectionPool: {tcp: {maxConnections: 2}, http: {http2MaxRequests: 5}}";
+    let whole = sidecar("s.my-app", pool);
+    assert_eq!(capacities(&[own, rule, &whole], &ports), [(2, 5); 3]);
+    let elsewhere = sidecar(
+        "s.my-app",
+        &format!("workloadSelector: {{labels: {{app: cart}}}}, {pool}"),
+    );
+    assert_eq!(
+        capacities(&[own, rule, &elsewhere], &ports),
+        [(7, 9), (0, 3), (0, 0)]
+    );
+}
+
+#[test]
+fn a_named_target_port_is_that_of_the_endpoints_and_of_two_services_the_lower_limits_hold() {
+    let own = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: my-app}}\n\
+             spec:\n  selector: {{app: order}}\n  ports: [{{name: http, port: 80, targetPort: web}}]\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-1, namespace: my-app, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: 9090}}]\n\
+             endpoints: [{{addresses: [10.0.0.9]}}]\n"
+        )
+    };
+    let rule = |name: &str, limit: u32| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: {name}, namespace: my-app}}\nspec:\n  host: {name}\n  \
+             trafficPolicy: {{connectionPool: {{http: {{http2MaxRequests: {limit}}}}}}}\n"
+        )
+    };
+    let (one, other) = (own("one"), own("two"));
+    let texts = [&one, &other, &rule("one", 8), &rule("two", 4)];
+    let texts = texts.map(String::as_str);
+    assert_eq!(capacities(&texts, &[9090, 80]), [(0, 4), (0, 0)]);
+}

@@ -55,7 +55,7 @@ impl Resolve for Servers {
     }
 }
 
-/// Address `10.0.0.x` is the world's backend `x`, whatever the port.
+/// Address `10.0.0.x` is the world's backend `x`, whatever the port, and `fd00::x` its backend `100 + x`.
 #[derive(Clone, Debug)]
 struct ByAddress(World);
 
@@ -64,11 +64,12 @@ impl Connect for ByAddress {
         let Address::Socket(address) = address else {
             panic!("{address} was not resolved")
         };
-        let IpAddr::V4(ip) = address.ip() else {
-            panic!("{address}")
+        let port = match address.ip() {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(ip) => 100 + ip.octets()[15],
         };
         let mut address = *address;
-        address.set_port(ip.octets()[3].into());
+        address.set_port(port.into());
         self.0.connect(&Address::Socket(address), settings)
     }
 }
@@ -194,6 +195,34 @@ async fn connections_of_a_logical_host_go_to_its_addresses_in_turn() {
             .iter()
             .all(|name| name == "1" || name == "3")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_families_of_a_host_are_one_endpoint_and_ipv6_has_a_quarter_second() {
+    let (world, servers) = (World::default(), Servers::default());
+    world.named(1);
+    let both = ["10.0.0.1", "fd00::1"].map(|text| Target::from(text.parse::<IpAddr>().unwrap()));
+    servers.answer("db", both.to_vec());
+    // What IPv6 does, how long the first call takes, who answers.
+    for (silent, millis, expected) in [
+        (Some(true), 250, "1"),
+        (None, 0, "1"),
+        (Some(false), 0, "101"),
+    ] {
+        match silent {
+            Some(true) => world.silent(101),
+            Some(false) => world.named(101),
+            None => world.remove(101),
+        }
+        let (mesh, _publisher) = mesh(&world, &servers, named(Lookup::Each, "db")).await;
+        later_than(&mesh, 1).await;
+        let begun = tokio::time::Instant::now();
+        assert_eq!(answers(&mesh, 1).await, [expected]);
+        assert_eq!(begun.elapsed().as_millis(), millis, "{silent:?}");
+        let endpoints = &mesh.stats().clusters[0].endpoints;
+        assert_eq!(endpoints.len(), 1, "{endpoints:?}");
+        assert_eq!(&*endpoints[0].address, "[fd00::1]:80,10.0.0.1:80");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,8 +128,13 @@ fn clusters() -> impl Strategy<Value = Cluster> {
         prop_oneof![
             Just(RetryLimit::Budget),
             counts().prop_map(RetryLimit::Concurrent),
-            (percents(), counts())
-                .prop_map(|(percent, minimum)| RetryLimit::Share { percent, minimum }),
+            (percents(), counts(), 0_u64..3).prop_map(|(percent, minimum, seconds)| {
+                RetryLimit::Share {
+                    percent,
+                    minimum,
+                    interval: Duration::from_secs(seconds),
+                }
+            }),
         ],
     );
     let limits = (counts(), counts(), counts());

@@ -10,6 +10,8 @@ mod article;
 mod authorization;
 mod balance;
 mod cancel;
+#[cfg(all(feature = "inbound", feature = "tls-core", feature = "yaml"))]
+mod capacity;
 mod churn;
 #[cfg(all(feature = "inbound", feature = "xds"))]
 mod debugged;
@@ -39,6 +41,7 @@ mod protocols;
 mod retries;
 mod routing;
 mod runtimes;
+mod sessions;
 #[cfg(feature = "yaml")]
 mod shares;
 mod soak;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use meshwork::model::Percent;
 use meshwork::model::cluster::{Cluster, Protocol};
 use meshwork::model::limit::{Limits, RetryLimit};
 use meshwork::model::outlier::Outlier;
@@ -555,4 +556,43 @@ async fn one_try_only_still_has_the_per_try_timeout() {
     );
     assert_eq!(began.elapsed(), seconds(2));
     assert_eq!(counted(&mesh, "c").attempts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_over_time_allows_retries_of_requests_that_are_over() {
+    for (interval, expected) in [(Duration::ZERO, 503), (seconds(10), 200)] {
+        let world = World::default();
+        let failing = Arc::new(AtomicUsize::new(0));
+        let fail = failing.clone();
+        world.serve(1, move |request| {
+            let first = request.headers()["x-envoy-attempt-count"] == "1";
+            let failed = first && fail.load(Ordering::Relaxed) > 0;
+            async move { answer(if failed { 503 } else { 200 }) }
+        });
+        let limited = Cluster {
+            limits: Limits {
+                retries: RetryLimit::Share {
+                    percent: Percent::new(20).unwrap(),
+                    minimum: 0,
+                    interval,
+                },
+                ..Limits::default()
+            },
+            ..cluster("c", Protocol::Http2)
+        };
+        let resources = one(limited, &[1], |terms| {
+            terms.retry = Some(retries(1, None));
+        });
+        let (mesh, _publisher) = world.mesh(resources).await;
+        for _ in 0..20 {
+            assert_eq!(call(&mesh, get("http://catalog/")).await.unwrap().0, 200);
+        }
+        failing.store(1, Ordering::Relaxed);
+        // One in flight is too little for a fifth, twenty that are over are not.
+        let status = call(&mesh, get("http://catalog/")).await.unwrap().0;
+        assert_eq!(status, expected, "{interval:?}");
+        tokio::time::advance(seconds(10)).await;
+        let status = call(&mesh, get("http://catalog/")).await.unwrap().0;
+        assert_eq!(status, 503, "{interval:?}: they are forgotten by then");
+    }
 }

@@ -471,3 +471,152 @@ impl Drop for Decrement<'_> {
         self.0.set(self.0.get() - 1);
     }
 }
+
+// === Hedging ===
+
+/// One try of a call that is hedged: how long it takes, and whether it is a success.
+#[derive(Clone, Copy, Debug)]
+struct Lap {
+    millis: u64,
+    good: bool,
+}
+
+/// What a hedged call came to.
+#[derive(Debug)]
+struct Race {
+    /// The number of the winner, or the status of a failure that was handed on.
+    ended: Result<u32, u16>,
+    took: Duration,
+    tries: u32,
+    most_at_once: u32,
+    most_permits: u32,
+}
+
+/// Runs a call with these tries over a paused clock; a try beyond them fails at once.
+fn hedged(laps: &[Lap], delay: u64, extra: u32, limit: u32) -> Race {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let mut world = World::retrying(laps.len() as u32 - 1);
+    world.policy = Some(Policy::new(&RetryPolicy {
+        on: RetryOn {
+            server_error: true,
+            ..RetryOn::default()
+        },
+        retries: laps.len() as u32 - 1,
+        per_try_timeout: None,
+        backoff: Backoff::default(),
+        avoid_previous: false,
+        hedge: std::num::NonZeroU32::new(extra).map(|extra| crate::model::retry::Hedge {
+            delay: Duration::from_millis(delay),
+            extra,
+        }),
+        leave_priorities: None,
+    }));
+    world.quota = Quota::new(RetryLimit::Concurrent(limit));
+    let (tries, running) = (Cell::new(0), Cell::new(0));
+    let (most_at_once, most_permits) = (Cell::new(0), Cell::new(0));
+    let (ended, took) = runtime.block_on(async {
+        let begun = Instant::now();
+        let quota = &world.quota;
+        let attempt = |request: Request<Body>, tried: Try| {
+            let (running, most_at_once) = (&running, &most_at_once);
+            tries.set(tries.get() + 1);
+            running.set(running.get() + 1);
+            most_at_once.set(running.get().max(most_at_once.get()));
+            most_permits.set(quota.in_flight().max(most_permits.get()));
+            let guard = Decrement(running);
+            let lap = laps.get(tried.number as usize - 1).copied();
+            async move {
+                let _guard = guard;
+                request.into_body().collect().await?;
+                let Some(Lap { millis, good }) = lap else {
+                    return Ok(response(503));
+                };
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                let mut response = response(if good { 200 } else { 503 });
+                response.extensions_mut().insert(tried.number);
+                Ok::<_, Failed>(response)
+            }
+        };
+        let mut request = Request::new(Body::empty());
+        let call = world.call(Deadline::NONE);
+        let (result, _) = run(&call, &mut request, &mut Each(attempt)).await;
+        let response = result.unwrap();
+        let number = response.extensions().get::<u32>().copied();
+        let ended = match response.status().as_u16() {
+            200 => Ok(number.unwrap()),
+            other => Err(other),
+        };
+        (ended, begun.elapsed())
+    });
+    assert_eq!(running.get(), 0, "losers are dropped with the call");
+    assert_eq!((world.quota.in_flight(), world.buffers.used()), (0, 0));
+    Race {
+        ended,
+        took,
+        tries: tries.get(),
+        most_at_once: most_at_once.get(),
+        most_permits: most_permits.get(),
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(crate::random::properties(128))]
+
+    /// The definition: a try begins each `delay` while none has ended, at most `extra` beside the first
+    /// and as many as the quota has; the one that ends first is the answer.
+    #[test]
+    fn g16_of_good_tries_the_first_to_end_wins_and_no_more_run_than_are_allowed(
+        times in proptest::collection::vec(1_u64..400, 1..6),
+        delay in 1_u64..200,
+        extra in 1_u32..5,
+        limit in 0_u32..5,
+    ) {
+        // No two moments are the same: whole milliseconds of which the last digit is the try's.
+        let laps: Vec<Lap> = times.iter().enumerate().map(|(index, time)| Lap {
+            millis: time * 10 + index as u64,
+            good: true,
+        }).collect();
+        let delay = delay * 10;
+        let race = hedged(&laps, delay, extra, limit);
+        let allowed = (laps.len() as u32 - 1).min(extra).min(limit) as usize;
+        let ends = laps[..=allowed].iter().enumerate();
+        let ends = ends.map(|(index, lap)| (index as u64 * delay + lap.millis, index));
+        // One that begins after the winner has ended cannot be the winner.
+        let (end, winner) = ends.min().unwrap();
+        let begun = (0..=allowed as u64).filter(|index| index * delay < end).count();
+        proptest::prop_assert_eq!(race.ended, Ok(winner as u32 + 1));
+        proptest::prop_assert_eq!(race.took, Duration::from_millis(end));
+        proptest::prop_assert_eq!(race.tries as usize, begun);
+        proptest::prop_assert!(race.most_at_once <= 1 + extra.min(limit));
+        proptest::prop_assert!(race.most_permits <= limit);
+    }
+
+    /// Whatever fails: never more at once than the first and `extra`, never more tries than the policy
+    /// has, never more permits than the quota, and a success if one of the tries that were made is.
+    #[test]
+    fn g16_failing_hedges_stay_within_number_and_quota(
+        tries in proptest::collection::vec((1_u64..400, proptest::bool::ANY), 1..6),
+        delay in 1_u64..200,
+        extra in 1_u32..5,
+        limit in 0_u32..5,
+    ) {
+        let laps: Vec<Lap> = tries.iter().map(|(millis, good)| Lap {
+            millis: *millis,
+            good: *good,
+        }).collect();
+        let race = hedged(&laps, delay, extra, limit);
+        proptest::prop_assert!(race.most_at_once <= 1 + extra.min(limit), "{:?}", race);
+        proptest::prop_assert!(race.tries as usize <= laps.len(), "{:?}", race);
+        proptest::prop_assert!(race.most_permits <= limit, "{:?}", race);
+        let good = laps[..race.tries as usize].iter().any(|lap| lap.good);
+        match race.ended {
+            Ok(number) => proptest::prop_assert!(laps[number as usize - 1].good),
+            Err(status) => proptest::prop_assert!(status == 503 && !good, "{:?}", race),
+        }
+    }
+}

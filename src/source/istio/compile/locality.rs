@@ -211,34 +211,4 @@ fn distance(client: &Locality, endpoint: &Locality) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(region: &str, zone: &str) -> Locality {
-        Locality {
-            region: region.into(),
-            zone: zone.into(),
-            sub_zone: "".into(),
-        }
-    }
-
-    #[test]
-    fn distance_counts_the_first_part_that_differs() {
-        let client = at("eu", "a");
-        let rows = [(at("eu", "a"), 0), (at("eu", "b"), 2), (at("us", "a"), 3)];
-        for (endpoint, expected) in rows {
-            assert_eq!(distance(&client, &endpoint), expected);
-        }
-    }
-
-    #[test]
-    fn patterns_cover_what_they_leave_open() {
-        let here = at("eu", "a");
-        for pattern in ["*", "eu", "eu/*", "eu/a", "eu/a/*", "", "*/a"] {
-            assert!(covers(pattern, &here), "{pattern}");
-        }
-        for pattern in ["us", "eu/b", "eu/a/x", "e"] {
-            assert!(!covers(pattern, &here), "{pattern}");
-        }
-    }
-}
+mod tests;

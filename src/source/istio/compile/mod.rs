@@ -40,6 +40,7 @@
 
 mod action;
 mod affinity;
+mod capacity;
 mod delegate;
 #[cfg_attr(
     not(feature = "control-plane"),
@@ -130,6 +131,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
     lint::services(&mut scope);
     lint::hosts(&mut scope, &rules);
     let mut resources = Resources {
+        capacities: capacity::capacities(&scope, &imports),
         inbound: Arc::new(arriving),
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
         egress_proxy: imports.egress_proxy(&scope.view, client),

@@ -274,6 +274,10 @@ fn limits(
         (Some(budget), _) => RetryLimit::Share {
             percent: share(budget.percent.unwrap_or(BUDGET.0)),
             minimum: budget.min_retry_concurrency.unwrap_or(BUDGET.1),
+            interval: budget
+                .budget_interval
+                .map(Duration::from)
+                .unwrap_or_default(),
         },
         (None, Some(most)) => RetryLimit::Concurrent(most.get()),
         (None, None) => RetryLimit::Budget,

@@ -19,7 +19,7 @@ use crate::model::OutboundTraffic;
 use crate::source::istio::defaults::{Defaults, traffic};
 use crate::source::istio::fault::{Code, Fault, Faults};
 use crate::source::istio::kinds::gateway_api::ParentReference;
-use crate::source::istio::kinds::{Kind, Object, Sidecar, VirtualService};
+use crate::source::istio::kinds::{ConnectionPool, Kind, Object, Sidecar, VirtualService};
 use crate::source::istio::registry::{View, origin, selects, warning};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
@@ -76,6 +76,15 @@ impl<'a> Imports<'a> {
         let (_, sidecar) = self.sidecar?;
         let policy = sidecar.outbound_traffic_policy.as_ref()?;
         Some(traffic(policy))
+    }
+
+    /// How much the workload's ports take, if the `Sidecar` says.
+    pub(super) fn inbound_pool(&self) -> Option<&'a ConnectionPool> {
+        let (_, sidecar) = self.sidecar?;
+        sidecar
+            .inbound_connection_pool
+            .as_ref()
+            .map(|pool| &pool.value)
     }
 
     /// The cluster of requests for hosts that are not seen, if the `Sidecar` has one for them. As in

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{
-    Destination, ExtensionProvider, GoDuration, H2UpgradePolicy, LocalitySetting, Retries,
-    TrafficPolicy, WorkloadEntry, WorkloadLabels,
+    ConnectionPool, Destination, ExtensionProvider, GoDuration, H2UpgradePolicy, LocalitySetting,
+    Retries, TrafficPolicy, WorkloadEntry, WorkloadLabels,
 };
 use crate::source::istio::yaml::Located;
 
@@ -25,8 +25,8 @@ pub struct Sidecar {
     pub outbound_traffic_policy: Option<Located<OutboundTrafficPolicy>>,
     /// Listeners of a proxy for incoming requests.
     pub ingress: Vec<Located<Anything>>,
-    /// Limits of a proxy for incoming requests.
-    pub inbound_connection_pool: Option<Located<Anything>>,
+    /// How much of incoming connections and requests is taken at once, on each port.
+    pub inbound_connection_pool: Option<Located<ConnectionPool>>,
 }
 
 /// Hosts that are seen.

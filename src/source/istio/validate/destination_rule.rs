@@ -139,7 +139,7 @@ fn port_level(check: &mut Checker<'_>, settings: &PortTrafficPolicy) {
     });
 }
 
-fn connection_pool(check: &mut Checker<'_>, pool: &ConnectionPool) {
+pub(super) fn connection_pool(check: &mut Checker<'_>, pool: &ConnectionPool) {
     if pool.tcp.is_none() && pool.http.is_none() {
         check.error("connection pool must have at least one field");
     }

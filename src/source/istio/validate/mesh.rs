@@ -40,10 +40,13 @@ pub(super) fn sidecar(check: &mut Checker<'_>, sidecar: &Sidecar) {
     );
     let reason = "it configures the listeners of a proxy for incoming requests";
     check.no_effect("ingress", !ingress.is_empty(), reason);
-    check.no_effect(
+    check.some(
         "inboundConnectionPool",
-        inbound_connection_pool.is_some(),
-        reason,
+        inbound_connection_pool.as_ref(),
+        |check, pool| {
+            destination_rule::connection_pool(check, pool);
+            support::inbound_pool(check, pool);
+        },
     );
 }
 

@@ -6,8 +6,8 @@
 
 use super::Checker;
 use crate::source::istio::kinds::{
-    ClientTls, DestinationRule, EndpointSlice, HttpRoute, LoadBalancer, Resolution, Service,
-    ServiceEntry, TrafficPolicy, VirtualService,
+    ClientTls, ConnectionPool, DestinationRule, EndpointSlice, HttpPool, HttpRoute, LoadBalancer,
+    Resolution, Service, ServiceEntry, TcpPool, TrafficPolicy, VirtualService,
 };
 
 pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService) {
@@ -86,6 +86,61 @@ pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
             });
         },
     );
+}
+
+/// Of a pool for requests that arrive two limits concern a port; the rest is about connections that
+/// a sidecar makes to its program, which is this process.
+pub(super) fn inbound_pool(check: &mut Checker<'_>, pool: &ConnectionPool) {
+    let reason = "requests arrive in the program itself, which no proxy connects to; maxConnections and \
+                  http2MaxRequests are in force";
+    check.some("tcp", pool.tcp.as_ref(), |check, tcp| {
+        let TcpPool {
+            max_connections: _,
+            connect_timeout,
+            tcp_keepalive,
+            max_connection_duration,
+            idle_timeout,
+        } = tcp;
+        for (field, given) in [
+            ("connectTimeout", connect_timeout.is_some()),
+            ("tcpKeepalive", tcp_keepalive.is_some()),
+            ("maxConnectionDuration", max_connection_duration.is_some()),
+            ("idleTimeout", idle_timeout.is_some()),
+        ] {
+            check.no_effect(field, given, reason);
+        }
+    });
+    check.some("http", pool.http.as_ref(), |check, http| {
+        let HttpPool {
+            http1_max_pending_requests,
+            http2_max_requests: _,
+            max_requests_per_connection,
+            max_retries,
+            idle_timeout,
+            h2_upgrade_policy,
+            use_client_protocol,
+            max_concurrent_streams,
+            http2_keepalive,
+        } = http;
+        for (field, given) in [
+            (
+                "http1MaxPendingRequests",
+                http1_max_pending_requests.is_some(),
+            ),
+            (
+                "maxRequestsPerConnection",
+                max_requests_per_connection.is_some(),
+            ),
+            ("maxRetries", max_retries.is_some()),
+            ("idleTimeout", idle_timeout.is_some()),
+            ("h2UpgradePolicy", h2_upgrade_policy.is_some()),
+            ("useClientProtocol", use_client_protocol.is_some()),
+            ("maxConcurrentStreams", max_concurrent_streams.is_some()),
+            ("http2KeepAlive", http2_keepalive.is_some()),
+        ] {
+            check.no_effect(field, given, reason);
+        }
+    });
 }
 
 fn tls(check: &mut Checker<'_>, tls: &ClientTls) {

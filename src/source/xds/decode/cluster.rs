@@ -197,14 +197,19 @@ fn retries(
         return Some(RetryLimit::Budget);
     }
     if let Some(budget) = &message.retry_budget {
-        let place = place.field("retry_budget.budget_percent");
+        let place = place.field("retry_budget");
         let percent = budget
             .budget_percent
             .map_or(BUDGET.0, |percent| percent.value);
-        let percent: Percent = value::percent_f64(&place, percent)?;
+        let percent: Option<Percent> = value::percent_f64(&place.field("budget_percent"), percent);
+        let interval = budget.budget_interval;
+        let interval = interval.map_or(Some(Duration::ZERO), |interval| {
+            value::duration(&place.field("budget_interval"), interval)
+        });
         return Some(RetryLimit::Share {
-            percent,
+            percent: percent?,
             minimum: value::number_or(budget.min_retry_concurrency, BUDGET.1),
+            interval: interval?,
         });
     }
     Some(match message.max_retries {

@@ -1,6 +1,7 @@
 //! Clusters.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::loss::Loss;
 use super::{Dialect, Pen, balancing, connection, endpoints, health, outlier, security, value};
@@ -259,24 +260,28 @@ fn breakers(pen: &mut Pen<'_>, model: &Limits, extra: &mut ClusterExtra) -> wire
     } else {
         thresholds.max_connections = Some(value::number(*connections));
         thresholds.max_pending_requests = Some(value::number(*pending));
-        let budget = |percent: u32, minimum: u32| {
+        let budget = |percent: u32, minimum: u32, interval: Duration| {
             Some(wire::circuit_breakers::thresholds::RetryBudget {
                 budget_percent: Some(crate::source::xds::proto::percent::Percent {
                     value: f64::from(percent),
                 }),
                 min_retry_concurrency: Some(value::number(minimum)),
-                budget_interval: None,
+                budget_interval: (!interval.is_zero()).then(|| value::duration(interval)),
             })
         };
         match *retries {
             RetryLimit::Budget => {
-                thresholds.retry_budget = budget(BUDGET.0, BUDGET.1);
+                thresholds.retry_budget = budget(BUDGET.0, BUDGET.1, Duration::ZERO);
                 extra.retry_budget = true;
                 pen.lose_if(pen.dialect == Dialect::Envoy, Loss::RetryBudget);
             }
             RetryLimit::Concurrent(max) => thresholds.max_retries = Some(value::number(max)),
-            RetryLimit::Share { percent, minimum } => {
-                thresholds.retry_budget = budget(percent.value(), minimum);
+            RetryLimit::Share {
+                percent,
+                minimum,
+                interval,
+            } => {
+                thresholds.retry_budget = budget(percent.value(), minimum, interval);
             }
         }
     }

@@ -516,6 +516,7 @@ fn limits(c: &mut Chance) -> Limits {
             _ => RetryLimit::Share {
                 percent: c.percent(),
                 minimum: c.number(),
+                interval: c.duration(),
             },
         },
     }

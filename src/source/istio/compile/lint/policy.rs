@@ -2,7 +2,6 @@
 
 use super::super::policy::Blocks;
 use super::found;
-use super::rule::set;
 use crate::model::Cluster;
 use crate::model::cluster::Protocol;
 use crate::source::istio::fault::{Code, Fault, Faults};
@@ -21,7 +20,6 @@ pub(in super::super) fn policy(
     found(never_ejects(object, cluster, blocks, endpoints), faults);
     found(short_http2_connections(object, cluster, blocks), faults);
     found(rounded_budget(object, blocks), faults);
-    found(budget_interval(object, blocks), faults);
 }
 
 /// With Envoy's rule a small cluster never ejects anybody.
@@ -70,18 +68,6 @@ fn rounded_budget(object: &Object, blocks: &Blocks<'_>) -> Option<Fault> {
     let text = format!("{percent} % is rounded to {} %", percent.round());
     let fault = warning(object, Code::NoEffect, place(budget), text);
     Some(fault.field("retryBudget.percent"))
-}
-
-/// Only requests in flight count.
-fn budget_interval(object: &Object, blocks: &Blocks<'_>) -> Option<Fault> {
-    let budget = blocks.budget?;
-    let interval = set(budget.budget_interval)?;
-    let text = format!(
-        "budgetInterval {interval:?} has no effect in this client: the share is of the requests in flight, \
-         as it is without one"
-    );
-    let fault = warning(object, Code::NoEffect, place(budget), text);
-    Some(fault.field("retryBudget.budgetInterval"))
 }
 
 /// IST0173: the labels of a subset are on nobody, so its requests are answered with 503.

@@ -39,6 +39,12 @@ rule_tests! {
     ingress: warns(sidecar, "ingress: [{port: {number: 80}, defaultEndpoint: '127.0.0.1:80'}]")
         => "ingress: ingress has no effect in this client: it configures the listeners of a proxy \
             for incoming requests";
+    an_inbound_pool_of_a_proxy: warns(sidecar, "inboundConnectionPool: {http: {http2MaxRequests: 5, maxRetries: 1}}")
+        => "inboundConnectionPool.http.maxRetries: maxRetries has no effect in this client: requests \
+            arrive in the program itself, which no proxy connects to; maxConnections and \
+            http2MaxRequests are in force";
+    an_inbound_pool_says_something: refuses(sidecar, "inboundConnectionPool: {}")
+        => "inboundConnectionPool: connection pool must have at least one field";
     a_group_has_a_template: refuses(group, "metadata: {labels: {app: a}}")
         => "template: a workload group must have a template";
     a_group_is_a_template: warns(group, "template: {ports: {http: 80}}, probe: {httpGet: {port: 1}}")
@@ -51,6 +57,7 @@ fn what_istio_accepts_of_a_sidecar_is_accepted() {
     for text in [
         "egress: [{hosts: ['./*', 'istio-system/*', '*/a.b', 'c/*.d', '~/*']}]",
         "workloadSelector: {labels: {app: a}}, outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
+        "inboundConnectionPool: {tcp: {maxConnections: 3}, http: {http2MaxRequests: 5}}",
     ] {
         let (kind, spec) = sidecar(text);
         accepts(kind, &spec);
