@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use flag::Flag;
 #[cfg(any(feature = "outbound", feature = "yaml"))]
@@ -107,7 +107,11 @@ pub(crate) enum Kind {
             reason = "only `layer::rate_limit` makes it; whoever matches need not care"
         )
     )]
-    RateLimited { wait: Duration },
+    RateLimited {
+        wait: Duration,
+        /// How it is answered, where the configuration says.
+        refusal: Option<Arc<Refusal>>,
+    },
     /// The control plane wants a share of the requests dropped, and this one is among them.
     Dropped { category: Arc<str> },
     /// So many recent requests failed that this one was rejected on this side.
@@ -133,6 +137,23 @@ pub(crate) enum Kind {
     Request { why: &'static str },
     /// The configuration, the target or an argument is wrong.
     Config { text: Arc<str> },
+}
+
+/// The answer to a request that is one too many in a time, in the words of Envoy's `local_ratelimit`.
+#[cfg_attr(
+    not(feature = "outbound"),
+    allow(
+        dead_code,
+        reason = "only routes say it; whoever matches need not care"
+    )
+)]
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// RESOURCE_EXHAUSTED instead of UNAVAILABLE for gRPC.
+    pub(crate) exhausted: bool,
+    /// Headers of the answer, appended to its own.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Which limit of a cluster was reached (Envoy's "circuit breaker" thresholds).
@@ -267,6 +288,18 @@ impl Error {
     #[must_use]
     pub fn is_rate_limited(&self) -> bool {
         matches!(self.inner.kind, Kind::RateLimited { .. })
+    }
+
+    /// Headers that the configuration wants the answer to have.
+    #[cfg(feature = "outbound")]
+    pub(crate) fn answer_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        match &self.inner.kind {
+            Kind::RateLimited {
+                refusal: Some(refusal),
+                ..
+            } => &refusal.headers,
+            _ => &[],
+        }
     }
 
     /// Which limit was reached, if that is what happened.
@@ -479,7 +512,10 @@ impl Error {
             Kind::Timeout { .. } | Kind::PerTryTimeout { .. } | Kind::Idle { .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Kind::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Kind::RateLimited { ref refusal, .. } => {
+                let said = refusal.as_ref().map(|refusal| refusal.status);
+                said.unwrap_or(StatusCode::TOO_MANY_REQUESTS)
+            }
             Kind::Fault { status, .. } => status,
             Kind::Ambiguous { .. } | Kind::Request { .. } => StatusCode::BAD_REQUEST,
             Kind::Denied | Kind::UpgradeForbidden { .. } => StatusCode::FORBIDDEN,
@@ -515,6 +551,10 @@ impl Error {
                 grpc: Some(code), ..
             } => code,
             Kind::Fault { status, .. } => grpc_of_http(status),
+            Kind::RateLimited {
+                refusal: Some(ref refusal),
+                ..
+            } if refusal.exhausted => 8,
             Kind::Denied | Kind::UpgradeForbidden { .. } => 7,
             Kind::Ambiguous { .. } | Kind::Request { .. } | Kind::Config { .. } => 13,
             Kind::Body
@@ -613,7 +653,10 @@ mod tests {
         let wait = Duration::from_millis(250);
         for (kind, status, flag, text) in [
             (
-                Kind::RateLimited { wait },
+                Kind::RateLimited {
+                    wait,
+                    refusal: None,
+                },
                 429,
                 "RL",
                 "the local rate limit is exhausted; the next request may pass in 250ms",
