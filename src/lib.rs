@@ -97,8 +97,8 @@
 //!
 //! # What is not there yet
 //!
-//! The kind `HTTPLocalRateLimitPolicy`. What a file asks of it is refused by name, or a warning;
-//! nothing is ignored in silence. `docs/kinds` has every field of every kind. There are no gateways, and only HTTP and gRPC are routed.
+//! What a file asks and nothing here enforces is refused by name, or a warning; nothing is ignored in
+//! silence. `docs/kinds` has every field of every kind. There are no gateways, and only HTTP and gRPC are routed.
 //!
 //! # Feature flags
 //!

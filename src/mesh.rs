@@ -49,6 +49,9 @@ struct Shared {
     /// The client of control planes, if they are the source.
     #[cfg(feature = "xds")]
     driver: Option<Arc<xds::Driver>>,
+    /// One door for the whole process, so that limits count once however many servers it has.
+    #[cfg(feature = "inbound")]
+    inbound: crate::inbound::InboundLayer,
     /// Who the process is, for the admin endpoint.
     #[cfg(feature = "inbound")]
     workload: crate::workload::Workload,
@@ -288,10 +291,10 @@ impl Mesh {
 impl Mesh {
     /// The layer for servers: decides who may call by the policies in force, takes in the caller's
     /// deadline, counts requests for [`shutdown`](Self::shutdown), and turns new ones away while the
-    /// mesh drains. See [`inbound`](crate::inbound).
+    /// mesh drains. See [`inbound`](crate::inbound). All layers of a mesh count together.
     #[must_use]
     pub fn inbound_layer(&self) -> crate::inbound::InboundLayer {
-        crate::inbound::InboundLayer::new(self.shared.core.clone())
+        self.shared.inbound.clone()
     }
 }
 

@@ -7,6 +7,7 @@ use http::{Request, Response};
 use tokio::sync::watch;
 
 use super::answer::Answer;
+use super::judge::Asked;
 use crate::body::Body;
 use crate::error::Error;
 use crate::model::Inbound;
@@ -84,14 +85,14 @@ impl Door {
     #[cfg(feature = "rate-limit")]
     pub(super) fn limited<B>(
         &self,
-        policies: &Arc<Inbound>,
+        asked: &Asked,
         request: &Request<B>,
         dialect: Dialect,
     ) -> Option<Answer> {
         let random = &self.core.environment.random;
-        let refused = match policies.limits.is_empty() {
+        let refused = match asked.policies.limits.is_empty() {
             true => None,
-            false => self.limits.check(policies, request, dialect, random),
+            false => self.limits.check(asked, request, dialect, random),
         };
         refused.inspect(|_| self.counts().limited())
     }
@@ -100,11 +101,11 @@ impl Door {
     #[cfg(not(feature = "rate-limit"))]
     pub(super) fn limited<B>(
         &self,
-        policies: &Arc<Inbound>,
+        asked: &Asked,
         _: &Request<B>,
         dialect: Dialect,
     ) -> Option<Answer> {
-        if policies.limits.is_empty() {
+        if asked.policies.limits.is_empty() {
             return None;
         }
         self.counts().denied();

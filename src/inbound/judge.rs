@@ -75,6 +75,8 @@ impl Asking {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) policies: Arc<Inbound>,
+    /// The port that it came by, if that is known.
+    pub(super) port: Option<u16>,
     /// How it was routed by the chain of its connection, where a control plane configures the port.
     pub(super) routed: Option<Routed>,
     /// Whether it is served if all of that lets it pass.
@@ -96,7 +98,8 @@ impl Door {
             return self.judge_served(way, request, dialect);
         }
         let peer = request.extensions().get::<Peer>();
-        let (policies, mode) = self.asked_on(transport.port(peer));
+        let port = transport.port(peer);
+        let (policies, mode) = self.asked_on(port);
         self.counts().request();
         if mode == MutualTls::Strict && !transport.vouches(peer) {
             self.counts().denied();
@@ -111,6 +114,7 @@ impl Door {
         }
         let asked = Asked {
             policies,
+            port,
             routed: None,
             served: true,
             filters: Arc::default(),
@@ -145,7 +149,7 @@ impl Door {
         if !asked.served {
             return Judgement::Refused(served::unserved(request, dialect));
         }
-        if let Some(answer) = self.limited(&asked.policies, request, dialect) {
+        if let Some(answer) = self.limited(&asked, request, dialect) {
             return Judgement::Refused(answer);
         }
         let filters = asked.filters.clone();
@@ -180,7 +184,7 @@ impl Door {
         if !asked.served {
             return Err(served::unserved(&head, dialect));
         }
-        if let Some(answer) = self.limited(&policies, &head, dialect) {
+        if let Some(answer) = self.limited(&asked, &head, dialect) {
             return Err(answer);
         }
         let filters = asked.filters.clone();

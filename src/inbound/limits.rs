@@ -12,10 +12,9 @@ use std::sync::Arc;
 use http::Request;
 
 use super::answer::{self, Answer};
-use super::judge::caller_of;
+use super::judge::{Asked, caller_of};
 use super::prepared::Kept;
 use crate::layer::rate_limit::{Head, Rate, RateLimit};
-use crate::model::Inbound;
 use crate::model::rate::{Bucket, LocalLimit};
 use crate::outbound::Dialect;
 use crate::random::Random;
@@ -48,11 +47,12 @@ impl Limits {
     /// The answer to a request that has no token, if it is refused for it.
     pub(super) fn check<B>(
         &self,
-        policies: &Arc<Inbound>,
+        asked: &Asked,
         request: &Request<B>,
         dialect: Dialect,
         random: &Random,
     ) -> Option<Answer> {
+        let policies = &asked.policies;
         let entry = self.kept.of(policies, |others| {
             let before: Vec<&Arc<Running>> = others.flat_map(|entry| &entry.made).collect();
             let running = policies.limits.iter().map(|limit| {
@@ -65,7 +65,11 @@ impl Limits {
             let model = &running.model;
             let drawn =
                 |share: crate::model::Fraction| random.below(1_000_000) < share.parts_per_million();
-            if !drawn(model.enabled) || running.has_token(request) {
+            // Who does not know the port has not said that it is another one.
+            let here = model
+                .port
+                .is_none_or(|port| asked.port.is_none_or(|own| own == port));
+            if !here || !drawn(model.enabled) || running.has_token(request) {
                 return None;
             }
             let enforced = drawn(model.enforced);
@@ -112,8 +116,8 @@ impl Running {
 }
 
 fn identity(head: Head<'_>) -> Option<Cow<'_, [u8]>> {
-    let caller = caller_of(head.extensions).principal?;
-    Some(Cow::Borrowed(caller.as_bytes()))
+    let caller = caller_of(head.extensions).principal;
+    Some(Cow::Borrowed(caller.unwrap_or_default().as_bytes()))
 }
 
 fn rate(bucket: &Bucket) -> Rate {

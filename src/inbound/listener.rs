@@ -69,7 +69,26 @@ const DRAIN: Duration = Duration::from_secs(45);
 /// # Ok(()) }
 /// ```
 ///
-/// tonic's services are served in the same way: `Routes::new(service).prepare()` is such an `app`.
+/// It stands in place of `axum::serve`, which would not know who calls. What asks for axum's own `ConnectInfo`
+/// is given it by a layer:
+///
+/// ```
+/// use axum::extract::{ConnectInfo, Request};
+/// use axum::middleware::map_request;
+/// use meshwork::inbound::Peer;
+///
+/// let app: axum::Router = axum::Router::new();
+/// let app = app.layer(map_request(async |mut request: Request| {
+///     let peer = request.extensions().get::<Peer>();
+///     if let Some(remote) = peer.and_then(|peer| peer.remote) {
+///         request.extensions_mut().insert(ConnectInfo(remote));
+///     }
+///     request
+/// }));
+/// ```
+///
+/// tonic's services are served in the same way: `Routes::new(service).prepare()` is such an `app`. Its handlers
+/// find the [`Peer`] in `request.extensions()`; there is no need of tonic's `Connected`.
 pub struct Listener {
     tcp: TcpListener,
     port: Arc<Port>,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use http::Request;
 
+use super::Peer;
 use super::answer::{self, Answer};
 use super::door::Door;
 use super::judge::{Asked, Judgement, copy};
@@ -145,6 +146,8 @@ impl Door {
             tracing::debug!(%ambiguous, "request refused");
             return Judgement::Refused(answer::ambiguous(dialect, ambiguous));
         }
+        let peer = request.extensions().get::<Peer>();
+        let port = peer.and_then(|peer| peer.local).map(|local| local.port());
         let chain = way.now(self.core()).unwrap_or_else(|| way.chain.clone());
         let Some(authority) = authority(request) else {
             tracing::info!("request refused: neither its target nor a Host header names a host");
@@ -155,6 +158,7 @@ impl Door {
         let found = chain.find(&authority, &view(request, &authority), &mut draws, random);
         let asked = Asked {
             policies: found.rule.inbound.clone(),
+            port,
             served: found.served,
             filters: found.rule.filters.clone(),
             routed: Some(Routed {

@@ -436,6 +436,8 @@ impl Builder {
         tasks.spawn(tasks::heed_checks(core.clone()));
         Ok(Mesh {
             shared: Arc::new(Shared {
+                #[cfg(feature = "inbound")]
+                inbound: crate::inbound::InboundLayer::new(core.clone()),
                 core,
                 tasks,
                 #[cfg(feature = "xds")]

@@ -19,10 +19,12 @@ pub struct LocalLimit {
     /// What it is the limit of. Limits that are equal in everything share their buckets, also over edits
     /// of the configuration, so that an edit of something else gives nobody a new burst.
     pub scope: Arc<str>,
+    /// Only of requests at this port of the process; `None`: at all.
+    pub port: Option<u16>,
     /// Of all requests together.
     pub total: Option<Bucket>,
-    /// Of each caller that has an identity and none of the buckets below. On a route of a client, whose only
-    /// caller is the process itself, it is of all requests.
+    /// Of each caller that has none of the buckets below; those without an identity are one. On a route of a
+    /// client, whose only caller is the process itself, it is of all requests.
     pub per_caller: Option<Bucket>,
     /// Of callers that are named, all of an entry together. On a route of a client nobody is.
     pub callers: Vec<CallersBucket>,

@@ -168,6 +168,7 @@ mod tests {
     fn limit(scope: &str, tokens: u32, enforced: u32) -> LocalLimit {
         LocalLimit {
             scope: scope.into(),
+            port: None,
             total: Some(Bucket::new(tokens, 1, Duration::from_secs(3_600)).unwrap()),
             per_caller: None,
             callers: Vec::new(),

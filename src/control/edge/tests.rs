@@ -109,6 +109,97 @@ fn what_is_asked_of_the_workload_stands_before_its_routes() {
     assert_eq!(filters(&self::manager(&all[0].filter_chains[0])).len(), 2);
 }
 
+/// The configuration of the filter of this name.
+fn config<M: prost::Message + Default>(manager: &hcm::HttpConnectionManager, name: &str) -> M {
+    use hcm::http_filter::ConfigType;
+    let mut filters = manager.http_filters.iter();
+    let found = filters
+        .find(|filter| filter.name == name)
+        .expect("a filter");
+    let Some(ConfigType::TypedConfig(any)) = &found.config_type else {
+        panic!("{found:?}");
+    };
+    M::decode(&*any.value).expect("its message")
+}
+
+#[test]
+fn an_authorizer_is_asked_about_what_its_policies_match_and_an_unknown_one_denies_it() {
+    use envoy_types::pb::envoy::extensions::filters::http::{
+        ext_authz::v3 as authz, rbac::v3 as rbac_filter,
+    };
+    let mesh = "---
+mesh:
+  extensionProviders:
+  - name: web
+    envoyExtAuthzHttp:
+      service: authz.edge.svc.cluster.local
+      port: 8000
+      timeout: 2s
+      statusOnError: '503'
+      includeRequestHeadersInCheck: [x-user]
+      headersToUpstreamOnAllow: [x-role]
+  - name: grpc
+    envoyExtAuthzGrpc: {service: authz.edge.svc.cluster.local, port: 9000, failOpen: true}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: edge}
+spec:
+  selector: {matchLabels: {istio: edge}}
+  action: CUSTOM
+  provider: {name: PROVIDER}
+  rules: [{to: [{operation: {paths: [/admin*]}}]}]
+";
+    let of = |provider: &str| listeners(HTTP, &mesh.replace("PROVIDER", provider));
+    let (all, lost) = of("web");
+    let manager = self::manager(&all[0].filter_chains[0]);
+    let names = [
+        "envoy.filters.http.rbac.external.web",
+        "envoy.filters.http.ext_authz.external.web",
+    ];
+    assert_eq!(filters(&manager)[..2], names);
+    assert_eq!(lost, 0);
+    // The rules have no effect but to say whether one of them matches.
+    let marks: rbac_filter::Rbac = config(&manager, names[0]);
+    assert!(marks.rules.is_none());
+    assert_eq!(marks.shadow_rules.expect("rules").policies.len(), 1);
+    let asked: authz::ExtAuthz = config(&manager, names[1]);
+    let when = asked.filter_enabled_metadata.expect("a condition");
+    let key = format!("{}shadow_engine_result", marks.shadow_rules_stat_prefix);
+    assert!(
+        when.invert && format!("{:?}", when.path).contains(&key),
+        "{when:?}"
+    );
+    assert!(!asked.failure_mode_allow);
+    assert_eq!(asked.status_on_error.map(|status| status.code), Some(503));
+    assert_eq!(asked.allowed_headers.expect("a list").patterns.len(), 1);
+    let Some(authz::ext_authz::Services::HttpService(service)) = asked.services else {
+        panic!("{:?}", asked.services);
+    };
+    let server = service.server_uri.expect("a server");
+    assert_eq!(server.uri, "http://authz.edge.svc.cluster.local:8000");
+    assert!(format!("{server:?}").contains("outbound|8000||authz.edge.svc.cluster.local"));
+    let (all, lost) = of("grpc");
+    let manager = self::manager(&all[0].filter_chains[0]);
+    let asked: authz::ExtAuthz = config(&manager, "envoy.filters.http.ext_authz.external.grpc");
+    assert!(asked.failure_mode_allow && lost == 0);
+    assert!(matches!(
+        asked.services,
+        Some(authz::ext_authz::Services::GrpcService(_))
+    ));
+    // Nobody knows whom to ask: the request is denied.
+    let (all, _) = of("other");
+    let manager = self::manager(&all[0].filter_chains[0]);
+    let denies = filters(&manager)[0];
+    let denies: rbac_filter::Rbac = config(&manager, denies);
+    assert!(denies.rules.is_some(), "it is in force");
+    assert!(
+        !filters(&manager)
+            .iter()
+            .any(|name| name.contains("ext_authz"))
+    );
+}
+
 #[test]
 fn ambiguous_paths_are_refused_unless_the_mesh_says_otherwise() {
     let of = |normalization: &str| {

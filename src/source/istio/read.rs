@@ -355,7 +355,11 @@ impl<'a> Reader<'a> {
             | Reads::VirtualService
             | Reads::WorkloadEntry
             | Reads::WorkloadGroup => Dialect::Proto,
-            Reads::GrpcRoute | Reads::HttpRoute | Reads::ReferenceGrant => Dialect::Strict,
+            Reads::GrpcRoute
+            | Reads::HttpLocalRateLimitPolicy
+            | Reads::HttpRoute
+            | Reads::LinkerdServer
+            | Reads::ReferenceGrant => Dialect::Strict,
             Reads::EndpointSlice
             | Reads::Endpoints
             | Reads::Namespace
@@ -395,6 +399,8 @@ impl<'a> Reader<'a> {
             Reads::Gateway => body.decode().map(Kind::Gateway),
             Reads::GrpcRoute => body.decode().map(Kind::GrpcRoute),
             Reads::HttpRoute => body.decode().map(Kind::HttpRoute),
+            Reads::HttpLocalRateLimitPolicy => body.decode().map(Kind::HttpLocalRateLimitPolicy),
+            Reads::LinkerdServer => body.decode().map(Kind::LinkerdServer),
             Reads::Namespace => body.decode().map(Kind::Namespace),
             Reads::PeerAuthentication => body.decode().map(Kind::PeerAuthentication),
             Reads::Pod => body.decode().map(Kind::Pod),

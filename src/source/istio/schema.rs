@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
 use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::kinds::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway, Namespace,
-    PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
-    Telemetry, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway,
+    HttpLocalRateLimitPolicy, LinkerdServer, Namespace, PeerAuthentication, Pod,
+    RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, Telemetry,
+    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 
 /// The JSON schema (draft 2020-12) of one document: one of the kinds that take effect, told apart
@@ -51,6 +52,8 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
         Reads::DestinationRule => under_spec(body::<DestinationRule>(generator)),
         Reads::GrpcRoute => under_spec(body::<GrpcRouteSpec>(generator)),
         Reads::HttpRoute => under_spec(body::<HttpRouteSpec>(generator)),
+        Reads::HttpLocalRateLimitPolicy => under_spec(body::<HttpLocalRateLimitPolicy>(generator)),
+        Reads::LinkerdServer => under_spec(body::<LinkerdServer>(generator)),
         Reads::ReferenceGrant => under_spec(body::<ReferenceGrantSpec>(generator)),
         Reads::RequestAuthentication => under_spec(body::<RequestAuthentication>(generator)),
         Reads::PeerAuthentication => under_spec(body::<PeerAuthentication>(generator)),

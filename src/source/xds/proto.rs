@@ -9,8 +9,9 @@ pub(crate) use envoy_types::pb::envoy::extensions::clusters::{
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as fault_delay;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{
-    fault::v3 as fault, jwt_authn::v3 as jwt, local_ratelimit::v3 as local_rate,
-    rbac::v3 as rbac_filter, router::v3 as router, stateful_session::v3 as session,
+    ext_authz::v3 as authz, fault::v3 as fault, jwt_authn::v3 as jwt,
+    local_ratelimit::v3 as local_rate, rbac::v3 as rbac_filter, router::v3 as router,
+    stateful_session::v3 as session,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(crate) use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3 as session_cookie;

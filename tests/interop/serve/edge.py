@@ -5,6 +5,7 @@ asked over plain sockets: HTTP/1.1 with a host of choice, and TLS with a server 
 """
 
 import http.client
+import http.server
 import json
 import pathlib
 import socket
@@ -324,6 +325,54 @@ spec:
 """
 
 
+JUDGED = """---
+mesh:
+  extensionProviders:
+  - name: judge
+    envoyExtAuthzHttp:
+      service: judge.my-app.svc.cluster.local
+      port: 80
+      includeRequestHeadersInCheck: [x-user]
+      headersToUpstreamOnAllow: [x-role]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: judged, namespace: edge}
+spec:
+  selector: {matchLabels: {istio: edge}}
+  action: CUSTOM
+  provider: {name: judge}
+  rules: [{to: [{operation: {paths: [/admin*]}}]}]
+"""
+
+
+class Judge(http.server.ThreadingHTTPServer):
+    """An authorizer by HTTP that knows one user."""
+
+    daemon_threads = True
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.asked.append(self.path)
+            known = self.headers.get("x-user") == "good"
+            self.send_response(200 if known else 401)
+            self.send_header("x-role", "admin")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.port, self.asked = self.server_address[1], []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.shutdown()
+        self.server_close()
+
+
 def policies(world, peer):
     port = free_port()
     text = (
@@ -339,6 +388,20 @@ def policies(world, peer):
     assert ask("/admin", x_role="admin") == "v1"
     world.write(text)
     seen("the policy is gone", lambda: ask("/admin"), "v1")
+    judge = Judge()
+    world.children.append(judge)
+    host = "judge.my-app.svc.cluster.local"
+    judged = text + entry([(judge.port, {"app": "judge"}, None)], protocol="HTTP", host=host, name="judge") + JUDGED
+    # Together with the policy of before: what the authorizer says of a role stands in place of the caller's.
+    world.write(judged + POLICY)
+    seen("the authorizer is asked", lambda: ask("/admin/1"), 401)
+    seen("it lets its user pass", lambda: ask("/admin/2", x_user="good"), "v1")
+    assert ask("/admin", x_user="bad") == 401
+    asked = len(judge.asked)
+    assert ask("/", x_user="bad") == "v1" and len(judge.asked) == asked, "nobody asks about other requests"
+    judge.stop()
+    seen("who cannot be asked lets nobody pass", lambda: ask("/admin", x_user="good"), 403)
+    assert ask("/") == "v1"
     return proxy
 
 

@@ -92,7 +92,7 @@ async fn flags_turn_errors_into_warnings() {
                    endpoints: [{address: 10.0.0.1}], colour: red}\n";
     let object = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n";
     let twice = format!("{object}---\n{object}");
-    let policy = "apiVersion: policy.linkerd.io/v1alpha1\nkind: HTTPLocalRateLimitPolicy\n\
+    let policy = "apiVersion: policy.linkerd.io/v1beta1\nkind: ServerAuthorization\n\
                   metadata: {name: a}\nspec: {}\n";
     for (yaml, flags) in [
         (unknown, &["--lenient"][..]),

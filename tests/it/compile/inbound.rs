@@ -289,3 +289,54 @@ fn the_order_of_files_does_not_change_who_may_do_what() {
     };
     assert_eq!(of(&[&texts[0], &texts[1]]), of(&[&texts[1], &texts[0]]));
 }
+
+fn linkerd(kind: &str, version: &str, name: &str, spec: &str) -> String {
+    object(kind, name, "", spec).replace(
+        "security.istio.io/v1",
+        &format!("policy.linkerd.io/{version}"),
+    )
+}
+
+#[test]
+fn limits_of_linkerd_are_those_of_the_port_and_the_workloads_of_their_server() {
+    use meshwork::model::rate::Bucket;
+    let server = |name: &str, labels: &str| {
+        let spec = format!(
+            "podSelector: {{matchLabels: {labels}}}, port: 8080, accessPolicy: all-unauthenticated"
+        );
+        linkerd("Server", "v1beta3", name, &spec)
+    };
+    let policy = |name: &str, of: &str| {
+        let spec = format!(
+            "targetRef: {{group: policy.linkerd.io, kind: Server, name: {of}}}, \
+             total: {{requestsPerSecond: 100}}, identity: {{requestsPerSecond: 20}}, \
+             overrides: [{{requestsPerSecond: 25, clientRefs: [{{kind: ServiceAccount, name: web}}]}}]"
+        );
+        linkerd("HTTPLocalRateLimitPolicy", "v1alpha1", name, &spec)
+    };
+    let texts = [
+        server("mine.my-app", "{app: order}"),
+        server("other.my-app", "{app: x}"),
+        server("mine.else", "{app: order}"),
+        policy("a.my-app", "mine"),
+        policy("b.my-app", "other"),
+        policy("c.else", "mine"),
+    ];
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let found = inbound(&texts);
+    let [limit] = &found.limits[..] else {
+        panic!("{:?}", found.limits);
+    };
+    let bucket = |rate| Bucket::new(rate, rate, std::time::Duration::from_secs(1)).ok();
+    assert_eq!(&*limit.scope, "my-app/a");
+    assert_eq!(limit.port, Some(8080));
+    assert_eq!((limit.total, limit.per_caller), (bucket(100), bucket(20)));
+    assert_eq!(Some(limit.callers[0].bucket), bucket(25));
+    let web: Box<str> = "spiffe://cluster.local/ns/my-app/sa/web".into();
+    assert_eq!(limit.callers[0].identities, [web]);
+    assert_warns(
+        &compiled(&[&policy("a.my-app", "nobody")]),
+        "IST0101",
+        "Server \"nobody\" is not among the objects: the policy limits nothing",
+    );
+}

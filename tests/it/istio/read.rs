@@ -94,8 +94,8 @@ fn a_kind_that_does_not_concern_the_mesh_is_a_warning() {
 
 #[test]
 fn a_security_kind_is_a_fault_unless_it_is_allowed() {
-    let text = bare("policy.linkerd.io/v1alpha1", "HTTPLocalRateLimitPolicy");
-    let message = "httplocalratelimitpolicy default/a: HTTPLocalRateLimitPolicy is known, not enforced yet: \
+    let text = bare("policy.linkerd.io/v1beta1", "ServerAuthorization");
+    let message = "serverauthorization default/a: ServerAuthorization is known, not enforced yet: \
                    what it forbids is allowed";
     let hint = Some("pass --allow-unenforced to go on without this policy");
     let refused = all(&text);

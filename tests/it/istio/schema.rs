@@ -58,6 +58,8 @@ fn each_kind_that_is_read_has_a_schema() {
             "Gateway",
             "Sidecar",
             "WorkloadGroup",
+            "HTTPLocalRateLimitPolicy",
+            "Server",
         ]
     );
     assert_eq!(

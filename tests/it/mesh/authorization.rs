@@ -9,12 +9,14 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use meshwork::inbound::{InboundBody, Peer};
+use meshwork::model::Fraction;
 use meshwork::model::authorization::{
     Action, Authorization, Condition, PathPattern, PeerPattern, Policy, Stage,
 };
 use meshwork::model::inbound::{AskBy, AskByHttp, Authorizer, OnError};
 use meshwork::model::matcher::StringMatcher;
-use meshwork::model::{Inbound, Resources};
+use meshwork::model::rate::{Bucket, CallersBucket, LocalLimit, Refusal};
+use meshwork::model::{Inbound, Origin, Resources};
 use meshwork::{Body, BoxError, Mesh, Workload};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -603,4 +605,64 @@ mod tokens {
         let service = mesh.inbound_layer().layer(handler);
         assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn linkerds_limits_are_counted_for_the_port_its_callers_and_each_caller() {
+    let bucket = |rate| Bucket::new(rate, rate, std::time::Duration::from_secs(1)).unwrap();
+    let limit = LocalLimit {
+        scope: "my-app/limit".into(),
+        port: Some(8080),
+        total: Some(bucket(6)),
+        per_caller: Some(bucket(2)),
+        callers: vec![CallersBucket {
+            identities: vec!["spiffe://td/ns/a/sa/special".into()],
+            bucket: bucket(3),
+        }],
+        enabled: Fraction::ONE,
+        enforced: Fraction::ONE,
+        refusal: Refusal {
+            exhausted: true,
+            ..Refusal::default()
+        },
+        origin: Origin::built_in(),
+    };
+    let limited = || Inbound {
+        limits: vec![limit.clone()],
+        ..Inbound::default()
+    };
+    let (mesh, publisher) = World::default().mesh(with(limited())).await;
+    let from = |account: &str, port: u16, mut request: Request<Body>| {
+        let mut peer = Peer::plaintext(None, Some(([127, 0, 0, 1], port).into()));
+        let id = format!("spiffe://td/ns/a/sa/{account}");
+        peer.principal = (!account.is_empty()).then(|| id.parse().unwrap());
+        request.extensions_mut().insert(peer);
+        request
+    };
+    let statuses = async |account: &str, port: u16, count: usize| {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            let request = from(account, port, get("http://a/"));
+            all.push(call(&mesh, request).await.status().as_u16());
+        }
+        all
+    };
+    assert_eq!(statuses("one", 9090, 9).await, [200; 9], "another port");
+    assert_eq!(statuses("one", 8080, 3).await, [200, 200, 429]);
+    assert_eq!(statuses("special", 8080, 2).await, [200, 200]);
+    // Nobody's requests are one caller's, and a caller above its limit takes nothing of the total.
+    assert_eq!(statuses("", 8080, 3).await, [200, 200, 429]);
+    assert_eq!(statuses("special", 8080, 1).await, [429], "the total of 6");
+    let refused = call(&mesh, from("", 8080, grpc("http://a/p.S/M"))).await;
+    assert_eq!(refused.headers()["grpc-status"], "8");
+    // An edit of something else fills no bucket.
+    let edited = Inbound {
+        authorization: deny_admin().authorization,
+        ..limited()
+    };
+    publisher.publish(with(edited)).await.unwrap();
+    assert_eq!(statuses("two", 8080, 1).await, [429]);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(statuses("two", 8080, 3).await, [200, 200, 429]);
+    assert_eq!(mesh.stats().inbound.limited, 6);
 }

@@ -22,6 +22,7 @@ mod mesh;
 mod object;
 mod peer_authentication;
 mod provider;
+mod rate_limit;
 mod request_authentication;
 mod service_entry;
 mod telemetry;
@@ -69,6 +70,10 @@ pub use peer_authentication::{PeerAuthentication, PeerTls, PeerTlsMode};
 pub use provider::{
     ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, FileAccessLog, FileLogFormat, OtelAccessLog,
     OtelLogFormat,
+};
+pub use rate_limit::{
+    HttpLocalRateLimitPolicy, LinkerdServer, RateLimitClient, RateLimitOverride, RateLimitTarget,
+    RequestRate,
 };
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{

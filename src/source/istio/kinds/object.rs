@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
 use super::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway, MeshConfig, Namespace,
-    PeerAuthentication, Pod, RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar,
-    Telemetry, VirtualService, Workload, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway,
+    HttpLocalRateLimitPolicy, LinkerdServer, MeshConfig, Namespace, PeerAuthentication, Pod,
+    RequestAuthentication, Service, ServiceAccount, ServiceEntry, Sidecar, Telemetry,
+    VirtualService, Workload, WorkloadEntry, WorkloadGroup,
 };
 use crate::model::Origin;
 use crate::source::istio::fault::ObjectRef;
@@ -77,6 +78,10 @@ pub enum Kind {
     GrpcRoute(Box<GrpcRouteSpec>),
     /// `gateway.networking.k8s.io` HTTPRoute.
     HttpRoute(Box<HttpRouteSpec>),
+    /// `policy.linkerd.io` HTTPLocalRateLimitPolicy.
+    HttpLocalRateLimitPolicy(Box<HttpLocalRateLimitPolicy>),
+    /// `policy.linkerd.io` Server.
+    LinkerdServer(Box<LinkerdServer>),
     /// Kubernetes Namespace.
     Namespace(Box<Namespace>),
     /// `security.istio.io` PeerAuthentication.
@@ -120,6 +125,8 @@ impl Kind {
             Self::MeshConfig(_) => "MeshConfig",
             Self::GrpcRoute(_) => "GRPCRoute",
             Self::HttpRoute(_) => "HTTPRoute",
+            Self::HttpLocalRateLimitPolicy(_) => "HTTPLocalRateLimitPolicy",
+            Self::LinkerdServer(_) => "Server",
             Self::Namespace(_) => "Namespace",
             Self::PeerAuthentication(_) => "PeerAuthentication",
             Self::Pod(_) => "Pod",

@@ -62,6 +62,8 @@ impl<'a> Slices<'a> {
                 | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
+                | Kind::HttpLocalRateLimitPolicy(_)
+                | Kind::LinkerdServer(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)

@@ -206,6 +206,8 @@ impl<'a> Registry<'a> {
                 | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
+                | Kind::HttpLocalRateLimitPolicy(_)
+                | Kind::LinkerdServer(_)
                 | Kind::Namespace(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)

@@ -59,6 +59,8 @@ impl<'a> Workloads<'a> {
                 | Kind::MeshConfig(_)
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
+                | Kind::HttpLocalRateLimitPolicy(_)
+                | Kind::LinkerdServer(_)
                 | Kind::Namespace(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::ReferenceGrant(_)

@@ -21,6 +21,7 @@ mod mesh;
 mod metadata;
 mod names;
 mod peer_authentication;
+mod rate_limit;
 mod reachable;
 mod service_entry;
 mod support;
@@ -67,6 +68,8 @@ pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
             support::service_entry(check, entry);
         }
         Kind::Sidecar(sidecar) => mesh::sidecar(check, sidecar),
+        Kind::HttpLocalRateLimitPolicy(policy) => rate_limit::policy(check, policy),
+        Kind::LinkerdServer(server) => rate_limit::server(check, server),
         Kind::Telemetry(told) => telemetry::rules(check, told),
         Kind::VirtualService(service) => {
             virtual_service::rules(check, service);

@@ -69,6 +69,7 @@ pub(super) fn limit(
             "{} {} {owner} {}",
             scope.kind, scope.name, message.stat_prefix
         )),
+        port: None,
         total,
         per_caller: None,
         callers: Vec::new(),

@@ -53,8 +53,8 @@ const RULES: Maps = Maps {
     here: &[2],
     inside: &[],
 };
-/// `RBAC.rules` of the HTTP filter.
-pub(super) const RBAC: Maps = inside(&[(1, &RULES)]);
+/// `RBAC.rules` and `shadow_rules` of the HTTP filter.
+pub(super) const RBAC: Maps = inside(&[(1, &RULES), (2, &RULES)]);
 
 /// The message with its maps in order. Bytes that are no message stay as they are, which never
 /// happens to what prost has written.

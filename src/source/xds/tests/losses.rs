@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::models;
 use crate::model::authorization::{Action, Condition, External, Policy, Stage};
 use crate::model::matcher::StringMatcher;
+use crate::model::rate::{LocalLimit, Refusal};
 use crate::model::security::PeerPolicy;
 use crate::model::token::{Keys, Location, TokenRule};
-use crate::model::{Inbound, Origin};
+use crate::model::{Fraction, Inbound, Origin};
 use crate::source::xds::Dialect;
 use crate::source::xds::encode::{self, Loss, Port, encode};
 
@@ -55,6 +56,17 @@ fn of_servers() -> Vec<(Loss, Dialect)> {
         payload_header: None,
         claim_headers: Vec::new(),
         spaced: Vec::new(),
+        origin: Origin::built_in(),
+    });
+    inbound.limits.push(LocalLimit {
+        scope: "limit".into(),
+        port: None,
+        total: None,
+        per_caller: None,
+        callers: Vec::new(),
+        enabled: Fraction::ONE,
+        enforced: Fraction::ONE,
+        refusal: Refusal::default(),
         origin: Origin::built_in(),
     });
     let mut lost = BTreeSet::new();

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "xds")]
 mod external;
+#[cfg(feature = "rate-limit")]
+mod limits;
 #[cfg(feature = "jwt")]
 mod tokens;
 
@@ -51,7 +53,7 @@ struct Server {
     mesh: Mesh,
     http: SocketAddr,
     grpc: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 async fn server(domain: &mut Domain, yaml: &str) -> Server {
@@ -84,7 +86,7 @@ async fn server(domain: &mut Domain, yaml: &str) -> Server {
         mesh,
         http,
         grpc,
-        _folder: folder,
+        folder,
     }
 }
 

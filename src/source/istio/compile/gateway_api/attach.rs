@@ -170,6 +170,8 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         Kind::AuthorizationPolicy(_)
         | Kind::DestinationRule(_)
         | Kind::EndpointSlice(_)
+        | Kind::HttpLocalRateLimitPolicy(_)
+        | Kind::LinkerdServer(_)
         | Kind::Endpoints(_)
         | Kind::MeshConfig(_)
         | Kind::Namespace(_)

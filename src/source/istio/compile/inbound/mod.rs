@@ -9,6 +9,7 @@
 //! are enforced, an `ALLOW` without rules that allows everything), this follows what Istio's
 //! documentation and its sidecars do.
 
+mod limit;
 mod principal;
 mod provider;
 mod rule;
@@ -68,12 +69,13 @@ pub(super) fn inbound(
             .iter()
             .any(|one| one.provider == *name)
     });
+    let limits = limit::limits(objects, &scope, faults);
     Inbound {
         authorization,
         tokens,
         // In Istio policies say whether one is needed.
         token_required: false,
-        limits: Vec::new(),
+        limits,
         filters: Vec::new(),
         normalization: defaults.normalization(),
         authorizers,

@@ -21,6 +21,12 @@ impl<'a> Domains<'a> {
         }
     }
 
+    /// The identities of a service account, whole.
+    pub(super) fn account(&self, namespace: &str, name: &str) -> impl Iterator<Item = Box<str>> {
+        let own = self.own.iter();
+        own.map(move |own| format!("spiffe://{own}/ns/{namespace}/sa/{name}").into())
+    }
+
     /// An identity of `principals`. A trust domain of the mesh stands for all of them, and
     /// `cluster.local` for the mesh's, whatever it is called (Istio's trust domain aliases).
     pub(super) fn principal(&self, text: &str) -> Condition {

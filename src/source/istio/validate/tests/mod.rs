@@ -7,6 +7,7 @@ mod gateway_api;
 mod kubernetes;
 mod mesh;
 mod peer_authentication;
+mod rate_limit;
 mod service_entry;
 mod support;
 mod telemetry;
@@ -26,6 +27,8 @@ fn object(kind: &str, spec: &str) -> String {
             "security.istio.io/v1"
         }
         "Telemetry" => "telemetry.istio.io/v1",
+        "HTTPLocalRateLimitPolicy" => "policy.linkerd.io/v1alpha1",
+        "Server" => "policy.linkerd.io/v1beta3",
         _ => "networking.istio.io/v1",
     };
     let body = match kind {

@@ -13,6 +13,7 @@
 //! certificate, as far as anybody knows, gets the filter alone and so lets nobody in: the context would
 //! make it refuse the listener, and a server that refuses one stays with the one before.
 
+mod authorizer;
 mod rbac;
 mod rule;
 #[cfg(test)]
@@ -36,6 +37,15 @@ use crate::source::xds::proto::{Any, core, hcm, listener as wire, route, router,
 const PROVIDER: &str = "default";
 /// What istiod calls the certificates of that provider which are believed.
 const ROOTS: &str = "ROOTCA";
+
+/// What becomes of requests that an external authorizer decides about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Authorizers {
+    /// It is asked.
+    Asked,
+    /// They are denied: who is configured has no way to ask.
+    Denied,
+}
 
 /// A port of a server, and what is asked of those who call it.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +91,7 @@ pub(crate) fn inbound(
         lost,
     };
     let strict = port.is_strict(&mut pen);
-    let mut filters = rbac::filters(&mut pen, port, strict);
+    let mut filters = rbac::filters(&mut pen, port, strict, Authorizers::Denied);
     filters.push(filter(
         "envoy.filters.http.router",
         any(&router::Router::default()),
@@ -121,7 +131,7 @@ pub(crate) fn inbound(
 /// The filters in front of the routes of an Envoy at the edge: what is asked of the requests there. Who a
 /// caller is, the listener's own TLS decides.
 ///
-/// They are said in the words of gRPC, which Envoy knows all of; `name` is what losses are told of.
+/// They are said in the words of gRPC, which Envoy knows all of, and Envoy asks authorizers besides; `name` is what losses are told of.
 pub(crate) fn gates(
     number: u16,
     inbound: &Inbound,
@@ -141,7 +151,7 @@ pub(crate) fn gates(
         meshed: false,
         certified: false,
     };
-    rbac::filters(&mut pen, port, false)
+    rbac::filters(&mut pen, port, false, Authorizers::Asked)
 }
 
 fn filter(name: &str, config: Any) -> hcm::HttpFilter {

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use prost::{Message, Name};
 
 use super::rule::{Expr, Leaf, Reader, Split, string};
-use super::{Port, filter};
+use super::{Authorizers, Port, authorizer, filter};
 use crate::layer::authz::Lean;
 use crate::model::authorization::{Action, Audit, Condition, Enforcement, Policy, Stage};
+use crate::model::inbound::Authorizer;
 use crate::model::matcher::{HeaderKey, HeaderMatcher, HeaderTest, StringMatcher};
 use crate::model::token::Location;
 use crate::source::xds::encode::loss::Loss;
@@ -18,7 +19,12 @@ use wire::permission::Rule;
 use wire::principal::{Authenticated, Identifier};
 
 /// The filters of a port, all of which must let a request pass.
-pub(super) fn filters(pen: &mut Pen<'_>, port: Port<'_>, strict: bool) -> Vec<hcm::HttpFilter> {
+pub(super) fn filters(
+    pen: &mut Pen<'_>,
+    port: Port<'_>,
+    strict: bool,
+    authorizers: Authorizers,
+) -> Vec<hcm::HttpFilter> {
     let mut reader = Reader {
         port: port.number,
         doubted: false,
@@ -35,14 +41,22 @@ pub(super) fn filters(pen: &mut Pen<'_>, port: Port<'_>, strict: bool) -> Vec<hc
     }
     let authorization = &port.inbound.authorization;
     for external in &authorization.external {
-        pen.lose(Loss::ExternalAuthorizers);
         let policies = policies(&external.policies, Lean::Broad, &mut reader);
-        filters.deny(&format!("external.{}", external.provider), policies);
+        let name = format!("external.{}", external.provider);
+        let known = port.inbound.authorizers.get(&external.provider);
+        match known.filter(|_| authorizers == Authorizers::Asked) {
+            Some(authorizer) => filters.ask(&name, authorizer, policies),
+            None => {
+                pen.lose(Loss::ExternalAuthorizers);
+                filters.deny(&name, policies);
+            }
+        }
     }
     for stage in &authorization.stages {
         filters.stage(pen, stage, &mut reader);
     }
     pen.lose_if(reader.doubted, Loss::Conditions);
+    pen.lose_if(!port.inbound.limits.is_empty(), Loss::LocalLimits);
     filters.all
 }
 
@@ -115,6 +129,15 @@ impl Filters {
                 let policies = policies(all, Lean::Broad, reader);
                 self.deny("DENY", policies);
             }
+        }
+    }
+
+    /// Asks an authorizer about what one of the policies takes.
+    fn ask(&mut self, name: &str, authorizer: &Authorizer, policies: Vec<(String, Expr)>) {
+        let named = named(policies, || vec![Split::default()]);
+        if !named.is_empty() {
+            self.all
+                .extend(authorizer::filters(name, authorizer, named));
         }
     }
 
