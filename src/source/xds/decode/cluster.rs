@@ -76,7 +76,7 @@ pub(super) fn cluster(
             protocol: http.protocol,
             connection: http.connection,
             limits: limits?,
-            outlier: outlier?,
+            outlier: outlier?.map(Arc::new),
             health_check: check?.map(Arc::new),
             security: security?,
             origin: scope.origin(&message.name),

@@ -678,7 +678,7 @@ fn any_cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
         },
         connection: connection(c),
         limits: limits(c),
-        outlier: c.option(outlier),
+        outlier: c.option(|c| outlier(c).into()),
         health_check: c.option(health_check).map(Arc::new),
         security: match c.below(4) {
             0 => Security::Tls(Arc::new(client_tls(c))),
