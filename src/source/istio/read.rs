@@ -355,7 +355,11 @@ impl<'a> Reader<'a> {
             | Reads::VirtualService
             | Reads::WorkloadEntry
             | Reads::WorkloadGroup => Dialect::Proto,
-            Reads::GrpcRoute | Reads::HttpRoute | Reads::ReferenceGrant => Dialect::Strict,
+            Reads::BackendTlsPolicy
+            | Reads::BackendTrafficPolicy
+            | Reads::GrpcRoute
+            | Reads::HttpRoute
+            | Reads::ReferenceGrant => Dialect::Strict,
             Reads::EndpointSlice
             | Reads::Endpoints
             | Reads::Namespace
@@ -389,6 +393,8 @@ impl<'a> Reader<'a> {
         };
         let kind = match reads {
             Reads::AuthorizationPolicy => body.decode().map(Kind::AuthorizationPolicy),
+            Reads::BackendTlsPolicy => body.decode().map(Kind::BackendTlsPolicy),
+            Reads::BackendTrafficPolicy => body.decode().map(Kind::BackendTrafficPolicy),
             Reads::DestinationRule => body.decode().map(Kind::DestinationRule),
             Reads::EndpointSlice => body.decode().map(Kind::EndpointSlice),
             Reads::Endpoints => body.decode().map(Kind::Endpoints),

@@ -64,6 +64,8 @@ impl<'a> Rules<'a> {
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::BackendTlsPolicy(_)
+                | Kind::BackendTrafficPolicy(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)

@@ -63,6 +63,8 @@ impl<'a> Slices<'a> {
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::BackendTlsPolicy(_)
+                | Kind::BackendTrafficPolicy(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)

@@ -207,6 +207,8 @@ impl<'a> Registry<'a> {
                 | Kind::GrpcRoute(_)
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
+                | Kind::BackendTlsPolicy(_)
+                | Kind::BackendTrafficPolicy(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)

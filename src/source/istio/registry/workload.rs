@@ -61,6 +61,8 @@ impl<'a> Workloads<'a> {
                 | Kind::HttpRoute(_)
                 | Kind::Namespace(_)
                 | Kind::PeerAuthentication(_)
+                | Kind::BackendTlsPolicy(_)
+                | Kind::BackendTrafficPolicy(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::Service(_)
