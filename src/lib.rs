@@ -125,7 +125,7 @@
 //! The types that callers name, whose modules are private: the front door (`Mesh`, `Builder`,
 //! [`Workload`]), the two ways out (`Channel`, `Client`, their `ResponseFuture`), the terms and the
 //! report of one call (`CallOptions`, `CallReport`, `Attempt`, `OutboundTraffic`), what was counted
-//! (`Stats`, `ClusterStats`, `EndpointStats`, `InboundStats`), failures ([`Error`], [`Flag`], [`Limit`], [`BoxError`])
+//! (`Stats`, `ClusterStats`, `ConnectionStats`, `DetectionStats`, `EndpointStats`, `InboundStats`), failures ([`Error`], [`Flag`], [`Limit`], [`BoxError`])
 //! and the two values that all share ([`Body`], [`Random`]). Everything else is under its module.
 //!
 #![cfg_attr(
@@ -191,6 +191,8 @@ pub mod testing;
 pub mod tls;
 #[cfg(feature = "outbound")]
 pub mod transport;
+#[cfg(feature = "outbound")]
+mod varint;
 mod workload;
 
 pub use body::Body;
@@ -204,7 +206,9 @@ pub use model::OutboundTraffic;
 pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFuture};
 pub use random::Random;
 #[cfg(feature = "outbound")]
-pub use snapshot::{ClusterStats, EndpointStats, InboundStats, Stats};
+pub use snapshot::{
+    ClusterStats, ConnectionStats, DetectionStats, EndpointStats, InboundStats, Stats,
+};
 #[cfg(feature = "outbound")]
 pub use telemetry::access::AccessLog;
 pub use workload::Workload;

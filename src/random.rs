@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "outbound")]
+use std::time::Duration;
 
 /// A source of random numbers; clones draw from the same source.
 ///
@@ -78,6 +80,13 @@ impl Random {
     #[must_use]
     pub fn unit(&self) -> f64 {
         (self.draw() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A pause up to a fifth shorter or longer, so that many who failed at once do not come back at
+    /// once (`connection-backoff.md` of gRPC has the fifth).
+    #[cfg(feature = "outbound")]
+    pub(crate) fn around(&self, pause: Duration) -> Duration {
+        pause.mul_f64(0.8 + 0.4 * self.unit())
     }
 }
 

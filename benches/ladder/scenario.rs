@@ -175,6 +175,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
         headers: HeaderChanges::default(),
         fault: None,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: Origin::built_in(),
     })
 }
@@ -208,6 +209,7 @@ fn cluster(name: impl Into<Arc<str>>, step: Step, protocol: Protocol) -> Cluster
         },
         outlier: (step >= Step::Outlier).then(|| outlier().into()),
         health_check: None,
+        load_metrics: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -110,6 +110,14 @@ fn route(route: &Route) -> Json {
                 .map(|fault| format!("{fault:?}"))
                 .into(),
         ),
+        (
+            "limits",
+            route
+                .limits
+                .iter()
+                .map(|limit| Json::from(limit.to_string()))
+                .collect(),
+        ),
         ("origin", route.origin.to_string().into()),
     ])
 }

@@ -17,10 +17,10 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
-use envoy_types::pb::google::protobuf::{Any, BoolValue};
+use envoy_types::pb::google::protobuf::BoolValue;
 use prost::Message as _;
 
-use super::egress::{ads, filter, http_filter, socket_address};
+use super::egress::{ads, any, filter, http_filter, socket_address};
 use super::kind::Kind;
 use super::resource::Encoded;
 use super::view::encoded;
@@ -65,13 +65,6 @@ fn inspector() -> listener::ListenerFilter {
             Vec::new(),
         ))),
         ..Default::default()
-    }
-}
-
-fn any(message: &str, value: Vec<u8>) -> Any {
-    Any {
-        type_url: format!("type.googleapis.com/envoy.extensions.{message}"),
-        value,
     }
 }
 

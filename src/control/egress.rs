@@ -124,7 +124,8 @@ pub(super) fn filter(message: &str, value: Vec<u8>) -> listener::Filter {
     listener::Filter {
         name: message.into(),
         config_type: Some(listener::filter::ConfigType::TypedConfig(any(
-            message, value,
+            &format!("filters.{message}"),
+            value,
         ))),
     }
 }
@@ -133,16 +134,17 @@ pub(super) fn http_filter(name: &str, message: &str) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.into(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(
-            message,
+            &format!("filters.{message}"),
             Vec::new(),
         ))),
         ..Default::default()
     }
 }
 
-fn any(message: &str, value: Vec<u8>) -> Any {
+/// A message of Envoy's extensions.
+pub(super) fn any(message: &str, value: Vec<u8>) -> Any {
     Any {
-        type_url: format!("type.googleapis.com/envoy.extensions.filters.{message}"),
+        type_url: format!("type.googleapis.com/envoy.extensions.{message}"),
         value,
     }
 }

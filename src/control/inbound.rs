@@ -49,22 +49,19 @@ impl Doors {
         (workload, proven): (&Workload, bool),
         resources: &Resources,
     ) -> Self {
-        let ports = target_ports(content, workload);
         let mut doors = Self::default();
-        let closed = Inbound::closed();
-        let mut port_inbound = &*resources.inbound;
-        if !ports.is_empty() {
-            doors.closed = missed_labels(content, workload);
-            if !doors.closed.is_empty() {
-                port_inbound = &closed;
-            }
+        let ports = target_ports(content, workload);
+        if ports.is_empty() {
+            return doors;
         }
+        let (asked, closed) = asked(content, workload, &resources.inbound);
+        doors.closed = closed;
         let meshed = workload.labels().get(TLS_MODE);
         let meshed = meshed.is_some_and(|mode| mode == "istio");
         for number in ports {
             let port = Port {
                 number,
-                inbound: port_inbound,
+                inbound: &asked,
                 peers: &resources.peers,
                 meshed,
                 certified: meshed || proven,
@@ -102,8 +99,22 @@ impl Doors {
     }
 }
 
+/// What is asked of the callers of a workload's listeners, which is `own` or all that can be; and why it
+/// is, if labels are missed.
+pub(super) fn asked(
+    content: &Content,
+    workload: &Workload,
+    own: &Arc<Inbound>,
+) -> (Arc<Inbound>, Vec<String>) {
+    let missed = missed_labels(content, workload);
+    match missed.is_empty() {
+        true => (own.clone(), missed),
+        false => (Arc::new(Inbound::closed()), missed),
+    }
+}
+
 /// Policies that may be meant for a workload which says no labels, each told.
-pub(super) fn missed_labels(content: &Content, workload: &Workload) -> Vec<String> {
+fn missed_labels(content: &Content, workload: &Workload) -> Vec<String> {
     if !workload.labels().is_empty() {
         return Vec::new();
     }

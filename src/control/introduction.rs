@@ -9,10 +9,11 @@
 //! by one, so the second meets balancers that have taken the first in.
 //!
 //! The routes in between are the old ones with one more for each new cluster, behind all others, for a
-//! path that nobody calls. They are made once for all streams that go from one version to another.
+//! path that nobody calls. What is new is so to a virtual host: a channel knows the clusters of its own
+//! alone. They are made once for all streams that go from one version to another.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use envoy_types::pb::envoy::config::route::v3 as route;
 use prost::Message as _;
@@ -30,73 +31,65 @@ const KEPT: usize = 4_096;
 /// Introductions that were made, for the streams of one snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Introductions {
-    made: Mutex<Made>,
+    made: Mutex<HashMap<(u64, u64), Made>>,
 }
 
 /// By the versions that they lead from and to; `None`: there is none between these.
-type Made = HashMap<(u64, u64), Option<Arc<Encoded>>>;
+type Made = Arc<OnceLock<Option<Arc<Encoded>>>>;
 
 impl Introductions {
-    /// Routes as in `from` that name the clusters of `to` as well. `None`: there are no new ones, or one of
-    /// the two is no route configuration.
-    pub(super) fn between(&self, from: &Encoded, to: &Encoded) -> Option<Arc<Encoded>> {
-        unknown(from, to).next()?;
-        let key = (from.hash(), to.hash());
-        // Held for the making of one, which is as long as its decoding.
+    /// Routes as in `from` that name the clusters of `to` as well, as far as they exist. `None`: no virtual
+    /// host that both have gets a new one, or one of the two is no route configuration.
+    pub(super) fn between(
+        &self,
+        from: &Encoded,
+        to: &Encoded,
+        exists: impl Fn(&str) -> bool,
+    ) -> Option<Arc<Encoded>> {
+        if from.hash() == to.hash() {
+            return None;
+        }
+        let made = self.place((from.hash(), to.hash()));
+        let make = || make(from, to, exists).map(Arc::new);
+        made.get_or_init(make).clone()
+    }
+
+    /// Where one is kept. The lock is held to find it, not while it is made: who goes between other
+    /// versions does not wait for that.
+    fn place(&self, key: (u64, u64)) -> Made {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.get(&key) {
-            return found.clone();
+        match made.get(&key) {
+            Some(found) => found.clone(),
+            None if made.len() >= KEPT => Made::default(),
+            None => made.entry(key).or_default().clone(),
         }
-        let introduction = make(from, to).map(Arc::new);
-        if made.len() < KEPT {
-            made.insert(key, introduction.clone());
-        }
-        introduction
     }
 }
 
-/// The clusters that the one refers to and the other does not.
-pub(super) fn unknown<'a>(
-    from: &'a Encoded,
-    to: &'a Encoded,
-) -> impl Iterator<Item = &'a Arc<str>> {
-    let referred = to.references().iter();
-    referred
-        .filter(|reference| reference.0 == Kind::Cluster && !from.references().contains(reference))
-        .map(|(_, name)| name)
-}
-
-fn make(from: &Encoded, to: &Encoded) -> Option<Encoded> {
+fn make(from: &Encoded, to: &Encoded, exists: impl Fn(&str) -> bool) -> Option<Encoded> {
     let mut before = route::RouteConfiguration::decode(from.body()).ok()?;
     let after = route::RouteConfiguration::decode(to.body()).ok()?;
+    let after = after.virtual_hosts.iter();
+    let after: BTreeMap<&str, _> = after.map(|host| (&*host.name, host)).collect();
+    let mut adds = false;
     for host in &mut before.virtual_hosts {
-        let Some(next) = after
-            .virtual_hosts
-            .iter()
-            .find(|next| next.name == host.name)
-        else {
+        let Some(next) = after.get(&*host.name) else {
             continue;
         };
-        let known = clusters(host);
-        let new = clusters(next).into_iter();
-        let new = new.filter(|cluster| !known.contains(cluster));
+        let known = references::clusters(host);
+        let new = references::clusters(next).into_iter();
+        let new = new.filter(|cluster| !known.contains(cluster) && exists(cluster));
+        let routes = host.routes.len();
         host.routes.extend(new.map(|cluster| introducing(&cluster)));
+        adds |= host.routes.len() > routes;
+    }
+    if !adds {
+        return None;
     }
     let body = before.encode_to_vec();
     let mut parts = Parts::new(Kind::Routes, from.name().clone(), &body);
     parts.references = references::of(Kind::Routes, &body);
     Some(parts.finish())
-}
-
-/// The clusters of a virtual host.
-fn clusters(host: &route::VirtualHost) -> BTreeSet<String> {
-    let alone = route::RouteConfiguration {
-        virtual_hosts: vec![host.clone()],
-        ..Default::default()
-    };
-    let referred = references::of(Kind::Routes, &alone.encode_to_vec()).into_iter();
-    let clusters = referred.filter(|(kind, _)| *kind == Kind::Cluster);
-    clusters.map(|(_, name)| name.to_string()).collect()
 }
 
 fn introducing(cluster: &str) -> route::Route {
@@ -153,12 +146,17 @@ pub(super) mod tests {
         route::RouteConfiguration::decode(encoded.body()).expect("a route configuration")
     }
 
+    fn everything(_: &str) -> bool {
+        true
+    }
+
     #[test]
     fn the_old_routes_stay_and_new_clusters_are_behind_a_path_that_nobody_calls() {
         let from = routes("r", &[("a", &["one"]), ("b", &["one"])]);
         let to = routes("r", &[("a", &["two"]), ("c", &["three"])]);
         let made = Introductions::default();
-        let between = made.between(&from, &to).expect("there is a new cluster");
+        let between = made.between(&from, &to, everything);
+        let between = between.expect("there is a new cluster");
         let (old, new) = (decoded(&from), decoded(&between));
         assert_eq!(new.virtual_hosts[1], old.virtual_hosts[1]);
         let routes = &new.virtual_hosts[0].routes;
@@ -178,11 +176,34 @@ pub(super) mod tests {
         let one = routes("r", &[("a", &["one"])]);
         let two = routes("r", &[("a", &["two"])]);
         let made = Introductions::default();
-        let (first, second) = (made.between(&one, &two), made.between(&one, &two));
+        let between = |from, to| made.between(from, to, everything);
+        let (first, second) = (between(&one, &two), between(&one, &two));
         let (first, second) = (first.expect("one"), second.expect("one"));
         assert!(Arc::ptr_eq(&first, &second));
-        assert!(made.between(&first, &two).is_none(), "it names the cluster");
-        assert!(made.between(&one, &one).is_none());
+        assert!(between(&first, &two).is_none(), "it names the cluster");
+        assert!(between(&one, &one).is_none());
+        let nothing = Introductions::default().between(&one, &two, |_| false);
+        assert!(nothing.is_none(), "what does not exist is not introduced");
+    }
+
+    /// What another virtual host leads to is new to the channels of this one.
+    #[test]
+    fn a_cluster_is_new_to_a_virtual_host_whatever_others_name() {
+        let from = routes("r", &[("a", &["one"]), ("b", &["two"])]);
+        let to = routes("r", &[("a", &["two"]), ("b", &["two"])]);
+        let between = Introductions::default().between(&from, &to, everything);
+        let hosts = decoded(&between.expect("two is new to a")).virtual_hosts;
+        assert_eq!(hosts[0].routes[1], introducing("two"));
+        assert_eq!(hosts[1].routes.len(), 1);
+    }
+
+    /// Its clusters are in no virtual host that somebody uses.
+    #[test]
+    fn there_is_none_without_a_route_to_add() {
+        let from = routes("r", &[("a", &["one"])]);
+        let to = routes("r", &[("a", &["one"]), ("c", &["three"])]);
+        let made = Introductions::default();
+        assert!(made.between(&from, &to, everything).is_none());
     }
 
     #[test]
@@ -191,6 +212,7 @@ pub(super) mod tests {
         parts.references = vec![(Kind::Cluster, "two".into())];
         let made = Introductions::default();
         let one = routes("r", &[("a", &["one"])]);
-        assert!(made.between(&one, &parts.finish()).is_none());
+        let between = made.between(&one, &parts.finish(), everything);
+        assert!(between.is_none());
     }
 }

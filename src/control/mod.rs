@@ -32,6 +32,7 @@ mod admin;
 mod ads;
 mod ca;
 mod csds;
+mod door;
 mod dump;
 mod edge;
 mod egress;

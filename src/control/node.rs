@@ -38,7 +38,8 @@ pub struct Node {
     cluster: Arc<str>,
     user_agent: Arc<str>,
     dialect: Dialect,
-    workload: Workload,
+    /// Shared with the keys of views that its streams look for at each edit.
+    workload: Arc<Workload>,
     proven: bool,
 }
 
@@ -82,6 +83,10 @@ impl Node {
     /// Whose view of the mesh it gets.
     #[must_use]
     pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    pub(super) fn shared_workload(&self) -> &Arc<Workload> {
         &self.workload
     }
 
@@ -144,7 +149,7 @@ impl Node {
             id: cut(&id),
             cluster: cut(&cluster),
             user_agent: cut(format!("{user_agent_name} {agent_version}").trim()),
-            workload,
+            workload: Arc::new(workload),
             proven,
         }
     }

@@ -36,6 +36,15 @@ pub(super) fn of(kind: Kind, body: &[u8]) -> Vec<(Kind, Arc<str>)> {
     found.into_iter().collect()
 }
 
+/// The clusters that a virtual host refers to.
+pub(super) fn clusters(host: &route::VirtualHost) -> BTreeSet<Arc<str>> {
+    let mut found = References::new();
+    of_host(host, &mut found);
+    let clusters = found.into_iter();
+    let clusters = clusters.filter(|(kind, _)| *kind == Kind::Cluster);
+    clusters.map(|(_, name)| name).collect()
+}
+
 fn decode<M: Message + Default>(body: &[u8], then: impl FnOnce(&M)) {
     if let Ok(message) = M::decode(body) {
         then(&message);

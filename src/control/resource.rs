@@ -20,6 +20,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use twox_hash::XxHash64;
 
 use super::kind::Kind;
+use crate::varint;
 
 /// A resource, encoded. It is immutable, and equal content means an equal [`Encoded::hash`].
 ///
@@ -151,7 +152,7 @@ impl<'a> Parts<'a> {
         let mut any = BytesMut::new();
         text(&mut any, 1, self.kind.type_url());
         tag(&mut any, 2);
-        varint(&mut any, self.body.len() as u64);
+        varint::put(&mut any, self.body.len() as u64);
         let mut head = BytesMut::new();
         text(&mut head, 1, &version);
         text(&mut head, 3, &self.name);
@@ -164,11 +165,11 @@ impl<'a> Parts<'a> {
         tag(&mut head, 2);
         let any_length = any.len() + self.body.len();
         let mut any_prefix = BytesMut::new();
-        varint(&mut any_prefix, any_length as u64);
+        varint::put(&mut any_prefix, any_length as u64);
         let length = head.len() + any_prefix.len() + any_length;
         let mut frame = BytesMut::with_capacity(length + 12);
         tag(&mut frame, 2);
-        varint(&mut frame, length as u64);
+        varint::put(&mut frame, length as u64);
         frame.extend_from_slice(&head);
         // The tag of the field `resource` is the last byte of the head.
         let at = frame.len() - 1;
@@ -216,19 +217,11 @@ pub(super) fn tag(out: &mut BytesMut, field: u8) {
     out.put_u8(field << 3 | 2);
 }
 
-pub(super) fn varint(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
 /// A string field, left out when it is empty, as proto3 has it.
 pub(super) fn text(out: &mut BytesMut, field: u8, value: &str) {
     if !value.is_empty() {
         tag(out, field);
-        varint(out, value.len() as u64);
+        varint::put(out, value.len() as u64);
         out.extend_from_slice(value.as_bytes());
     }
 }
@@ -238,14 +231,14 @@ pub(super) fn duration(out: &mut BytesMut, field: u8, value: Duration) {
     let mut inner = BytesMut::new();
     if value.as_secs() > 0 {
         inner.put_u8(1 << 3);
-        varint(&mut inner, value.as_secs());
+        varint::put(&mut inner, value.as_secs());
     }
     if value.subsec_nanos() > 0 {
         inner.put_u8(2 << 3);
-        varint(&mut inner, u64::from(value.subsec_nanos()));
+        varint::put(&mut inner, u64::from(value.subsec_nanos()));
     }
     tag(out, field);
-    varint(out, inner.len() as u64);
+    varint::put(out, inner.len() as u64);
     out.extend_from_slice(&inner);
 }
 

@@ -1,47 +1,20 @@
-//! Connections, and which service a request on them is for.
+//! The face of the server: what it is made of, and what it tells of itself.
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tonic::body::Body;
-use tonic::service::Routes;
-use tower_service::Service as _;
 
-use super::ca::{CREATE, Ca, Caller, Office};
+use super::ca::{Ca, Office};
+use super::door::{Door, Secured};
 use super::house::{House, Report};
 use super::limits::Limits;
-use super::services::{self, Health};
+use super::services;
 use super::store::Store;
-use super::stream::{self, Method};
 use crate::error::BoxError;
-use crate::model::identity::SpiffeId;
-use crate::model::security::MutualTls;
 use crate::operator::Levels;
 use crate::random::Random;
 use crate::tls::{Acceptor, Clock, Credentials, Source};
-
-/// A connection is asked for a sign of life this often.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// It is cut if none comes for so long.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams on one connection.
-const STREAMS: u32 = 1_000;
-/// What one stream may have written and not sent yet.
-const SEND_BUFFER: usize = 64 << 10;
-/// What everybody may ask for.
-const HEALTH: &str = "/grpc.health.v1.Health/";
-/// How long to wait after a listener refused to accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// An xDS server of one store.
 ///
@@ -62,14 +35,6 @@ pub struct Server {
     secured: Option<Arc<Secured>>,
     office: Option<Arc<Office>>,
     levels: Option<Arc<Levels>>,
-}
-
-/// What a port with TLS needs.
-#[derive(Debug)]
-struct Secured {
-    acceptor: Acceptor,
-    credentials: Credentials,
-    _renewing: JoinSet<()>,
 }
 
 impl Server {
@@ -102,21 +67,28 @@ impl Server {
     /// Files are looked at as long as the server lives; it must be called in a Tokio runtime.
     #[must_use]
     pub fn with_mutual_tls(self, source: impl Into<Source>) -> Self {
-        let (credentials, upkeep) = source
-            .into()
-            .start(Clock::system(), &Random::from_entropy());
+        self.with_port(source.into(), |own| Acceptor::new(own, Clock::system()))
+    }
+
+    /// The same with TLS on its port, where clients show no certificate: they know whom they talk to, and
+    /// their node messages are believed as in plaintext.
+    ///
+    /// Files are looked at as long as the server lives; it must be called in a Tokio runtime.
+    #[must_use]
+    pub fn with_tls(self, source: impl Into<Source>) -> Self {
+        let acceptor = |own| Acceptor::presenting(own, None, Clock::system());
+        self.with_port(source.into(), acceptor)
+    }
+
+    fn with_port(self, source: Source, acceptor: impl FnOnce(Credentials) -> Acceptor) -> Self {
+        let (credentials, upkeep) = source.start(Clock::system(), &Random::from_entropy());
         let mut renewing = JoinSet::new();
         if let Some(upkeep) = upkeep {
             renewing.spawn(upkeep);
         }
-        Self {
-            secured: Some(Arc::new(Secured {
-                acceptor: Acceptor::new(credentials.clone(), Clock::system()),
-                credentials,
-                _renewing: renewing,
-            })),
-            ..self
-        }
+        let acceptor = acceptor(credentials.clone());
+        let secured = Some(Arc::new(Secured::new(acceptor, credentials, renewing)));
+        Self { secured, ..self }
     }
 
     /// The same with an authority beside it, whose certificate its port shows. Clients need none of
@@ -134,11 +106,7 @@ impl Server {
         let mut renewing = JoinSet::new();
         renewing.spawn(keeper.run());
         Ok(Self {
-            secured: Some(Arc::new(Secured {
-                acceptor,
-                credentials,
-                _renewing: renewing,
-            })),
+            secured: Some(Arc::new(Secured::new(acceptor, credentials, renewing))),
             office: Some(office),
             ..self
         })
@@ -217,20 +185,12 @@ impl Server {
     ) -> std::io::Result<usize> {
         let address = listener.local_addr()?;
         let (health, routes) = services::all(&self.house);
-        let mut door = Door {
-            house: self.house.clone(),
-            secured: self.secured.clone(),
-            office: self.office.clone(),
+        let mut door = Door::new(
+            self.house.clone(),
+            self.secured.clone(),
+            self.office.clone(),
             routes,
-            ends: watch::Sender::new(false),
-            places: Arc::new(Semaphore::new(
-                self.house
-                    .limits
-                    .connections
-                    .clamp(1, Semaphore::MAX_PERMITS),
-            )),
-            connections: JoinSet::new(),
-        };
+        );
         tracing::info!(target: "meshwork::control", %address, "serving xDS");
         tokio::select! {
             () = shutdown => {}
@@ -238,162 +198,5 @@ impl Server {
         }
         drop(listener);
         Ok(door.drain(health).await)
-    }
-}
-
-/// The connections of one listener.
-struct Door {
-    house: Arc<House>,
-    secured: Option<Arc<Secured>>,
-    office: Option<Arc<Office>>,
-    routes: Routes,
-    ends: watch::Sender<bool>,
-    places: Arc<Semaphore>,
-    connections: JoinSet<()>,
-}
-
-impl Door {
-    /// Accepts for ever.
-    async fn accept(&mut self, listener: &TcpListener) -> Infallible {
-        loop {
-            let place = self.places.clone().acquire_owned();
-            let place = place.await.expect("nobody closes the semaphore");
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    while self.connections.try_join_next().is_some() {}
-                    let connection = self.connection(stream, peer);
-                    self.connections.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
-                }
-                // No file descriptor, or a client that left again: both pass.
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            }
-        }
-    }
-
-    /// Serves one connection, behind a handshake if that is demanded.
-    fn connection(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + use<> {
-        // Without it, small answers wait for the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let answering = Answering {
-            house: self.house.clone(),
-            office: self.office.clone(),
-            routes: self.routes.clone(),
-            address: peer.ip(),
-            principal: None,
-        };
-        let (secured, ends) = (self.secured.clone(), self.ends.subscribe());
-        async move {
-            let Some(secured) = secured else {
-                return speak(stream, answering, peer, ends).await;
-            };
-            match secured.acceptor.accept(stream, MutualTls::Strict).await {
-                Ok(stream) => {
-                    let principal = stream.known().principal.clone();
-                    let answering = Answering {
-                        principal,
-                        ..answering
-                    };
-                    speak(stream, answering, peer, ends).await;
-                }
-                Err(error) => {
-                    tracing::info!(target: "meshwork::control", %peer, %error, "not accepted");
-                }
-            }
-        }
-    }
-
-    async fn drain(mut self, health: Health) -> usize {
-        health.ends().await;
-        self.house.begin_drain();
-        self.ends.send_replace(true);
-        let all = async { while self.connections.join_next().await.is_some() {} };
-        let cut = match tokio::time::timeout(self.house.limits.drain, all).await {
-            Ok(()) => 0,
-            Err(_) => self.connections.len(),
-        };
-        self.house.end();
-        self.connections.shutdown().await;
-        cut
-    }
-}
-
-/// Serves HTTP/2 on a connection until it ends, gracefully once the server does.
-async fn speak<S>(
-    stream: S,
-    answering: Answering,
-    peer: SocketAddr,
-    mut ends: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let answer = service_fn(move |request| answering.clone().answer(request));
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(STREAMS)
-        .max_send_buf_size(SEND_BUFFER);
-    let connection = builder.serve_connection(TokioIo::new(stream), answer);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = async { drop(ends.wait_for(|ends| *ends).await) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(target: "meshwork::control", %peer, %error, "a connection failed");
-    }
-}
-
-/// The answer to who has no certificate where one can be had.
-fn unknown() -> tonic::Status {
-    tonic::Status::permission_denied(
-        "a certificate must be presented here; CreateCertificate issues one",
-    )
-}
-
-/// What answers the requests of one connection.
-#[derive(Clone)]
-struct Answering {
-    house: Arc<House>,
-    office: Option<Arc<Office>>,
-    routes: Routes,
-    address: IpAddr,
-    /// Who is at the other end, if it is proven.
-    principal: Option<SpiffeId>,
-}
-
-impl Answering {
-    /// Answers one request. A discovery stream's answer begins at once and ends with the stream.
-    async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let path = request.uri().path();
-        if let Some(office) = &self.office {
-            if path == CREATE {
-                let caller = Caller {
-                    address: self.address,
-                    certificate: self.principal,
-                };
-                return Ok(office.answer(request, caller).await);
-            }
-            if self.principal.is_none() && !path.starts_with(HEALTH) {
-                return Ok(unknown().into_http());
-            }
-        }
-        let Some(method) = Method::of(path) else {
-            return self.routes.call(request).await;
-        };
-        let replies = stream::start(&self.house, method, self.principal, request.into_body());
-        let mut response = Response::new(Body::new(replies));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, grpc);
-        Ok(response)
     }
 }

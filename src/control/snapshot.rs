@@ -5,7 +5,7 @@
 //! saw the parent looks at the names that changed and at nothing else, and one that saw an older
 //! set compares everything once. That is also what makes a rewrite of equal content push nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::introduction::Introductions;
@@ -37,6 +37,8 @@ pub struct Snapshot {
     sets: [Arc<Set>; Kind::COUNT],
     lookup: Option<Arc<dyn Lookup>>,
     introductions: Arc<Introductions>,
+    /// What others may see and this view may not.
+    denied: Arc<BTreeSet<(Kind, Arc<str>)>>,
 }
 
 /// The resources of one kind.
@@ -114,7 +116,23 @@ impl Snapshot {
             sets,
             lookup,
             introductions: Arc::default(),
+            denied: Arc::default(),
         }
+    }
+
+    /// The same, where these exist for others alone. Names that it has itself are none of them.
+    pub(super) fn denying(self, others: impl IntoIterator<Item = (Kind, Arc<str>)>) -> Self {
+        let others = others.into_iter();
+        let denied = others.filter(|(kind, name)| self.set(*kind).get(name).is_none());
+        Self {
+            denied: Arc::new(denied.collect()),
+            ..self
+        }
+    }
+
+    /// Whether a name that is not here exists for others.
+    pub(super) fn is_denied(&self, kind: Kind, name: &Arc<str>) -> bool {
+        !self.denied.is_empty() && self.denied.contains(&(kind, name.clone()))
     }
 
     /// A resource by its name or by an alias of it.

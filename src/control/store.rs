@@ -286,7 +286,8 @@ impl Store {
     /// What a node is served. It compiles the view if nobody has it.
     pub async fn snapshot(&self, node: &Node) -> Arc<Snapshot> {
         let generation = self.shared.current.borrow().clone();
-        let (_, snapshot) = generation.view(node, &Arc::default()).await;
+        let key = generation.key(node);
+        let (_, snapshot) = generation.view(key, &Arc::default()).await;
         snapshot
     }
 
@@ -316,14 +317,25 @@ impl Generation {
         }
     }
 
-    /// What a node is served; `before` is what it was served last. The view is kept for others as
-    /// long as somebody has it.
+    /// Which view a node has.
+    pub(super) fn key(&self, node: &Node) -> Key {
+        Key::of(&self.content, node)
+    }
+
+    /// A view that somebody has made.
+    pub(super) fn made(&self, key: &Key) -> Option<(Arc<View>, Arc<Snapshot>)> {
+        let view = lock(&self.views).get(key)?.upgrade()?;
+        let snapshot = view.snapshot.get()?.clone();
+        Some((view, snapshot))
+    }
+
+    /// A view, which is made if nobody has it; `before` is what was served last. It is kept for others
+    /// as long as somebody has it.
     pub(super) async fn view(
         &self,
-        node: &Node,
+        key: Key,
         before: &Arc<Snapshot>,
     ) -> (Arc<View>, Arc<Snapshot>) {
-        let key = Key::of(&self.content, node);
         let view = self.shared_view(&key);
         let make = || async {
             let (content, before) = (self.content.clone(), before.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Dialect;
 use super::edge;
-use super::inbound::{Doors, missed_labels};
+use super::inbound::{Doors, asked};
 use super::kind::Kind;
 use super::node::Node;
 use super::references;
@@ -13,7 +13,7 @@ use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
 use super::spelling::Spellings;
 use super::store::{Content, Told};
-use crate::model::{Inbound, Resources};
+use crate::model::Resources;
 use crate::source::istio::{self, Faults, compile, unopened};
 use crate::source::xds::{Lost, encode};
 use crate::workload::Workload;
@@ -25,7 +25,7 @@ const ROUTER: &str = "router~";
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Key {
     dialect: Dialect,
-    workload: Workload,
+    workload: Arc<Workload>,
     proven: bool,
     /// Whether it is an Envoy at the edge and nothing else.
     router: bool,
@@ -42,7 +42,7 @@ impl Key {
             router: node.dialect() == Dialect::Envoy && node.id().starts_with(ROUTER),
             files: seen.map(|(index, _)| index).collect(),
             dialect: node.dialect(),
-            workload: node.workload().clone(),
+            workload: node.shared_workload().clone(),
         }
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         }
         Dialect::Grpc | Dialect::Meshwork => {
             tell(told, unopened(&content.objects, &key.workload).iter());
-            let client = (&key.workload, key.proven);
+            let client = (&*key.workload, key.proven);
             let doors = Doors::new(content, client, &compiled.resources);
             (Edge::default(), doors)
         }
@@ -93,7 +93,11 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         .chain(restricted.cloned());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
-    before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))
+    let view = before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>));
+    let others = content.files.iter().enumerate();
+    let others = others.filter(|(index, _)| !key.files.contains(index));
+    let others = others.flat_map(|(_, file)| &file.resources);
+    view.denying(others.map(|resource| (resource.kind(), resource.name().clone())))
 }
 
 /// Logs what was not logged already.
@@ -118,21 +122,20 @@ struct Edge {
 impl Edge {
     /// Those of the Gateways that select a client; their routes become a part of its resources.
     fn new(content: &Content, key: &Key, resources: &mut Resources) -> Self {
-        let client = &key.workload;
+        let client = &*key.workload;
         let made = istio::edge(&content.objects, client, key.router, &content.options);
         let mut edge = Self {
             faults: made.faults,
             ..Self::default()
         };
-        let closed = Inbound::closed();
-        let own = resources.inbound.clone();
-        let mut asked = &*own;
-        if !made.listeners.is_empty() {
-            edge.texts = missed_labels(content, client);
-            if !edge.texts.is_empty() {
-                asked = &closed;
-            }
+        for routes in made.routes {
+            resources.insert_routes(routes);
         }
+        if made.listeners.is_empty() {
+            return edge;
+        }
+        let (asked, closed) = asked(content, client, &resources.inbound);
+        edge.texts = closed;
         for (address, chains) in &made.listeners {
             let mut declared = content.egress.iter();
             if declared.any(|egress| egress.address == *address) {
@@ -141,11 +144,8 @@ impl Edge {
                 ));
                 continue;
             }
-            let listener = edge::listener(*address, chains, asked, &mut edge.lost);
+            let listener = edge::listener(*address, chains, &asked, &mut edge.lost);
             edge.listeners.push(Arc::new(listener));
-        }
-        for routes in made.routes {
-            resources.insert_routes(routes);
         }
         edge
     }

@@ -14,7 +14,8 @@ use prost::Message as _;
 
 use super::ads::{DeltaRequest, Item, Refusal, Response, SotwRequest, Variant};
 use super::kind::Kind;
-use super::resource::{duration, tag, text, varint};
+use super::resource::{duration, tag, text};
+use crate::varint;
 
 /// A request as it arrives, of either variant.
 #[derive(Debug)]
@@ -134,8 +135,23 @@ pub(super) fn write(variant: Variant, response: &Response) -> Vec<Bytes> {
     for name in &response.removed {
         text(&mut tail, 6, name);
     }
+    let errors = match variant {
+        Variant::Sotw => 7,
+        Variant::Delta => 9,
+    };
     for name in &response.missing {
-        missing(&mut tail, name);
+        let text = "the control plane has no such resource";
+        error(&mut tail, errors, name, (tonic::Code::NotFound, text));
+    }
+    for name in &response.denied {
+        let text =
+            "the control plane has such a resource, and not for this node: see `nodes` in its file";
+        error(
+            &mut tail,
+            errors,
+            name,
+            (tonic::Code::PermissionDenied, text),
+        );
     }
     pieces.push(tail.freeze());
     let length = head.len() + pieces.iter().map(Bytes::len).sum::<usize>();
@@ -166,24 +182,24 @@ fn bare(
     framed(2, &inner)
 }
 
-/// A `ResourceError`: the name, and NOT_FOUND.
-fn missing(out: &mut BytesMut, name: &str) {
+/// A `ResourceError`: the name, and why it is not there.
+fn error(out: &mut BytesMut, field: u8, name: &str, (code, why): (tonic::Code, &str)) {
     let mut named = BytesMut::new();
     text(&mut named, 1, name);
     let mut status = BytesMut::new();
     status.put_u8(1 << 3);
-    varint(&mut status, tonic::Code::NotFound as u64);
-    text(&mut status, 2, "the control plane has no such resource");
+    varint::put(&mut status, code as u64);
+    text(&mut status, 2, why);
     let mut inner = BytesMut::new();
     inner.extend_from_slice(&framed(1, &named));
     inner.extend_from_slice(&framed(2, &status));
-    out.extend_from_slice(&framed(7, &inner));
+    out.extend_from_slice(&framed(field, &inner));
 }
 
 fn framed(field: u8, inner: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(inner.len() + 6);
     tag(&mut out, field);
-    varint(&mut out, inner.len() as u64);
+    varint::put(&mut out, inner.len() as u64);
     out.extend_from_slice(inner);
     out.freeze()
 }
@@ -208,6 +224,7 @@ mod tests {
             items,
             removed: vec!["gone".into()],
             missing: vec!["none".into()],
+            denied: vec!["hidden".into()],
         }
     }
 
@@ -235,15 +252,14 @@ mod tests {
         let sotw = pb::DiscoveryResponse::decode(joined(&pieces)).expect("it decodes");
         assert_eq!((&*sotw.nonce, &*sotw.version_info), ("7", "v"));
         assert_eq!(sotw.resources[0].value, b"\x0a\x01a");
-        let error = &sotw.resource_errors[0];
-        assert_eq!(
-            error.resource_name.as_ref().map(|name| &*name.name),
-            Some("none")
-        );
-        assert_eq!(
-            error.error_detail.as_ref().map(|status| status.code),
-            Some(5)
-        );
+        for errors in [&sotw.resource_errors, &delta.resource_errors] {
+            let told = errors.iter().map(|error| {
+                let name = error.resource_name.as_ref().map(|name| &*name.name);
+                (name, error.error_detail.as_ref().map(|status| status.code))
+            });
+            let told: Vec<_> = told.collect();
+            assert_eq!(told, [(Some("none"), Some(5)), (Some("hidden"), Some(7))]);
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl fmt::Display for Error {
                 write!(f, "no response within the per-try timeout of {after:?}")?;
             }
             Kind::Idle { after } => write!(f, "no byte moved for {after:?}")?,
-            Kind::RateLimited { wait } => write!(
+            Kind::RateLimited { wait, .. } => write!(
                 f,
                 "the local rate limit is exhausted; the next request may pass in {wait:?}"
             )?,

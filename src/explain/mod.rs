@@ -123,6 +123,9 @@ pub struct Outcome {
     pub origin: Origin,
     /// How long the request may be held back first, and which share of the requests.
     pub delay: Option<(Duration, Fraction)>,
+    /// Limits of requests in a time that it takes a token of first, in words: how many were taken before is
+    /// not looked at.
+    pub limits: Vec<String>,
     /// Headers of the response that are changed, in order, in words.
     pub response_changes: Vec<String>,
     /// What it is.
@@ -328,6 +331,7 @@ fn refused(share: f64, error: &Error) -> Outcome {
         route: None,
         origin: Origin::built_in(),
         delay: None,
+        limits: Vec::new(),
         response_changes: Vec::new(),
         end: End::Refused(Refusal::from(error)),
     }
@@ -347,11 +351,12 @@ impl Way<'_> {
         let headers = self.request.headers();
         let faults = self.chosen.fault().map(|fault| fault.foresee(headers));
         let faults = faults.unwrap_or_default();
-        let outcome = |share, end, changes| Outcome {
+        let outcome = |share, end, limits, changes| Outcome {
             share,
             route: Some(route.model.name.clone()),
             origin: route.model.origin.clone(),
             delay: faults.delay,
+            limits,
             response_changes: changes,
             end,
         };
@@ -362,12 +367,14 @@ impl Way<'_> {
             rest -= aborted;
             if aborted > 0.0 {
                 let end = End::Refused(Refusal::from(&error));
-                outcomes.push(outcome(aborted, end, Vec::new()));
+                outcomes.push(outcome(aborted, end, Vec::new(), Vec::new()));
             }
         }
         if rest > 0.0 {
             let held = faults.delay.map(|(held, _)| held);
-            outcomes.push(outcome(rest, self.end(held), self.response_changes()));
+            let limits = route.model.limits.iter().map(ToString::to_string);
+            let changes = self.response_changes();
+            outcomes.push(outcome(rest, self.end(held), limits.collect(), changes));
         }
         outcomes
     }

@@ -80,6 +80,9 @@ impl fmt::Display for Outcome {
                 "  delay       {share} of them are held back for {held:?} (injected fault)"
             )?;
         }
+        for limit in &self.limits {
+            writeln!(f, "  limit       {limit}")?;
+        }
         match &self.end {
             End::Direct { status, bytes } => {
                 writeln!(

@@ -237,6 +237,9 @@ impl<S> Inbound<S> {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
+        if protocol == Protocol::Grpc && telemetry.measures() {
+            series.begun();
+        }
         let mut meter = Meter::new(&series, Instant::now(), protocol);
         if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());

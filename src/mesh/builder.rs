@@ -24,7 +24,7 @@ use crate::model::OutboundTraffic;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Demand, Environment, InboundCounts, Live};
+use crate::snapshot::{Demand, Environment, InboundCounts, Live, Rates};
 #[cfg(feature = "yaml")]
 use crate::source::istio;
 #[cfg(feature = "xds")]
@@ -380,6 +380,7 @@ impl Builder {
                 None => HashKey(self.random.draw()),
             },
             events: Announcer::default(),
+            rates: Rates::default(),
             filters: self.filters,
             telemetry: Registry::new(telemetry::Settings {
                 metrics: self.metrics,

@@ -1,5 +1,6 @@
 //! What a mesh has measured, as Prometheus reads it.
 
+mod grpc;
 #[cfg(feature = "xds")]
 mod planes;
 
@@ -78,6 +79,7 @@ impl Mesh {
         }
         #[cfg(feature = "inbound")]
         self.ports(&mut text);
+        grpc::tell(&stats, &mut text);
         clusters(&stats, &mut text);
         text.into_string()
     }

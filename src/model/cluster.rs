@@ -1,5 +1,6 @@
 //! A cluster: a set of endpoints that serve the same thing, and how to treat them.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +40,62 @@ pub struct Cluster {
     /// What endpoints are asked; `None`: nothing, and the registry alone says who is healthy. Not for
     /// clusters whose endpoint is the host of the request.
     pub health_check: Option<Arc<HealthCheck>>,
+    /// What of its endpoints' own reports (ORCA) stands in the reports of its load to a control plane
+    /// (xDS's `lrs_report_endpoint_metrics`, gRPC A85). Default: nothing.
+    pub load_metrics: Vec<LoadMetric>,
     /// Who wrote it.
     pub origin: Origin,
+}
+
+/// A metric that endpoints report with their responses.
+///
+/// ```
+/// use meshwork::model::cluster::LoadMetric;
+///
+/// let metric = LoadMetric::parse("named_metrics.queue").unwrap();
+/// assert_eq!(metric, LoadMetric::Named("queue".into()));
+/// assert_eq!(metric.to_string(), "named_metrics.queue");
+/// assert!(LoadMetric::parse("queue").is_none());
+/// ```
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum LoadMetric {
+    /// All that have a name of the application's.
+    AllNamed,
+    /// `application_utilization`.
+    Application,
+    /// `cpu_utilization`.
+    Cpu,
+    /// `mem_utilization`.
+    Memory,
+    /// The one with this name among those of the application.
+    Named(Box<str>),
+}
+
+impl LoadMetric {
+    /// The words of xDS; `None` for others, which gRPC leaves alone.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "application_utilization" => Self::Application,
+            "cpu_utilization" => Self::Cpu,
+            "mem_utilization" => Self::Memory,
+            "named_metrics.*" => Self::AllNamed,
+            other => Self::Named(other.strip_prefix("named_metrics.")?.into()),
+        })
+    }
+}
+
+impl fmt::Display for LoadMetric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllNamed => f.write_str("named_metrics.*"),
+            Self::Application => f.write_str("application_utilization"),
+            Self::Cpu => f.write_str("cpu_utilization"),
+            Self::Memory => f.write_str("mem_utilization"),
+            Self::Named(name) => write!(f, "named_metrics.{name}"),
+        }
+    }
 }
 
 /// Where a cluster's endpoints come from.
@@ -141,6 +196,10 @@ pub enum Protocol {
 pub struct Connection {
     /// How many requests a connection carries before it is replaced; `None`: any number.
     pub max_requests: Option<NonZeroU32>,
+    /// How many connections of each version of HTTP there may be to one endpoint (Envoy's
+    /// `per_host_thresholds.max_connections`, gRPC A105); requests beyond them wait. Those that take no
+    /// more requests do not count. `None`: as many as the requests need.
+    pub max_per_endpoint: Option<NonZeroU32>,
     /// How old a connection may grow; requests under way finish. `None`: any age.
     pub max_age: Option<Duration>,
     /// How long a connection may be without a request; `None`: for ever. Istio's default is 1 h.
@@ -178,6 +237,7 @@ impl Default for Connection {
     fn default() -> Self {
         Self {
             max_requests: None,
+            max_per_endpoint: None,
             max_age: None,
             idle_timeout: Some(Duration::from_secs(3_600)),
             max_concurrent_streams: None,

@@ -1,9 +1,10 @@
-//! How many requests a server takes in a time, counted by each of its processes alone.
+//! How many requests a server takes, or a client sends, in a time, counted by each process alone.
 //!
 //! The buckets are Envoy's (`local_ratelimit`): one of all requests, one of each caller by its identity,
 //! and others for callers that are named. A request takes a token of each that it belongs to, or is
 //! refused at once; nobody waits.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +14,17 @@ use thiserror::Error;
 use super::{Fraction, Origin};
 
 /// One limit: what it counts, and what it answers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LocalLimit {
     /// What it is the limit of. Limits that are equal in everything share their buckets, also over edits
     /// of the configuration, so that an edit of something else gives nobody a new burst.
     pub scope: Arc<str>,
     /// Of all requests together.
     pub total: Option<Bucket>,
-    /// Of each caller that has an identity and none of the buckets below.
+    /// Of each caller that has an identity and none of the buckets below. On a route of a client, whose only
+    /// caller is the process itself, it is of all requests.
     pub per_caller: Option<Bucket>,
-    /// Of callers that are named, all of an entry together.
+    /// Of callers that are named, all of an entry together. On a route of a client nobody is.
     pub callers: Vec<CallersBucket>,
     /// The share of requests that take tokens at all.
     pub enabled: Fraction,
@@ -132,8 +134,36 @@ impl Bucket {
     }
 }
 
+impl fmt::Display for LocalLimit {
+    /// In words: what passes, how often it counts, and the answer to the rest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for bucket in self.per_caller.iter().chain(&self.total) {
+            let and = if first { "" } else { ", and " };
+            first = false;
+            write!(f, "{and}{bucket}")?;
+        }
+        for (share, what) in [(self.enabled, "counted"), (self.enforced, "enforced")] {
+            if share != Fraction::ONE {
+                write!(f, ", {what} for {share}")?;
+            }
+        }
+        write!(f, ", else {} ({})", self.refusal.status, self.scope)
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at once and {} more each {:?}",
+            self.max_tokens, self.tokens_per_fill, self.fill_interval
+        )
+    }
+}
+
 /// A bucket of some callers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct CallersBucket {
     /// Their identities, whole (`spiffe://...`).
     pub identities: Vec<Box<str>>,
@@ -142,7 +172,7 @@ pub struct CallersBucket {
 }
 
 /// The answer to a request without a token.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Refusal {
     /// The status, 400 or above; for gRPC it is UNAVAILABLE.
     pub status: StatusCode,

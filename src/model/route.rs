@@ -14,6 +14,7 @@ use super::affinity::Affinity;
 use super::custom::CustomFilter;
 use super::fault::Fault;
 use super::matcher::{Regex, RouteMatcher};
+use super::rate::LocalLimit;
 use super::retry::RetryPolicy;
 use super::upgrade::Upgrades;
 
@@ -92,7 +93,10 @@ pub struct Route {
     pub headers: HeaderChanges,
     /// Faults that are injected.
     pub fault: Option<Fault>,
-    /// The program's own filters, in the order in which requests meet them; they stand behind the fault.
+    /// Limits of requests in a time, which stand behind the fault; a request takes a token of each. They need
+    /// the feature `rate-limit`: without it requests to a route with limits fail. Default: none.
+    pub limits: Vec<LocalLimit>,
+    /// The program's own filters, in the order in which requests meet them; they stand behind the limits.
     pub filters: Vec<CustomFilter>,
     /// Who wrote it.
     pub origin: Origin,

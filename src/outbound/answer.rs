@@ -40,7 +40,7 @@ impl Dialect {
 
     /// The response for a failure.
     pub(crate) fn failure(self, error: &Error) -> Response<Body> {
-        match self {
+        let mut response = match self {
             Self::Grpc => grpc(error.grpc_status(), &chain(error)),
             Self::Http => {
                 let mut response = Response::new(Body::from(chain(error)));
@@ -52,7 +52,11 @@ impl Dialect {
                 }
                 response
             }
+        };
+        for (name, value) in error.answer_headers() {
+            response.headers_mut().append(name, value.clone());
         }
+        response
     }
 
     /// A response that the route itself is.

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::error::{Error, Kind};
 use crate::layer::balance::Candidate;
-use crate::layer::classify::Outcome;
+use crate::layer::classify::{Outcome, grpc_status};
 use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
-use crate::telemetry::{Series, Span};
+use crate::telemetry::{Repeats, Series, Span};
 use crate::transport::{self, Lost};
 
 use super::drain::Work;
@@ -55,6 +55,12 @@ pub(super) struct Attempts<'a> {
     outcome: Option<Outcome>,
     /// The endpoint of the try that ended last, if that try got as far.
     last: Option<Arc<Endpoint>>,
+    /// When the call began, if its tries are measured: those of gRPC, where there are metrics.
+    watched: Option<Instant>,
+    /// How many tries had an endpoint, and how many of them were hedges.
+    begun: (u32, u32),
+    /// The try that has ended last: the answer, unless another one follows.
+    judged: Option<Judged>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -63,10 +69,28 @@ pub(super) struct Attempts<'a> {
 struct Running {
     number: u32,
     endpoint: Arc<Endpoint>,
+    /// The number of its locality.
+    locality: u32,
     /// When it began, if the balancer wants to know how long it took.
     began: Option<Instant>,
+    /// The same, if tries are measured: of the first it is the begin of the call.
+    since: Option<Instant>,
     span: Option<Span>,
 }
+
+/// A measured try that has ended.
+#[derive(Clone, Copy)]
+struct Judged {
+    since: Instant,
+    /// When it ended, if it failed; a success is mostly the answer, which the call's end times.
+    until: Option<Instant>,
+    /// gRPC's.
+    status: u8,
+}
+
+/// gRPC's words for tries that nobody waits for any more, and for what is no answer of gRPC.
+const CANCELLED: u8 = 1;
+const UNKNOWN: u8 = 2;
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(
@@ -79,6 +103,7 @@ impl<'a> Attempts<'a> {
     ) -> Result<Self, Error> {
         let cluster = chosen.toward(chosen.cluster()?, core);
         count(&cluster.running.counters.requests, 1);
+        let measured = call.dialect == Dialect::Grpc && core.environment.telemetry.measures();
         Ok(Self {
             core,
             series: cluster.series.clone(),
@@ -108,6 +133,9 @@ impl<'a> Attempts<'a> {
             running: SmallVec::new(),
             outcome: None,
             last: None,
+            watched: measured.then_some(call.began),
+            begun: (0, 0),
+            judged: None,
             tried: SmallVec::new(),
         })
     }
@@ -137,6 +165,39 @@ impl<'a> Attempts<'a> {
         &self.series
     }
 
+    /// When the try that answered began, if others went before it and tries are measured.
+    pub(super) fn answered_since(&self) -> Option<Instant> {
+        let (begun, _) = self.begun;
+        self.judged.filter(|_| begun > 1).map(|judged| judged.since)
+    }
+
+    /// The try that ended last was not the answer.
+    fn give_up(&mut self) {
+        if let Some(judged) = self.judged.take() {
+            let until = judged.until.unwrap_or_else(Instant::now);
+            let took = until.saturating_duration_since(judged.since);
+            self.series.tried(judged.status, took);
+        }
+    }
+
+    /// A measured try has ended with this status; `None`: nobody waits for it any more.
+    fn judge(&mut self, number: u32, status: Option<u8>, failed: bool) {
+        let running = self.running.iter().find(|own| own.number == number);
+        let Some(since) = running.and_then(|own| own.since) else {
+            return;
+        };
+        let Some(status) = status else {
+            let took = Instant::now().saturating_duration_since(since);
+            return self.series.tried(CANCELLED, took);
+        };
+        self.give_up();
+        self.judged = Some(Judged {
+            since,
+            until: failed.then(Instant::now),
+            status,
+        });
+    }
+
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -158,11 +219,23 @@ impl<'a> Attempts<'a> {
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
         let began = balancer.watches_latency().then(Instant::now);
-        let reporter = balancer.watches_reports().then(|| self.cluster.clone());
+        let locality = member.placement.locality;
+        let watched = self.cluster.watches_reports();
+        let reporter = watched.then(|| (self.cluster.clone(), locality));
+        let since = self.watched.map(|call| match self.begun {
+            (0, _) => call,
+            _ => Instant::now(),
+        });
+        if since.is_some() {
+            self.series.begun();
+            self.begun.0 += 1;
+        }
         self.running.push(Running {
             number: self.number,
             endpoint: endpoint.clone(),
+            locality,
             began,
+            since,
             span,
         });
         let work = Work::uncounted(&self.core.drain);
@@ -264,6 +337,15 @@ impl<'a> Attempts<'a> {
     ) -> Result<Response<Body>, Error> {
         let counters = &self.cluster.running.counters;
         self.cluster.retried(summary.retries, summary.denied);
+        if self.watched.is_some() {
+            let (_, hedges) = self.begun;
+            self.series.repeated(Repeats {
+                retries: summary.retries.saturating_sub(hedges),
+                transparent: summary.resends,
+                hedges,
+                delay: summary.paused,
+            });
+        }
         let failed = result.is_err() || matches!(self.outcome, Some(Outcome::Failure(500..)));
         count(&counters.failures, u32::from(failed));
         if let Some(report) = &self.report {
@@ -292,6 +374,10 @@ impl<'a> Tries<Body> for Attempts<'a> {
     fn begin(&mut self, request: &mut Request<Body>, this: Try) -> Self::Begun {
         self.number = this.number;
         self.last = None;
+        self.begun.1 += u32::from(this.hedge);
+        if self.running.is_empty() {
+            self.give_up();
+        }
         count(&self.cluster.running.counters.hedges, u32::from(this.hedge));
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, small_number(this.number));
@@ -320,10 +406,24 @@ impl<'a> Tries<Body> for Attempts<'a> {
 
     fn ended(&mut self, this: Try, result: &Result<Response<Body>, Failed>) {
         let number = this.number;
+        if self.watched.is_some() {
+            let status = match result {
+                Ok(response) => grpc_status(response.headers()).unwrap_or_default(),
+                Err(Failed { error, .. }) => error.grpc_status(),
+            };
+            let failed =
+                status != 0 || !matches!(result, Ok(response) if response.status().is_success());
+            let status = match (status, failed) {
+                (0, true) => UNKNOWN,
+                (status, _) => u8::try_from(status).unwrap_or(UNKNOWN),
+            };
+            self.judge(number, Some(status), failed);
+        }
         match result {
             Ok(response) => {
                 if let Some(own) = self.running.iter().find(|own| own.number == number) {
-                    self.cluster.take_report(&own.endpoint, response.headers());
+                    let (endpoint, headers) = (&own.endpoint, response.headers());
+                    self.cluster.take_report(endpoint, own.locality, headers);
                     self.bond.served_by(&own.endpoint);
                 }
                 let status = response.status();
@@ -341,6 +441,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
 
     /// A loser says nothing about its endpoint.
     fn cancelled(&mut self, this: Try) {
+        self.judge(this.number, None, true);
         self.settle(this.number, None, || {
             "cancelled, another try was faster".into()
         });

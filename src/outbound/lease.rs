@@ -41,8 +41,8 @@ pub(super) struct Admitted {
     pub(super) permit: Permit,
     pub(super) work: Work,
     pub(super) cut: Cut,
-    /// Who wants to know what the endpoint reports in its trailers.
-    pub(super) reporter: Option<Arc<Cluster>>,
+    /// Who wants to know what the endpoint reports in its trailers, and the number of its locality.
+    pub(super) reporter: Option<(Arc<Cluster>, u32)>,
 }
 
 impl Admitted {
@@ -148,8 +148,9 @@ impl Guard for Lease {
         if let Some(meter) = this.meter {
             meter.trailers(trailers);
         }
-        if let Some(cluster) = &this.admitted.reporter {
-            cluster.take_report(this.admitted.in_flight.endpoint(), trailers);
+        if let Some((cluster, locality)) = &this.admitted.reporter {
+            let endpoint = this.admitted.in_flight.endpoint();
+            cluster.take_report(endpoint, *locality, trailers);
         }
     }
 

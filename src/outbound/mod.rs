@@ -206,6 +206,9 @@ async fn serve(
     if let Some(injector) = chosen.fault() {
         inject(core, injector, call, request.headers(), meter).await?;
     }
+    for limit in &chosen.route.limits {
+        limit.check(request, core.random())?;
+    }
     let filters = &chosen.route.filters;
     if let Some(answer) = filtered(filters, request) {
         return Ok(answer);
@@ -314,6 +317,9 @@ async fn forward(
     if let Some(meter) = meter {
         meter.serves(attempts.series());
         meter.tried(attempts.number(), attempts.last());
+        if let Some(began) = attempts.answered_since() {
+            meter.tried_since(began);
+        }
         summary
             .flag()
             .into_iter()

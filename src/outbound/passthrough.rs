@@ -68,6 +68,7 @@ fn route(environment: &Environment) -> Arc<Route> {
         limits: model::limit::Limits::default(),
         outlier: None,
         health_check: None,
+        load_metrics: Vec::new(),
         origin: Origin::built_in(),
     };
     let route = model::route::Route {
@@ -87,6 +88,7 @@ fn route(environment: &Environment) -> Arc<Route> {
         headers: HeaderChanges::default(),
         fault: None,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: Origin::built_in(),
     };
     stand_alone(route, cluster, environment)

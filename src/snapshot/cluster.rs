@@ -13,7 +13,9 @@ use super::endpoint::{Commons, Endpoint, Member};
 use super::health::Checks;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
+use super::propagation::Propagation;
 use super::reports::Reports;
+use super::turns::{Detections, Turns};
 use crate::event::{self, Announcer};
 use crate::layer::balance::Balancer;
 use crate::layer::classify::Outcome;
@@ -78,6 +80,10 @@ pub(crate) struct Counters {
     pub(crate) mirrors_dropped: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) readmissions: AtomicU64,
+    pub(crate) turns: Turns,
+    pub(crate) detections: Detections,
+    /// What endpoints report of themselves, for load reports.
+    pub(crate) reported: Propagation,
 }
 
 impl Cluster {
@@ -97,8 +103,23 @@ impl Cluster {
         }
     }
 
-    /// Takes what an endpoint reports of its load, in the head or the trailers of a response.
-    pub(crate) fn take_report(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+    /// Whether somebody wants to know what endpoints report with their responses.
+    pub(crate) fn watches_reports(&self) -> bool {
+        self.balancer.watches_reports() || !self.model.load_metrics.is_empty()
+    }
+
+    /// Takes what an endpoint of the locality with this number reports of its load, in the head or the trailers of a response.
+    pub(crate) fn take_report(&self, endpoint: &Endpoint, locality: u32, headers: &HeaderMap) {
+        let wanted = &self.model.load_metrics;
+        if !wanted.is_empty() {
+            let endpoints = self.endpoints.load();
+            let all = endpoints.as_ref().map_or(&[][..], |all| &all.localities);
+            // Those of a locality that has just left are nobody's any more.
+            if let Some(located) = all.get(locality as usize) {
+                let reported = &self.running.counters.reported;
+                reported.take(wanted, &located.locality, headers);
+            }
+        }
         if self.balancer.watches_reports() {
             self.balancer
                 .report(&endpoint.record.signals, headers, Instant::now());
@@ -203,6 +224,7 @@ impl Cluster {
         let cluster = &*self.model.name;
         let events = &self.running.events;
         let names = || (self.model.name.clone(), endpoint.clone());
+        self.running.counters.detections.count(event);
         match event {
             Event::Ejected { cause, time } => {
                 self.running

@@ -12,16 +12,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::cluster::Running;
 use super::gate::ClusterGate;
 use super::health::Checked;
 use super::link::Environment;
+use super::series::EndpointLabels;
 use crate::layer::balance::{Candidate, Placement, Signals};
-use crate::layer::limit::Limits;
 use crate::layer::outlier::Host;
 use crate::model;
 use crate::model::endpoint::{Address, Health};
 use crate::telemetry::Series;
 use crate::transport::{Connections, Means, Reach, Secure, Settings};
+
+/// Where metadata has what an endpoint is hashed by (gRPC A76).
+const HASH_KEY: &str = "hash_key";
 
 /// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) placement: Placement,
     /// What requests to it count for.
     pub(crate) series: Arc<Series>,
+    /// Shared with the configuration and with all endpoints that have the same.
+    labels: Arc<EndpointLabels>,
 }
 
 /// An endpoint that runs; it keeps its identity as long as its address stays in the cluster and is
@@ -87,8 +93,10 @@ impl Member {
         endpoint: Arc<Endpoint>,
         (weight, health, placement): (NonZeroU32, Health, Placement),
         series: Arc<Series>,
+        labels: &Arc<EndpointLabels>,
     ) -> Self {
         Self {
+            labels: labels.clone(),
             record: endpoint.record.clone(),
             endpoint,
             weight,
@@ -116,6 +124,12 @@ impl Candidate for Member {
 
     fn key(&self) -> &str {
         &self.record.label
+    }
+
+    /// The label that gRPC and Envoy read it from, or the address.
+    fn hash_key(&self) -> &str {
+        let own = self.labels.get(HASH_KEY).filter(|own| !own.is_empty());
+        own.map_or(&self.record.label, |own| own)
     }
 
     fn placement(&self) -> Placement {
@@ -192,11 +206,14 @@ impl Commons {
     pub(super) fn new(
         model: &model::Cluster,
         secure: Option<&Arc<dyn Secure>>,
-        limits: &Arc<Limits>,
+        running: &Running,
         environment: &Environment,
     ) -> Self {
         let settings = Arc::new(Settings::from(model));
-        let gate = Arc::new(ClusterGate(limits.clone()));
+        let gate = Arc::new(ClusterGate {
+            limits: running.limits.clone(),
+            counters: running.counters.clone(),
+        });
         let common = |security: Option<&Arc<dyn Secure>>| {
             let reach = match &environment.answer {
                 Some(answer) => Reach::Answer(answer.clone()),

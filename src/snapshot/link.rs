@@ -31,6 +31,7 @@ use super::changes::Moves;
 use super::cluster::Cluster;
 use super::demand::Demand;
 use super::members::{aggregate, cluster, renew};
+use super::rates::Rates;
 use super::server::Server;
 use super::table::{Table, addressed};
 use super::{Map, Route, Snapshot, VirtualHost};
@@ -54,6 +55,8 @@ pub(crate) struct Environment {
     #[cfg(feature = "tls-core")]
     pub(crate) materials: crate::tls::Materials,
     pub(crate) random: Random,
+    /// The limits of requests in a time that run.
+    pub(crate) rates: Rates,
     /// What is measured.
     pub(crate) telemetry: Registry,
     /// What stands for this client where requests are kept together by their source.
@@ -153,6 +156,7 @@ pub(crate) fn link(
     let servers = servers.collect();
     let egress = resources.egress_proxy.as_ref();
     let egress = egress.map(|cluster| linker.route(&Arc::new(egress_route(cluster))));
+    environment.rates.prune();
     let snapshot = Snapshot {
         generation: AtomicU64::new(before.generation() + 1),
         linked: resources.clone(),
@@ -195,6 +199,7 @@ fn egress_route(cluster: &Arc<str>) -> model::route::Route {
         headers: HeaderChanges::default(),
         fault: None,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: Origin::built_in(),
     }
 }
@@ -348,6 +353,7 @@ impl Linker<'_> {
             retry,
             fault: model.fault.as_ref().map(injector),
             filters: self.environment.filters.run(&model.filters),
+            limits: self.environment.rates.run(&model.limits),
             own_faults,
             announced,
         })

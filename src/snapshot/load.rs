@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::endpoint::Record;
+use super::propagation::Reported;
 use super::{Cluster, Snapshot};
 use crate::model::endpoint::Locality;
 
@@ -19,6 +20,8 @@ pub(crate) struct ClusterLoad {
     pub(crate) dropped: Vec<(Arc<str>, u64)>,
     /// Requests that a limit refused.
     pub(crate) overflows: u64,
+    /// What endpoints have reported since the cluster began.
+    pub(crate) reported: Reported,
 }
 
 impl Snapshot {
@@ -51,6 +54,7 @@ impl Cluster {
             endpoints: counted.collect(),
             dropped: self.overloads.counts(),
             overflows: self.running.counters.overflows.load(Ordering::Relaxed),
+            reported: self.running.counters.reported.read(),
         }
     }
 }

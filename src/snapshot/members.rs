@@ -79,7 +79,7 @@ pub(super) fn cluster(
     let suited = old.filter(suits);
     let commons = match suited {
         Some(old) => old.commons.clone(),
-        None => Commons::new(model, secure.as_ref(), &running.limits, environment),
+        None => Commons::new(model, secure.as_ref(), &running, environment),
     };
     let maker = Maker {
         model,
@@ -442,5 +442,5 @@ fn member(
         endpoint.record.signals.restart(Instant::now());
     }
     let said = (entry.weight, entry.health, entry.placement);
-    Arc::new(Member::new(endpoint, said, series))
+    Arc::new(Member::new(endpoint, said, series, entry.labels))
 }

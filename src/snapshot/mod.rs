@@ -32,6 +32,8 @@ mod load;
 mod members;
 mod on_demand;
 mod overload;
+mod propagation;
+mod rates;
 mod reports;
 mod security;
 mod series;
@@ -42,6 +44,7 @@ mod series;
 mod server;
 mod stats;
 mod table;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -69,12 +72,17 @@ pub(crate) use endpoint::{Endpoint, InFlight, Member};
 pub(crate) use link::{Environment, link, replace_endpoints, retire, stand_alone};
 #[cfg(feature = "xds")]
 pub(crate) use load::ClusterLoad;
+#[cfg(feature = "xds")]
+pub(crate) use propagation::{Reported, Sum};
+use rates::Limit;
+pub(crate) use rates::Rates;
 #[cfg(feature = "inbound")]
 pub(crate) use server::Chain;
 pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
+pub use turns::{ConnectionStats, DetectionStats};
 
 /// One configuration in force.
 #[derive(Debug)]
@@ -143,6 +151,8 @@ pub(crate) struct Route {
     pub(crate) retry: Option<retry::Policy>,
     /// Running, if the route injects faults.
     pub(crate) fault: Option<Injector>,
+    /// Running, if the route limits its requests.
+    pub(crate) limits: Vec<Arc<Limit>>,
     /// The program's own, in the order in which requests meet them.
     pub(crate) filters: Arc<[Arc<dyn Running>]>,
     /// One for each destination of a forwarding route that has other faults; `None`: it has none.

@@ -126,6 +126,7 @@ impl Cluster {
             // cluster of original destinations does not look at health either.
             outlier: None,
             health_check: None,
+            load_metrics: Vec::new(),
             ..model::Cluster::clone(&self.model)
         };
         let endpoints = model::Endpoints {

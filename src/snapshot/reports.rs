@@ -36,6 +36,7 @@ use crate::model::balancing::WeightedRoundRobin;
 use crate::model::cluster::Balancing;
 use crate::model::endpoint::Address;
 use crate::random::Random;
+use crate::varint;
 
 const PATH: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
 const UNIMPLEMENTED: u32 = 12;
@@ -151,8 +152,7 @@ impl Listening {
                 End::Broken { heard: true } => pause = FIRST_PAUSE,
                 End::Broken { heard: false } => {}
             }
-            let drawn = 0.8 + 0.4 * self.random.unit();
-            sleep(pause.mul_f64(drawn)).await;
+            sleep(self.random.around(pause)).await;
             pause = pause.mul_f64(GROWTH).min(LONGEST_PAUSE);
         }
     }
@@ -241,7 +241,7 @@ fn question(period: Duration) -> Bytes {
         // proto3 leaves out zeros.
         if number > 0 {
             interval.push(field << 3);
-            varint(&mut interval, number);
+            varint::put(&mut interval, number);
         }
     }
     // Less than a hundred bytes, whatever the period.
@@ -250,14 +250,6 @@ fn question(period: Duration) -> Bytes {
     out.put_slice(&[0, 0, 0, 0, length + 2, 1 << 3 | 2, length]);
     out.put_slice(&interval);
     out.freeze()
-}
-
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 #[cfg(test)]

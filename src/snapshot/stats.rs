@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cluster, Member, Snapshot};
+use super::{Cluster, ConnectionStats, DetectionStats, Member, Snapshot};
 use crate::layer::health::Health;
 
 /// Counters and gauges of a mesh at one moment.
@@ -148,6 +148,8 @@ pub struct ClusterStats {
     pub ejections: u64,
     /// Endpoints that came back.
     pub readmissions: u64,
+    /// Endpoints that were found failing, by the rule that found them.
+    pub detections: DetectionStats,
     /// Active health checks that have ended.
     pub checks: u64,
     /// Those among them that did not pass.
@@ -158,6 +160,8 @@ pub struct ClusterStats {
     pub active_requests: u32,
     /// Connections now, those being dialled included.
     pub connections: u32,
+    /// What became of its connections.
+    pub turns: ConnectionStats,
     /// Requests that wait for a connection now.
     pub pending: u32,
     /// Its endpoints, in the order of the registry.
@@ -244,11 +248,13 @@ impl Cluster {
             mirrors_dropped: read(&counters.mirrors_dropped),
             ejections: read(&counters.ejections),
             readmissions: read(&counters.readmissions),
+            detections: counters.detections.read(),
             checks,
             checks_failed,
             retry_budget: self.quota.budget_remaining(),
             active_requests: limits.active_requests(),
             connections: limits.connections(),
+            turns: counters.turns.read(),
             pending: limits.pending_requests(),
             endpoints: endpoints.collect(),
         }

@@ -2,27 +2,76 @@
 //!
 //! They are made of what is measured anyway, when metrics are read: nothing is recorded twice. A66
 //! has a label for the method, of which only registered ones are told; a mesh registers none, so that
-//! it is `other`, and what a caller writes does not become a label. Metrics of attempts are the
-//! mesh's own (`meshwork_cluster_attempts_total`), since tries of plain HTTP and of gRPC are the same
-//! thing here.
+//! it is `other`, and what a caller writes does not become a label. Tries (A66's attempts) are the
+//! calls, less those that were tried again, and with their [tries](super::tries) in their place; what a try
+//! sent and received is told of the one that was the answer.
+
+use std::collections::BTreeMap;
 
 use super::meter::{Protocol, Reporter};
 use super::prometheus::{Kind, Text};
 use super::series::{Reading, Series};
-use super::shape::Sums;
+use super::shape::{Pairs, Sums};
+use super::tries::{Fewer, Tries};
 use crate::error::GRPC_STATUSES;
 use crate::model::telemetry::Metric;
 
 /// One family: its name, who measures it, what it is of, how many of its units are one of ours, help.
 type Family = (&'static str, Reporter, Metric, f64, &'static str);
 
-const CLIENT: [Family; 1] = [(
-    "grpc_client_call_duration_seconds",
-    Reporter::Source,
-    Metric::RequestDuration,
-    1_000.0,
-    "Calls of gRPC, from the call to its status.",
-)];
+const CLIENT: [Family; 3] = [
+    (
+        "grpc_client_call_duration_seconds",
+        Reporter::Source,
+        Metric::RequestDuration,
+        1_000.0,
+        "Calls of gRPC, from the call to its status.",
+    ),
+    (
+        "grpc_client_attempt_sent_total_compressed_message_size_bytes",
+        Reporter::Source,
+        Metric::RequestSize,
+        1.0,
+        "Bytes of messages that were sent in the try that was the answer, as on the wire.",
+    ),
+    (
+        "grpc_client_attempt_rcvd_total_compressed_message_size_bytes",
+        Reporter::Source,
+        Metric::ResponseSize,
+        1.0,
+        "Bytes of messages that were received in the try that was the answer, as on the wire.",
+    ),
+];
+
+const ATTEMPT: &str = "grpc_client_attempt_duration_seconds";
+const DELAY: &str = "grpc_client_call_retry_delay_seconds";
+
+/// The histograms of A96 that count: name and help.
+const REPEATS: [(&str, &str); 3] = [
+    ("grpc_client_call_retries", "Retries of calls that had any."),
+    (
+        "grpc_client_call_transparent_retries",
+        "Requests of a call that were sent again since no peer had looked at them.",
+    ),
+    (
+        "grpc_client_call_hedges",
+        "Tries of a call that were begun beside another.",
+    ),
+];
+
+/// Tries that were begun, and calls that arrived.
+const STARTED: [(&str, Reporter, &str); 2] = [
+    (
+        "grpc_client_attempt_started_total",
+        Reporter::Source,
+        "Tries of calls of gRPC that were begun.",
+    ),
+    (
+        "grpc_server_call_started_total",
+        Reporter::Destination,
+        "Calls of gRPC that arrived.",
+    ),
+];
 
 const SERVER: [Family; 3] = [
     (
@@ -51,7 +100,7 @@ const SERVER: [Family; 3] = [
 impl Text {
     /// The calls of gRPC among all requests.
     pub(crate) fn calls(&mut self, all: &[impl AsRef<Series>]) {
-        let read: Vec<(&Series, Vec<Reading>)> = all
+        let read: Vec<Read<'_>> = all
             .iter()
             .map(|series| (series.as_ref(), series.as_ref().read()))
             .collect();
@@ -73,7 +122,116 @@ impl Text {
                 self.scaled(name, &labels, values, divisor);
             }
         }
+        self.started(&read);
+        self.attempts(&read);
+        self.repeats(&read);
     }
+
+    fn started(&mut self, read: &[Read<'_>]) {
+        for (name, reporter, help) in STARTED {
+            let mut counts: BTreeMap<Pairs, u64> = BTreeMap::new();
+            for (series, _) in of(reporter, read) {
+                let count = series.tries().map_or(0, Tries::count);
+                if count > 0 {
+                    *counts.entry(plain(series, reporter)).or_default() += count;
+                }
+            }
+            self.family(name, Kind::Counter, help);
+            for (labels, count) in counts {
+                self.sample(name, &borrowed(&labels), count);
+            }
+        }
+    }
+
+    /// How long tries took.
+    fn attempts(&mut self, read: &[Read<'_>]) {
+        let mut sums = Sums::default();
+        let mut less = Vec::new();
+        for (series, readings) in of(Reporter::Source, read) {
+            for reading in readings {
+                if let Some(status) = status(reading) {
+                    sums.add(labels(series, Reporter::Source, status), &reading.duration);
+                }
+            }
+            let differences = series.tries().map(Tries::differences);
+            for (status, tries, whole) in differences.into_iter().flatten() {
+                let labels = labels(series, Reporter::Source, status);
+                sums.add(labels.clone(), &tries);
+                less.push((labels, whole));
+            }
+        }
+        for (labels, whole) in less {
+            sums.subtract(&labels, &whole);
+        }
+        self.family(
+            ATTEMPT,
+            Kind::Histogram,
+            "Tries of calls of gRPC, from their begin to their status.",
+        );
+        for (labels, values) in sums.iter() {
+            self.scaled(ATTEMPT, &labels, values, 1_000.0);
+        }
+    }
+
+    /// How often calls were tried again.
+    fn repeats(&mut self, read: &[Read<'_>]) {
+        let mut counts: BTreeMap<Pairs, [Fewer; 3]> = BTreeMap::new();
+        let mut delays = Sums::default();
+        for (series, _) in of(Reporter::Source, read) {
+            let Some((repeats, delay)) = series.tries().and_then(Tries::repeats) else {
+                continue;
+            };
+            let labels = plain(series, Reporter::Source);
+            let sums = counts.entry(labels.clone()).or_default();
+            for (sum, one) in sums.iter_mut().zip(&repeats) {
+                sum.add(one);
+            }
+            if delay.count() > 0 {
+                delays.add(labels, &delay);
+            }
+        }
+        for (index, (name, help)) in REPEATS.into_iter().enumerate() {
+            self.family(name, Kind::Histogram, help);
+            let some = counts.iter().filter_map(|(labels, all)| {
+                let one = all.get(index).filter(|one| one.sum > 0)?;
+                Some((labels, one))
+            });
+            for (labels, one) in some {
+                self.few(name, &borrowed(labels), one);
+            }
+        }
+        self.family(
+            DELAY,
+            Kind::Histogram,
+            "Pauses between the tries of a call, of calls that had any.",
+        );
+        for (labels, values) in delays.iter() {
+            self.scaled(DELAY, &labels, values, 1_000.0);
+        }
+    }
+}
+
+/// A series and what was read of it.
+type Read<'r> = (&'r Series, Vec<Reading>);
+
+/// Those of one side.
+fn of<'r>(reporter: Reporter, read: &'r [Read<'r>]) -> impl Iterator<Item = &'r Read<'r>> {
+    read.iter()
+        .filter(move |(series, _)| series.labels.reporter == reporter)
+}
+
+fn borrowed(labels: &Pairs) -> Vec<(&str, &str)> {
+    let labels = labels.iter();
+    labels
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
+
+/// The labels without a status.
+fn plain(series: &Series, reporter: Reporter) -> Pairs {
+    let mut labels = labels(series, reporter, "");
+    labels.retain(|(name, _)| name != "grpc_status");
+    labels
 }
 
 /// `None`: it was no call of gRPC, or it has no status (the caller went away).

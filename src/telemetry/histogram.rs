@@ -73,6 +73,14 @@ impl Distribution {
         self.sum += other.sum;
     }
 
+    /// Takes off those of another, as far as they are here.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        for (sum, less) in self.cumulative.iter_mut().zip(&other.cumulative) {
+            *sum = sum.saturating_sub(*less);
+        }
+        self.sum = (self.sum - other.sum).max(0.0);
+    }
+
     /// How many values there are.
     pub(super) fn count(&self) -> u64 {
         self.cumulative.last().copied().unwrap_or_default()

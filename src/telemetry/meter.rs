@@ -100,6 +100,8 @@ pub(crate) struct Meter {
     ended: bool,
     /// How long all of it took, once that is known.
     took: Option<Duration>,
+    /// When the last try of a gRPC call began, if there was one before.
+    tried_since: Option<Instant>,
     /// How long the head of the response took.
     waited: Option<Duration>,
     /// Whether it counts in the series.
@@ -123,6 +125,7 @@ impl Meter {
             response_bytes: 0,
             ended: false,
             took: None,
+            tried_since: None,
             waited: None,
             counts: true,
             entry: None,
@@ -180,6 +183,11 @@ impl Meter {
         if let (Some(span), Some(endpoint)) = (&self.span, endpoint) {
             span.note("peer.address", &**endpoint);
         }
+    }
+
+    /// The call was tried more than once, and this is when the try that answered began.
+    pub(crate) fn tried_since(&mut self, began: Instant) {
+        self.tried_since = Some(began);
     }
 
     /// Who serves the request.
@@ -290,6 +298,11 @@ impl Drop for Meter {
         };
         if self.counts {
             self.series.record(self.key, measured);
+            if let (Some(since), Some(status)) = (self.tried_since, self.key.grpc) {
+                let before = since.saturating_duration_since(self.began);
+                let last = measured.took.saturating_sub(before);
+                self.series.answered(status, measured.took, last);
+            }
         }
         if self.entry.is_some() || self.span.is_some() {
             self.tell(&measured);

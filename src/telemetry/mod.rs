@@ -34,6 +34,7 @@ mod series;
 mod shape;
 mod told;
 pub(crate) mod trace;
+mod tries;
 
 pub(crate) use meter::{Meter, Protocol};
 #[cfg(not(feature = "otel"))]
@@ -45,3 +46,4 @@ pub(crate) use series::Series;
 #[cfg(feature = "otel")]
 pub(crate) use told::ToLogger;
 pub(crate) use trace::Span;
+pub(crate) use tries::Repeats;

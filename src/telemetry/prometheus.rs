@@ -6,6 +6,7 @@ use std::fmt::{Display, Write};
 use super::histogram::{BOUNDS, Distribution};
 use super::series::{Reading, Series};
 use super::shape::Sums;
+use super::tries::{FEW, Fewer};
 use crate::model::telemetry::Metric;
 
 /// The content type of [`Text`].
@@ -86,6 +87,20 @@ impl Text {
         }
         self.line(&format!("{name}_sum"), labels, &[], values.sum / divisor);
         self.line(&format!("{name}_count"), labels, &[], values.count());
+    }
+
+    /// A histogram of small numbers.
+    pub(super) fn few(&mut self, name: &str, labels: &[(&str, &str)], values: &Fewer) {
+        let bucket = format!("{name}_bucket");
+        for (index, count) in values.cumulative.iter().enumerate() {
+            let bound = FEW
+                .get(index)
+                .map_or("+Inf".to_owned(), |bound| bound.to_string());
+            self.line(&bucket, labels, &[("le", &bound)], count);
+        }
+        let count = values.cumulative.last().copied().unwrap_or_default();
+        self.line(&format!("{name}_sum"), labels, &[], values.sum);
+        self.line(&format!("{name}_count"), labels, &[], count);
     }
 
     /// Istio's standard metrics of requests.

@@ -234,6 +234,11 @@ impl Registry {
         }
     }
 
+    /// The host that a cluster is of, which is its `grpc.target`.
+    pub(crate) fn target(cluster: &str) -> &str {
+        Service::of(cluster).host
+    }
+
     /// Configurations that were rejected.
     pub(crate) fn rejected(&self) -> &Counter {
         &self.inner.rejected

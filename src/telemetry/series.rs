@@ -16,6 +16,7 @@ use super::off::Bound;
 use super::otel::Bound;
 use super::registry::Standing;
 use super::shape::{self, Pairs, Verb};
+use super::tries::{Repeats, Tries};
 use crate::model::telemetry::Metric;
 
 /// How many combinations of status, flags and protocol a series tells apart. A callee that answers
@@ -130,6 +131,8 @@ pub(crate) struct Series {
 struct Cells {
     told_apart: [OnceLock<Box<Cell>>; CELLS],
     other: OnceLock<Box<Cell>>,
+    /// Of calls of gRPC.
+    tries: Tries,
 }
 
 /// What changes from request to request, in one number.
@@ -212,6 +215,35 @@ impl Series {
         }
     }
 
+    /// A try of a gRPC call has begun, or, of a callee, a call.
+    pub(crate) fn begun(&self) {
+        self.made().tries.begun();
+    }
+
+    /// A try of a gRPC call has ended that was not its answer.
+    pub(crate) fn tried(&self, status: u8, took: Duration) {
+        self.made().tries.tried(status, took);
+    }
+
+    /// What a gRPC call did to be tried again.
+    pub(crate) fn repeated(&self, repeats: Repeats) {
+        self.made().tries.repeated(repeats);
+    }
+
+    /// A gRPC call has ended that was tried more than once.
+    pub(super) fn answered(&self, status: u8, whole: Duration, last: Duration) {
+        self.made().tries.answered(status, whole, last);
+    }
+
+    /// What was measured of tries; `None`: there was no request.
+    pub(super) fn tries(&self) -> Option<&Tries> {
+        self.cells.get().map(|cells| &cells.tries)
+    }
+
+    fn made(&self) -> &Cells {
+        self.cells.get_or_init(Box::default)
+    }
+
     /// Counts a request.
     pub(super) fn record(&self, key: Key, measured: Measured) {
         self.cell(key).record(measured);
@@ -220,7 +252,7 @@ impl Series {
     /// The cell of this key, or that of all others. Once a cell is made it stays, so that finding it
     /// reads memory and nothing else.
     fn cell(&self, key: Key) -> &Cell {
-        let cells = self.cells.get_or_init(Box::default);
+        let cells = self.made();
         let start = key.hash();
         for step in 0..CELLS {
             let cell = &cells.told_apart[(start + step) % CELLS];

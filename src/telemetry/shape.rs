@@ -111,6 +111,13 @@ impl Sums {
         }
     }
 
+    /// Takes off what was counted elsewhere, as far as it is here.
+    pub(super) fn subtract(&mut self, labels: &Pairs, values: &Distribution) {
+        if let Some(sum) = self.0.get_mut(labels) {
+            sum.subtract(values);
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Vec<(&str, &str)>, &Distribution)> {
         self.0.iter().map(|(labels, values)| {
             let labels = labels.iter();

@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use crate::varint;
+
 /// The value of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Value<'a> {
@@ -78,23 +80,15 @@ impl<'a> Iterator for Fields<'a> {
 
 /// Appends a field of bytes.
 pub(super) fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
-    put_varint(out, number << 3 | 2);
-    put_varint(out, bytes.len() as u64);
+    varint::put(out, number << 3 | 2);
+    varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Appends a field that is a number.
 pub(super) fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
-    put_varint(out, number << 3);
-    put_varint(out, value);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    varint::put(out, number << 3);
+    varint::put(out, value);
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Http;
 use super::failure::{DialFailure, NoSettings};
-use super::gate::Permit;
+use super::gate::{Gate, Permit, Turn, Why};
 use super::remote::Remote;
 use super::slot::Slot;
 use super::wire::{self, Counted, Sender, Wire};
@@ -94,12 +94,39 @@ async fn run(
     };
     match dialled {
         Ok((sender, wire)) => {
+            let mut up = Up::new(&remote_now);
             let driver = Driver::new(wire, slot, remote, &remote_now);
             remote_now.connected(slot, sender);
             drop(remote_now);
-            driver.run().await;
+            up.why = driver.run().await;
         }
-        Err(failure) => remote_now.failed(http, failure),
+        Err(failure) => {
+            remote_now.means.gate.turned(Turn::Failed);
+            remote_now.failed(http, failure);
+        }
+    }
+}
+
+/// A connection that is told to be up, and gone when this is dropped, however that comes.
+struct Up {
+    gate: Arc<dyn Gate>,
+    why: Why,
+}
+
+impl Up {
+    fn new(remote: &Remote) -> Self {
+        remote.means.gate.turned(Turn::Connected);
+        Self {
+            gate: remote.means.gate.clone(),
+            // Its runtime may end before the driver does.
+            why: Why::Shutdown,
+        }
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.gate.turned(Turn::Gone(self.why));
     }
 }
 
@@ -167,6 +194,8 @@ struct Driver<'a> {
     idle_timeout: Option<Duration>,
     dies: Option<Instant>,
     phase: Phase,
+    /// The peer takes no more requests.
+    left: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -201,23 +230,24 @@ impl<'a> Driver<'a> {
                 .max_age
                 .and_then(|age| Instant::now().checked_add(age)),
             phase: Phase::Serving,
+            left: false,
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self) -> Why {
         let slot = self.slot;
         let mut woken = pin!(slot.wake().notified());
         let mut alarm = pin!(sleep_until(self.next_alarm(Instant::now())));
-        poll_fn(|cx| self.poll(cx, woken.as_mut(), alarm.as_mut())).await;
+        poll_fn(|cx| self.poll(cx, woken.as_mut(), alarm.as_mut())).await
     }
 
-    /// Ready when the connection is gone.
+    /// Ready when the connection is gone, with the reason.
     fn poll<'n>(
         &mut self,
         cx: &mut Context<'_>,
         mut woken: Pin<&mut Notified<'n>>,
         mut alarm: Pin<&mut Sleep>,
-    ) -> Poll<()>
+    ) -> Poll<Why>
     where
         'a: 'n,
     {
@@ -226,16 +256,16 @@ impl<'a> Driver<'a> {
         }
         if self.phase == Phase::Switched {
             return match self.slot.is_spent() {
-                true => Poll::Ready(()),
+                true => Poll::Ready(Why::Shutdown),
                 false => Poll::Pending,
             };
         }
         if self.slot.is_aborted() {
             self.slot.close();
-            return Poll::Ready(());
+            return Poll::Ready(Why::Shutdown);
         }
-        if self.wire.poll(cx).is_ready() {
-            return self.wire_ended();
+        if let Poll::Ready(result) = self.wire.poll(cx) {
+            return self.wire_ended(&result);
         }
         self.follow_peer();
         if self.phase == Phase::Serving && self.slot.is_spent() {
@@ -244,7 +274,7 @@ impl<'a> Driver<'a> {
         }
         while alarm.as_mut().poll(cx).is_ready() {
             match self.phase {
-                Phase::Leaving | Phase::Switched => return Poll::Ready(()),
+                Phase::Leaving | Phase::Switched => return Poll::Ready(self.why(&Ok(()))),
                 Phase::Serving => {
                     let now = Instant::now();
                     self.expire(now);
@@ -258,16 +288,26 @@ impl<'a> Driver<'a> {
     /// hyper has finished: the connection is gone, or it was handed to the request that switched it.
     /// A request that asked for a switch and got another answer ends like one that got it, since
     /// nobody but its reader can tell the two apart; that delays the books and no byte.
-    fn wire_ended(&mut self) -> Poll<()> {
+    fn wire_ended(&mut self, result: &hyper::Result<()>) -> Poll<Why> {
         if !self.slot.is_switching() {
+            let why = self.why(result);
             self.slot.close();
-            return Poll::Ready(());
+            return Poll::Ready(why);
         }
         self.phase = Phase::Switched;
         self.close();
         match self.slot.is_spent() {
-            true => Poll::Ready(()),
+            true => Poll::Ready(Why::Shutdown),
             false => Poll::Pending,
+        }
+    }
+
+    /// Why the connection is gone: an error, the peer, or else this side, which closed it first.
+    fn why(&self, result: &hyper::Result<()>) -> Why {
+        match result {
+            Err(error) => Why::of(error),
+            Ok(()) if self.slot.is_closed() && !self.left => Why::Shutdown,
+            Ok(()) => Why::Unknown,
         }
     }
 
@@ -277,6 +317,7 @@ impl<'a> Driver<'a> {
             return;
         }
         if !self.wire.takes_requests() {
+            self.left = true;
             self.close();
         } else if self.slot.set_limit(self.wire.capacity().min(self.streams))
             && let Some(remote) = self.remote.upgrade()
@@ -317,6 +358,7 @@ impl<'a> Driver<'a> {
         self.slot.close();
         if let Some(remote) = self.remote.upgrade() {
             remote.unlink(self.slot);
+            remote.made_room();
         }
     }
 }

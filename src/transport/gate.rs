@@ -19,6 +19,86 @@ pub enum Claim {
     Further,
 }
 
+/// What became of a connection, for who counts them.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Turn {
+    /// It is up.
+    Connected,
+    /// It could not be made.
+    Failed,
+    /// It was up and is gone.
+    Gone(Why),
+}
+
+/// Why a connection is gone, in the words of gRFC A94 (`grpc.disconnect_error`). What the peer said in a
+/// GOAWAY is not told by hyper.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Why {
+    /// The system gave it up.
+    Aborted,
+    /// The peer reset it.
+    Reset,
+    /// This side wanted no more requests on it: age, idleness, an edit, the end.
+    Shutdown,
+    /// Another error of the socket.
+    Socket,
+    /// Nothing came any more.
+    TimedOut,
+    /// The peer closed it, or nobody knows.
+    Unknown,
+}
+
+impl Why {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Aborted,
+        Self::Reset,
+        Self::Shutdown,
+        Self::Socket,
+        Self::TimedOut,
+        Self::Unknown,
+    ];
+
+    /// The word of gRFC A94.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aborted => "connection aborted",
+            Self::Reset => "connection reset",
+            Self::Shutdown => "subchannel shutdown",
+            Self::Socket => "socket error",
+            Self::TimedOut => "connection timed out",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What an error of a connection says.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        use std::io::ErrorKind;
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                return match io.kind() {
+                    ErrorKind::ConnectionAborted => Self::Aborted,
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Reset,
+                    ErrorKind::TimedOut => Self::TimedOut,
+                    ErrorKind::UnexpectedEof => Self::Unknown,
+                    _ => Self::Socket,
+                };
+            }
+            if let Some(http) = error.downcast_ref::<hyper::Error>()
+                && http.is_timeout()
+            {
+                return Self::TimedOut;
+            }
+            next = error.source();
+        }
+        Self::Unknown
+    }
+}
+
 /// The limits of a cluster, as an endpoint's connections see them. By default there are none.
 ///
 /// The methods are called while the endpoint's bookkeeping is locked: they must return at once
@@ -41,6 +121,12 @@ pub trait Gate: fmt::Debug + Send + Sync + 'static {
     /// another endpoint of the cluster. Waking too often is harmless. Cancel-safe.
     fn released(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(pending())
+    }
+
+    /// Hears what became of a connection: up or failed, and gone if it was up. A dial that nobody wanted
+    /// any more is neither.
+    fn turned(&self, turn: Turn) {
+        let _ = turn;
     }
 }
 

@@ -94,7 +94,7 @@ pub use connect::{Connect, Connecting, Io, Stream, TcpConnector};
 pub use connections::{Answer, Connections, Stats};
 pub(crate) use connections::{Lost, Means, Reach};
 pub use failure::{Unanswered, is_exhausted};
-pub use gate::{Claim, Gate, Permit, Unlimited};
+pub use gate::{Claim, Gate, Permit, Turn, Unlimited, Why};
 pub use response::{End, Guard};
 pub use secure::{Secure, Unprepared};
 pub use settings::Settings;

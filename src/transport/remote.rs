@@ -284,6 +284,10 @@ impl Remote {
             if queue.dialling >= wanted {
                 return None;
             }
+            if self.is_full(state, http) {
+                // Who waits is served when a request or a connection ends.
+                return None;
+            }
             let Ok(runtime) = Handle::try_current() else {
                 // The runtime is being torn down: nothing will ever be dialled.
                 return Some((self.take_waiters(state, http), Failure::Closed));
@@ -315,6 +319,23 @@ impl Remote {
                 permit,
             });
         }
+    }
+
+    /// A connection takes no more requests, so that it does not count for the endpoint's bound any more.
+    pub(super) fn made_room(self: &Arc<Self>) {
+        if self.means.settings.connection.max_per_endpoint.is_some() {
+            self.advance(Http::One);
+            self.advance(Http::Two);
+        }
+    }
+
+    /// Whether there are as many connections of this version as there may be.
+    fn is_full(&self, state: &State, http: Http) -> bool {
+        let Some(most) = self.means.settings.connection.max_per_endpoint else {
+            return false;
+        };
+        let counts = |open: &&Open| open.http == http && !open.slot.is_closed();
+        state.open.values().filter(counts).count() >= most.get() as usize
     }
 
     fn take_waiters(&self, state: &mut State, http: Http) -> Waiters {

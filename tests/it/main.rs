@@ -1,5 +1,7 @@
 //! One binary for all integration tests, so that linking is paid once. Try not to add another.
 
+#[cfg(all(feature = "outbound", feature = "test-util"))]
+mod allocation;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "yaml")]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::ask::Asked;
-use crate::duration;
+use crate::{duration, yaml};
 
 /// Show the rates of a running process, cluster by cluster: requests, success, retries, ejections, what is
 /// under way and what is left of the retry budget.
@@ -35,9 +35,19 @@ pub(crate) struct Args {
     #[arg(short = 'n', long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 
-    /// Print one JSON object per line instead of tables
-    #[arg(long)]
-    json: bool,
+    /// How it is printed
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    /// One JSON object on each line
+    Json,
+    /// Tables, for people
+    Text,
+    /// The JSON objects as YAML, a document for each
+    Yaml,
 }
 
 /// Asks and prints.
@@ -54,12 +64,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         tokio::time::sleep(args.interval).await;
         let now = Moment::of(&asked).await?;
         let rows = rows(&before, &now);
-        if args.json {
-            println(
-                &json!({"clusters": rows.iter().map(Row::json).collect::<Vec<_>>()}).to_string(),
-            )?;
-        } else {
-            draw(&rows)?;
+        let all = || json!({"clusters": rows.iter().map(Row::json).collect::<Vec<_>>()});
+        match args.output {
+            Output::Json => print(&format!("{}\n", all()))?,
+            Output::Text => draw(&rows)?,
+            Output::Yaml => print(&format!("---\n{}", yaml::text(&all())))?,
         }
         before = now;
         shown += 1;
@@ -67,9 +76,9 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn println(line: &str) -> anyhow::Result<()> {
+fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = stdout().lock();
-    writeln!(stdout, "{line}")?;
+    stdout.write_all(text.as_bytes())?;
     stdout.flush()?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::watch::{Have, Watch};
 use super::{DeltaRequest, Outcome, Refusal, Stream};
 use crate::control::kind::Kind;
+use crate::control::resource::canonical;
 
 impl Stream {
     /// Takes a request in.
@@ -50,7 +51,7 @@ impl Stream {
             }
         }
         if first {
-            self.brings(kind, &request.initial, now);
+            self.brings(kind, &request.initial, now)?;
         }
         Ok(outcome)
     }
@@ -92,18 +93,30 @@ impl Stream {
     }
 
     /// Takes in what a client has from another stream: `initial_resource_versions`.
-    fn brings(&mut self, kind: Kind, initial: &[(String, String)], now: Instant) {
+    ///
+    /// # Errors
+    /// The names that nobody else names are too many, with those that are subscribed to; or one is too
+    /// long.
+    fn brings(
+        &mut self,
+        kind: Kind,
+        initial: &[(String, String)],
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let snapshot = self.snapshot.clone();
+        let wanted = self.watch_mut(kind);
+        let wanted = initial.iter().filter_map(|(name, version)| {
+            let name = canonical(name);
+            wanted.wants(&name).then_some((name, version))
+        });
+        let wanted: Vec<_> = wanted.collect();
+        self.room_for_strangers(kind, wanted.iter().map(|(name, _)| &**name))?;
         let waiting = match kind {
             Kind::Endpoints => self.of_sent_clusters(),
             _ => Default::default(),
         };
         let watch = self.watch_mut(kind);
-        for (name, version) in initial {
-            let name = crate::control::resource::canonical(name);
-            if !watch.wants(&name) {
-                continue;
-            }
+        for (name, version) in wanted {
             let target = snapshot.get(kind, &name);
             let same = target.filter(|target| {
                 // A label says nothing of the content.
@@ -128,6 +141,24 @@ impl Stream {
             };
             watch.have.insert(key, have);
         }
+        Ok(())
+    }
+
+    /// Counts the names that a client brings and nobody else names.
+    fn room_for_strangers<'n>(
+        &mut self,
+        kind: Kind,
+        brought: impl Iterator<Item = &'n str>,
+    ) -> Result<(), Refusal> {
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
+        let strangers = brought
+            .filter(|name| !watch.named.contains(*name) && snapshot.set(kind).get(name).is_none());
+        let strangers: Vec<String> = strangers.map(str::to_owned).collect();
+        let strangers = self.names_of(kind, &strangers)?;
+        self.room_for(kind, &strangers, &[])?;
+        self.watch_mut(kind).strangers.extend(strangers);
+        Ok(())
     }
 }
 

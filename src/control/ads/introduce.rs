@@ -11,7 +11,6 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{HOLD_CAP, Stream};
-use crate::control::introduction::unknown;
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
 
@@ -38,24 +37,20 @@ impl Stream {
         let Some((have, acked)) = have.and_then(|have| Some((have, have.acked.as_ref()?))) else {
             return Step::None;
         };
-        let until = have.introduced.unwrap_or(now) + HOLD_CAP;
+        let until = have.introduced().unwrap_or(now) + HOLD_CAP;
         let refused = have
             .sent
             .as_ref()
             .is_none_or(|sent| !Arc::ptr_eq(sent, acked));
-        if until <= now || (have.introduced.is_some() && refused) {
+        if until <= now || (have.introduced().is_some() && refused) {
             return Step::None;
         }
-        if unknown(acked, target).any(|cluster| self.snapshot.get(Kind::Cluster, cluster).is_some())
-        {
-            let introductions = self.snapshot.introductions();
-            if let Some(routes) = introductions.between(acked, target)
-                && routes.hash() != acked.hash()
-            {
-                return Step::Introduce(routes);
-            }
+        let exists = |cluster: &str| self.snapshot.get(Kind::Cluster, cluster).is_some();
+        let introductions = self.snapshot.introductions();
+        if let Some(routes) = introductions.between(acked, target, exists) {
+            return Step::Introduce(routes);
         }
-        match have.introduced.is_some() && !self.knows_clusters(target) {
+        match have.introduced().is_some() && !self.knows_clusters(target) {
             true => Step::Until(until),
             false => Step::None,
         }

@@ -100,6 +100,8 @@ pub(in crate::control) struct Response {
     pub(in crate::control) removed: Vec<Arc<str>>,
     /// Names that do not exist: `resource_errors`. State of the world only.
     pub(in crate::control) missing: Vec<Arc<str>>,
+    /// Names that exist for others alone: `resource_errors` too, and `removed_resources` in delta.
+    pub(in crate::control) denied: Vec<Arc<str>>,
 }
 
 /// One resource of a response.

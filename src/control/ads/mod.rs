@@ -80,7 +80,7 @@ pub(super) struct Client {
     pub(super) introduces: bool,
     /// Whether its listeners and routes come by the same stream (ADS).
     pub(super) aggregated: bool,
-    /// How many names it may subscribe to, of all kinds together.
+    /// How many names it may subscribe to or bring from another stream, of all kinds together.
     pub(super) names: usize,
 }
 
@@ -205,7 +205,9 @@ impl Stream {
                 (cost(names.iter().collect()), own)
             }
             Variant::Delta => {
-                let new = names.iter().filter(|name| !has(name));
+                let brought =
+                    |name: &&Arc<str>| watch.is_some_and(|watch| watch.strangers.contains(*name));
+                let new = names.iter().filter(|name| !has(name) && !brought(name));
                 (cost(new.collect()), cost(gone.iter().filter(has).collect()))
             }
         };
@@ -213,8 +215,8 @@ impl Stream {
         let bytes = (of_all.1 + more.1).saturating_sub(less.1);
         if count > self.client.names || bytes > NAME_BYTES {
             return Err(Refusal::exhausted(format!(
-                "{count} names of {bytes} bytes are subscribed to on one stream: at most {} names \
-                 and {NAME_BYTES} bytes are allowed",
+                "{count} names of {bytes} bytes are subscribed to or brought on one stream: at most {} \
+                 names and {NAME_BYTES} bytes are allowed",
                 self.client.names
             )));
         }

@@ -12,7 +12,8 @@
 //! whose content is not known here if it has changed since: it is withdrawn when these were answered, or 5
 //! seconds after it was found to be gone, should the client bring no routes at all. In the state of the world a
 //! client brings all names of its first request, if that has a version; a whole state without one of
-//! them would take it away, so that it waits for the routes likewise, 5 seconds at most.
+//! them would take it away, so that it waits for the routes likewise, with all else of the kind: 5 seconds
+//! at most if they are refused, or wait themselves.
 //!
 //! **Route hold.** A client of *all* clusters (Envoy) uses a changed route at once, whether its
 //! clusters have endpoints or not. So for such a client a listener or route waits until the
@@ -40,22 +41,30 @@ pub(super) enum Gate {
     Until(Instant),
 }
 
+/// How long something is in use that left the snapshot.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Hold {
+    /// By what is gone too, or may still come.
+    Passing,
+    /// By a version that nothing replaces at the moment: the next one was refused, or waits.
+    Standing,
+    /// Until the client has answered what is on its way to it.
+    Answer,
+}
+
 /// What versions in use refer to, of one kind.
 #[derive(Debug)]
 pub(super) struct InUse<'a> {
-    /// Whether the reference ends only with an answer of the client.
-    names: BTreeMap<&'a str, bool>,
+    names: BTreeMap<&'a str, Hold>,
     /// The same for whatever a client brings from another stream.
-    brought: Option<bool>,
+    brought: Option<Hold>,
 }
 
 impl InUse<'_> {
-    /// `Some(true)`: until the client has answered; `Some(false)`: by something that is gone too, or that
-    /// may still come.
-    pub(super) fn holds(&self, name: &str, have: &Have) -> Option<bool> {
+    pub(super) fn holds(&self, name: &str, have: &Have) -> Option<Hold> {
         let named = self.names.get(name).copied();
         // Routes of unknown content may also name what the client was sent since, or has unchanged.
-        let unknown = |unanswered: &bool| *unanswered || have.brought;
+        let unknown = |hold: &Hold| *hold > Hold::Passing || have.brought;
         named.max(self.brought.filter(unknown))
     }
 }
@@ -64,10 +73,14 @@ impl Stream {
     /// The names of a kind that versions in use refer to, without those references that the
     /// snapshot has too.
     pub(super) fn in_use(&self, kind: Kind) -> InUse<'_> {
-        let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut names: BTreeMap<&str, Hold> = BTreeMap::new();
         for holder in Kind::ALL {
             let Some(watch) = self.watch(holder) else {
                 continue;
+            };
+            let replaced = match watch.outstanding.is_some() {
+                true => Hold::Answer,
+                false => Hold::Standing,
             };
             for (name, have) in &watch.have {
                 let mut target = None;
@@ -80,15 +93,16 @@ impl Stream {
                         continue;
                     }
                     let target = target.get_or_insert_with(|| self.snapshot.get(holder, name));
-                    let hard = match target {
+                    let hold = match target {
                         Some(target) if target.hash() == version.hash() => continue,
                         // The next version of it goes out, and is answered.
-                        Some(_) => true,
+                        Some(_) => replaced,
                         // Its own removal goes out, where the protocol has one. Resources of one
                         // kind may refer to each other in a circle.
-                        None => holder != kind && self.tells_removal(holder),
+                        None if holder != kind && self.tells_removal(holder) => replaced,
+                        None => Hold::Passing,
                     };
-                    refer(&mut names, version, kind, hard);
+                    refer(&mut names, version, kind, hold);
                 }
             }
             let leaving = watch
@@ -96,7 +110,7 @@ impl Stream {
                 .iter()
                 .flat_map(|on_its_way| &on_its_way.leaving);
             for version in leaving.flat_map(versions) {
-                refer(&mut names, version, kind, true);
+                refer(&mut names, version, kind, Hold::Answer);
             }
         }
         InUse {
@@ -125,18 +139,33 @@ impl Stream {
             _ => Gate::Go,
         };
         match in_use.holds(name, have) {
-            Some(true) => Gate::Wait,
-            Some(false) => capped(true),
-            // A whole state cannot hold what the server does not have: to wait for the client to let
-            // it go would keep from it what it needs to do so.
-            None if have.sent.is_none() && self.client.variant == Variant::Sotw => Gate::Go,
+            Some(hold) if self.is_held(hold, have) => Gate::Wait,
+            Some(_) => capped(true),
+            // To wait for the client to let it go would keep from it what it needs to do so.
+            None if self.keeps_state(have) => Gate::Go,
             None => capped(kind == Kind::Cluster && self.lets_go_itself(name)),
         }
     }
 
+    /// Whether something may not be withdrawn at any time. Of a state that is kept from the client not
+    /// because of routes that nothing replaces: these may wait for a cluster of that state.
+    pub(super) fn is_held(&self, hold: Hold, have: &Have) -> bool {
+        match hold {
+            Hold::Passing => false,
+            Hold::Standing => !self.keeps_state(have),
+            Hold::Answer => true,
+        }
+    }
+
+    /// Whether something that the client keeps has its whole kind wait: a state of the world cannot
+    /// hold what the server does not have, and without it would take it away.
+    pub(super) fn keeps_state(&self, have: &Have) -> bool {
+        have.sent.is_none() && self.client.variant == Variant::Sotw
+    }
+
     /// Whether what a client brought from its former stream, and whose content nobody knows here, may name
     /// resources of a kind that it brought too.
-    fn brought_names(&self, kind: Kind) -> Option<bool> {
+    fn brought_names(&self, kind: Kind) -> Option<Hold> {
         if !self.client.aggregated || !matches!(kind, Kind::Cluster | Kind::Endpoints) {
             return None;
         }
@@ -150,10 +179,11 @@ impl Stream {
             all.any(|have| have.brought && have.acked.is_none())
         };
         match routes.into_iter().flatten().chain(clusters).any(unanswered) {
+            true if self.client.variant == Variant::Delta => Some(Hold::Answer),
             // Whole states wait for it with all that they hold, so not for ever.
-            true => Some(self.client.variant == Variant::Delta),
+            true => Some(Hold::Passing),
             // Listeners come before the routes that they name.
-            false if routes[1].is_none() => Some(false),
+            false if routes[1].is_none() => Some(Hold::Passing),
             false => None,
         }
     }
@@ -241,12 +271,13 @@ fn versions(have: &Have) -> impl Iterator<Item = &Arc<Encoded>> {
     have.sent.iter().chain(acked)
 }
 
-fn refer<'a>(names: &mut BTreeMap<&'a str, bool>, version: &'a Encoded, kind: Kind, hard: bool) {
+fn refer<'a>(names: &mut BTreeMap<&'a str, Hold>, version: &'a Encoded, kind: Kind, hold: Hold) {
     for (_, name) in version
         .references()
         .iter()
         .filter(|(referred, _)| *referred == kind)
     {
-        *names.entry(name).or_default() |= hard;
+        let known = names.entry(name).or_insert(hold);
+        *known = hold.max(*known);
     }
 }

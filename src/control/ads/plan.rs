@@ -1,5 +1,6 @@
 //! From what is due to a response: first decided, without a change, then taken note of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use crate::control::snapshot::version;
 struct Plan {
     send: Vec<(Arc<str>, Arc<Encoded>)>,
     /// Which of these introduce what comes next, and so stay due.
-    introduced: Vec<Arc<str>>,
+    introduced: BTreeSet<Arc<str>>,
     remove: Vec<Arc<str>>,
     missing: Vec<Arc<str>>,
     beats: Vec<(Arc<str>, Arc<Encoded>)>,
@@ -119,7 +120,7 @@ impl Stream {
         match self.introduction(name, &target, now) {
             Step::None => {}
             Step::Introduce(routes) => {
-                plan.introduced.push(name.clone());
+                plan.introduced.insert(name.clone());
                 return plan.send.push((name.clone(), routes));
             }
             Step::Until(at) => {
@@ -152,19 +153,17 @@ impl Stream {
         in_use: &InUse<'_>,
         now: Instant,
     ) {
-        let held = in_use.holds(name, have) == Some(true);
-        let gone = have.gone.filter(|_| !held).unwrap_or(now);
+        let hold = in_use.holds(name, have);
+        let held = hold.is_some_and(|hold| self.is_held(hold, have));
+        let gone = have.gone().filter(|_| !held).unwrap_or(now);
         plan.gone.push((name.clone(), gone));
         let gate = self.removal(kind, name, (in_use, have), gone, now);
-        plan.keeps |= gate != Gate::Go && have.sent.is_none();
+        plan.keeps |= gate != Gate::Go && self.keeps_state(have);
         match gate {
             Gate::Go => {
                 plan.remove.push(name.clone());
                 // Whether the client has it is not known in this variant: it is told that too.
-                if self.client.variant == Variant::Sotw
-                    && have.sent.is_none()
-                    && self.is_unknown(kind, name)
-                {
+                if self.keeps_state(have) && self.is_unknown(kind, name) {
                     plan.missing.push(name.clone());
                 }
             }
@@ -180,7 +179,7 @@ impl Stream {
         let watch = self.watch_mut(kind);
         for (name, at) in &plan.gone {
             if let Some(have) = watch.have.get_mut(name) {
-                have.gone = Some(*at);
+                have.set_gone(Some(*at));
             }
         }
         for name in &plan.settled {
@@ -193,13 +192,17 @@ impl Stream {
                     .as_ref()
                     .is_some_and(|sent| sent.hash() == target.hash())
             {
-                have.gone = None;
+                have.set_gone(None);
             }
         }
         if lasting {
             // These cannot be taken away; the client drops them when it wants no more of them.
             for name in &plan.remove {
                 watch.due.remove(name);
+                // Should they come back, that is another change.
+                if let Some(have) = watch.have.get_mut(name) {
+                    have.set_introduced(None);
+                }
             }
         }
     }
@@ -235,13 +238,18 @@ impl Stream {
             };
             version(sum).into()
         });
+        let (denied, missing) = plan
+            .missing
+            .into_iter()
+            .partition(|name| self.snapshot.is_denied(kind, name));
         let response = Response {
             kind,
             nonce: self.nonce + 1,
             version,
             items: items.into_iter().map(Item::Full).collect(),
             removed: Vec::new(),
-            missing: plan.missing,
+            missing,
+            denied,
         };
         self.sent(response, names, leaving)
     }
@@ -265,6 +273,9 @@ impl Stream {
                 .beats
                 .insert(name.clone(), now + resource.ttl().unwrap_or_default() / 2);
         }
+        let told = plan.missing.iter().filter(|_| self.client.errors);
+        let denied = told.filter(|name| self.snapshot.is_denied(kind, name));
+        let denied = denied.cloned().collect();
         let mut removed = plan.remove;
         let mut items: Vec<Item> = plan
             .send
@@ -284,6 +295,7 @@ impl Stream {
             items,
             removed,
             missing: Vec::new(),
+            denied,
         };
         self.sent(response, names, leaving)
     }
@@ -299,11 +311,14 @@ impl Stream {
                 changed.push(name.clone());
             }
             have.sent = Some(target.clone());
-            (have.force, have.here, have.gone) = (false, true, None);
+            watch.strangers.remove(name);
+            (have.force, have.here) = (false, true);
+            have.set_gone(None);
             if plan.introduced.contains(name) {
-                have.introduced.get_or_insert(now);
+                let since = have.introduced().unwrap_or(now);
+                have.set_introduced(Some(since));
             } else {
-                have.introduced = None;
+                have.set_introduced(None);
                 watch.due.remove(name);
             }
             watch.told.remove(name);

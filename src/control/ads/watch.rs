@@ -44,7 +44,12 @@ pub(in crate::control) struct Watch {
     pub(super) version: Option<Arc<str>>,
     /// The last refusal, until something is acknowledged: version and text.
     pub(super) error: Option<(Arc<str>, Arc<str>)>,
+    /// Names that it brought from another stream, and that neither it nor the snapshot names: what
+    /// they cost is the client's doing.
+    pub(super) strangers: BTreeSet<Arc<str>>,
     named_bytes: usize,
+    /// How many resources the client had when they were last packed.
+    packed: usize,
 }
 
 /// What the client has of one resource.
@@ -58,12 +63,44 @@ pub(super) struct Have {
     pub(super) force: bool,
     /// It was sent on this stream, not only known from another one.
     pub(super) here: bool,
-    /// When it was first missing from the snapshot, or last held by something else.
-    pub(super) gone: Option<Instant>,
     /// It came with the client from another stream, in a version that is not the snapshot's.
     pub(super) brought: bool,
+    /// What few have: a server holds one of these for each resource of each client.
+    pub(super) times: Option<Box<Times>>,
+}
+
+/// Since when something is so.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Times {
+    gone: Option<Instant>,
+    introduced: Option<Instant>,
+}
+
+impl Have {
+    /// When it was first missing from the snapshot, or last held by something else.
+    pub(super) fn gone(&self) -> Option<Instant> {
+        self.times.as_ref()?.gone
+    }
+
+    pub(super) fn set_gone(&mut self, gone: Option<Instant>) {
+        let introduced = self.introduced();
+        self.set_times(Times { gone, introduced });
+    }
+
     /// Since when it is routes that introduce the clusters of those that come next.
-    pub(super) introduced: Option<Instant>,
+    pub(super) fn introduced(&self) -> Option<Instant> {
+        self.times.as_ref()?.introduced
+    }
+
+    pub(super) fn set_introduced(&mut self, introduced: Option<Instant>) {
+        let gone = self.gone();
+        self.set_times(Times { gone, introduced });
+    }
+
+    fn set_times(&mut self, times: Times) {
+        let any = times.gone.or(times.introduced).is_some();
+        self.times = any.then(|| Box::new(times));
+    }
 }
 
 /// A response on its way.
@@ -188,6 +225,7 @@ impl Watch {
         if new {
             self.named_bytes += name.len();
             self.told.remove(name);
+            self.strangers.remove(name);
             self.globs.extend(Glob::parse(name));
         }
         new
@@ -211,6 +249,7 @@ impl Watch {
     /// Forgets what a resource was sent, since nobody wants it any more.
     pub(super) fn forget(&mut self, name: &Arc<str>) {
         self.have.remove(name);
+        self.strangers.remove(name);
         self.due.remove(name);
         self.beats.remove(name);
     }
@@ -235,6 +274,17 @@ impl Watch {
             }
         }
         self.error = None;
+        self.pack();
+    }
+
+    /// Makes what stays for the life of the stream as small as it can be. A tree that grew name by
+    /// name has nodes that are half empty; one that is made of all of them is dense.
+    fn pack(&mut self) {
+        if self.have.len() > self.packed + self.packed / 4 {
+            self.packed = self.have.len();
+            self.have = std::mem::take(&mut self.have).into_iter().collect();
+            self.named = std::mem::take(&mut self.named).into_iter().collect();
+        }
     }
 
     /// Takes the refusal of the outstanding response in: what was acknowledged before is what may
@@ -249,7 +299,9 @@ impl Watch {
 
     /// Names and their bytes.
     pub(super) fn cost(&self) -> (usize, usize) {
-        (self.named.len(), self.named_bytes)
+        let brought = self.strangers.iter().map(|name| name.len()).sum::<usize>();
+        let names = self.named.len() + self.strangers.len();
+        (names, self.named_bytes + brought)
     }
 
     #[cfg(test)]

@@ -13,41 +13,28 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
+
+use super::line::{Listener, Said};
 
 /// Small pieces are joined up to this size; what is larger goes out as it is.
 const FRAME: usize = 16 << 10;
 /// Before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// What a stream says.
-#[derive(Debug)]
-pub(super) enum Reply {
-    /// The end, with a status.
-    End(Status),
-    /// A message with its prefix; `taken` is dropped when its last piece has gone out.
-    Message {
-        pieces: Vec<Bytes>,
-        taken: oneshot::Sender<()>,
-    },
-}
-
 /// The body of an answer.
 #[derive(Debug)]
 pub(in crate::control) struct Replies {
-    receiver: mpsc::Receiver<Reply>,
+    line: Listener,
     pieces: VecDeque<Bytes>,
-    taken: Option<oneshot::Sender<()>>,
     ended: bool,
 }
 
 impl Replies {
-    pub(super) fn new(receiver: mpsc::Receiver<Reply>) -> Self {
+    pub(super) fn new(line: Listener) -> Self {
         Self {
-            receiver,
+            line,
             pieces: VecDeque::new(),
-            taken: None,
             ended: false,
         }
     }
@@ -55,18 +42,19 @@ impl Replies {
     /// The next frame of the message that is under way.
     fn joined(&mut self) -> Option<Bytes> {
         let first = self.pieces.pop_front()?;
-        let next = self.pieces.front().map_or(FRAME, Bytes::len);
-        if first.len() + next > FRAME {
+        let mut length = first.len();
+        let small = self.pieces.iter().take_while(|piece| {
+            let fits = length + piece.len() <= FRAME;
+            length += if fits { piece.len() } else { 0 };
+            fits
+        });
+        let small = small.count();
+        if small == 0 {
             return Some(first);
         }
-        let mut joined = BytesMut::with_capacity(FRAME);
+        let mut joined = BytesMut::with_capacity(length);
         joined.extend_from_slice(&first);
-        while self
-            .pieces
-            .front()
-            .is_some_and(|piece| joined.len() + piece.len() <= FRAME)
-        {
-            let piece = self.pieces.pop_front().unwrap_or_default();
+        for piece in self.pieces.drain(..small) {
             joined.extend_from_slice(&piece);
         }
         Some(joined.freeze())
@@ -85,25 +73,21 @@ impl Body for Replies {
             if let Some(frame) = self.joined() {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
-            self.taken = None;
             if self.ended {
                 return Poll::Ready(None);
             }
-            match ready!(self.receiver.poll_recv(cx)) {
-                Some(Reply::Message { pieces, taken }) => {
+            // What is kept of an idle stream has no room for pieces.
+            self.pieces = VecDeque::new();
+            let status = match ready!(self.line.poll(cx)) {
+                Said::Message(pieces) => {
                     self.pieces = pieces.into();
-                    self.taken = Some(taken);
+                    continue;
                 }
-                Some(Reply::End(status)) => {
-                    self.ended = true;
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
-                }
-                None => {
-                    self.ended = true;
-                    let status = Status::unavailable("the control plane has stopped");
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
-                }
-            }
+                Said::End(status) => status,
+                Said::Nothing => Status::unavailable("the control plane has stopped"),
+            };
+            self.ended = true;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
         }
     }
 }
@@ -194,6 +178,7 @@ mod tests {
     use http_body_util::Full;
     use tonic::Code;
 
+    use super::super::line::line;
     use super::*;
 
     async fn read(bytes: &[u8]) -> Result<Option<Bytes>, Status> {
@@ -220,9 +205,8 @@ mod tests {
 
     #[tokio::test]
     async fn small_pieces_are_joined_and_large_ones_shared() {
-        let (sender, receiver) = mpsc::channel(2);
+        let (speaker, listener) = line();
         let large = Bytes::from(vec![1; 3 * FRAME]);
-        let (taken, mut waits) = oneshot::channel();
         let small = Bytes::from_static(b"small");
         let pieces = vec![
             small.clone(),
@@ -231,18 +215,28 @@ mod tests {
             small.clone(),
             small,
         ];
-        sender
-            .try_send(Reply::Message { pieces, taken })
-            .expect("room");
-        sender.try_send(Reply::End(Status::ok(""))).expect("room");
-        let mut replies = Replies::new(receiver);
+        speaker.send(pieces);
+        let mut replies = Replies::new(listener);
         let mut frames = Vec::new();
-        while let Some(Ok(frame)) = replies.frame_of().await {
-            frames.push(frame);
-            if frames.len() < 4 {
-                assert_eq!(waits.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        {
+            let mut taken = tokio_test::task::spawn(speaker.taken());
+            for _ in 0..3 {
+                let frame = replies.frame_of().await.expect("a frame");
+                frames.push(frame.expect("no error"));
+                tokio_test::assert_pending!(taken.poll());
             }
+            tokio_test::assert_pending!(tokio_test::task::spawn(replies.frame_of()).poll());
+            tokio_test::assert_ready!(taken.poll());
         }
+        speaker.end(Status::ok(""));
+        frames.push(
+            replies
+                .frame_of()
+                .await
+                .expect("a frame")
+                .expect("no error"),
+        );
+        assert!(replies.frame_of().await.is_none());
         let lengths: Vec<_> = frames
             .iter()
             .map(|frame| frame.data_ref().map_or(0, Bytes::len))
@@ -254,7 +248,6 @@ mod tests {
         );
         let trailers = frames[3].trailers_ref().expect("trailers");
         assert_eq!(trailers["grpc-status"], "0");
-        assert_eq!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 
     impl Replies {

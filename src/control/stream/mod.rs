@@ -6,19 +6,20 @@
 //! waits for is an arm of one `select!`; none of the arms waits for a third party.
 
 mod grpc;
+mod line;
 
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 pub(super) use self::grpc::Replies;
-use self::grpc::{Reply, Requests};
+use self::grpc::Requests;
+use self::line::Speaker;
 use super::ads::{self, Outcome, Reason, Refusal, Stream, Variant};
 use super::house::{Client, House, Seat};
 use super::kind::Kind;
@@ -79,16 +80,14 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::fmt::Display,
 {
-    // One response and the end of the stream.
-    let (sender, receiver) = mpsc::channel(2);
+    let (speaker, listener) = line::line();
     let requests = Requests::new(body, house.limits.message_bytes);
     let task_house = house.clone();
     house.spawn(async move {
-        let end = run(&task_house, method, peer, requests, &sender).await;
-        // Nobody may listen any more.
-        let _ = sender.try_send(Reply::End(end));
+        let end = run(&task_house, method, peer, requests, &speaker).await;
+        speaker.end(end);
     });
-    Replies::new(receiver)
+    Replies::new(listener)
 }
 
 async fn run<B>(
@@ -96,7 +95,7 @@ async fn run<B>(
     method: Method,
     peer: Option<SpiffeId>,
     mut requests: Requests<B>,
-    replies: &mpsc::Sender<Reply>,
+    replies: &Speaker,
 ) -> Status
 where
     B: Body<Data = Bytes> + Send + Unpin,
@@ -175,8 +174,8 @@ struct Session {
     view: Arc<View>,
     snapshot: Arc<Snapshot>,
     turn: Turn,
-    /// The response that the connection has not taken yet, and until when it has to.
-    sending: Option<(oneshot::Receiver<()>, Instant)>,
+    /// Until when the connection has to take the response that it has not taken yet.
+    sending: Option<Instant>,
     _seat: Seat,
 }
 
@@ -195,7 +194,8 @@ impl Session {
     async fn open(house: &Arc<House>, method: Method, node: Node, seat: Seat) -> Self {
         let mut generations = house.store.generations();
         let generation = generations.borrow_and_update().clone();
-        let (view, snapshot) = generation.view(&node, &Arc::default()).await;
+        let key = generation.key(&node);
+        let (view, snapshot) = generation.view(key, &Arc::default()).await;
         let client = ads::Client {
             variant: method.variant,
             errors: tells_errors(&node),
@@ -229,7 +229,7 @@ impl Session {
         mut self,
         first: Request,
         mut requests: Requests<B>,
-        replies: &mpsc::Sender<Reply>,
+        replies: &Speaker,
     ) -> Status
     where
         B: Body<Data = Bytes> + Send + Unpin,
@@ -250,22 +250,15 @@ impl Session {
                 made = poll_some(&mut making) => Event::Made(made.0, made.1),
                 Ok(()) = self.generations.changed(), if making.is_none() => Event::Changed,
                 Ok(permit) = &mut turn, if matches!(self.turn, Turn::Waits) => Event::Turn(permit),
-                () = taken(&mut self.sending) => Event::Taken,
+                () = replies.taken(), if self.sending.is_some() => Event::Taken,
                 () = sleep_until(wake.unwrap_or_else(far)), if wake.is_some() => Event::Time,
             };
             match event {
                 Event::Drained => return going(),
-                Event::Changed => {
-                    let generation = self.generations.borrow_and_update().clone();
-                    let (node, before) = (self.client.node.clone(), self.snapshot.clone());
-                    making = Some(Box::pin(
-                        async move { generation.view(&node, &before).await },
-                    ));
-                }
+                Event::Changed => making = self.changed(),
                 Event::Made(view, snapshot) => {
                     making = None;
-                    (self.view, self.snapshot) = (view, snapshot.clone());
-                    self.stream().update(snapshot, Instant::now());
+                    self.serves(view, snapshot);
                 }
                 Event::Request(Ok(Some(request))) => {
                     let read = wire::read(self.method.variant, self.method.only, request);
@@ -292,16 +285,34 @@ impl Session {
         }
     }
 
+    /// Another state is in force: takes its view over, or yields how it is made. Of many streams that
+    /// are alike one makes it, and most find it there.
+    fn changed(&mut self) -> Option<Making> {
+        let generation = self.generations.borrow_and_update().clone();
+        let key = generation.key(&self.client.node);
+        if let Some((view, snapshot)) = generation.made(&key) {
+            self.serves(view, snapshot);
+            return None;
+        }
+        let before = self.snapshot.clone();
+        Some(Box::pin(async move { generation.view(key, &before).await }))
+    }
+
+    fn serves(&mut self, view: Arc<View>, snapshot: Arc<Snapshot>) {
+        (self.view, self.snapshot) = (view, snapshot.clone());
+        self.stream().update(snapshot, Instant::now());
+    }
+
     /// Sends what can be sent; yields when to look again.
-    fn send(&mut self, replies: &mpsc::Sender<Reply>) -> Option<Instant> {
+    fn send(&mut self, replies: &Speaker) -> Option<Instant> {
         let now = Instant::now();
         if let Turn::Has { until, .. } = self.turn
             && (until <= now || self.stream().is_settled())
         {
             self.turn = Turn::Done;
         }
-        if let Some((_, until)) = &self.sending {
-            return Some(*until);
+        if self.sending.is_some() {
+            return self.sending;
         }
         if matches!(self.turn, Turn::Waits) {
             return None;
@@ -320,19 +331,15 @@ impl Session {
         let pieces = wire::write(self.method.variant, &response);
         let bytes = pieces.iter().map(Bytes::len).sum();
         self.house.counts.pushed(response.kind, bytes);
-        let (taken, waits) = oneshot::channel();
-        // There is room: the one before was taken. If nobody listens, the next request says so.
-        let _ = replies.try_send(Reply::Message { pieces, taken });
-        let until = now + self.house.limits.write;
-        self.sending = Some((waits, until));
-        Some(until)
+        // The one before was taken. If nobody listens, the next request says so.
+        replies.send(pieces);
+        self.sending = Some(now + self.house.limits.write);
+        self.sending
     }
 
     fn is_stuck(&self) -> bool {
         let now = Instant::now();
-        self.sending
-            .as_ref()
-            .is_some_and(|(_, until)| *until <= now)
+        self.sending.is_some_and(|until| until <= now)
     }
 
     fn take(&self, request: Request) -> Result<(), Refusal> {
@@ -376,14 +383,6 @@ type Making = std::pin::Pin<Box<dyn Future<Output = (Arc<View>, Arc<Snapshot>)> 
 async fn poll_some(making: &mut Option<Making>) -> (Arc<View>, Arc<Snapshot>) {
     match making {
         Some(making) => making.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the connection has taken the response, or has gone.
-async fn taken(sending: &mut Option<(oneshot::Receiver<()>, Instant)>) {
-    match sending {
-        Some((taken, _)) => drop(poll_fn(|cx| std::pin::Pin::new(&mut *taken).poll(cx)).await),
         None => std::future::pending().await,
     }
 }

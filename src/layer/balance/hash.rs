@@ -69,7 +69,7 @@ impl<'a> Part<'a> {
     fn new<E: Candidate>(number: u32, member: &'a E, factor: f64) -> Self {
         Self {
             member: number,
-            key: match member.key() {
+            key: match member.hash_key() {
                 "" => Key::Number(number),
                 text => Key::Text(text),
             },

@@ -119,6 +119,8 @@ pub use balancer::Balancer;
 pub use future::ResponseFuture;
 pub use layer::BalanceLayer;
 pub use report::Report;
+#[cfg(feature = "outbound")]
+pub(crate) use report::{Metric, written};
 pub use service::{Active, Balance};
 pub use signals::Signals;
 
@@ -141,6 +143,12 @@ pub trait Candidate {
     /// place in the list is what hashes see.
     fn key(&self) -> &str {
         ""
+    }
+
+    /// What a hash knows it by, if that is another text than its [key](Self::key) (gRPC A76): an endpoint
+    /// that moves to another address then keeps its requests. Must not change.
+    fn hash_key(&self) -> &str {
+        self.key()
     }
 
     /// Where it stands. Must not change.

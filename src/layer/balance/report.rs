@@ -50,17 +50,9 @@ impl Report {
     /// preferred or avoided for a report that cannot be read.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Option<Self> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        if let Some(report) = text(BINARY) {
-            return binary(report);
-        }
-        let (form, report) = text(TEXT)?.trim().split_once(' ')?;
-        match form {
-            "BIN" => binary(report),
-            "JSON" => json(report),
-            "TEXT" => plain(report),
-            _ => None,
-        }
+        let mut report = Self::default();
+        written(headers, &mut |metric, value| report.set(metric, value))?;
+        Some(report)
     }
 
     /// Reads an `xds.data.orca.v3.OrcaLoadReport` as it comes out of band. `None` if it is damaged.
@@ -75,7 +67,9 @@ impl Report {
     /// ```
     #[must_use]
     pub fn decode(message: &[u8]) -> Option<Self> {
-        decoded(message)
+        let mut report = Self::default();
+        decoded(message, &mut |metric, value| report.set(metric, value))?;
+        Some(report)
     }
 
     /// gRPC A58's weight: requests per utilization, where errors count as utilization. `None` if it
@@ -94,52 +88,113 @@ impl Report {
         (weight.is_finite() && weight > 0.0).then_some(weight)
     }
 
-    /// Takes one field; others than the four are of no use here. `None` for what is no load.
-    fn set(&mut self, name: &str, value: f64) -> Option<()> {
-        let field = match name {
-            "application_utilization" | "applicationUtilization" => {
-                &mut self.application_utilization
-            }
-            "cpu_utilization" | "cpuUtilization" => &mut self.cpu_utilization,
-            "eps" => &mut self.errors,
-            "rps_fractional" | "rpsFractional" => &mut self.requests,
-            _ => return Some(()),
+    /// Takes one metric; others than the four are of no use here. `None` for what is no load.
+    fn set(&mut self, metric: Metric<'_>, value: f64) -> Option<()> {
+        let field = match metric {
+            Metric::Application => &mut self.application_utilization,
+            Metric::Cpu => &mut self.cpu_utilization,
+            Metric::Errors => &mut self.errors,
+            Metric::Requests => &mut self.requests,
+            Metric::Memory | Metric::Named(_) | Metric::Other => return Some(()),
         };
         *field = value;
         (value.is_finite() && value >= 0.0).then_some(())
     }
 }
 
-fn plain(text: &str) -> Option<Report> {
-    let mut report = Report::default();
-    for pair in text.split(',') {
-        let (name, value) = pair.split_once([':', '='])?;
-        report.set(name.trim(), value.trim().parse().ok()?)?;
-    }
-    Some(report)
+/// What a number in a report is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Metric<'a> {
+    Application,
+    Cpu,
+    /// Per second.
+    Errors,
+    Memory,
+    /// One of the application's own, by its name.
+    Named(&'a str),
+    /// Of no use to anybody here.
+    Other,
+    /// Per second.
+    Requests,
 }
 
-/// The numbers of the outermost object; nested ones are stepped over. A reader of its own, since a
-/// bare layer has no JSON library and four numbers are no reason for one.
-fn json(text: &str) -> Option<Report> {
-    let mut report = Report::default();
+impl<'a> Metric<'a> {
+    /// By its name in the messages of protobuf, or in their JSON.
+    fn of(name: &'a str) -> Self {
+        match name {
+            "application_utilization" | "applicationUtilization" => Self::Application,
+            "cpu_utilization" | "cpuUtilization" => Self::Cpu,
+            "eps" => Self::Errors,
+            "mem_utilization" | "memUtilization" => Self::Memory,
+            "rps_fractional" | "rpsFractional" => Self::Requests,
+            other => match other.strip_prefix("named_metrics.") {
+                Some(name) => Self::Named(name),
+                None => Self::Other,
+            },
+        }
+    }
+}
+
+/// Who takes the numbers of a report, one after the other; `None`: the report is damaged.
+type Take<'t> = dyn FnMut(Metric<'_>, f64) -> Option<()> + 't;
+
+/// Hands on the numbers of a response's report, from its head or its trailers; the forms are those of
+/// [`Report::read`]. `None` if there is none, or from where on it is damaged.
+pub(crate) fn written(headers: &HeaderMap, take: &mut Take<'_>) -> Option<()> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(report) = text(BINARY) {
+        return binary(report, take);
+    }
+    let (form, report) = text(TEXT)?.trim().split_once(' ')?;
+    match form {
+        "BIN" => binary(report, take),
+        "JSON" => json(report, take),
+        "TEXT" => plain(report, take),
+        _ => None,
+    }
+}
+
+fn plain(text: &str, take: &mut Take<'_>) -> Option<()> {
+    for pair in text.split(',') {
+        let (name, value) = pair.split_once([':', '='])?;
+        take(Metric::of(name.trim()), value.trim().parse().ok()?)?;
+    }
+    Some(())
+}
+
+/// The numbers of the outermost object and of its `named_metrics`; other nested ones are stepped over.
+/// A reader of its own, since a bare layer has no JSON library and some numbers are no reason for one.
+fn json(text: &str, take: &mut Take<'_>) -> Option<()> {
+    members(text, &mut |name, written| {
+        if matches!(name, "named_metrics" | "namedMetrics") && written.starts_with('{') {
+            return members(written, &mut |name, written| {
+                number(written).map_or(Some(()), |value| take(Metric::Named(name), value))
+            });
+        }
+        number(written).map_or(Some(()), |value| take(Metric::of(name), value))
+    })
+}
+
+/// Protobuf's JSON may write numbers as strings; what is neither is no number.
+fn number(written: &str) -> Option<f64> {
+    written.trim_matches('"').parse().ok()
+}
+
+/// The names and values of an object.
+fn members(text: &str, take: &mut dyn FnMut(&str, &str) -> Option<()>) -> Option<()> {
     let mut rest = text.trim().strip_prefix('{')?.trim_start();
     if rest == "}" {
-        return Some(report);
+        return Some(());
     }
     loop {
         let (name, after) = string(rest)?;
         rest = after.trim_start().strip_prefix(':')?.trim_start();
         let after = value(rest)?;
-        let written = rest[..rest.len() - after.len()].trim();
-        // Protobuf's JSON may write numbers as strings; what is neither is none of the four.
-        if let Ok(number) = written.trim_matches('"').parse() {
-            report.set(name, number)?;
-        }
+        take(name, rest[..rest.len() - after.len()].trim())?;
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(more) => rest = more.trim_start(),
-            None => return (rest == "}").then_some(report),
+            None => return (rest == "}").then_some(()),
         }
     }
 }
@@ -180,37 +235,68 @@ fn value(text: &str) -> Option<&str> {
     }
 }
 
-fn binary(text: &str) -> Option<Report> {
-    Report::decode(&BASE64.decode(text.trim()).ok()?)
+fn binary(text: &str, take: &mut Take<'_>) -> Option<()> {
+    decoded(&BASE64.decode(text.trim()).ok()?, take)
 }
 
-/// Four doubles are read by hand: a layer pulls in no protobuf.
-fn decoded(mut bytes: &[u8]) -> Option<Report> {
-    let mut report = Report::default();
+/// A few doubles are read by hand: a layer pulls in no protobuf.
+fn decoded(mut bytes: &[u8], take: &mut Take<'_>) -> Option<()> {
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;
-        match tag & 7 {
-            0 => drop(varint(&mut bytes)?),
-            1 => {
-                let double = f64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?);
-                let name = match tag >> 3 {
-                    1 => "cpu_utilization",
-                    6 => "rps_fractional",
-                    7 => "eps",
-                    9 => "application_utilization",
-                    _ => continue,
+        match (tag >> 3, tag & 7) {
+            (field, 1) => {
+                let metric = match field {
+                    1 => Metric::Cpu,
+                    2 => Metric::Memory,
+                    6 => Metric::Requests,
+                    7 => Metric::Errors,
+                    9 => Metric::Application,
+                    _ => Metric::Other,
                 };
-                report.set(name, double)?;
+                take(metric, double(&mut bytes)?)?;
             }
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                bytes.split_off(..length)?;
+            (8, 2) => {
+                let (name, value) = entry(delimited(&mut bytes)?)?;
+                take(Metric::Named(name), value)?;
             }
-            5 => drop(bytes.split_off(..4)?),
-            _ => return None,
+            (_, kind) => skip(&mut bytes, kind)?,
         }
     }
-    Some(report)
+    Some(())
+}
+
+/// An entry of `named_metrics`: a name and a double.
+fn entry(mut bytes: &[u8]) -> Option<(&str, f64)> {
+    let (mut name, mut value) = ("", 0.0);
+    while !bytes.is_empty() {
+        match varint(&mut bytes)? {
+            0x0a => name = std::str::from_utf8(delimited(&mut bytes)?).ok()?,
+            0x11 => value = double(&mut bytes)?,
+            tag => skip(&mut bytes, tag & 7)?,
+        }
+    }
+    Some((name, value))
+}
+
+fn double(bytes: &mut &[u8]) -> Option<f64> {
+    Some(f64::from_le_bytes(*bytes.split_off(..8)?.first_chunk()?))
+}
+
+fn delimited<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let length = usize::try_from(varint(bytes)?).ok()?;
+    bytes.split_off(..length)
+}
+
+/// Steps over the value of a field of this kind.
+fn skip(bytes: &mut &[u8], kind: u64) -> Option<()> {
+    match kind {
+        0 => drop(varint(bytes)?),
+        1 => drop(bytes.split_off(..8)?),
+        2 => drop(delimited(bytes)?),
+        5 => drop(bytes.split_off(..4)?),
+        _ => return None,
+    }
+    Some(())
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -265,6 +351,34 @@ mod tests {
         assert_eq!(read(BINARY, &binary), Some(FULL));
         assert_eq!(read(TEXT, "JSON {}"), Some(Report::default()));
         assert_eq!(read("x-other", plain), None);
+    }
+
+    #[test]
+    fn all_metrics_are_handed_on_with_the_names_that_applications_give() {
+        let all = |name: &'static str, text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, text.parse().unwrap());
+            let mut found = Vec::new();
+            let whole = written(&headers, &mut |metric, value| {
+                if metric != Metric::Other {
+                    found.push(format!("{metric:?}={value}"));
+                }
+                Some(())
+            });
+            assert_eq!(whole, Some(()), "{text}");
+            found.join(" ")
+        };
+        let mut message = vec![2 << 3 | 1];
+        message.extend_from_slice(&0.25_f64.to_le_bytes());
+        message.extend_from_slice(&[8 << 3 | 2, 12, 0x0a, 1, b'q', 0x11]);
+        message.extend_from_slice(&7.5_f64.to_le_bytes());
+        let expected = "Memory=0.25 Named(\"q\")=7.5";
+        assert_eq!(all(BINARY, &BASE64.encode(&message)), expected);
+        let plain = "TEXT mem_utilization=0.25, named_metrics.q=7.5, other=1";
+        assert_eq!(all(TEXT, plain), expected);
+        let json =
+            r#"JSON {"memUtilization": 0.25, "namedMetrics": {"q": 7.5}, "utilization": {"z": 1}}"#;
+        assert_eq!(all(TEXT, json), expected);
     }
 
     #[test]

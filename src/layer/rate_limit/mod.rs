@@ -231,6 +231,7 @@ impl From<Exhausted> for Error {
     fn from(exhausted: Exhausted) -> Self {
         Self::new(Kind::RateLimited {
             wait: exhausted.wait,
+            refusal: None,
         })
     }
 }

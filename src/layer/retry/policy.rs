@@ -377,7 +377,10 @@ mod tests {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         for kind in [
             Kind::Overflow { limit },
-            Kind::RateLimited { wait: after },
+            Kind::RateLimited {
+                wait: after,
+                refusal: None,
+            },
             Kind::Dropped {
                 category: "lb".into(),
             },

@@ -6,7 +6,7 @@
 //! beside them until both are there: [`Chain::over`] puts the two together. What is said of a name
 //! that is not in the chain has no effect.
 //!
-//! The model has no chains: a route has its fault, its session and its timeout. A route
+//! The model has no chains: a route has its fault, its limits, its session and its timeout. A route
 //! configuration that is what its listener makes of it stays shared, one that is not is copied for
 //! that listener.
 
@@ -48,7 +48,6 @@ pub(crate) enum Config {
     Fault(Option<Fault>),
     /// On servers.
     Jwt(Arc<Jwt>),
-    /// On servers.
     Limit(Option<LocalLimit>),
     /// On servers.
     Rbac(Option<Stage>),
@@ -242,6 +241,7 @@ impl Chain {
             fault,
             session,
             custom,
+            limits,
             ..
         } = self.effect(&said.overrides);
         let mut new = (**route).clone();
@@ -251,6 +251,7 @@ impl Chain {
         }
         new.fault = fault;
         new.filters = custom;
+        new.limits = limits;
         match new == **route {
             true => route.clone(),
             false => Arc::new(new),

@@ -1,4 +1,4 @@
-//! What is reported of a client's load (LRS, gRFC A27 and A64), without IO.
+//! What is reported of a client's load (LRS, gRFC A27, A64 and A85), without IO.
 //!
 //! Endpoints count for themselves; a report is the difference to the one before, added up by
 //! locality. An endpoint that has left is read until its last request has ended, so that nothing is
@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterStats, EndpointLoadMetricStats, UpstreamLocalityStats, cluster_stats::DroppedRequests,
+    ClusterStats, EndpointLoadMetricStats, UnnamedEndpointLoadMetricStats, UpstreamLocalityStats,
+    cluster_stats::DroppedRequests,
 };
 use envoy_types::pb::envoy::service::load_stats::v3::LoadStatsResponse;
 use tokio::time::Instant;
 
+use crate::model::cluster::LoadMetric;
 use crate::model::endpoint::Locality;
-use crate::snapshot::{ClusterLoad, Record};
+use crate::snapshot::{ClusterLoad, Record, Reported, Sum};
 use crate::source::xds::proto::{self, core};
 
 /// The name of the load metric with the milliseconds that calls took, from the call to the last byte of its
@@ -77,6 +79,7 @@ struct Known {
     endpoints: HashMap<usize, Counted>,
     dropped: BTreeMap<Arc<str>, u64>,
     overflows: u64,
+    reported: Reported,
 }
 
 #[derive(Debug)]
@@ -93,13 +96,15 @@ struct Counted {
 }
 
 #[derive(Default)]
-struct Sum {
+struct Load {
     issued: u64,
     failed: u64,
     succeeded: u64,
     active: u64,
     timed: u64,
     micros: u64,
+    /// What endpoints reported themselves, by metric.
+    reported: BTreeMap<Box<str>, Sum>,
 }
 
 impl Reporter {
@@ -145,6 +150,7 @@ impl Reporter {
                 endpoints: HashMap::new(),
                 dropped: BTreeMap::new(),
                 overflows: 0,
+                reported: Reported::default(),
             })
     }
 }
@@ -169,15 +175,20 @@ impl Known {
             counted.locality = locality;
             counted.present = true;
         }
-        let mut sums: BTreeMap<Locality, Sum> = BTreeMap::new();
+        let mut sums: BTreeMap<Locality, Load> = BTreeMap::new();
         self.endpoints.retain(|_, counted| {
             let sum = sums.entry(counted.locality.clone()).or_default();
             let active = counted.add_to(sum);
             counted.present || active > 0
         });
-        let localities = sums
-            .into_iter()
-            .filter(|(_, sum)| sum.issued + sum.active + sum.timed + sum.failed > 0);
+        for (locality, metrics) in difference(&load.reported, &self.reported) {
+            sums.entry(locality).or_default().reported = metrics;
+        }
+        self.reported = load.reported;
+        let localities = sums.into_iter().filter(|(_, sum)| {
+            let requests = sum.issued + sum.active + sum.timed + sum.failed;
+            requests > 0 || !sum.reported.is_empty()
+        });
         let mut total = load.overflows.saturating_sub(self.overflows);
         self.overflows = load.overflows;
         let mut dropped = Vec::new();
@@ -204,7 +215,7 @@ impl Known {
 
 impl Counted {
     /// Adds what is new, and returns how many requests are under way.
-    fn add_to(&mut self, sum: &mut Sum) -> u64 {
+    fn add_to(&mut self, sum: &mut Load) -> u64 {
         let (issued, failed, active) = self.record.counts();
         // A request that failed may still be under way with its body, so what succeeded is never
         // counted back.
@@ -223,12 +234,29 @@ impl Counted {
     }
 }
 
-fn stats((locality, sum): (Locality, Sum)) -> UpstreamLocalityStats {
-    let latency = EndpointLoadMetricStats {
+fn stats((locality, sum): (Locality, Load)) -> UpstreamLocalityStats {
+    let latency = (sum.timed > 0).then(|| EndpointLoadMetricStats {
         metric_name: LATENCY.to_owned(),
         num_requests_finished_with_metric: sum.timed,
         total_metric_value: sum.micros as f64 / 1_000.0,
+    });
+    let unnamed = |metric: &LoadMetric| {
+        let sum = sum.reported.get(&*metric.to_string())?;
+        Some(UnnamedEndpointLoadMetricStats {
+            num_requests_finished_with_metric: sum.requests,
+            total_metric_value: sum.total,
+        })
     };
+    // With the prefix that the control plane asked for them by (gRFC A85).
+    let named = sum
+        .reported
+        .iter()
+        .filter(|(name, _)| name.starts_with("named_metrics."));
+    let named = named.map(|(name, sum)| EndpointLoadMetricStats {
+        metric_name: name.to_string(),
+        num_requests_finished_with_metric: sum.requests,
+        total_metric_value: sum.total,
+    });
     UpstreamLocalityStats {
         locality: Some(core::Locality {
             region: locality.region.into(),
@@ -239,9 +267,31 @@ fn stats((locality, sum): (Locality, Sum)) -> UpstreamLocalityStats {
         total_successful_requests: sum.succeeded,
         total_error_requests: sum.failed,
         total_requests_in_progress: sum.active,
-        load_metric_stats: (sum.timed > 0).then_some(latency).into_iter().collect(),
+        cpu_utilization: unnamed(&LoadMetric::Cpu),
+        mem_utilization: unnamed(&LoadMetric::Memory),
+        application_utilization: unnamed(&LoadMetric::Application),
+        load_metric_stats: latency.into_iter().chain(named).collect(),
         ..UpstreamLocalityStats::default()
     }
+}
+
+/// What was reported since, without what nothing was reported of.
+fn difference(after: &Reported, before: &Reported) -> Reported {
+    let since = |(locality, metrics): (&Locality, &BTreeMap<Box<str>, Sum>)| {
+        let before = before.get(locality);
+        let metrics = metrics.iter().filter_map(|(name, sum)| {
+            let was = before
+                .and_then(|before| before.get(name))
+                .copied()
+                .unwrap_or_default();
+            let requests = sum.requests.saturating_sub(was.requests);
+            let total = sum.total - was.total;
+            (requests > 0).then(|| (name.clone(), Sum { requests, total }))
+        });
+        let metrics: BTreeMap<_, _> = metrics.collect();
+        (!metrics.is_empty()).then(|| (locality.clone(), metrics))
+    };
+    after.iter().filter_map(since).collect()
 }
 
 fn duration(value: Duration) -> proto::Duration {
@@ -273,6 +323,7 @@ mod tests {
             endpoints: endpoints.collect(),
             dropped: vec![("lb".into(), dropped)],
             overflows: 2,
+            reported: Reported::default(),
         }]
     }
 

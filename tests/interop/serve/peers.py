@@ -21,6 +21,8 @@ class Peer:
     cannot = {}
     command = None
     environment = {}
+    # Of the node and of the server in the bootstrap file.
+    metadata, features = {}, []
 
     def __init__(self):
         self.clients, self.version = [], None
@@ -28,7 +30,8 @@ class Peer:
     def start(self, world):
         if world.server is None:
             world.serve()
-        path = world.bootstrap(f"client-{len(self.clients) + 1}")
+        node = f"client-{len(self.clients) + 1}"
+        path = world.bootstrap(node, metadata=self.metadata, features=self.features)
         environment = {"GRPC_XDS_BOOTSTRAP": path, **self.environment}
         client = Client(self.command, environment)
         self.clients.append(client)
@@ -50,6 +53,19 @@ class Go(Peer):
 
 class Java(Peer):
     command = ["java", "-cp", f"{BUILT}/java/target/interop-1.jar:{BUILT}/java/target/lib/*", "Peer"]
+
+
+class Meshwork(Peer):
+    """This library, in its own dialect."""
+
+    command = [sys.executable, str(HERE / "meshwork/client.py")]
+    environment = {"VARIANT": "SotW"}
+    metadata = {"GENERATOR": "meshwork"}
+
+
+class MeshworkDelta(Meshwork):
+    environment = {"VARIANT": "delta"}
+    features = ["xds.delta"]
 
 
 class Envoy(Peer):
@@ -162,6 +178,8 @@ class EnvoyDelta(Envoy):
 
 
 PEERS = {
+    "meshwork": Meshwork,
+    "meshwork-delta": MeshworkDelta,
     "grpcio": Core,
     "grpc-js": Node,
     "grpc-go": Go,

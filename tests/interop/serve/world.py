@@ -104,14 +104,14 @@ class World:
     def logged(self):
         return self.log.read_text() if self.log.exists() else ""
 
-    def bootstrap(self, node="client-1", extra=None, metadata=None):
+    def bootstrap(self, node="client-1", extra=None, metadata=None, features=()):
         """The file that a gRPC of any language is started with."""
         content = {
             "xds_servers": [
                 {
                     "server_uri": self.server.address,
                     "channel_creds": [{"type": "insecure"}],
-                    "server_features": ["xds_v3"],
+                    "server_features": ["xds_v3", *features],
                 }
             ],
             "node": {

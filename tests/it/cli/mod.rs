@@ -12,6 +12,7 @@ mod operate;
 mod process;
 mod proto;
 mod serve;
+mod serve_secured;
 mod served;
 
 /// The echo's messages and client, as the binary has them.

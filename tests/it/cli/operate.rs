@@ -27,12 +27,35 @@ async fn top_and_dump_show_a_process_that_runs() {
         .expect("in time");
     let line = line.expect("text").expect("a line");
     let address = line.strip_prefix("admin endpoint at http://").expect(&line);
-    let output = run(&["top", address, "--interval", "50ms", "-n", "2", "--json"]).await;
+    let output = run(&[
+        "top",
+        address,
+        "--interval",
+        "50ms",
+        "-n",
+        "2",
+        "-o",
+        "json",
+    ])
+    .await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let out = text(&output.stdout);
     assert_eq!(out.lines().count(), 2, "{out}");
     let json: Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
     assert!(json["clusters"].is_array(), "{json}");
+    let output = run(&[
+        "top",
+        address,
+        "--interval",
+        "50ms",
+        "-n",
+        "2",
+        "-o",
+        "yaml",
+    ])
+    .await;
+    let out = text(&output.stdout);
+    assert_eq!(out.matches("---\nclusters:").count(), 2, "{out}");
     let output = run(&["dump", address, "-o", "json"]).await;
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["generation"], 1);

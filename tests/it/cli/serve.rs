@@ -12,14 +12,14 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::process::{PATIENCE, meshwork, run};
 
-const SERVICE: &str = "
+pub(super) const SERVICE: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: catalog, namespace: my-app}
 spec: {ports: [{name: grpc, port: 80}]}
 ";
 
-async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
+pub(super) async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
     let mut child = meshwork(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -12,13 +12,13 @@ use tonic::transport::Channel;
 use super::world::{Sotw, endpoint, publish};
 use crate::tls::authority::{Authority, leaf, trust};
 
-fn credentials(authority: &mut Authority, id: &str) -> Credentials {
+pub(crate) fn credentials(authority: &mut Authority, id: &str) -> Credentials {
     let mut params = leaf(id);
     params.not_after = date_time_ymd(2036, 1, 1);
     Credentials::new(Some(authority.sign(params).identity()), trust(authority))
 }
 
-async fn connect(
+pub(crate) async fn connect(
     address: std::net::SocketAddr,
     own: &Credentials,
 ) -> Result<Channel, tonic::transport::Error> {
@@ -30,7 +30,9 @@ async fn connect(
         sni: Sni::Name("control".into()),
         alpn: Alpn::Http,
     };
-    let connector = Connector::new(&tls, Some(own.clone()), own.clone(), Clock::system());
+    // Who has no certificate shows none, and is refused by the server or not at all.
+    let shown = own.identity().map(|_| own.clone());
+    let connector = Connector::new(&tls, shown, own.clone(), Clock::system());
     let connector = std::sync::Arc::new(connector);
     let dial = tower::service_fn(move |_: http::Uri| {
         let connector = connector.clone();

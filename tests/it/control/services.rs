@@ -146,6 +146,77 @@ async fn load_reports_are_asked_for_and_added_up() {
     assert_eq!((load.issued, load.failed), (14, 4));
 }
 
+/// What reflection tells in a version of its own messages, which are equal but for their package.
+macro_rules! reflected {
+    ($pb:path, $channel:expr) => {{
+        use pb::server_reflection_client::ServerReflectionClient;
+        use pb::server_reflection_request::MessageRequest;
+        use pb::server_reflection_response::MessageResponse;
+        use $pb as pb;
+        let ask = |request| pb::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(request),
+        };
+        let mut client = ServerReflectionClient::new($channel);
+        let answers = client
+            .server_reflection_info(tokio_stream::iter([
+                ask(MessageRequest::ListServices(String::new())),
+                ask(MessageRequest::FileContainingSymbol(
+                    "grpc.health.v1.Health".into(),
+                )),
+                ask(MessageRequest::FileContainingSymbol(
+                    "no.such.Service".into(),
+                )),
+            ]))
+            .await;
+        let mut answers = answers.expect("the stream is open").into_inner();
+        let mut next = async || {
+            let answer = answers
+                .message()
+                .await
+                .expect("no error")
+                .expect("an answer");
+            answer.message_response.expect("it says something")
+        };
+        let MessageResponse::ListServicesResponse(listed) = next().await else {
+            panic!("no list");
+        };
+        let services = listed.service.into_iter().map(|service| service.name);
+        let services: Vec<String> = services.collect();
+        let MessageResponse::FileDescriptorResponse(found) = next().await else {
+            panic!("no descriptors");
+        };
+        let unknown = answers.message().await.expect_err("nobody has it");
+        (services, found.file_descriptor_proto, unknown.code())
+    }};
+}
+
+#[tokio::test]
+async fn reflection_tells_of_health_in_both_its_versions() {
+    let world = World::of(&[]).await;
+    let v1 = reflected!(tonic_reflection::pb::v1, world.channel().await);
+    let alpha = reflected!(tonic_reflection::pb::v1alpha, world.channel().await);
+    for (services, descriptors, unknown) in [v1, alpha] {
+        let health = services.iter().any(|name| name == "grpc.health.v1.Health");
+        assert!(health, "{services:?}");
+        let files: Vec<_> = descriptors
+            .iter()
+            .map(|file| {
+                <prost_types::FileDescriptorProto as prost::Message>::decode(&**file)
+                    .expect("a descriptor")
+            })
+            .collect();
+        let methods = files.iter().flat_map(|file| &file.service);
+        let methods = methods.flat_map(|service| &service.method);
+        let methods: Vec<&str> = methods.map(|method| method.name()).collect();
+        assert!(
+            methods.contains(&"Check") && methods.contains(&"Watch"),
+            "{methods:?}"
+        );
+        assert_eq!(unknown, Code::NotFound);
+    }
+}
+
 #[tokio::test]
 async fn a_shutdown_drains_streams_and_says_so() {
     let store = Store::new();

@@ -1,12 +1,81 @@
-use envoy_types::pb::envoy::service::cluster::v3::cluster_discovery_service_client::ClusterDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
-use meshwork::control::Kind;
+use meshwork::control::{Content, Encoded, Kind, Limits, Store};
 use pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 use super::world::{PATIENCE, Sotw, World, contents, node};
+
+/// The service of each kind, and what its methods are named after.
+const SERVICES: [(&str, &str, Kind); 9] = [
+    (
+        "cluster.v3.ClusterDiscoveryService",
+        "Clusters",
+        Kind::Cluster,
+    ),
+    (
+        "endpoint.v3.EndpointDiscoveryService",
+        "Endpoints",
+        Kind::Endpoints,
+    ),
+    ("secret.v3.SecretDiscoveryService", "Secrets", Kind::Secret),
+    (
+        "listener.v3.ListenerDiscoveryService",
+        "Listeners",
+        Kind::Listener,
+    ),
+    (
+        "route.v3.ScopedRoutesDiscoveryService",
+        "ScopedRoutes",
+        Kind::ScopedRoutes,
+    ),
+    ("route.v3.RouteDiscoveryService", "Routes", Kind::Routes),
+    (
+        "route.v3.VirtualHostDiscoveryService",
+        "VirtualHosts",
+        Kind::VirtualHost,
+    ),
+    (
+        "extension.v3.ExtensionConfigDiscoveryService",
+        "ExtensionConfigs",
+        Kind::Extension,
+    ),
+    (
+        "runtime.v3.RuntimeDiscoveryService",
+        "Runtime",
+        Kind::Runtime,
+    ),
+];
+
+/// A call in both directions of any method.
+async fn open<Q, A>(channel: Channel, path: &str) -> Result<(mpsc::Sender<Q>, Streaming<A>), Status>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.expect("a connection");
+    let (sender, receiver) = mpsc::channel(4);
+    let requests = Request::new(ReceiverStream::new(receiver));
+    let path = path.parse().expect("a path");
+    let codec = ProstCodec::<Q, A>::default();
+    let answers = grpc.streaming(requests, path, codec).await?.into_inner();
+    Ok((sender, answers))
+}
+
+async fn message<A>(answers: &mut Streaming<A>) -> A {
+    let next = tokio::time::timeout(PATIENCE, answers.message()).await;
+    next.expect("in time").expect("no error").expect("no end")
+}
+
+/// One resource of each kind, named `a`.
+fn of_all_kinds(content: &str) -> Content {
+    let encoded = Kind::ALL.map(|kind| Encoded::new(kind, "a", content.as_bytes()));
+    Content::default().with_resources(encoded)
+}
 
 #[tokio::test]
 async fn an_aggregated_stream_is_served_and_updated() {
@@ -64,21 +133,98 @@ async fn a_delta_stream_gets_what_changed() {
 }
 
 #[tokio::test]
-async fn a_stream_of_one_kind_is_served() {
-    let world = World::of(&[("a", "1")]).await;
-    let (sender, receiver) = mpsc::channel(16);
-    let mut client = ClusterDiscoveryServiceClient::new(world.channel().await);
-    let answers = client.stream_clusters(ReceiverStream::new(receiver));
-    let mut answers = answers.await.expect("the stream is open").into_inner();
-    let ask = pb::DiscoveryRequest {
-        node: node("client-1"),
-        ..pb::DiscoveryRequest::default()
-    };
-    sender.send(ask).await.expect("open");
-    let next = tokio::time::timeout(PATIENCE, answers.message()).await;
-    let response = next.expect("in time").expect("no error").expect("no end");
-    assert_eq!(contents(&response), ["1"]);
-    assert_eq!(response.type_url, Kind::Cluster.type_url());
+async fn each_kind_has_a_stream_of_its_own_in_the_state_of_the_world() {
+    let store = Store::new();
+    let world = World::start(store.clone(), Limits::default()).await;
+    let channel = world.channel().await;
+    for (service, name, kind) in SERVICES {
+        store.publish(of_all_kinds("1"));
+        let path = format!("/envoy.service.{service}/Stream{name}");
+        let opened = open::<pb::DiscoveryRequest, pb::DiscoveryResponse>(channel.clone(), &path);
+        let (sender, mut answers) = match opened.await {
+            Ok(stream) => stream,
+            // Virtual hosts have no such method: there is no state of their world.
+            Err(status) => {
+                assert_eq!(
+                    (status.code(), kind),
+                    (Code::Unimplemented, Kind::VirtualHost)
+                );
+                continue;
+            }
+        };
+        let ask = pb::DiscoveryRequest {
+            node: node("client-1"),
+            resource_names: vec!["a".into()],
+            ..pb::DiscoveryRequest::default()
+        };
+        sender.send(ask.clone()).await.expect("open");
+        for content in ["1", "2"] {
+            let response = message(&mut answers).await;
+            assert_eq!(contents(&response), [content], "{path}");
+            assert_eq!(response.type_url, kind.type_url());
+            let ack = pb::DiscoveryRequest {
+                response_nonce: response.nonce,
+                version_info: response.version_info,
+                ..ask.clone()
+            };
+            sender.send(ack).await.expect("open");
+            store.publish(of_all_kinds("2"));
+        }
+        let of_another = pb::DiscoveryRequest {
+            type_url: "type.googleapis.com/another.Kind".into(),
+            ..ask
+        };
+        sender.send(of_another).await.expect("open");
+        let status = answers.message().await.expect_err("it ends");
+        assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn each_kind_has_a_delta_stream_of_its_own() {
+    let store = Store::new();
+    let world = World::start(store.clone(), Limits::default()).await;
+    let channel = world.channel().await;
+    for (service, name, kind) in SERVICES {
+        store.publish(of_all_kinds("1"));
+        let path = format!("/envoy.service.{service}/Delta{name}");
+        let opened =
+            open::<pb::DeltaDiscoveryRequest, pb::DeltaDiscoveryResponse>(channel.clone(), &path);
+        let (sender, mut answers) = opened.await.expect("it is served");
+        let ask = pb::DeltaDiscoveryRequest {
+            node: node("client-1"),
+            resource_names_subscribe: vec!["a".into()],
+            ..pb::DeltaDiscoveryRequest::default()
+        };
+        sender.send(ask).await.expect("open");
+        for content in ["1", "2"] {
+            let response = message(&mut answers).await;
+            let [resource] = &response.resources[..] else {
+                panic!("{path}: {response:?}");
+            };
+            let body = resource.resource.as_ref().expect("its content");
+            assert_eq!((&*resource.name, &*body.value), ("a", content.as_bytes()));
+            assert_eq!(
+                (&*response.type_url, &*body.type_url),
+                (kind.type_url(), kind.type_url())
+            );
+            let ack = pb::DeltaDiscoveryRequest {
+                response_nonce: response.nonce,
+                ..pb::DeltaDiscoveryRequest::default()
+            };
+            sender.send(ack).await.expect("open");
+            store.publish(of_all_kinds("2"));
+        }
+        store.publish(Content::default());
+        let response = message(&mut answers).await;
+        assert_eq!(response.removed_resources, ["a"], "{path}");
+    }
+}
+
+#[test]
+fn every_kind_has_a_service() {
+    let kinds: std::collections::BTreeSet<Kind> = SERVICES.map(|(_, _, kind)| kind).into();
+    assert_eq!(kinds.len(), Kind::ALL.len());
 }
 
 #[tokio::test]

@@ -15,17 +15,17 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 /// How long anything may take on a loaded machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) struct World {
-    pub(super) server: Server,
-    pub(super) address: SocketAddr,
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<usize>>,
 }
 
 impl World {
-    pub(super) async fn start(store: Store, limits: Limits) -> Self {
+    pub(crate) async fn start(store: Store, limits: Limits) -> Self {
         let server = Server::new(store).with_limits(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -44,22 +44,22 @@ impl World {
     }
 
     /// A server of clusters `name=content`.
-    pub(super) async fn of(clusters: &[(&str, &str)]) -> Self {
+    pub(crate) async fn of(clusters: &[(&str, &str)]) -> Self {
         let store = Store::new();
         publish(&store, clusters);
         Self::start(store, Limits::default()).await
     }
 
-    pub(super) fn publish(&self, clusters: &[(&str, &str)]) {
+    pub(crate) fn publish(&self, clusters: &[(&str, &str)]) {
         publish(self.server.store(), clusters);
     }
 
-    pub(super) async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         endpoint(self.address).connect().await.expect("it listens")
     }
 
     /// Shuts it down; how many connections were cut.
-    pub(super) async fn stop(mut self) -> usize {
+    pub(crate) async fn stop(mut self) -> usize {
         drop(self.stop.take());
         let ended = tokio::time::timeout(PATIENCE, self.task)
             .await
@@ -68,18 +68,18 @@ impl World {
     }
 }
 
-pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
+pub(crate) fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::from_shared(format!("http://{address}")).expect("a URL")
 }
 
-pub(super) fn publish(store: &Store, clusters: &[(&str, &str)]) {
+pub(crate) fn publish(store: &Store, clusters: &[(&str, &str)]) {
     let encoded = clusters
         .iter()
         .map(|(name, content)| Encoded::new(Kind::Cluster, *name, content.as_bytes()));
     store.publish(Content::default().with_resources(encoded));
 }
 
-pub(super) fn node(id: &str) -> Option<Node> {
+pub(crate) fn node(id: &str) -> Option<Node> {
     Some(Node {
         id: id.into(),
         ..Node::default()
@@ -87,13 +87,13 @@ pub(super) fn node(id: &str) -> Option<Node> {
 }
 
 /// A stream of the state-of-the-world variant.
-pub(super) struct Sotw {
+pub(crate) struct Sotw {
     sender: mpsc::Sender<pb::DiscoveryRequest>,
     answers: Streaming<pb::DiscoveryResponse>,
 }
 
 impl Sotw {
-    pub(super) async fn open(channel: Channel) -> Self {
+    pub(crate) async fn open(channel: Channel) -> Self {
         let (sender, receiver) = mpsc::channel(16);
         let mut client =
             AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(64 << 20);
@@ -102,15 +102,15 @@ impl Sotw {
         Self { sender, answers }
     }
 
-    pub(super) async fn send(&self, request: pb::DiscoveryRequest) {
+    pub(crate) async fn send(&self, request: pb::DiscoveryRequest) {
         self.sender.send(request).await.expect("the stream is open");
     }
 
-    pub(super) async fn ask(&self, kind: Kind, names: &[&str]) {
+    pub(crate) async fn ask(&self, kind: Kind, names: &[&str]) {
         self.ask_as("client-1", kind, names).await;
     }
 
-    pub(super) async fn ask_as(&self, id: &str, kind: Kind, names: &[&str]) {
+    pub(crate) async fn ask_as(&self, id: &str, kind: Kind, names: &[&str]) {
         self.send(pb::DiscoveryRequest {
             node: node(id),
             type_url: kind.type_url().into(),
@@ -120,7 +120,7 @@ impl Sotw {
         .await;
     }
 
-    pub(super) async fn answer(&self, response: &pb::DiscoveryResponse, names: &[&str]) {
+    pub(crate) async fn answer(&self, response: &pb::DiscoveryResponse, names: &[&str]) {
         self.send(pb::DiscoveryRequest {
             version_info: response.version_info.clone(),
             type_url: response.type_url.clone(),
@@ -131,21 +131,21 @@ impl Sotw {
         .await;
     }
 
-    pub(super) async fn next(&mut self) -> Result<pb::DiscoveryResponse, Status> {
+    pub(crate) async fn next(&mut self) -> Result<pb::DiscoveryResponse, Status> {
         let next = tokio::time::timeout(PATIENCE, self.answers.message()).await;
         let next = next.expect("an answer in time")?;
         next.ok_or_else(|| Status::ok("the end"))
     }
 
     /// The contents of the next response, which is acknowledged as a wildcard.
-    pub(super) async fn takes(&mut self) -> Vec<String> {
+    pub(crate) async fn takes(&mut self) -> Vec<String> {
         let response = self.next().await.expect("a response");
         self.answer(&response, &[]).await;
         contents(&response)
     }
 }
 
-pub(super) fn contents(response: &pb::DiscoveryResponse) -> Vec<String> {
+pub(crate) fn contents(response: &pb::DiscoveryResponse) -> Vec<String> {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     response
         .resources

@@ -104,6 +104,7 @@ fn connections() -> impl Strategy<Value = Connection> {
     (counts(), durations(), durations(), durations(), durations()).prop_map(
         |(count, age, idle, interval, timeout)| Connection {
             max_requests: NonZeroU32::new(count),
+            max_per_endpoint: NonZeroU32::new(count),
             max_age: (age > Duration::ZERO).then_some(age),
             idle_timeout: Some(idle),
             max_concurrent_streams: NonZeroU32::new(count),

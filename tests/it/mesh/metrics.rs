@@ -73,7 +73,7 @@ fn sample(line: &str) -> Sample {
 }
 
 /// The sum of all samples of this name with these labels.
-fn sum(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(super) fn sum(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
     let has = |sample: &&Sample| {
         let label = |(key, value): &(&str, &str)| {
             sample.labels.get(*key).is_some_and(|found| found == value)

@@ -25,6 +25,7 @@ mod explain;
 mod faults;
 #[cfg(feature = "yaml")]
 mod gamma;
+mod grpc_metrics;
 mod health;
 mod hedging;
 mod hostile;
@@ -38,6 +39,8 @@ mod mirroring;
 mod near;
 mod outlier;
 mod protocols;
+#[cfg(feature = "test-util")]
+mod recording;
 mod retries;
 mod routing;
 mod runtimes;

@@ -11,14 +11,15 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use meshwork::model::Resources;
+use meshwork::model::affinity::{HashPolicy, HashSource};
 use meshwork::model::balancing::{LoadBound, RingHash, WeightedRoundRobin};
-use meshwork::model::cluster::{Balancing, Protocol};
+use meshwork::model::cluster::{Balancing, Cluster, Protocol};
 use meshwork::model::endpoint::Locality;
 use meshwork::source::istio::{Options, compile, read};
 use meshwork::{Body, Mesh, Workload};
 use tokio::sync::Notify;
 
-use super::world::{Plan, World, all_to, answer, call, cluster, get, settle, text};
+use super::world::{Plan, World, all_to, answer, call, cluster, get, one, settle, text};
 
 /// What a client in region `eu`, zone `a`, is told by a folder.
 fn told(yaml: String) -> Resources {
@@ -132,6 +133,58 @@ async fn requests_with_one_key_leave_an_endpoint_that_is_at_its_bound() {
             assert_eq!(call.await.unwrap().unwrap().0, 200);
         }
     }
+}
+
+/// Endpoints with the label `hash_key` (gRPC A76) at these ports, the first with the key of 0.
+fn keyed(first: u16) -> Resources {
+    let ring = Cluster {
+        balancing: Balancing::RingHash(RingHash::new(1_024, 8_192).unwrap()),
+        ..cluster("c", Protocol::Http1)
+    };
+    let ports: Vec<u16> = (first..first + 5).collect();
+    let mut resources = one(ring, &ports, |forward| {
+        forward.affinity.hash = vec![HashPolicy {
+            source: HashSource::Header(http::HeaderName::from_static("x-user")),
+            terminal: false,
+        }];
+    });
+    for endpoints in resources.endpoints.values_mut() {
+        for locality in &mut Arc::make_mut(endpoints).localities {
+            let numbered = locality.endpoints.iter().cloned().zip(0..);
+            let labelled = numbered.map(|(mut endpoint, number)| {
+                let labels = [("hash_key".into(), format!("key {number}").into())];
+                endpoint.labels = Arc::new(labels.into());
+                endpoint
+            });
+            let labelled: Vec<_> = labelled.collect();
+            locality.endpoints = labelled.into();
+        }
+    }
+    resources
+}
+
+/// The ports that answer fifty users.
+async fn owners(mesh: &Mesh) -> Vec<u16> {
+    let mut owners = Vec::new();
+    for user in 0..50 {
+        let mut request = get("http://catalog/");
+        let key = HeaderValue::try_from(format!("user {user}")).unwrap();
+        request.headers_mut().insert("x-user", key);
+        owners.push(call(mesh, request).await.unwrap().1.parse().unwrap());
+    }
+    owners
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_moves_keeps_the_requests_of_its_hash_key() {
+    let world = World::default();
+    (1..=15).for_each(|port| world.named(port));
+    let (mesh, publisher) = world.mesh(keyed(1)).await;
+    let before = owners(&mesh).await;
+    assert!((1..=5).all(|port| before.contains(&port)), "{before:?}");
+    publisher.publish(keyed(11)).await.unwrap();
+    let moved: Vec<u16> = before.iter().map(|port| port + 10).collect();
+    assert_eq!(owners(&mesh).await, moved);
 }
 
 /// What a response says of its endpoint's load behind its body (gRFC A51).

@@ -305,6 +305,7 @@ pub(crate) fn cluster(name: &str, protocol: Protocol) -> Cluster {
         limits: Limits::default(),
         outlier: None,
         health_check: None,
+        load_metrics: Vec::new(),
         origin: Origin::built_in(),
     }
 }
@@ -331,6 +332,7 @@ pub(crate) fn route(name: &str, matcher: RouteMatcher, forward: Forward) -> Rout
         headers: HeaderChanges::default(),
         fault: None,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -131,6 +131,67 @@ async fn streams_wait_for_the_one_connection() {
     assert_eq!(server.peak.load(Ordering::SeqCst), 5);
 }
 
+/// A105: the bound of an endpoint, without any of its cluster.
+#[tokio::test(start_paused = true)]
+async fn requests_wait_for_the_connections_that_one_endpoint_may_have() {
+    // Twelve calls of a second each, by two connections of one request or of three.
+    for (protocol, streams, took) in [(Protocol::Http1, 1, 6), (Protocol::Http2, 3, 2)] {
+        let server = Server::slow(Duration::from_secs(1)).streams(streams);
+        let world = match protocol {
+            Protocol::Http2 => server.world2(),
+            Protocol::Http1 | Protocol::SameAsRequest => server.world1(),
+        };
+        let mut settings = settings(protocol);
+        settings.connection.max_per_endpoint = std::num::NonZeroU32::new(2);
+        let connections = endpoint(settings, &world);
+        let since = Instant::now();
+        let calls: Vec<_> = (0..12).map(|_| start(&connections)).collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        assert_eq!(since.elapsed().as_secs(), took, "{protocol:?}");
+        assert_eq!(connections.stats().dials, 2, "{protocol:?}");
+    }
+}
+
+/// One that is too old makes room at once, while its request goes on.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_too_old_makes_room_for_who_waits() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let server = Server::slow(Duration::from_secs(10)).streams(1);
+        let world = match protocol {
+            Protocol::Http2 => server.world2(),
+            Protocol::Http1 | Protocol::SameAsRequest => server.world1(),
+        };
+        let mut settings = settings(protocol);
+        settings.connection.max_per_endpoint = std::num::NonZeroU32::MIN.into();
+        settings.connection.max_age = Some(Duration::from_secs(2));
+        let connections = endpoint(settings, &world);
+        let since = Instant::now();
+        let calls = [start(&connections), start(&connections)];
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        assert_eq!(since.elapsed().as_secs(), 12, "{protocol:?}");
+    }
+}
+
+/// One that takes no more requests makes room while its last one is under way.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_used_up_does_not_count_for_its_endpoint() {
+    let server = Server::slow(Duration::from_secs(1));
+    let mut settings = used_up_after(Protocol::Http1, 1);
+    settings.connection.max_per_endpoint = std::num::NonZeroU32::MIN.into();
+    let connections = endpoint(settings, &server.world1());
+    let since = Instant::now();
+    let calls: Vec<_> = (0..4).map(|_| start(&connections)).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert!(since.elapsed() < Duration::from_secs(5));
+    assert_eq!(connections.stats().dials, 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_limit_holds_while_used_up_connections_drain() {
     for protocol in [Protocol::Http1, Protocol::Http2] {

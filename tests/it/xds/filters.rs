@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as delay;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as local_rate;
 use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3 as session;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSessionState;
@@ -294,6 +295,198 @@ async fn a_second_filter_of_a_type_is_refused_and_the_listener_before_it_stays()
                 supported";
     assert!(refusal.unwrap().contains(text));
     assert_eq!(status(&mesh).await, StatusCode::OK);
+}
+
+/// A bucket of so many tokens that gets none while a test runs.
+fn limit(
+    tokens: u32,
+    change: impl FnOnce(&mut local_rate::LocalRateLimit),
+) -> local_rate::LocalRateLimit {
+    use envoy_types::pb::envoy::config::core::v3 as core;
+    use envoy_types::pb::envoy::r#type::v3 as kinds;
+    let all = core::RuntimeFractionalPercent {
+        default_value: Some(FractionalPercent {
+            numerator: 100,
+            denominator: 0,
+        }),
+        ..core::RuntimeFractionalPercent::default()
+    };
+    let mut limit = local_rate::LocalRateLimit {
+        stat_prefix: "limit".into(),
+        token_bucket: Some(kinds::TokenBucket {
+            max_tokens: tokens,
+            tokens_per_fill: None,
+            fill_interval: Some(Seconds {
+                seconds: 36_000,
+                nanos: 0,
+            }),
+        }),
+        filter_enabled: Some(all.clone()),
+        filter_enforced: Some(all),
+        ..local_rate::LocalRateLimit::default()
+    };
+    change(&mut limit);
+    limit
+}
+
+/// How many of ten requests pass, and what the next one is answered.
+async fn passing(
+    mesh: &Mesh,
+    request: impl Fn() -> http::Request<meshwork::Body>,
+) -> (usize, http::Response<meshwork::Body>) {
+    let channel = mesh.channel("catalog:80").unwrap();
+    let mut passed = 0;
+    for _ in 0..10 {
+        let response = channel.clone().oneshot(request()).await.unwrap();
+        let refused = response
+            .headers()
+            .get("grpc-status")
+            .is_some_and(|status| status != "0");
+        passed += usize::from(response.status() == StatusCode::OK && !refused);
+    }
+    (passed, channel.oneshot(request()).await.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_a_listener_refuses_what_its_bucket_has_no_token_for() {
+    let (world, plane) = start();
+    plane.put([filtered(vec![filter("rate", &limit(3, |_| {}))])]);
+    let mesh = mesh(&world, bootstrap()).await;
+    let (passed, refused) = passing(&mesh, || get("/items")).await;
+    assert_eq!(
+        (passed, refused.status()),
+        (3, StatusCode::TOO_MANY_REQUESTS)
+    );
+    // A client is told by an error what a channel is told by a response.
+    let error = mesh
+        .client()
+        .request(get("http://catalog/items"))
+        .await
+        .unwrap_err();
+    assert!(error.is_rate_limited(), "{error}");
+    assert_eq!(
+        error.flag().map(|flag| flag.to_string()).as_deref(),
+        Some("RL")
+    );
+    let stats = mesh.stats();
+    let sent: u64 = stats.clusters.iter().map(|one| one.requests).sum();
+    assert_eq!(sent, 3, "what is refused is not sent");
+    let explained = mesh.explain_channel(
+        "catalog:80",
+        &http::Request::get("/items").body(()).unwrap(),
+    );
+    let text = explained.unwrap().to_string();
+    assert!(
+        text.contains("3 at once and 1 more each 36000s, else 429"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_something_else_gives_no_new_burst_and_one_of_the_limit_does() {
+    let (world, plane) = start();
+    let put = |tokens, cluster: &str| {
+        plane.put([filtered(vec![filter("rate", &limit(tokens, |_| {}))])]);
+        plane.put([routes("catalog:80 routes", &[(cluster, 1)])]);
+    };
+    put(3, "c");
+    let mesh = mesh(&world, bootstrap()).await;
+    // What nobody has a channel for is not asked for.
+    let _held = mesh.channel("catalog:80").unwrap();
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 3);
+    let before = mesh.stats().generation;
+    plane.put([cluster("d"), endpoints("d", &[1])]);
+    put(3, "d");
+    let began = tokio::time::Instant::now();
+    while mesh.stats().generation == before
+        || !mesh.stats().clusters.iter().any(|one| &*one.name == "d")
+    {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 0);
+    put(4, "d");
+    until(&mesh, StatusCode::OK).await;
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 3, "one is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_have_buckets_of_their_own_and_the_answer_is_what_the_limit_says() {
+    let (world, plane) = start();
+    plane.put([filtered(vec![filter("rate", &limit(1, |_| {}))])]);
+    let own = limit(2, |limit| {
+        use envoy_types::pb::envoy::config::core::v3 as core;
+        limit.status = Some(envoy_types::pb::envoy::r#type::v3::HttpStatus { code: 503 });
+        limit.rate_limited_as_resource_exhausted = true;
+        limit.response_headers_to_add.push(core::HeaderValueOption {
+            header: Some(core::HeaderValue {
+                key: "x-limit".into(),
+                value: "own".into(),
+                ..core::HeaderValue::default()
+            }),
+            ..core::HeaderValueOption::default()
+        });
+    });
+    plane.put([routes_with("catalog:80 routes", &[("c", 1)], |routes| {
+        routes.virtual_hosts[0].typed_per_filter_config = said("rate", packed(&own));
+    })]);
+    let mesh = mesh(&world, bootstrap()).await;
+    let (passed, refused) = passing(&mesh, || get("/items")).await;
+    assert_eq!(
+        (passed, refused.status()),
+        (2, StatusCode::SERVICE_UNAVAILABLE)
+    );
+    assert_eq!(refused.headers()["x-limit"], "own");
+    let grpc = || {
+        let mut request = get("/items");
+        let value = "application/grpc".parse().unwrap();
+        request.headers_mut().insert("content-type", value);
+        request
+    };
+    let (passed, refused) = passing(&mesh, grpc).await;
+    assert_eq!(passed, 0);
+    assert_eq!(refused.status(), StatusCode::OK);
+    assert_eq!(refused.headers()["grpc-status"], "8");
+    assert_eq!(refused.headers()["x-limit"], "own");
+    // Switched off, nothing is limited.
+    plane.put([routes_with("catalog:80 routes", &[("c", 1)], |routes| {
+        routes.virtual_hosts[0].typed_per_filter_config = said("rate", off());
+    })]);
+    until(&mesh, StatusCode::OK).await;
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_not_enforced_or_not_enabled_refuses_nothing() {
+    type Change = fn(&mut local_rate::LocalRateLimit);
+    let changes: [Change; 2] = [
+        |limit| limit.filter_enforced = None,
+        |limit| limit.filter_enabled = None,
+    ];
+    for change in changes {
+        let (world, plane) = start();
+        plane.put([filtered(vec![filter("rate", &limit(1, change))])]);
+        let mesh = mesh(&world, bootstrap()).await;
+        assert_eq!(passing(&mesh, || get("/items")).await.0, 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_listener_has_a_bucket_of_its_own() {
+    let (world, plane) = start();
+    let limited = || vec![filter("rate", &limit(1, |_| {}))];
+    plane.put([
+        filtered(limited()),
+        listener_with("other:80", "catalog:80 routes", |manager| {
+            let router = std::mem::replace(&mut manager.http_filters, limited());
+            manager.http_filters.extend(router);
+        }),
+    ]);
+    let mesh = mesh(&world, bootstrap()).await;
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 1);
+    let other = mesh.channel("other:80").unwrap();
+    let response = other.oneshot(get("/items")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
 }
 
 /// Calls until the answer is this one; the test's clock runs out where it never is.

@@ -18,7 +18,7 @@ use envoy_types::pb::google::protobuf::{Any, Duration};
 use futures_core::Stream;
 use meshwork::source::xds::{Bootstrap, Kind};
 use meshwork::{Body, Mesh, Random};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
@@ -48,6 +48,8 @@ pub(crate) struct Asked {
 pub(crate) struct Plane {
     port: u16,
     state: Arc<Mutex<State>>,
+    /// A request came.
+    heard: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -87,6 +89,7 @@ impl Plane {
         Self {
             port,
             state: Arc::default(),
+            heard: Arc::default(),
         }
     }
 
@@ -155,6 +158,16 @@ impl Plane {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
+    /// Waits for a client to refuse something, and yields its words; what else it asked is dropped.
+    pub(crate) async fn refusal(&self) -> String {
+        loop {
+            if let Some(error) = self.asked().into_iter().find_map(|one| one.error) {
+                return error;
+            }
+            self.heard.notified().await;
+        }
+    }
+
     /// What was reported since the last time.
     pub(crate) fn reports(&self) -> Vec<LoadStatsRequest> {
         std::mem::take(&mut self.state.lock().unwrap().reports)
@@ -177,6 +190,8 @@ impl Plane {
     fn take(&self, line: &Arc<Mutex<Line>>, asked: Asked, subscription: Subscription) {
         let mut state = self.state.lock().unwrap();
         state.asked.push(asked.clone());
+        // One waits at most, and one that comes later finds it.
+        self.heard.notify_one();
         let Some(kind) = asked.kind else {
             return;
         };

@@ -65,6 +65,70 @@ fn sums(reports: &[LoadStatsRequest], region: &str) -> (u64, u64, u64) {
     sums
 }
 
+/// A85: what an endpoint says of itself is passed on by locality, as far as the cluster names it.
+#[tokio::test(start_paused = true)]
+async fn metrics_that_endpoints_report_are_passed_on_as_far_as_the_cluster_names_them() {
+    let named = cluster_with("c", |message| {
+        message.lrs_server = Some(core::ConfigSource {
+            config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Self_(
+                core::SelfConfigSource::default(),
+            )),
+            ..core::ConfigSource::default()
+        });
+        message.lrs_report_endpoint_metrics =
+            ["cpu_utilization", "named_metrics.queue", "unheard_of"]
+                .map(String::from)
+                .into();
+    });
+    let (world, plane) = start(named);
+    for (port, cpu) in [(1, "0.5"), (2, "0.25")] {
+        world.serve(port, move |_| async move {
+            let mut response = http::Response::new(meshwork::Body::from(port.to_string()));
+            let report = format!(
+                "TEXT cpu_utilization={cpu},mem_utilization=0.1,named_metrics.queue=3,named_metrics.x=9"
+            );
+            let report = report.parse().unwrap();
+            response.headers_mut().insert("endpoint-load-metrics", report);
+            response
+        });
+    }
+    let mesh = mesh(&world, bootstrap()).await;
+    let mut first = 0;
+    for _ in 0..40 {
+        first += u64::from(port(&mesh).await.unwrap() == "1");
+    }
+    assert!((1..40).contains(&first), "both are drawn");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let reports = plane.reports();
+    let mut sums = [("a", 0, 0.0, 0, 0.0), ("b", 0, 0.0, 0, 0.0)];
+    let stats = reports.iter().flat_map(|report| &report.cluster_stats);
+    for one in stats.flat_map(|stats| &stats.upstream_locality_stats) {
+        let region = one.locality.as_ref().map_or("", |it| &it.region);
+        let sum = sums.iter_mut().find(|sum| sum.0 == region).unwrap();
+        if let Some(cpu) = &one.cpu_utilization {
+            sum.1 += cpu.num_requests_finished_with_metric;
+            sum.2 += cpu.total_metric_value;
+        }
+        assert!(one.mem_utilization.is_none(), "nobody asked for it");
+        for metric in &one.load_metric_stats {
+            match &*metric.metric_name {
+                "latency_ms" => {}
+                "named_metrics.queue" => {
+                    sum.3 += metric.num_requests_finished_with_metric;
+                    sum.4 += metric.total_metric_value;
+                }
+                other => panic!("nobody asked for {other}"),
+            }
+        }
+    }
+    let second = 40 - first;
+    let expected = [("a", first, 0.5), ("b", second, 0.25)].map(|(region, requests, cpu)| {
+        let number = f64::from(u32::try_from(requests).unwrap());
+        (region, requests, number * cpu, requests, number * 3.0)
+    });
+    assert_eq!(sums, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn load_is_reported_by_locality_as_often_as_the_server_wants() {
     let (world, plane) = start(reported());

@@ -80,6 +80,7 @@ fn outcome(outcome: &Outcome) -> Value {
         "route": outcome.route.as_deref(),
         "origin": outcome.origin.to_string(),
         "delay": delay,
+        "limits": outcome.limits,
         "response_changes": outcome.response_changes,
     });
     value[kind] = end;

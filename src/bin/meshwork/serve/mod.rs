@@ -57,6 +57,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().initial_syncs)]
     initial_syncs: usize,
 
+    /// Names that one stream may subscribe to, of all types together
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().names)]
+    max_names: usize,
+
+    /// Bytes of one request
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes)]
+    max_request_bytes: usize,
+
     /// How long a drain lasts before it cuts what is left
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     drain: Duration,
@@ -71,19 +79,20 @@ pub(crate) struct Args {
     reading: Reading,
 }
 
-/// The files of a port with mutual TLS; they may be renewed while it serves.
+/// The files of a port with TLS; they may be renewed while it serves.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Mutual TLS")]
+#[command(next_help_heading = "TLS")]
 struct Tls {
-    /// PEM chain of the server; with it, clients must present a certificate of the roots
-    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_roots"])]
+    /// PEM chain of the server, whose port has TLS then
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
 
     /// PEM key of the server
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
 
-    /// PEM roots of the clients' certificates
+    /// PEM roots: clients must present a certificate of these, whose identity decides on their view. Without
+    /// them clients present none, and are believed what they say
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_roots: Option<PathBuf>,
 }
@@ -106,6 +115,8 @@ impl Args {
             connections: self.max_connections,
             streams: self.max_streams,
             initial_syncs: self.initial_syncs,
+            names: self.max_names,
+            message_bytes: self.max_request_bytes,
             drain: self.drain,
             ..Limits::default()
         }
@@ -145,7 +156,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let server = Server::new(store).with_limits(limits);
     let mut server = server.with_log_levels(set_levels);
     if let Some(files) = args.tls.files() {
-        server = server.with_mutual_tls(FileSource::new(files));
+        server = match files.roots.is_some() {
+            true => server.with_mutual_tls(FileSource::new(files)),
+            false => server.with_tls(FileSource::new(files)),
+        };
     }
     if let Some(ca) = ca {
         server = server.with_ca(ca)?;

@@ -138,3 +138,57 @@ fn the_first_routes_of_a_stream_come_at_once() {
     world.request("R", &["r"]);
     Go { world }.gets_routes(&["old"]);
 }
+
+/// A host that nobody used before brings its own cluster, which no route of those before could name.
+#[test]
+fn routes_with_another_host_come_at_once() {
+    let mut go = Go::new();
+    let mut all = vec![routes("r", &[("a", &["old"]), ("b", &["new"])])];
+    for name in ["old", "new"] {
+        all.extend(resources(&format!("C {name}=1 >{name}; E {name}=1")));
+    }
+    let next = Arc::new(go.world.snapshot.next(all));
+    go.world.snapshot = next.clone();
+    go.world.stream.update(next, go.world.now);
+    let response = go.gets_routes(&["new", "old"]);
+    let target = go.world.snapshot.get(Kind::Routes, "r").expect("routes");
+    let [Item::Full(sent)] = &response.items[..] else {
+        panic!("{}", text(&response));
+    };
+    assert_eq!(sent.hash(), target.hash(), "nothing is introduced");
+    go.world.ack(&response);
+    go.world.gets_nothing();
+}
+
+/// In the state of the world nobody is told that routes are gone, so that they stay with the client.
+#[test]
+fn routes_that_left_while_they_were_introduced_are_introduced_when_they_come_back() {
+    let mut go = Go::new();
+    go.set(&["new"], "new");
+    let introduction = go.gets_routes(&["new", "old"]);
+    go.world.ack(&introduction);
+    let gone = Arc::new(go.world.snapshot.next(Vec::new()));
+    go.world.snapshot = gone.clone();
+    go.world.stream.update(gone, go.world.now);
+    while let Some(response) = go.world.next() {
+        go.world.ack(&response);
+    }
+    go.world.pass(Duration::from_secs(60));
+    while let Some(response) = go.world.next() {
+        go.world.ack(&response);
+    }
+    go.set(&["new", "next"], "next");
+    let introduction = go.world.next().expect("routes");
+    let [Item::Full(routes)] = &introduction.items[..] else {
+        panic!("{}", text(&introduction));
+    };
+    let named = routes.references().iter().map(|(_, name)| &**name);
+    let named: Vec<&str> = named
+        .filter(|name| *name == "next" || *name == "old")
+        .collect();
+    assert_eq!(
+        named,
+        ["next", "old"],
+        "the old routes, which name the next cluster too"
+    );
+}

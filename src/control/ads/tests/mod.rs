@@ -121,7 +121,7 @@ impl World {
         self.now += time;
     }
 
-    /// The next response as text: `C a b !gone ?missing`, with `~` before a heartbeat.
+    /// The next response as text: `C a b !gone ?missing /denied`, with `~` before a heartbeat.
     fn next(&mut self) -> Option<Response> {
         self.stream.next(self.now)
     }
@@ -302,5 +302,6 @@ fn text(response: &Response) -> String {
     }));
     parts.extend(response.removed.iter().map(|name| format!("!{name}")));
     parts.extend(response.missing.iter().map(|name| format!("?{name}")));
+    parts.extend(response.denied.iter().map(|name| format!("/{name}")));
     parts.join(" ")
 }

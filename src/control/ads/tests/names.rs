@@ -103,6 +103,55 @@ fn names_that_leave_make_room_for_as_many() {
     assert_eq!(world.stream.names(), 0);
 }
 
+/// A client of everything says what it has, and may not invent more than it could ask for.
+#[test]
+fn names_that_a_client_brings_are_bounded_as_those_that_it_asks_for() {
+    let brought = |world: &mut World, kind: &str, initial: &[(&str, &str)]| {
+        let request = DeltaRequest {
+            kind: kind_of(kind),
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+            initial: initial
+                .iter()
+                .map(|(name, version)| (name.to_string(), version.to_string()))
+                .collect(),
+            nonce: String::new(),
+            error: None,
+        };
+        world.stream.delta(&request, world.now)
+    };
+    let one = |lines: &str| {
+        let mut world = World::delta(lines);
+        world.stream.client.names = 1;
+        world
+    };
+    // What exists costs nothing: the server has it.
+    let mut world = one("C a=1; C b=1; C c=1");
+    let known = [("a", "1"), ("b", "1"), ("c", "1"), ("x", "1")];
+    brought(&mut world, "C", &known).expect("one is a stranger");
+    let refusal = brought(&mut world, "L", &[("y", "1")]).expect_err("two of all kinds");
+    assert_eq!(refusal.reason, Reason::Exhausted);
+    let text = refusal.message;
+    assert!(text.starts_with("2 names of 2 bytes"), "{text}");
+    // What is withdrawn makes room, and so does what comes to be.
+    let mut world = one("C a=1");
+    brought(&mut world, "C", &[("x", "1")]).expect("room for one");
+    world.takes("C a=1");
+    world.pass(Duration::from_secs(5));
+    world.takes("C !x");
+    brought(&mut world, "L", &[("l", "1")]).expect("room for one");
+    world.set("C a=1; L l=1");
+    world.takes("L l=1");
+    // What is asked for too is counted once.
+    world.sub("R", &["r"], &[]);
+    let mut world = one("");
+    brought(&mut world, "C", &[("x", "1")]).expect("room for one");
+    world.sub("C", &["x"], &[]);
+    let long = "x".repeat((8 << 10) + 1);
+    let refusal = brought(&mut world, "L", &[(&long, "1")]).expect_err("too long");
+    assert_eq!(refusal.reason, Reason::Invalid);
+}
+
 #[test]
 fn a_hundred_thousand_names_go_with_their_subscription() {
     let names: Vec<String> = (0..100_000).map(|at| format!("name-{at}")).collect();

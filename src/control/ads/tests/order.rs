@@ -346,6 +346,44 @@ fn s23_a_client_that_comes_back_keeps_the_old_cluster_until_its_route_was_replac
     world.takes("C new=1");
 }
 
+/// What only the client has keeps its whole kind from it, so not for as long as it refuses routes.
+#[test]
+fn s23_routes_that_stay_refused_withhold_clusters_for_five_seconds() {
+    let mut world = World::sotw("C new=1; R r=1 >gone");
+    world.request("R", &["r"]);
+    world.takes("R r=1");
+    world.set("C new=1; R r=2 >new");
+    world.raw("C", &["gone", "new"], "x", "", None);
+    let routes = world.gets("R r=2");
+    world.nack(&routes);
+    world.gets_nothing();
+    let end = world.now + Duration::from_secs(5);
+    assert_eq!(world.stream.wake(), Some(end));
+    world.pass(Duration::from_secs(4));
+    world.set("C new=1; R r=3 >new");
+    let routes = world.gets("R r=3");
+    world.nack(&routes);
+    world.gets_nothing();
+    world.pass(Duration::from_secs(1));
+    world.takes("C new=1");
+    world.gets_nothing();
+}
+
+/// The routes wait for a cluster of the state that waits for them.
+#[test]
+fn s23_s29_states_that_wait_for_each_other_do_so_for_five_seconds() {
+    let mut world = World::sotw("R r=1 >gone");
+    world.request("R", &["r"]);
+    world.takes("R r=1");
+    world.raw("C", &["*", "gone"], "x", "", None);
+    world.set("C new=1; R r=2 >new");
+    world.gets_nothing();
+    world.pass(Duration::from_secs(5));
+    world.takes("C new=1");
+    world.takes("R r=2");
+    world.gets_nothing();
+}
+
 #[test]
 fn s23_names_that_exist_are_answered_at_once_when_a_client_comes_back() {
     let mut world = World::sotw(AFTER);

@@ -351,6 +351,27 @@ fn s27_a_refusal_is_remembered_until_something_is_acknowledged() {
 }
 
 #[test]
+fn s28_names_that_exist_for_others_are_told_as_such() {
+    let denied = |variant| {
+        let snapshot = Snapshot::new(resources("C a=1"));
+        let others = ["a", "x"].map(|name| (Kind::Cluster, name.into()));
+        World::of(variant, Arc::new(snapshot.denying(others)))
+    };
+    let mut world = denied(Variant::Sotw);
+    world.stream.client.errors = true;
+    world.request("C", &["a", "x", "y"]);
+    world.takes("C a=1 ?y /x");
+    world.gets_nothing();
+    let mut world = denied(Variant::Delta);
+    world.stream.client.errors = true;
+    world.sub("C", &["a", "x", "y"], &[]);
+    world.takes("C a=1 !x !y /x");
+    let mut world = denied(Variant::Delta);
+    world.sub("C", &["x"], &[]);
+    world.takes("C !x");
+}
+
+#[test]
 fn s28_missing_names_are_told_once_where_a_client_understands() {
     let mut world = World::sotw("C a=1");
     world.stream.client.errors = true;

@@ -271,8 +271,8 @@ fn a_weight_of_one_among_millions_costs_a_bounded_ring() {
 proptest! {
     #![proptest_config(crate::random::properties(24))]
 
-    /// One that leaves `n` moves its own keys, which are about `1 / n` of all, and nobody else's; and
-    /// when it comes back they return.
+    /// One that leaves moves its own keys, all of them, and nobody else's; and when it comes back they
+    /// return. How many that are, `1 / n` in the mean, is for the tests of shares.
     #[test]
     fn of_a_ring_of_whole_entries_one_change_moves_its_share_and_nothing_else(
         count in 2_usize..24,
@@ -287,14 +287,9 @@ proptest! {
         fewer.remove(gone);
         let without = all.succeed(balancing, fewer);
         let after = owners(&without, KEYS);
-        let moved = before.iter().zip(&after).filter(|(one, other)| one != other);
-        let moved: Vec<_> = moved.collect();
-        prop_assert!(moved.iter().all(|(one, _)| **one == gone));
-        // A hundred entries of each: its share is the n-th part, give or take a tenth of it for each
-        // of four sigma, and as much for the draw of the keys.
-        let share = KEYS as usize / count;
-        prop_assert!(moved.len() <= share * 3 / 2 + 60, "{} of {share}", moved.len());
-        prop_assert!(moved.len() + 60 >= share / 2, "{} of {share}", moved.len());
+        let mut moved = before.iter().zip(&after).filter(|(one, other)| one != other);
+        prop_assert!(moved.all(|(one, _)| *one == gone));
+        prop_assert!(after.iter().all(|owner| *owner != gone));
         let back = without.succeed(balancing, peers(&vec![100; count]));
         prop_assert_eq!(owners(&back, KEYS), before);
     }

@@ -142,6 +142,8 @@ pub(crate) struct Summary {
     pub(crate) retries: u32,
     /// Requests sent again because no peer had looked at them: outside of policy and quota.
     pub(crate) resends: u32,
+    /// The pauses between tries.
+    pub(crate) paused: Duration,
     /// The policy wanted one more retry and the quota did not allow it.
     pub(crate) denied: bool,
     /// The policy wanted one more retry and its number was used up.
@@ -209,6 +211,7 @@ pub(crate) async fn run<B, T: Tries<B>>(
             Next::Answer(result) => return (result, course.summary),
             Next::Again { with, pause } => {
                 if !pause.is_zero() {
+                    course.summary.paused += pause;
                     tokio::time::sleep(pause).await;
                 }
                 *request = with;

@@ -159,6 +159,7 @@ impl<'a> Blocks<'a> {
             outlier: self.outlier.map(|block| outlier(block, ejection).into()),
             // No kind of Istio asks for them.
             health_check: None,
+            load_metrics: Vec::new(),
             origin,
         }
     }
@@ -244,6 +245,7 @@ fn connection(tcp: Option<&TcpPool>, http: Option<&HttpPool>) -> Connection {
                 timeout: positive(block.timeout).unwrap_or(Connection::DEFAULT_KEEPALIVE.timeout),
             }),
         },
+        max_per_endpoint: None,
         proxy_protocol: None,
         tcp_keepalive: tcp
             .and_then(|tcp| tcp.tcp_keepalive.as_ref())

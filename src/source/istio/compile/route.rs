@@ -73,6 +73,7 @@ pub(super) fn default_route(
         headers: HeaderChanges::default(),
         fault: None,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: origin.clone(),
     })
 }
@@ -187,6 +188,7 @@ impl Rule<'_> {
             headers,
             fault,
             filters: Vec::new(),
+            limits: Vec::new(),
             origin: origin(self.object).at_line(self.spec.line.max(1)),
         })
     }

@@ -293,7 +293,11 @@ fn tls_match(check: &mut Checker<'_>, block: &TlsMatch, hosts: &[Located<String>
         check.error_at("sniHosts", "TLS match must have at least one SNI host");
     }
     check.each("sniHosts", &block.sni_hosts, |check, sni| {
-        let inner = sni.strip_prefix("*.").unwrap_or(sni);
+        // `*` is every name, of an object that is for every host.
+        let inner = match sni.as_str() {
+            "*" => "",
+            sni => sni.strip_prefix("*.").unwrap_or(sni),
+        };
         let under = |host: &&Located<String>| {
             ***host == **sni
                 || host

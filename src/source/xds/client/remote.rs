@@ -21,7 +21,6 @@ use crate::source::xds::bootstrap::Server;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 const GROWTH: f64 = 1.6;
-const JITTER: f64 = 0.2;
 
 /// A server and the state of its stream.
 #[derive(Debug)]
@@ -147,7 +146,7 @@ fn pause(failures: u32, random: &Random) -> Duration {
     let exponent = failures.saturating_sub(1).min(64);
     let exact = FIRST_PAUSE.as_secs_f64() * GROWTH.powi(exponent.cast_signed());
     let exact = exact.min(LONGEST_PAUSE.as_secs_f64());
-    Duration::from_secs_f64(exact * (1.0 - JITTER + 2.0 * JITTER * random.unit()))
+    random.around(Duration::from_secs_f64(exact))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::place::Place;
 use super::{Scope, balancing, connection, discovery, health, outlier, security, value};
 use crate::model::balancing::Spread;
-use crate::model::cluster::Balancing;
+use crate::model::cluster::{Balancing, Connection, LoadMetric};
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::{Cluster, Percent};
 use crate::source::xds::extra::{self, ClusterExtra};
@@ -74,10 +74,14 @@ pub(super) fn cluster(
             panic_threshold: panic_threshold?,
             connect_timeout: connect_timeout?,
             protocol: http.protocol,
-            connection: http.connection,
+            connection: Connection {
+                max_per_endpoint: per_host(message),
+                ..http.connection
+            },
             limits: limits?,
             outlier: outlier?.map(Arc::new),
             health_check: check?.map(Arc::new),
+            load_metrics: load_metrics(message),
             security: security?,
             origin: scope.origin(&message.name),
         }),
@@ -144,6 +148,12 @@ fn reports(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
     }
 }
 
+/// What load reports carry on; words that are not known are left alone (gRFC A85).
+fn load_metrics(message: &wire::Cluster) -> Vec<LoadMetric> {
+    let words = message.lrs_report_endpoint_metrics.iter();
+    words.filter_map(|word| LoadMetric::parse(word)).collect()
+}
+
 /// gRFC A75: only the type is looked at, since sessions keep no connection that idles here.
 fn upstream_config(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
     let Some(config) = &message.upstream_config else {
@@ -165,9 +175,9 @@ fn limits(place: &Place<'_>, message: &wire::Cluster, extra: &ClusterExtra) -> O
     let breakers = message.circuit_breakers.clone().unwrap_or_default();
     let per_host = place.field("per_host_thresholds");
     for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
+        let place = per_host.index(index);
         if thresholds.max_connections.is_some_and(|max| max.value == 0) {
-            return per_host
-                .index(index)
+            return place
                 .field("max_connections")
                 .fault("is 0; 1 or more is allowed");
         }
@@ -184,6 +194,15 @@ fn limits(place: &Place<'_>, message: &wire::Cluster, extra: &ClusterExtra) -> O
         requests: value::number_or(thresholds.max_requests, THRESHOLD),
         retries: retries?,
     })
+}
+
+/// How many connections there may be to one endpoint: the first thresholds of the default priority
+/// (gRFC A105).
+fn per_host(message: &wire::Cluster) -> Option<NonZeroU32> {
+    let breakers = message.circuit_breakers.as_ref()?;
+    let mut all = breakers.per_host_thresholds.iter();
+    let found = all.find(|one| one.priority == 0)?;
+    NonZeroU32::new(found.max_connections?.value)
 }
 
 /// Where nothing is said of retries, the mesh's own budget holds: Envoy's default of three at once

@@ -225,7 +225,7 @@ fn one_filter(
         let jwt = token::filter(scope, place, &message)?;
         return Some(Some(Config::Jwt(Arc::new(jwt))));
     }
-    if let (Side::Server, true) = (side, value::is::<local_rate::LocalRateLimit>(any)) {
+    if value::is::<local_rate::LocalRateLimit>(any) {
         let message: local_rate::LocalRateLimit = value::guarded(place, any)?;
         let limit = rate::limit(scope, place, &filter.name, &message)?;
         return Some(Some(Config::Limit(limit)));

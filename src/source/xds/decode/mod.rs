@@ -75,9 +75,16 @@ struct Scope<'a> {
     context: Context<'a>,
     filters: &'a Filters,
     kind: Kind,
+    /// Of the resource.
+    name: &'a str,
 }
 
-impl Scope<'_> {
+impl<'a> Scope<'a> {
+    /// The same, for the resource of this name.
+    fn of(self, name: &'a str) -> Self {
+        Self { name, ..self }
+    }
+
     fn origin(&self, name: &str) -> Origin {
         let Context {
             server, version, ..
@@ -96,18 +103,20 @@ impl Decode for Messages {
             context,
             filters: &self.filters,
             kind,
+            name: "",
         };
         match kind {
             Kind::Listener => resource(
                 bytes,
                 |message: &proto::listener::Listener| &message.name,
-                |place, message| listener::listener(scope, place, message),
+                |place, message| listener::listener(scope.of(&message.name), place, message),
             ),
             Kind::RouteConfiguration => resource(
                 bytes,
                 |message: &proto::route::RouteConfiguration| &message.name,
                 |place, message| {
-                    let (routes, said) = routes::configuration(scope, place, message)?;
+                    let (routes, said) =
+                        routes::configuration(scope.of(&message.name), place, message)?;
                     Some(Resource::RouteConfiguration {
                         routes: Arc::new(routes),
                         said: Arc::new(said),
@@ -117,13 +126,14 @@ impl Decode for Messages {
             Kind::Cluster => resource(
                 bytes,
                 |message: &proto::cluster::Cluster| &message.name,
-                |place, message| cluster::cluster(scope, place, message),
+                |place, message| cluster::cluster(scope.of(&message.name), place, message),
             ),
             Kind::Endpoints => resource(
                 bytes,
                 |message: &proto::endpoint::ClusterLoadAssignment| &message.cluster_name,
                 |place, message| {
-                    let endpoints = endpoints::endpoints(scope, place, message)?;
+                    let endpoints =
+                        endpoints::endpoints(scope.of(&message.cluster_name), place, message)?;
                     Some(Resource::Endpoints(Arc::new(endpoints)))
                 },
             ),

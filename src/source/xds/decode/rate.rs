@@ -1,6 +1,6 @@
 //! Limits of requests in a time: the filter `local_ratelimit`.
 //!
-//! A filter has one bucket of all requests. Buckets of descriptors are refused: what a descriptor is
+//! A filter has one bucket of all requests, on servers and on clients. Buckets of descriptors are refused: what a descriptor is
 //! made of is said by actions of routes, which are not read here.
 
 use std::sync::Arc;
@@ -65,7 +65,10 @@ pub(super) fn limit(
         HeaderChange::Remove(_) | HeaderChange::SetIfPresent(..) => None,
     };
     Some(Some(LocalLimit {
-        scope: Arc::from(format!("{owner} {}", message.stat_prefix)),
+        scope: Arc::from(format!(
+            "{} {} {owner} {}",
+            scope.kind, scope.name, message.stat_prefix
+        )),
         total,
         per_caller: None,
         callers: Vec::new(),

@@ -55,6 +55,7 @@ pub(super) fn route(
         headers,
         fault: chain::alone(&overrides).fault,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: scope.origin(&message.name),
     };
     let said = OfRoute {

@@ -8,7 +8,8 @@
 
 use std::borrow::Cow;
 
-use super::wire::{Field, varint};
+use super::wire::Field;
+use crate::varint;
 
 /// Where maps are in a message, by field numbers.
 pub(super) struct Maps {
@@ -71,8 +72,8 @@ fn rewritten(bytes: &[u8], maps: &Maps) -> Option<Vec<u8>> {
             (Some((_, maps)), Some(content)) => {
                 let content = rewritten(content, maps)?;
                 let mut whole = Vec::with_capacity(content.len() + 10);
-                varint(&mut whole, (u64::from(field.number) << 3) | 2);
-                varint(&mut whole, content.len() as u64);
+                varint::put(&mut whole, (u64::from(field.number) << 3) | 2);
+                varint::put(&mut whole, content.len() as u64);
                 whole.extend_from_slice(&content);
                 Cow::Owned(whole)
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::loss::Loss;
 use super::{Dialect, Pen, balancing, connection, endpoints, health, outlier, security, value};
 use crate::model::balancing::Spread;
-use crate::model::cluster::{Discovery, Dns, Lookup};
+use crate::model::cluster::{Connection, Discovery, Dns, Lookup};
 use crate::model::endpoint::Address;
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::{Cluster, Endpoints, Percent};
@@ -57,6 +57,7 @@ pub(super) fn cluster(
         limits,
         outlier,
         health_check,
+        load_metrics,
         security,
         origin: _,
     } = model;
@@ -67,6 +68,7 @@ pub(super) fn cluster(
         common_lb_config: common(pen, *panic_threshold),
         // grpc-java counts requests for its limit only where loads are reported.
         lrs_server: pen.is_grpc().then(value::own_server),
+        lrs_report_endpoint_metrics: load_metrics.iter().map(ToString::to_string).collect(),
         ..wire::Cluster::default()
     };
     pen.lose_if(pen.is_grpc(), Loss::ConnectTimeout);
@@ -90,7 +92,7 @@ pub(super) fn cluster(
     }
     connection::connection(pen, &mut message, *protocol, connection, &mut extra);
     security::security(pen, &mut message, security, members, &mut extra)?;
-    message.circuit_breakers = Some(breakers(pen, limits, &mut extra));
+    message.circuit_breakers = Some(breakers(pen, limits, connection, &mut extra));
     message.outlier_detection = outlier
         .as_ref()
         .map(|model| outlier::outlier(pen, model, &mut extra));
@@ -239,7 +241,12 @@ fn named(
     })
 }
 
-fn breakers(pen: &mut Pen<'_>, model: &Limits, extra: &mut ClusterExtra) -> wire::CircuitBreakers {
+fn breakers(
+    pen: &mut Pen<'_>,
+    model: &Limits,
+    connection: &Connection,
+    extra: &mut ClusterExtra,
+) -> wire::CircuitBreakers {
     let Limits {
         connections,
         pending,
@@ -287,6 +294,13 @@ fn breakers(pen: &mut Pen<'_>, model: &Limits, extra: &mut ClusterExtra) -> wire
     }
     wire::CircuitBreakers {
         thresholds: vec![thresholds],
-        per_host_thresholds: Vec::new(),
+        per_host_thresholds: connection
+            .max_per_endpoint
+            .map(|max| wire::circuit_breakers::Thresholds {
+                max_connections: Some(value::number(max.get())),
+                ..wire::circuit_breakers::Thresholds::default()
+            })
+            .into_iter()
+            .collect(),
     }
 }

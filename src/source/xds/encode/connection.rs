@@ -18,6 +18,8 @@ pub(super) fn connection(
 ) {
     let Connection {
         max_requests,
+        // Among the limits, in `cluster`.
+        max_per_endpoint,
         max_age,
         idle_timeout,
         max_concurrent_streams,
@@ -30,7 +32,11 @@ pub(super) fn connection(
     }
     if pen.is_grpc() {
         pen.lose_if(protocol == Protocol::Http1, Loss::Protocol);
-        pen.lose_if(*model != Connection::default(), Loss::ConnectionSettings);
+        let standard = Connection {
+            max_per_endpoint: *max_per_endpoint,
+            ..Connection::default()
+        };
+        pen.lose_if(*model != standard, Loss::ConnectionSettings);
         pen.lose_if(tcp_keepalive.is_some(), Loss::TcpKeepalive);
         return;
     }
@@ -46,10 +52,12 @@ pub(super) fn connection(
     };
     extra.no_http2_keepalive = http2_keepalive.is_none();
     let standard = Connection {
+        max_per_endpoint: *max_per_endpoint,
         max_concurrent_streams: *max_concurrent_streams,
         http2_keepalive: *http2_keepalive,
         ..Connection::default()
     } == Connection {
+        max_per_endpoint: *max_per_endpoint,
         max_concurrent_streams: None,
         ..Connection::default()
     };

@@ -64,6 +64,8 @@ fn route(pen: &mut Pen<'_>, model: &Route) -> Option<wire::Route> {
         fault,
         // They are the program's that has them: nobody else could run them.
         filters: _,
+        // No YAML says them: they come by xDS, and are not sent on.
+        limits: _,
         origin: _,
     } = model;
     let mut extra = RouteExtra::default();

@@ -55,11 +55,3 @@ fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     }
     None
 }
-
-pub(in crate::source::xds) fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}

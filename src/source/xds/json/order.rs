@@ -3,7 +3,8 @@
 use prost_reflect::{Kind, MessageDescriptor};
 
 use super::descriptor;
-use crate::source::xds::encode::wire::{Field, varint};
+use crate::source::xds::encode::wire::Field;
+use crate::varint;
 
 /// Messages inside of each other; protobuf's own limit.
 const DEPTH: usize = 100;
@@ -69,8 +70,8 @@ fn any(bytes: &[u8], depth: usize) -> Option<Vec<u8>> {
 
 fn delimited(number: u32, content: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(content.len() + 10);
-    varint(&mut whole, (u64::from(number) << 3) | 2);
-    varint(&mut whole, content.len() as u64);
+    varint::put(&mut whole, (u64::from(number) << 3) | 2);
+    varint::put(&mut whole, content.len() as u64);
     whole.extend_from_slice(content);
     whole
 }

@@ -41,9 +41,7 @@ pub(super) async fn keep(driver: Arc<Driver>, server: usize) {
             pause = FIRST_PAUSE;
         }
         tracing::debug!(target: "meshwork::source::xds", why, ?pause, "load is not reported");
-        // A fifth more or less, so that many clients do not come at once.
-        let drawn = 0.8 + 0.4 * driver.random.unit();
-        tokio::time::sleep(pause.mul_f64(drawn)).await;
+        tokio::time::sleep(driver.random.around(pause)).await;
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
 }

@@ -6,7 +6,8 @@
 //! they were told to permit it: their default is one PING in five minutes, and a client that
 //! sends more is sent away with `ENHANCE_YOUR_CALM` (gRFC A8). What a server permits cannot be known
 //! before it complains, so the first complaint slows this client down to what every server permits,
-//! for as long as the process lives. It costs one reconnect; what is in force stays.
+//! for as long as its mesh lives, and towards that server alone. It costs one reconnect; what is in
+//! force stays.
 //!
 //! hyper tells nobody with which code a connection was ended when its streams were within the
 //! GOAWAY's last id, so the frames that arrive are looked at on their way.

@@ -396,6 +396,7 @@ pub(super) fn route(c: &mut Chance) -> Route {
         headers: header_changes(c),
         fault: c.option(fault),
         filters: Vec::new(),
+        limits: Vec::new(),
         origin: c.origin(),
     };
     // What a destination says that is what its route says too is not said.
@@ -486,6 +487,7 @@ fn connection(c: &mut Chance) -> Connection {
     }
     Connection {
         max_requests: c.option(Chance::positive),
+        max_per_endpoint: c.option(Chance::positive),
         max_age: c.option(Chance::duration),
         idle_timeout: c.option(Chance::duration),
         max_concurrent_streams: c.option(Chance::positive),
@@ -680,6 +682,13 @@ fn any_cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
         limits: limits(c),
         outlier: c.option(|c| outlier(c).into()),
         health_check: c.option(health_check).map(Arc::new),
+        load_metrics: c.list(2, |c| match c.below(5) {
+            0 => LoadMetric::AllNamed,
+            1 => LoadMetric::Application,
+            2 => LoadMetric::Cpu,
+            3 => LoadMetric::Memory,
+            _ => LoadMetric::Named(c.text()),
+        }),
         security: match c.below(4) {
             0 => Security::Tls(Arc::new(client_tls(c))),
             1 => Security::Automatic(Arc::new(client_tls(c))),

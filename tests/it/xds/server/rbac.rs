@@ -1,7 +1,6 @@
 //! RBAC on a server, and what streams learn of it.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
@@ -145,14 +144,7 @@ async fn a_refused_listener_leaves_the_one_before_in_force() {
     serving.plane.put([serving.listener(|message| {
         message.filter_chains = vec![chain(vec![bad], None)];
     })]);
-    let refusal = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(error) = serving.plane.asked().into_iter().find_map(|one| one.error) {
-                return error;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
+    let refusal = tokio::time::timeout(PATIENCE, serving.plane.refusal());
     let refusal = refusal.await.unwrap();
     assert!(refusal.contains("may not be matched by RBAC"), "{refusal}");
 }

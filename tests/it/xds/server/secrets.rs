@@ -198,14 +198,7 @@ async fn a_refused_secret_leaves_the_one_before_in_force() {
         ..issued(&mut root, "spiffe://td/server")
     };
     serving.plane.put([own("server", &torn)]);
-    let refusal = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(error) = serving.plane.asked().into_iter().find_map(|one| one.error) {
-                return error;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
+    let refusal = tokio::time::timeout(PATIENCE, serving.plane.refusal());
     let refusal = refusal.await.expect("it is refused");
     assert!(
         refusal.contains("does not belong to the first certificate"),

@@ -194,6 +194,7 @@ fn redirect(origin: Origin) -> Route {
         headers: HeaderChanges::default(),
         fault: None,
         filters: Vec::new(),
+        limits: Vec::new(),
         origin,
     }
 }

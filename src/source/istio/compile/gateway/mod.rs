@@ -97,6 +97,7 @@ pub(super) fn edge_of(
         objects,
         scope: &scope,
         claims: BTreeMap::new(),
+        names: BTreeSet::new(),
         edge: Edge {
             faults,
             ..Edge::default()
@@ -149,6 +150,8 @@ struct Maker<'s, 'a> {
     scope: &'s Scope<'a>,
     /// The VirtualServices of each Gateway.
     claims: BTreeMap<(&'a str, &'a str), Arc<[Claim<'a>]>>,
+    /// Of the routes that are made.
+    names: BTreeSet<Arc<str>>,
     edge: Edge,
 }
 
@@ -156,12 +159,12 @@ impl<'a> Maker<'_, 'a> {
     fn listener(&mut self, address: SocketAddr, place: &Place<'a>) {
         let mut chains = Vec::new();
         if place.secured {
-            let mut taken = place.names();
+            let mut taken = place.taken.clone();
             for server in &place.servers {
                 match server.spec.passes_through() {
                     true => self.passed(server, &mut taken, &mut chains),
                     false => {
-                        let name = server.secured_routes();
+                        let name = self.unused(server.secured_routes());
                         let tls = server.spec.tls.as_ref().map(|tls| tls.value.clone());
                         chains.push(Chain {
                             names: server.names(),
@@ -181,10 +184,22 @@ impl<'a> Maker<'_, 'a> {
         }
     }
 
+    /// A name of routes that no others have: dots in the names of ports and Gateways can make two equal.
+    fn unused(&self, name: Arc<str>) -> Arc<str> {
+        let mut numbered = (2..).map(|number| Arc::from(format!("{name}.{number}")));
+        match self.names.contains(&name) {
+            false => name,
+            true => numbered
+                .find(|name| !self.names.contains(name))
+                .expect("there are more numbers than names"),
+        }
+    }
+
     /// A chain of requests, whose routes are those of some servers.
     fn requests(&mut self, name: Arc<str>, servers: &[Server<'a>]) -> Chain {
         let routes = self.routes(name.clone(), servers);
         self.edge.routes.push(routes);
+        self.names.insert(name.clone());
         let mut protocols = servers.iter().map(|server| server.spec.protocol());
         Chain {
             names: Vec::new(),

@@ -46,14 +46,19 @@ impl<'a> Maker<'_, 'a> {
                     continue;
                 }
                 if let Some(destinations) = self.destinations(rule, index, claim, server) {
-                    chains.push(Chain {
-                        // `*` alone is every name.
-                        names: names.into_iter().filter(|name| &**name != "*").collect(),
+                    let chain = |names| Chain {
+                        names,
                         tls: None,
                         grpc_web: false,
                         ports: server.ports().into(),
-                        leads: Leads::Clusters(destinations),
-                    });
+                        leads: Leads::Clusters(destinations.clone()),
+                    };
+                    // A chain of every name has none. Names beside that have one of their own: they
+                    // are closer than the patterns of other rules.
+                    let (every, names): (Vec<_>, Vec<_>) =
+                        names.into_iter().partition(|name| &**name == "*");
+                    chains.extend((!names.is_empty()).then(|| chain(names)));
+                    chains.extend(every.first().map(|_| chain(Vec::new())));
                 }
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Place<'a> {
     /// Whether they are told apart by the names that callers ask for in the handshake.
     pub(super) secured: bool,
     pub(super) servers: Vec<Server<'a>>,
+    /// The names that the servers are asked for which end the encryption, each with its owner.
+    pub(super) taken: BTreeMap<String, String>,
 }
 
 /// All places of the Gateways that are for a client; what cannot share one is left out.
@@ -41,6 +43,7 @@ pub(super) fn places<'a>(
     faults: &mut Faults,
 ) -> BTreeMap<SocketAddr, Place<'a>> {
     let mut places: BTreeMap<SocketAddr, Place<'a>> = BTreeMap::new();
+    let targets = targets(objects, client);
     for (object, gateway) in gateways(objects) {
         if !is_for(gateway, client, router) {
             continue;
@@ -52,7 +55,7 @@ pub(super) fn places<'a>(
                 index,
                 spec,
                 port: number,
-                opened: opened(objects, client, number),
+                opened: targets.get(&number).copied().unwrap_or(number),
             };
             let (Some(secured), Some(address)) = (secured(spec), server.address()) else {
                 continue;
@@ -60,6 +63,7 @@ pub(super) fn places<'a>(
             let place = places.entry(address).or_insert_with(|| Place {
                 secured,
                 servers: Vec::new(),
+                taken: BTreeMap::new(),
             });
             place.add(server, secured, faults);
         }
@@ -78,25 +82,29 @@ fn secured(server: &GatewayServer) -> Option<bool> {
     }
 }
 
-/// The port that an Envoy opens for a server: callers reach it through a Service as a rule, whose
-/// `targetPort` it is then (istiod does the same).
-fn opened(objects: &[&Object], client: &Workload, number: u16) -> u16 {
-    let services = objects.iter().filter_map(|object| match &object.kind {
-        Kind::Service(service) if *object.meta.namespace == *client.namespace() => Some(service),
-        _other_kinds => None,
-    });
-    let mut selecting = services.filter(|service| {
-        !service.selector.is_empty() && selects(&service.selector, client.labels())
-    });
-    let target = selecting.find_map(|service| {
-        let mut ports = service.ports.iter();
-        ports.find(|port| port.port == number)?.target_port.as_ref()
-    });
-    match target {
-        Some(TargetPort::Number(number)) => *number,
-        // A name is one of a pod's, which nobody knows here.
-        Some(TargetPort::Name(_)) | None => number,
+/// The ports that an Envoy opens in place of those that its servers say: callers reach it through a
+/// Service as a rule, whose `targetPort` it is then (istiod does the same). Of two Services with one
+/// port the first counts.
+fn targets(objects: &[&Object], client: &Workload) -> BTreeMap<u16, u16> {
+    let mut targets = BTreeMap::new();
+    for object in objects {
+        let Kind::Service(service) = &object.kind else {
+            continue;
+        };
+        let selects = *object.meta.namespace == *client.namespace()
+            && !service.selector.is_empty()
+            && selects(&service.selector, client.labels());
+        for port in service.ports.iter().filter(|_| selects) {
+            let target = match port.target_port {
+                Some(TargetPort::Number(number)) => number,
+                // A name is one of a pod's, which nobody knows here.
+                Some(TargetPort::Name(_)) => port.port,
+                None => continue,
+            };
+            targets.entry(port.port).or_insert(target);
+        }
     }
+    targets
 }
 
 impl<'a> Server<'a> {
@@ -173,9 +181,9 @@ impl<'a> Place<'a> {
             return server.left_out(text, faults);
         }
         if secured && !server.spec.passes_through() {
-            let taken = self.names();
             let own = server.sni();
-            if let Some((name, owner)) = own.iter().find_map(|name| taken.get_key_value(name)) {
+            if let Some((name, owner)) = own.iter().find_map(|name| self.taken.get_key_value(name))
+            {
                 let text = format!(
                     "has no listener: {owner} has the name {name} on the port {}, and callers could \
                      not be told apart",
@@ -183,22 +191,11 @@ impl<'a> Place<'a> {
                 );
                 return server.left_out(text, faults);
             }
+            let owner = origin(server.object).to_string();
+            let own = own.into_iter().map(|name| (name, owner.clone()));
+            self.taken.extend(own);
         }
         self.servers.push(server);
-    }
-
-    /// The names that the servers are asked for which end the encryption, each with its owner.
-    pub(super) fn names(&self) -> BTreeMap<String, String> {
-        let ending = self.servers.iter();
-        let ending = ending.filter(|server| !server.spec.passes_through());
-        let names = ending.flat_map(|server| {
-            let owner = origin(server.object).to_string();
-            server
-                .sni()
-                .into_iter()
-                .map(move |name| (name, owner.clone()))
-        });
-        names.collect()
     }
 }
 

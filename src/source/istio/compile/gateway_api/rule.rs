@@ -313,6 +313,7 @@ impl<'a> Rule<'a> {
             headers,
             fault: None,
             filters: Vec::new(),
+            limits: Vec::new(),
             origin: origin(self.object).at_line(self.place.0.max(1)),
         }
     }

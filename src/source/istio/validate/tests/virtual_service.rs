@@ -298,6 +298,11 @@ fn tls_rules_hold_although_tls_is_not_supported() {
             "tls[0].match[0].sniHosts[0]: \"a.*.b\" is no SNI host",
         ),
         (
+            "every_name_is_of_an_object_for_every_host",
+            "{match: [{sniHosts: ['*']}], route: [{destination: {host: a}}]}",
+            "tls[0].match[0].sniHosts[0]: SNI host \"*\" is not among the hosts of the object",
+        ),
+        (
             "a_tls_route_has_a_destination",
             "{match: [{sniHosts: [a]}], route: []}",
             "tls[0].route: route is required",

@@ -105,6 +105,7 @@ fn routes(name: &str, clusters: &str, stamp: u64) -> model::RouteConfiguration {
             headers: HeaderChanges::default(),
             fault: None,
             filters: Vec::new(),
+            limits: Vec::new(),
             origin: Origin::built_in(),
         })
     };
@@ -135,6 +136,7 @@ fn cluster(name: &str, endpoints: &str, stamp: u64) -> model::Cluster {
         security: Security::default(),
         outlier: None,
         health_check: None,
+        load_metrics: Vec::new(),
         origin: Origin::built_in(),
     }
 }

@@ -53,6 +53,42 @@ fn listener_refused(change: impl FnOnce(&mut hcm::HttpConnectionManager), expect
     refused(Kind::Listener, &listener_of(&manager), expected);
 }
 
+#[cfg(feature = "rate-limit")]
+#[test]
+fn d7_limits_of_clients_that_cannot_be_counted_are_refused() {
+    use crate::source::xds::proto::local_rate::LocalRateLimit;
+    type Change = fn(&mut LocalRateLimit);
+    let rows: [(Change, &str); 4] = [
+        (
+            |limit| limit.descriptors.push(Default::default()),
+            "descriptors",
+        ),
+        (
+            |limit| limit.rate_limits.push(Default::default()),
+            "rate_limits",
+        ),
+        (
+            |limit| limit.local_rate_limit_per_downstream_connection = true,
+            "local_rate_limit_per_downstream_connection",
+        ),
+        (
+            |limit| limit.enable_x_ratelimit_headers = 1,
+            "enable_x_ratelimit_headers",
+        ),
+    ];
+    for (change, field) in rows {
+        let mut limit = LocalRateLimit::default();
+        change(&mut limit);
+        listener_refused(
+            |manager| manager.http_filters.insert(0, filter("rate", any(&limit))),
+            &format!(
+                "api_listener.api_listener.http_filters[0].typed_config.{field}: is not supported; \
+                 leave it out"
+            ),
+        );
+    }
+}
+
 #[test]
 fn d7_d11_listeners_that_are_refused() {
     use hcm::http_connection_manager::RouteSpecifier;

@@ -336,3 +336,32 @@ fn an_address_has_its_own_listener_and_routes() {
     let chains = edge.listeners.values().next().expect("a listener");
     assert!(chains[0].grpc_web);
 }
+
+/// The names of both are `https.443.a.b.c.edge`.
+#[test]
+fn servers_whose_routes_would_have_one_name_have_routes_of_their_own() {
+    let to = |name: &str, gateway: &str| {
+        rules(name, &format!("{name}.test"), ALL).replace("edge/edge, mesh", gateway)
+    };
+    let edge = of(&[
+        &gateway("c", &https("a.b", "one.test")),
+        &gateway("b.c", &https("a", "two.test")),
+        &to("one", "edge/c"),
+        &to("two", "edge/b.c"),
+    ]);
+    let hosts = |configuration: &str| {
+        let hosts = names(&edge, configuration).into_iter();
+        hosts.map(|(host, _)| host).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts("https.443.a.b.c.edge"), ["one.test:443"]);
+    assert_eq!(hosts("https.443.a.b.c.edge.2"), ["two.test:443"]);
+    let chains = edge.listeners.values().next().expect("a listener");
+    let leads: BTreeSet<&str> = chains
+        .iter()
+        .filter_map(|chain| match &chain.leads {
+            Leads::Routes(name) => Some(&**name),
+            Leads::Clusters(_) => None,
+        })
+        .collect();
+    assert_eq!(leads.len(), 2);
+}

@@ -99,3 +99,16 @@ fn a_server_that_nothing_passes_through_has_no_listener() {
     let other = "  - {port: {number: 3306, name: db, protocol: MYSQL}, hosts: ['*']}\n";
     assert!(of(&[&gateway("edge", other)]).listeners.is_empty());
 }
+
+#[test]
+fn every_name_stays_every_name_beside_others() {
+    let pass = "  - {port: {number: 443, name: pass, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH}}\n";
+    let to = "{destination: {host: order, port: {number: 443}}}";
+    let tls = format!("  tls: [{{match: [{{sniHosts: ['*', a.test]}}], route: [{to}]}}]\n");
+    let all = rules("all", "'*'", &tls).replace("edge/edge, mesh", "edge/edge");
+    let edge = of(&[&gateway("edge", pass), &all]);
+    let chains = edge.listeners.values().next().expect("a listener");
+    let names = chains.iter().map(|chain| &*chain.names);
+    let names: Vec<&[Arc<str>]> = names.collect();
+    assert_eq!(names, [&["a.test".into()][..], &[]], "{}", edge.faults);
+}

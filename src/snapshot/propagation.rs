@@ -1,0 +1,203 @@
+//! What endpoints report with their responses, added up by locality for reports of load (gRFC A85).
+//!
+//! Only clusters that name metrics keep anything here, and only they pay for it: a response of theirs is
+//! added up under a lock that is held for a few additions, behind the pick and behind the answer. The sums
+//! grow for as long as the cluster is there; a report is the difference to the one before. Names are the
+//! endpoints' own, so that their number is bounded.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use http::HeaderMap;
+
+use crate::layer::balance::{Metric, written};
+use crate::model::cluster::LoadMetric;
+use crate::model::endpoint::Locality;
+
+/// So many metrics are told apart in a locality, as many names in a response are looked at; what comes after
+/// them is left out.
+const METRICS: usize = 64;
+
+/// The sums by locality and by the name of the metric, in xDS's words.
+pub(crate) type Reported = BTreeMap<Locality, BTreeMap<Box<str>, Sum>>;
+
+/// What was reported of one metric.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Sum {
+    /// The responses that had it.
+    pub(crate) requests: u64,
+    pub(crate) total: f64,
+}
+
+/// The sums of a cluster; one that wants none keeps nothing for them.
+#[derive(Debug, Default)]
+pub(crate) struct Propagation {
+    // Held for the additions of one response, and while a report is made.
+    sums: OnceLock<Box<Mutex<Reported>>>,
+}
+
+impl Propagation {
+    /// Adds what a response says, as far as it is wanted. A damaged report counts for nothing.
+    pub(crate) fn take(&self, wanted: &[LoadMetric], locality: &Locality, headers: &HeaderMap) {
+        let mut found: Vec<(Box<str>, f64)> = Vec::new();
+        let whole = written(headers, &mut |metric, value| {
+            if let Some(name) = named(wanted, metric)
+                && found.len() < METRICS
+            {
+                found.push((name, value));
+            }
+            sane(metric, value).then_some(())
+        });
+        if whole.is_none() || found.is_empty() {
+            return;
+        }
+        let sums = self.sums.get_or_init(Box::default);
+        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sums.contains_key(locality) {
+            sums.insert(locality.clone(), BTreeMap::new());
+        }
+        let Some(sums) = sums.get_mut(locality) else {
+            return;
+        };
+        for (name, value) in found {
+            if sums.len() >= METRICS && !sums.contains_key(&name) {
+                continue;
+            }
+            let sum = sums.entry(name).or_default();
+            sum.requests += 1;
+            sum.total += value;
+        }
+    }
+
+    /// What there is up to now.
+    #[cfg_attr(
+        not(feature = "xds"),
+        allow(dead_code, reason = "only control planes are told of it")
+    )]
+    pub(crate) fn read(&self) -> Reported {
+        let sums = self.sums.get().map(|sums| {
+            let sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+            sums.clone()
+        });
+        sums.unwrap_or_default()
+    }
+}
+
+/// The name of a metric, if it is wanted.
+fn named(wanted: &[LoadMetric], metric: Metric<'_>) -> Option<Box<str>> {
+    let wants = |one: &LoadMetric| match (one, metric) {
+        (LoadMetric::Application, Metric::Application)
+        | (LoadMetric::Cpu, Metric::Cpu)
+        | (LoadMetric::Memory, Metric::Memory)
+        | (LoadMetric::AllNamed, Metric::Named(_)) => true,
+        (LoadMetric::Named(name), Metric::Named(own)) => **name == *own,
+        _ => false,
+    };
+    if !wanted.iter().any(wants) {
+        return None;
+    }
+    let name = match metric {
+        Metric::Application => LoadMetric::Application.to_string(),
+        Metric::Cpu => LoadMetric::Cpu.to_string(),
+        Metric::Memory => LoadMetric::Memory.to_string(),
+        Metric::Named(name) => format!("named_metrics.{name}"),
+        Metric::Errors | Metric::Other | Metric::Requests => return None,
+    };
+    Some(name.into())
+}
+
+/// The ranges of gRPC A51; what the application names may be any number.
+fn sane(metric: Metric<'_>, value: f64) -> bool {
+    match metric {
+        Metric::Application | Metric::Cpu | Metric::Errors | Metric::Requests => {
+            value.is_finite() && value >= 0.0
+        }
+        Metric::Memory => (0.0..=1.0).contains(&value),
+        Metric::Named(_) => value.is_finite(),
+        Metric::Other => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(wanted: &[&str], reports: &[&str]) -> Vec<(String, u64, f64)> {
+        let wanted: Vec<_> = wanted
+            .iter()
+            .filter_map(|text| LoadMetric::parse(text))
+            .collect();
+        let propagation = Propagation::default();
+        for report in reports {
+            let mut headers = HeaderMap::new();
+            let value = format!("TEXT {report}").parse().unwrap();
+            headers.insert("endpoint-load-metrics", value);
+            propagation.take(&wanted, &Locality::default(), &headers);
+        }
+        let all = propagation.read().into_values().flatten();
+        all.map(|(name, sum)| (name.into(), sum.requests, sum.total))
+            .collect()
+    }
+
+    fn row(name: &str, requests: u64, total: f64) -> (String, u64, f64) {
+        (name.to_owned(), requests, total)
+    }
+
+    #[test]
+    fn what_is_wanted_is_added_up_and_nothing_else() {
+        let reports = [
+            "cpu_utilization=0.5, named_metrics.queue=3, named_metrics.other=1, eps=2",
+            "cpu_utilization=0.25, mem_utilization=0.75",
+        ];
+        assert_eq!(taken(&[], &reports), []);
+        assert_eq!(
+            taken(
+                &["cpu_utilization", "named_metrics.queue", "nonsense"],
+                &reports
+            ),
+            [
+                row("cpu_utilization", 2, 0.75),
+                row("named_metrics.queue", 1, 3.0)
+            ]
+        );
+        assert_eq!(
+            taken(&["named_metrics.*", "mem_utilization"], &reports),
+            [
+                row("mem_utilization", 1, 0.75),
+                row("named_metrics.other", 1, 1.0),
+                row("named_metrics.queue", 1, 3.0)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_report_with_a_number_out_of_range_counts_for_nothing() {
+        for report in [
+            "cpu_utilization=-1",
+            "cpu_utilization=1, mem_utilization=1.5",
+            "named_metrics.a=NaN, cpu_utilization=1",
+            "cpu_utilization=1, eps=-2",
+            "cpu_utilization=1, x",
+        ] {
+            assert_eq!(
+                taken(&["cpu_utilization", "named_metrics.*"], &[report]),
+                [],
+                "{report}"
+            );
+        }
+        assert_eq!(
+            taken(&["named_metrics.*"], &["named_metrics.a=-7"]),
+            [row("named_metrics.a", 1, -7.0)],
+            "what the application names may be any number"
+        );
+    }
+
+    #[test]
+    fn names_that_endpoints_make_up_are_bounded() {
+        let reports: Vec<String> = (0..1_000)
+            .map(|n| format!("named_metrics.m{n}=1"))
+            .collect();
+        let reports: Vec<&str> = reports.iter().map(String::as_str).collect();
+        assert_eq!(taken(&["named_metrics.*"], &reports).len(), METRICS);
+    }
+}
