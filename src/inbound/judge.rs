@@ -76,6 +76,13 @@ impl Asking {
 pub(super) struct Asked {
     pub(super) policies: Arc<Inbound>,
     /// The port that it came by, if that is known.
+    #[cfg_attr(
+        not(feature = "rate-limit"),
+        allow(
+            dead_code,
+            reason = "limits without somebody who counts refuse at all ports"
+        )
+    )]
     pub(super) port: Option<u16>,
     /// How it was routed by the chain of its connection, where a control plane configures the port.
     pub(super) routed: Option<Routed>,
