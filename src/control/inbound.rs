@@ -63,6 +63,7 @@ impl Doors {
                 number,
                 inbound: &asked,
                 peers: &resources.peers,
+                capacity: resources.capacities.on(number),
                 meshed,
                 certified: meshed || proven,
             };
@@ -73,7 +74,7 @@ impl Doors {
         doors
     }
 
-    /// What could not be said and denies instead.
+    /// What could not be said: most of it denies instead, limits are left out.
     pub(super) fn lost(&self) -> impl Iterator<Item = &Lost> {
         self.lost.iter()
     }

@@ -25,7 +25,8 @@ use super::resource::{Encoded, Parts};
 /// Before the cluster in the path of a route that introduces one. Methods of gRPC have two parts.
 const PATH: &str = "/meshwork.introduction/";
 
-/// The most that are kept of one snapshot; beyond it, they are made for each stream.
+/// The most that are made for one snapshot. Routes beyond it are not introduced: to make one again at every
+/// look of every stream would cost more than the calls that it saves.
 const KEPT: usize = 4_096;
 
 /// Introductions that were made, for the streams of one snapshot.
@@ -39,29 +40,32 @@ type Made = Arc<OnceLock<Option<Arc<Encoded>>>>;
 
 impl Introductions {
     /// Routes as in `from` that name the clusters of `to` as well, as far as they exist. `None`: no virtual
-    /// host that both have gets a new one, or one of the two is no route configuration.
+    /// host that both have gets a new one, one of the two is no route configuration, or too many were made.
     pub(super) fn between(
         &self,
         from: &Encoded,
         to: &Encoded,
         exists: impl Fn(&str) -> bool,
     ) -> Option<Arc<Encoded>> {
-        if from.hash() == to.hash() {
+        // An edit of everything mostly leads to the clusters that were known: that takes no place.
+        let known = from.by_host();
+        let mut pairs = to.by_host().iter();
+        if pairs.all(|pair| known.binary_search(pair).is_ok()) {
             return None;
         }
-        let made = self.place((from.hash(), to.hash()));
+        let made = self.place((from.hash(), to.hash()))?;
         let make = || make(from, to, exists).map(Arc::new);
         made.get_or_init(make).clone()
     }
 
-    /// Where one is kept. The lock is held to find it, not while it is made: who goes between other
+    /// Where one is kept, as long as there is room. The lock is held to find it, not while it is made: who goes between other
     /// versions does not wait for that.
-    fn place(&self, key: (u64, u64)) -> Made {
+    fn place(&self, key: (u64, u64)) -> Option<Made> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match made.get(&key) {
-            Some(found) => found.clone(),
-            None if made.len() >= KEPT => Made::default(),
-            None => made.entry(key).or_default().clone(),
+            Some(found) => Some(found.clone()),
+            None if made.len() >= KEPT => None,
+            None => Some(made.entry(key).or_default().clone()),
         }
     }
 }
@@ -184,6 +188,23 @@ pub(super) mod tests {
         assert!(between(&one, &one).is_none());
         let nothing = Introductions::default().between(&one, &two, |_| false);
         assert!(nothing.is_none(), "what does not exist is not introduced");
+    }
+
+    #[test]
+    fn routes_to_known_clusters_take_no_place_and_those_beyond_the_last_are_not_introduced() {
+        let two = routes("r", &[("a", &["one", "two"])]);
+        let one = routes("r", &[("a", &["one"])]);
+        let made = Introductions::default();
+        assert!(made.between(&two, &one, everything).is_none());
+        assert!(made.made.lock().expect("not poisoned").is_empty());
+        for other in 0..KEPT as u64 - 1 {
+            assert!(made.place((other, other)).is_some());
+        }
+        let between = |from, to| made.between(from, to, everything);
+        assert!(between(&one, &two).is_some(), "the last place");
+        let three = routes("r", &[("a", &["three"])]);
+        assert!(between(&one, &three).is_none());
+        assert!(between(&one, &two).is_some(), "it is kept");
     }
 
     /// What another virtual host leads to is new to the channels of this one.

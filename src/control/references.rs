@@ -4,16 +4,20 @@
 //! resources, an embedder. Bytes that do not decode refer to nothing.
 
 use std::collections::BTreeSet;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster};
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig as Aggregate;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
+use twox_hash::XxHash64;
 
 use super::kind::Kind;
 
@@ -43,6 +47,26 @@ pub(super) fn clusters(host: &route::VirtualHost) -> BTreeSet<Arc<str>> {
     let clusters = found.into_iter();
     let clusters = clusters.filter(|(kind, _)| *kind == Kind::Cluster);
     clusters.map(|(_, name)| name).collect()
+}
+
+/// A hash for each cluster that a virtual host of a route configuration refers to, of both names, in
+/// order; nothing for what is none.
+pub(super) fn by_host(body: &[u8]) -> Box<[u64]> {
+    let mut pairs = Vec::new();
+    decode(body, |routes: &route::RouteConfiguration| {
+        for host in &routes.virtual_hosts {
+            let pair = |cluster: Arc<str>| {
+                let mut hasher = XxHash64::with_seed(0);
+                hasher.write(&(host.name.len() as u64).to_le_bytes());
+                hasher.write(host.name.as_bytes());
+                hasher.write(cluster.as_bytes());
+                hasher.finish()
+            };
+            pairs.extend(clusters(host).into_iter().map(pair));
+        }
+    });
+    pairs.sort_unstable();
+    pairs.into()
 }
 
 fn decode<M: Message + Default>(body: &[u8], then: impl FnOnce(&M)) {
@@ -134,6 +158,35 @@ fn of_manager(manager: &hcm::HttpConnectionManager, found: &mut References) {
         Some(RouteSpecifier::Rds(rds)) => add(found, Kind::Routes, &rds.route_config_name),
         Some(RouteSpecifier::RouteConfig(routes)) => of_routes(routes, found),
         Some(RouteSpecifier::ScopedRoutes(_)) | None => {}
+    }
+    for filter in &manager.http_filters {
+        if let Some(hcm::http_filter::ConfigType::TypedConfig(config)) = &filter.config_type {
+            let name = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
+            decode_any(config, name, |asks| of_authorizer(asks, found));
+        }
+    }
+}
+
+/// The cluster of whom a filter asks: without it every request there is denied.
+fn of_authorizer(asks: &authz::ExtAuthz, found: &mut References) {
+    use authz::ext_authz::Services;
+    use core::grpc_service::TargetSpecifier;
+    use core::http_uri::HttpUpstreamType;
+    match &asks.services {
+        Some(Services::GrpcService(service)) => {
+            if let Some(TargetSpecifier::EnvoyGrpc(grpc)) = &service.target_specifier {
+                add(found, Kind::Cluster, &grpc.cluster_name);
+            }
+        }
+        Some(Services::HttpService(service)) => {
+            let uri = service.server_uri.as_ref();
+            if let Some(HttpUpstreamType::Cluster(name)) =
+                uri.and_then(|uri| uri.http_upstream_type.as_ref())
+            {
+                add(found, Kind::Cluster, name);
+            }
+        }
+        None => {}
     }
 }
 
@@ -259,24 +312,74 @@ mod tests {
         assert!(names(Kind::Cluster, &cluster).is_empty());
     }
 
+    fn any(name: &str, message: &impl Message) -> Any {
+        Any {
+            type_url: format!("type.googleapis.com/envoy.extensions.filters.{name}"),
+            value: message.encode_to_vec(),
+        }
+    }
+
+    fn listener(manager: &hcm::HttpConnectionManager) -> Listener {
+        let name = "network.http_connection_manager.v3.HttpConnectionManager";
+        Listener {
+            api_listener: Some(ApiListener {
+                api_listener: Some(any(name, manager)),
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn listeners_refer_to_the_clusters_of_authorizers_that_are_asked_by_grpc_or_http() {
+        use authz::ext_authz::Services;
+        let grpc = core::grpc_service::EnvoyGrpc {
+            cluster_name: "by-grpc".into(),
+            ..Default::default()
+        };
+        let grpc = core::GrpcService {
+            target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(grpc)),
+            ..Default::default()
+        };
+        let uri = core::HttpUri {
+            http_upstream_type: Some(core::http_uri::HttpUpstreamType::Cluster("by-http".into())),
+            ..Default::default()
+        };
+        let http = authz::HttpService {
+            server_uri: Some(uri),
+            ..Default::default()
+        };
+        let asks = [
+            Some(Services::GrpcService(grpc)),
+            Some(Services::HttpService(http)),
+            None,
+        ];
+        let filters = asks.map(|services| {
+            let asks = authz::ExtAuthz {
+                services,
+                ..Default::default()
+            };
+            let config = any("http.ext_authz.v3.ExtAuthz", &asks);
+            hcm::HttpFilter {
+                config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
+                ..Default::default()
+            }
+        });
+        let manager = hcm::HttpConnectionManager {
+            http_filters: filters.into(),
+            ..Default::default()
+        };
+        let expected = ["by-grpc", "by-http"].map(|name| (Kind::Cluster, name.to_string()));
+        assert_eq!(names(Kind::Listener, &listener(&manager)), expected);
+    }
+
     #[test]
     fn listeners_refer_to_routes_by_name_or_to_what_their_own_refer_to() {
         use hcm::http_connection_manager::RouteSpecifier;
         let listener = |specifier| {
-            let manager = hcm::HttpConnectionManager {
+            listener(&hcm::HttpConnectionManager {
                 route_specifier: Some(specifier),
                 ..Default::default()
-            };
-            let url = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-            Listener {
-                api_listener: Some(ApiListener {
-                    api_listener: Some(Any {
-                        type_url: url.into(),
-                        value: manager.encode_to_vec(),
-                    }),
-                }),
-                ..Default::default()
-            }
+            })
         };
         let named = listener(RouteSpecifier::Rds(hcm::Rds {
             route_config_name: "r".into(),

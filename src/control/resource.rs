@@ -13,13 +13,14 @@
 //! differs.
 
 use std::hash::Hasher as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use twox_hash::XxHash64;
 
 use super::kind::Kind;
+use super::references;
 use super::variant::{self, Constraints};
 use crate::varint;
 
@@ -46,6 +47,8 @@ pub struct Encoded {
     ttl: Option<Duration>,
     aliases: Box<[Arc<str>]>,
     references: Box<[(Kind, Arc<str>)]>,
+    /// Made when it is asked for: few clients need it.
+    by_host: OnceLock<Box<[u64]>>,
     variant: Option<Box<Variant>>,
     /// `resources` of a `DeltaDiscoveryResponse`, tag and length included.
     frame: Bytes,
@@ -118,6 +121,12 @@ impl Encoded {
     /// What it refers to, as far as the order of pushes depends on it.
     pub(super) fn references(&self) -> &[(Kind, Arc<str>)] {
         &self.references
+    }
+
+    /// Of a route configuration, [which clusters its virtual hosts refer to](references::by_host).
+    pub(super) fn by_host(&self) -> &[u64] {
+        self.by_host
+            .get_or_init(|| references::by_host(self.body()))
     }
 
     /// What it asks of the parameters of a subscription, if it is one variant of several.
@@ -228,6 +237,7 @@ impl<'a> Parts<'a> {
             ttl: self.ttl,
             aliases: self.aliases.into(),
             references: references.into(),
+            by_host: OnceLock::new(),
             variant,
             frame: frame.freeze(),
             any: at,

@@ -38,8 +38,32 @@ pub struct Snapshot {
     sets: [Arc<Set>; Kind::COUNT],
     lookup: Option<Arc<dyn Lookup>>,
     introductions: Arc<Introductions>,
-    /// What others may see and this view may not.
-    denied: Arc<BTreeSet<(Kind, Arc<str>)>>,
+    /// What some nodes see; what of it this view does not have, others alone may see.
+    reserved: Arc<Reserved>,
+}
+
+/// The names that only some nodes see, as streams ask for them. There is one of a content, for all its views:
+/// a set of each view's own would be as large as all files of all nodes.
+#[derive(Debug, Default)]
+pub(super) struct Reserved(BTreeSet<(Kind, Arc<str>)>);
+
+impl Reserved {
+    /// Those of these resources, their aliases included.
+    pub(super) fn of<'a>(resources: impl IntoIterator<Item = &'a Arc<Encoded>>) -> Self {
+        let names = resources.into_iter().flat_map(|resource| {
+            let names = resource.aliases().iter().chain([resource.name()]);
+            names.map(|name| (resource.kind(), key(name)))
+        });
+        Self(names.collect())
+    }
+}
+
+/// The name by which a stream asks, whatever its spelling.
+fn key(name: &Arc<str>) -> Arc<str> {
+    match canonical(name) {
+        std::borrow::Cow::Borrowed(_) => name.clone(),
+        std::borrow::Cow::Owned(name) => name.into(),
+    }
 }
 
 /// Resources of one kind by their names.
@@ -146,11 +170,7 @@ impl Snapshot {
     ) -> Self {
         let mut kinds: [Named; Kind::COUNT] = Default::default();
         for resource in resources {
-            let key = match canonical(resource.name()) {
-                std::borrow::Cow::Borrowed(_) => resource.name().clone(),
-                std::borrow::Cow::Owned(name) => name.into(),
-            };
-            kinds[resource.kind().index()].insert(key, resource);
+            kinds[resource.kind().index()].insert(key(resource.name()), resource);
         }
         // What a lookup finds may differ although nothing that is listed does.
         let found = self.lookup.is_some() || lookup.is_some();
@@ -165,23 +185,21 @@ impl Snapshot {
             sets,
             lookup,
             introductions: Arc::default(),
-            denied: Arc::default(),
+            reserved: Arc::default(),
         }
     }
 
-    /// The same, where these exist for others alone. Names that it has itself are none of them.
-    pub(super) fn denying(self, others: impl IntoIterator<Item = (Kind, Arc<str>)>) -> Self {
-        let others = others.into_iter();
-        let denied = others.filter(|(kind, name)| self.set(*kind).get(name).is_none());
-        Self {
-            denied: Arc::new(denied.collect()),
-            ..self
-        }
+    /// The same, where these exist for some nodes. What it has itself exists for this one.
+    pub(super) fn denying(self, reserved: Arc<Reserved>) -> Self {
+        Self { reserved, ..self }
     }
 
-    /// Whether a name that is not here exists for others.
+    /// Whether a name, as streams ask for it, is not here and exists for others.
     pub(super) fn is_denied(&self, kind: Kind, name: &Arc<str>) -> bool {
-        !self.denied.is_empty() && self.denied.contains(&(kind, name.clone()))
+        let reserved = &self.reserved.0;
+        !reserved.is_empty()
+            && reserved.contains(&(kind, name.clone()))
+            && self.get(kind, name).is_none()
     }
 
     /// A resource by its name or by an alias of it.
@@ -274,7 +292,7 @@ impl Set {
             entry
                 .aliases()
                 .iter()
-                .map(|alias| (alias.clone(), name.clone()))
+                .map(|alias| (key(alias), name.clone()))
         });
         Some(Self {
             aliases: aliases.collect(),
@@ -352,6 +370,7 @@ pub(super) fn version(hash: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resource::Parts;
     use super::*;
 
     fn cluster(name: &str, body: &str) -> Encoded {
@@ -390,8 +409,27 @@ mod tests {
     }
 
     #[test]
+    fn d21_a_name_of_others_is_one_in_any_order_of_its_parameters_and_under_its_aliases() {
+        let of = |rest: &str| format!("xdstp://auth/envoy.config.cluster.v3.Cluster/a?{rest}");
+        let mut parts = Parts::new(Kind::Cluster, of("y=2&x=1").into(), b"1");
+        parts.aliases = vec![of("z=2&x=1").into()];
+        let theirs = Arc::new(parts.finish());
+        let reserved = Arc::new(Reserved::of([&theirs]));
+        let mine = Snapshot::default().with([theirs], None);
+        let mine = mine.denying(reserved.clone());
+        let others = Snapshot::new([cluster("b", "1")]).denying(reserved);
+        for name in ["x=1&y=2", "x=1&z=2"].map(|rest| Arc::from(of(rest))) {
+            assert!(mine.get(Kind::Cluster, &name).is_some(), "{name}");
+            assert!(!mine.is_denied(Kind::Cluster, &name), "{name}");
+            assert!(others.is_denied(Kind::Cluster, &name), "{name}");
+            assert!(!others.is_denied(Kind::Endpoints, &name), "of another kind");
+        }
+        assert!(!others.is_denied(Kind::Cluster, &"c".into()));
+    }
+
+    #[test]
     fn removal_is_a_difference_and_an_alias_finds_its_resource() {
-        let mut parts = super::super::resource::Parts::new(Kind::VirtualHost, "r/a".into(), b"1");
+        let mut parts = Parts::new(Kind::VirtualHost, "r/a".into(), b"1");
         parts.aliases = vec!["r/b".into()];
         let one = Snapshot::new([parts.finish()]);
         assert_eq!(

@@ -20,7 +20,7 @@ use super::kind::Kind;
 use super::node::Node;
 use super::references;
 use super::resource::{Encoded, Parts};
-use super::snapshot::Snapshot;
+use super::snapshot::{Reserved, Snapshot};
 use super::variant::Constraints;
 use super::view::{self, Key};
 use crate::source::istio::kinds::Object;
@@ -147,6 +147,7 @@ struct Rejected {
 pub(super) struct Generation {
     number: u64,
     content: Arc<Content>,
+    reserved: Arc<Reserved>,
     views: Mutex<HashMap<Key, Weak<View>>>,
     told: Arc<Told>,
 }
@@ -241,11 +242,13 @@ impl Store {
     pub fn publish(&self, content: Content) -> u64 {
         lock(&self.shared.rejected).last = None;
         let mut number = 0;
+        let made = Generation::new(number, content);
         self.shared.current.send_modify(|current| {
             number = current.number + 1;
             *current = Arc::new(Generation {
+                number,
                 told: current.told.clone(),
-                ..Generation::new(number, content)
+                ..made
             });
         });
         tracing::info!(target: "meshwork::control", generation = number, "in force");
@@ -313,8 +316,10 @@ impl Store {
 
 impl Generation {
     fn new(number: u64, content: Content) -> Self {
+        let restricted = content.files.iter().flat_map(|file| &file.resources);
         Self {
             number,
+            reserved: Arc::new(Reserved::of(restricted)),
             content: Arc::new(content),
             views: Mutex::default(),
             told: Arc::default(),
@@ -347,7 +352,7 @@ impl Generation {
             let made =
                 tokio::task::spawn_blocking(move || view::make(&content, &key, &before, &told));
             match made.await {
-                Ok(snapshot) => Arc::new(snapshot),
+                Ok(snapshot) => Arc::new(snapshot.denying(self.reserved.clone())),
                 Err(failed) => match failed.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     // The runtime shuts down, and this task with it.

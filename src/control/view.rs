@@ -93,11 +93,7 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         .chain(restricted.cloned());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
-    let view = before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>));
-    let others = content.files.iter().enumerate();
-    let others = others.filter(|(index, _)| !key.files.contains(index));
-    let others = others.flat_map(|(_, file)| &file.resources);
-    view.denying(others.map(|resource| (resource.kind(), resource.name().clone())))
+    before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))
 }
 
 /// Logs what was not logged already.

@@ -122,6 +122,21 @@ fn config<M: prost::Message + Default>(manager: &hcm::HttpConnectionManager, nam
     M::decode(&*any.value).expect("its message")
 }
 
+/// Envoy refuses a listener with another, and would stay with the one before.
+#[test]
+fn the_statuses_of_an_authorizer_that_fails_are_those_that_envoy_takes() {
+    use envoy_types::pb::envoy::r#type::v3::StatusCode;
+    for status in 0..=600 {
+        let text = format!(
+            "mesh:\n  extensionProviders:\n  - name: p\n    envoyExtAuthzGrpc: \
+             {{service: a.b, port: 80, statusOnError: '{status}'}}\n"
+        );
+        let read = read([("mesh.yaml", text)], &Options::default());
+        let taken = status >= 200 && StatusCode::try_from(status).is_ok();
+        assert_eq!(!read.faults.has_errors(), taken, "{status}");
+    }
+}
+
 #[test]
 fn an_authorizer_is_asked_about_what_its_policies_match_and_an_unknown_one_denies_it() {
     use envoy_types::pb::envoy::extensions::filters::http::{

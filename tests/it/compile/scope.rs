@@ -297,6 +297,16 @@ fn a_sidecar_says_what_ports_take_and_else_the_rule_of_the_own_service() {
     // A rule of somebody else's service is for its callers only.
     let others = rule.replace("order", "billing");
     assert_eq!(capacities(&[&other, &others], &ports), [(0, 0); 3]);
+    // A selector chooses callers, and the server itself may be one.
+    let mine = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                metadata: {name: mine, namespace: my-app}\nspec:\n  host: order\n  \
+                workloadSelector: {matchLabels: {app: order}}\n  \
+                trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}\n";
+    assert_eq!(capacities(&[own, mine], &ports), [(0, 0); 3]);
+    assert_eq!(
+        capacities(&[own, mine, rule], &ports),
+        [(7, 9), (0, 3), (0, 0)]
+    );
     let pool = "inboundConnectionPool: {tcp: {maxConnections: 2}, http: {http2MaxRequests: 5}}";
     let whole = sidecar("s.my-app", pool);
     assert_eq!(capacities(&[own, rule, &whole], &ports), [(2, 5); 3]);

@@ -337,6 +337,20 @@ async fn whoever_connects_and_does_not_begin_gives_its_place_back() {
 }
 
 #[tokio::test]
+async fn a_head_that_may_take_forever_is_answered() {
+    let mesh = Mesh::builder().clock(clock()).start().await.unwrap();
+    let listener = mesh.listen("127.0.0.1:0").await.unwrap();
+    let listener = listener.with_head_deadline(Duration::MAX);
+    let mut stream = TcpStream::connect(listener.local_addr()).await.unwrap();
+    tokio::spawn(listener.serve(service_fn(whoami)));
+    let get = b"GET / HTTP/1.1\r\nhost: c\r\nconnection: close\r\n\r\n";
+    stream.write_all(get).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn health_has_a_port_of_its_own_and_says_when_callers_should_go_elsewhere() {
     async fn probe(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();

@@ -354,8 +354,9 @@ fn s27_a_refusal_is_remembered_until_something_is_acknowledged() {
 fn s28_names_that_exist_for_others_are_told_as_such() {
     let denied = |variant| {
         let snapshot = Snapshot::new(resources("C a=1"));
-        let others = ["a", "x"].map(|name| (Kind::Cluster, name.into()));
-        World::of(variant, Arc::new(snapshot.denying(others)))
+        let some = ["a", "x"].map(|name| Arc::new(Encoded::new(Kind::Cluster, name, b"1")));
+        let reserved = crate::control::snapshot::Reserved::of(&some);
+        World::of(variant, Arc::new(snapshot.denying(Arc::new(reserved))))
     };
     let mut world = denied(Variant::Sotw);
     world.stream.client.errors = true;

@@ -3,7 +3,8 @@
 //! A `Sidecar` with an `inboundConnectionPool` says it for all ports. Without one the DestinationRule of
 //! a service that the workload serves says it for the ports of that service, since whoever limits
 //! callers to so many requests means that the service bears so many (istiod's inbound clusters). It is
-//! the rule that the workload itself would use to call the service, without its subsets.
+//! the rule that the workload itself would use to call the service, without its subsets, and never one
+//! with a `workloadSelector`: that chooses callers (istiod honours it for outbound only).
 //!
 //! A service's port is not the port that its pods listen on: `targetPort` leads there, or where that is
 //! the name of a container's port the endpoints, which have its number. Of two services with one port
@@ -14,6 +15,7 @@ use std::num::NonZeroU32;
 
 use super::Scope;
 use super::policy::Blocks;
+use super::rules::Rules;
 use super::sidecar::Imports;
 use crate::model::capacity::{Capacities, Capacity};
 use crate::model::endpoint::Address;
@@ -21,7 +23,11 @@ use crate::source::istio::kinds::{ConnectionPool, Kind, TargetPort};
 use crate::source::istio::registry::{Port, Service, selects};
 
 /// What holds for the workload that is compiled for.
-pub(super) fn capacities(scope: &Scope<'_>, imports: &Imports<'_>) -> Capacities {
+pub(super) fn capacities(
+    scope: &Scope<'_>,
+    rules: &Rules<'_>,
+    imports: &Imports<'_>,
+) -> Capacities {
     if let Some(pool) = imports.inbound_pool() {
         return Capacities {
             every: capacity(pool),
@@ -30,7 +36,7 @@ pub(super) fn capacities(scope: &Scope<'_>, imports: &Imports<'_>) -> Capacities
     }
     let mut all = Capacities::default();
     for service in scope.view.services().filter(|one| is_own(scope, one)) {
-        let rule = scope.effective.get(&service.host);
+        let rule = rules.of_server(&service.host, &service.namespace, scope.client);
         let policy = rule.and_then(|rule| rule.policy);
         for port in &service.ports {
             let Some(pool) = Blocks::of([None, policy, None], port.number).pool else {

@@ -131,7 +131,7 @@ pub fn compile(objects: &[Object], client: &Workload, options: &Options) -> Comp
     lint::services(&mut scope);
     lint::hosts(&mut scope, &rules);
     let mut resources = Resources {
-        capacities: capacity::capacities(&scope, &imports),
+        capacities: capacity::capacities(&scope, &rules, &imports),
         inbound: Arc::new(arriving),
         outbound_traffic: imports.outbound_traffic().or(defaults.outbound_traffic()),
         egress_proxy: imports.egress_proxy(&scope.view, client),

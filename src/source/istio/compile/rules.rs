@@ -123,13 +123,36 @@ impl<'a> Rules<'a> {
         client: &Workload,
         faults: &mut Faults,
     ) -> Option<Effective<'a>> {
+        choose(self.merged(host, home, client, faults)?, client)
+    }
+
+    /// The rule that says what a server bears of its own host: as [`find`](Self::find), but selectors
+    /// choose callers, so the one for all of them counts.
+    pub(super) fn of_server(
+        &self,
+        host: &str,
+        home: &str,
+        server: &Workload,
+    ) -> Option<Effective<'a>> {
+        // Faults were told when the clusters were compiled.
+        let merged = self.merged(host, home, server, &mut Faults::default())?;
+        merged.into_iter().rfind(|entry| entry.selector.is_none())
+    }
+
+    /// What the rules of the first place that has some come to.
+    fn merged(
+        &self,
+        host: &str,
+        home: &str,
+        client: &Workload,
+        faults: &mut Faults,
+    ) -> Option<Vec<Effective<'a>>> {
         let covering = self.covering(host);
-        let merged = places(&covering, (home, self.root), client.namespace())
+        places(&covering, (home, self.root), client.namespace())
             .into_iter()
             .map(most_specific)
             .find(|rules| !rules.is_empty())
-            .map(|rules| merge(&rules, faults))?;
-        choose(merged, client)
+            .map(|rules| merge(&rules, faults))
     }
 
     /// Rules that the client could use and whose host no service of the view has.

@@ -275,14 +275,22 @@ fn service(check: &mut Checker<'_>, service: &str, number: u16) {
     port(check, "port", Some(number));
 }
 
+/// The statuses that Envoy can be told to answer with (`envoy.type.v3.StatusCode`; `HttpStatus.code` is
+/// `defined_only`), as in Istio. Without 100, which is no answer.
+fn is_answer(status: u16) -> bool {
+    matches!(
+        status,
+        200..=208 | 226 | 300..=305 | 307 | 308 | 400..=417 | 421..=424 | 426 | 428 | 429 | 431
+            | 500..=508 | 510 | 511
+    )
+}
+
 fn status(check: &mut Checker<'_>, status: Option<&Located<String>>) {
     check.some("statusOnError", status, |check, text| {
-        if !text
-            .parse::<u16>()
-            .is_ok_and(|status| (200..=599).contains(&status))
-        {
+        if !text.parse().is_ok_and(is_answer) {
             check.error(format!(
-                "{} is no status: expected 200 to 599",
+                "{} is no status that Envoy answers with: expected one of envoy.type.v3.StatusCode \
+                 from 200 on, such as 403 or 503",
                 quoted(text)
             ));
         }

@@ -17,6 +17,7 @@ pub(crate) enum Loss {
     BalancingPolicy,
     BodyOfAnswers,
     Conditions,
+    Capacity,
     ConnectTimeout,
     ConnectionSettings,
     ConsecutiveErrors,
@@ -80,6 +81,7 @@ impl Loss {
         Self::BalancingPolicy,
         Self::BodyOfAnswers,
         Self::Conditions,
+        Self::Capacity,
         Self::ConnectTimeout,
         Self::ConnectionSettings,
         Self::ConsecutiveErrors,
@@ -141,6 +143,10 @@ impl Loss {
                 &[Grpc],
                 "a condition that is not known there holds where it denies, and does not where it \
                  allows",
+            ),
+            Self::Capacity => (
+                &[Grpc],
+                "ports take as many connections and requests as come",
             ),
             Self::ConnectTimeout => (&[Grpc], "connecting takes as long as the client lets it"),
             Self::ConnectionSettings => (&[Grpc], "connections are kept as the client likes"),

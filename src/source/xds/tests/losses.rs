@@ -2,10 +2,12 @@
 //! none that is not in it. The docs have the same table.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::models;
 use crate::model::authorization::{Action, Condition, External, Policy, Stage};
+use crate::model::capacity::Capacity;
 use crate::model::matcher::StringMatcher;
 use crate::model::rate::{LocalLimit, Refusal};
 use crate::model::security::PeerPolicy;
@@ -74,6 +76,10 @@ fn of_servers() -> Vec<(Loss, Dialect)> {
         number: 80,
         inbound: &inbound,
         peers: &PeerPolicy::default(),
+        capacity: Capacity {
+            requests: NonZeroU32::new(1),
+            ..Capacity::default()
+        },
         meshed: false,
         certified: false,
     };

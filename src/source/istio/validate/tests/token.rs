@@ -107,7 +107,13 @@ fn an_authorizer_has_a_service_and_a_port() {
         ),
         (
             http("statusOnError: '99'"),
-            "envoyExtAuthzHttp.statusOnError: \"99\" is no status: expected 200 to 599",
+            "envoyExtAuthzHttp.statusOnError: \"99\" is no status that Envoy answers with: expected \
+             one of envoy.type.v3.StatusCode from 200 on, such as 403 or 503",
+        ),
+        (
+            "name: p, envoyExtAuthzGrpc: {service: a, port: 1, statusOnError: '599'}".to_owned(),
+            "envoyExtAuthzGrpc.statusOnError: \"599\" is no status that Envoy answers with: expected \
+             one of envoy.type.v3.StatusCode from 200 on, such as 403 or 503",
         ),
         (
             http("headersToUpstreamOnAllow: ['']"),

@@ -28,6 +28,7 @@ use prost::{Message, Name};
 use super::loss::Loss;
 use super::{Dialect, Lost, Pen, canonical, value};
 use crate::model::Inbound;
+use crate::model::capacity::Capacity;
 use crate::model::security::{MutualTls, PeerPolicy};
 use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
@@ -56,6 +57,8 @@ pub(crate) struct Port<'a> {
     pub(crate) inbound: &'a Inbound,
     /// What is asked of connections.
     pub(crate) peers: &'a PeerPolicy,
+    /// How much it takes at once, which no listener of gRPC says.
+    pub(crate) capacity: Capacity,
     /// Whether the workload says that it takes mutual TLS (`security.istio.io/tlsMode: istio`).
     pub(crate) meshed: bool,
     /// Whether there is reason to believe that it has a certificate.
@@ -91,6 +94,7 @@ pub(crate) fn inbound(
         lost,
     };
     let strict = port.is_strict(&mut pen);
+    pen.lose_if(port.capacity != Capacity::default(), Loss::Capacity);
     let mut filters = rbac::filters(&mut pen, port, strict, Authorizers::Denied);
     filters.push(filter(
         "envoy.filters.http.router",
@@ -148,6 +152,7 @@ pub(crate) fn gates(
         number,
         inbound,
         peers: &PeerPolicy::default(),
+        capacity: Capacity::default(),
         meshed: false,
         certified: false,
     };

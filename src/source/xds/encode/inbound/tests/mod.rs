@@ -14,6 +14,7 @@ use crate::model::authorization::{
     Action, Authorization, Condition, Enforcement, External, PathPattern, PeerPattern, Policy,
     PortRange, Stage,
 };
+use crate::model::capacity::Capacity;
 use crate::model::matcher::{HeaderKey, HeaderMatcher, HeaderTest, StringMatcher};
 use crate::model::security::{MutualTls, PeerPolicy};
 use crate::model::token::{Keys, Location, TokenRule};
@@ -42,6 +43,7 @@ fn encoded(
         number: PORT,
         inbound,
         peers,
+        capacity: Capacity::default(),
         meshed,
         certified: meshed,
     };
