@@ -7,13 +7,14 @@
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http::uri::PathAndQuery;
 use http_body::Body as HttpBody;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tonic::client::{Grpc, GrpcService};
 use tonic_prost::ProstCodec;
 
@@ -202,6 +203,7 @@ async fn closed<C: Caller>(mut caller: C, window: Arc<Window>) {
 /// A thread of its own keeps the time: the client's may be busy, which is what shall be seen.
 async fn open<C: Caller>(caller: C, rate: u32, window: Arc<Window>) {
     let (send, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    #[expect(clippy::disallowed_methods, reason = "this thread has no runtime")]
     let clock = std::thread::spawn(move || {
         let began = Instant::now();
         let mut sent = 0;

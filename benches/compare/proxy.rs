@@ -3,9 +3,10 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::driver::HOST;
 use crate::identity;
@@ -28,6 +29,10 @@ pub(crate) struct Config {
 
 impl Config {
     /// Starts it on one thread and waits until it listens.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this process has no runtime of its own"
+    )]
     pub(crate) fn start(
         &self,
         program: &Path,

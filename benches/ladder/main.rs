@@ -17,6 +17,7 @@ mod bars;
 mod call;
 mod callgrind;
 mod change;
+mod floor;
 mod gates;
 mod layers;
 mod measure;

@@ -3,6 +3,7 @@
 use crate::bare::{self, Http1, Http2, NoOp};
 use crate::call::{Caller, Form, Tower, caller};
 use crate::change;
+use crate::floor::ByHand;
 use crate::layers;
 use crate::mesh;
 use crate::pick::{self, Blind, Picking};
@@ -63,6 +64,9 @@ fn no_op() -> Vec<Rung> {
     vec![
         rung("no-op/endpoint", || {
             caller(Form::Path, async || Tower(NoOp))
+        }),
+        rung("no-op/by hand", || {
+            caller(Form::Path, async || Tower(ByHand::default()))
         }),
         rung("no-op/connections", || {
             caller(Form::Path, async || Direct::answering())

@@ -207,7 +207,7 @@ fn cluster(name: impl Into<Arc<str>>, step: Step, protocol: Protocol) -> Cluster
             Step::Mesh | Step::Route => Limits::default(),
             Step::Limit | Step::Outlier | Step::Timeout | Step::Retry => limits(),
         },
-        outlier: (step >= Step::Outlier).then(outlier),
+        outlier: (step >= Step::Outlier).then(|| outlier().into()),
         health_check: None,
         load_metrics: Vec::new(),
         origin: Origin::built_in(),

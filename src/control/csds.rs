@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::ads::Held;
 use super::house::{Client, House};
 use super::kind::Kind;
+use super::variant;
 use crate::source::xds::json::conceal;
 
 /// The service.
@@ -79,7 +80,7 @@ fn status(kind: Kind, held: &Held<'_>, contents: bool) -> GenericXdsConfig {
     let shown = contents && kind != Kind::Secret;
     GenericXdsConfig {
         type_url: kind.type_url().into(),
-        name: held.name.to_string(),
+        name: variant::name(held.name).to_owned(),
         version_info: held
             .sent
             .map_or_else(String::new, |sent| sent.version().to_string()),

@@ -52,6 +52,7 @@ mod snapshot;
 mod spelling;
 mod store;
 mod stream;
+mod variant;
 mod view;
 mod wire;
 

@@ -20,7 +20,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use twox_hash::XxHash64;
 
 use super::kind::Kind;
+use super::variant::{self, Constraints};
 use crate::varint;
+
+/// What a variant is wrapped in.
+const RESOURCE: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 
 /// A resource, encoded. It is immutable, and equal content means an equal [`Encoded::hash`].
 ///
@@ -42,12 +46,21 @@ pub struct Encoded {
     ttl: Option<Duration>,
     aliases: Box<[Arc<str>]>,
     references: Box<[(Kind, Arc<str>)]>,
+    variant: Option<Box<Variant>>,
     /// `resources` of a `DeltaDiscoveryResponse`, tag and length included.
     frame: Bytes,
     /// Where in `frame` the `Any` begins, tag and length included.
     any: usize,
     /// Where in `frame` the message itself begins.
     body: usize,
+}
+
+/// What only one variant of several has.
+#[derive(Clone, Debug)]
+struct Variant {
+    constraints: Constraints,
+    /// The field of a `DiscoveryResponse`: an `Any` of a `Resource`, which alone says which variant it is.
+    wrapped: Bytes,
 }
 
 impl Encoded {
@@ -107,6 +120,11 @@ impl Encoded {
         &self.references
     }
 
+    /// What it asks of the parameters of a subscription, if it is one variant of several.
+    pub(super) fn constraints(&self) -> Option<&Constraints> {
+        self.variant.as_ref().map(|variant| &variant.constraints)
+    }
+
     /// The field of a `DeltaDiscoveryResponse`.
     pub(super) fn delta(&self) -> Bytes {
         self.frame.clone()
@@ -114,7 +132,10 @@ impl Encoded {
 
     /// The field of a `DiscoveryResponse`.
     pub(super) fn sotw(&self) -> Bytes {
-        self.frame.slice(self.any..)
+        match &self.variant {
+            Some(variant) => variant.wrapped.clone(),
+            None => self.frame.slice(self.any..),
+        }
     }
 }
 
@@ -129,6 +150,7 @@ pub(super) struct Parts<'a> {
     pub(super) ttl: Option<Duration>,
     pub(super) aliases: Vec<Arc<str>>,
     pub(super) references: Vec<(Kind, Arc<str>)>,
+    pub(super) constraints: Option<Constraints>,
 }
 
 impl<'a> Parts<'a> {
@@ -141,6 +163,7 @@ impl<'a> Parts<'a> {
             ttl: None,
             aliases: Vec::new(),
             references: Vec::new(),
+            constraints: None,
         }
     }
 
@@ -155,7 +178,13 @@ impl<'a> Parts<'a> {
         varint::put(&mut any, self.body.len() as u64);
         let mut head = BytesMut::new();
         text(&mut head, 1, &version);
-        text(&mut head, 3, &self.name);
+        match &self.constraints {
+            None => text(&mut head, 3, &self.name),
+            of @ Some(_) => {
+                let name = variant::resource_name(&self.name, of.as_ref());
+                head.extend_from_slice(&framed(8, &name));
+            }
+        }
         for alias in &self.aliases {
             text(&mut head, 4, alias);
         }
@@ -177,6 +206,16 @@ impl<'a> Parts<'a> {
         frame.extend_from_slice(&any);
         let body = frame.len();
         frame.extend_from_slice(self.body);
+        let variant = self.constraints.map(|constraints| {
+            let mut any = BytesMut::new();
+            text(&mut any, 1, RESOURCE);
+            any.extend_from_slice(&framed(2, &frame[frame.len() - length..]));
+            let wrapped = framed(2, &any);
+            Box::new(Variant {
+                constraints,
+                wrapped,
+            })
+        });
         let mut references = self.references;
         references.sort();
         references.dedup();
@@ -189,6 +228,7 @@ impl<'a> Parts<'a> {
             ttl: self.ttl,
             aliases: self.aliases.into(),
             references: references.into(),
+            variant,
             frame: frame.freeze(),
             any: at,
             body,
@@ -207,6 +247,11 @@ impl<'a> Parts<'a> {
             hasher.write(&(part.len() as u64).to_le_bytes());
             hasher.write(part.as_bytes());
         }
+        if let Some(constraints) = &self.constraints {
+            let message = constraints.message();
+            hasher.write(&(message.len() as u64).to_le_bytes());
+            hasher.write(message);
+        }
         hasher.write(self.body);
         hasher.finish()
     }
@@ -215,6 +260,15 @@ impl<'a> Parts<'a> {
 /// The tag of a length-delimited field below 16.
 pub(super) fn tag(out: &mut BytesMut, field: u8) {
     out.put_u8(field << 3 | 2);
+}
+
+/// A field with a length.
+pub(super) fn framed(field: u8, inner: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(inner.len() + 6);
+    tag(&mut out, field);
+    varint::put(&mut out, inner.len() as u64);
+    out.extend_from_slice(inner);
+    out.freeze()
 }
 
 /// A string field, left out when it is empty, as proto3 has it.
@@ -245,6 +299,10 @@ pub(super) fn duration(out: &mut BytesMut, field: u8, value: Duration) {
 /// The name under which two spellings of one `xdstp:` resource are the same: its context
 /// parameters sorted (xRFC TP1). Other names are themselves.
 pub(super) fn canonical(name: &str) -> std::borrow::Cow<'_, str> {
+    let parameters = variant::parameters(name);
+    if !parameters.is_empty() {
+        return format!("{}{parameters}", canonical(variant::name(name))).into();
+    }
     let Some((path, context)) = name
         .split_once('?')
         .filter(|_| name.starts_with("xdstp://"))

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::introduction::Introductions;
 use super::kind::Kind;
 use super::resource::{Encoded, canonical};
+use super::variant::{self, Constraints};
 
 /// Finds resources that exist under any of many names, made when they are asked for.
 ///
@@ -41,10 +42,58 @@ pub struct Snapshot {
     denied: Arc<BTreeSet<(Kind, Arc<str>)>>,
 }
 
+/// Resources of one kind by their names.
+#[derive(Debug, Default)]
+struct Named {
+    entries: BTreeMap<Arc<str>, Arc<Encoded>>,
+    variants: Variants,
+}
+
+/// The variants of resources that have several, each in the order of their hashes: which one is found
+/// must not depend on the order of files.
+type Variants = BTreeMap<Arc<str>, Vec<Arc<Encoded>>>;
+
+impl Named {
+    fn insert(&mut self, name: Arc<str>, resource: Arc<Encoded>) {
+        match resource.constraints() {
+            Some(_) => self.variants.entry(name).or_default().push(resource),
+            None => drop(self.entries.insert(name, resource)),
+        }
+    }
+
+    /// Puts the variants in order, as allocations of those before where they are equal; who asks by a
+    /// plain name gets the one that asks for no parameters.
+    fn settle(&mut self, before: &Variants) {
+        for (name, variants) in &mut self.variants {
+            for variant in &mut *variants {
+                let mut known = before.get(name).into_iter().flatten();
+                if let Some(known) = known.find(|known| known.hash() == variant.hash()) {
+                    *variant = known.clone();
+                }
+            }
+            variants.sort_by_key(|variant| variant.hash());
+            variants.dedup_by_key(|variant| variant.hash());
+            if let Some(variant) = matching(variants, name)
+                && !self.entries.contains_key(name)
+            {
+                self.entries.insert(name.clone(), variant.clone());
+            }
+        }
+    }
+}
+
+/// The variant whose constraints the parameters in a key match.
+fn matching<'v>(variants: &'v [Arc<Encoded>], key: &str) -> Option<&'v Arc<Encoded>> {
+    let matches = |constraints: &Constraints| constraints.match_key(key);
+    let mut variants = variants.iter();
+    variants.find(|variant| variant.constraints().is_some_and(matches))
+}
+
 /// The resources of one kind.
 #[derive(Debug, Default)]
 pub(super) struct Set {
     entries: BTreeMap<Arc<str>, Arc<Encoded>>,
+    variants: Variants,
     aliases: BTreeMap<Arc<str>, Arc<str>>,
     /// The wrapping sum of [`Encoded::hash`]: a hash of the set that can be added to.
     sum: u64,
@@ -95,7 +144,7 @@ impl Snapshot {
         resources: impl IntoIterator<Item = Arc<Encoded>>,
         lookup: Option<Arc<dyn Lookup>>,
     ) -> Self {
-        let mut kinds: [BTreeMap<Arc<str>, Arc<Encoded>>; Kind::COUNT] = Default::default();
+        let mut kinds: [Named; Kind::COUNT] = Default::default();
         for resource in resources {
             let key = match canonical(resource.name()) {
                 std::borrow::Cow::Borrowed(_) => resource.name().clone(),
@@ -140,7 +189,7 @@ impl Snapshot {
     pub fn get(&self, kind: Kind, name: &str) -> Option<Arc<Encoded>> {
         let set = self.set(kind);
         let listed = set.get(name).cloned();
-        listed.or_else(|| self.lookup.as_ref()?.find(kind, name))
+        listed.or_else(|| self.lookup.as_ref()?.find(kind, variant::name(name)))
     }
 
     /// A hash of all resources of a kind, in hexadecimal: equal content has equal versions.
@@ -178,7 +227,21 @@ impl Snapshot {
 
 impl Set {
     /// The set with these entries; `None`: this one has them already.
-    fn next(&self, mut entries: BTreeMap<Arc<str>, Arc<Encoded>>, touched: bool) -> Option<Self> {
+    fn next(&self, mut named: Named, touched: bool) -> Option<Self> {
+        named.settle(&self.variants);
+        let Named {
+            mut entries,
+            variants,
+        } = named;
+        let same_variant = |(one, other): (&Arc<Encoded>, &Arc<Encoded>)| Arc::ptr_eq(one, other);
+        let touched = touched
+            || !variants.keys().eq(self.variants.keys())
+            || !variants
+                .values()
+                .zip(self.variants.values())
+                .all(|(one, other)| {
+                    one.len() == other.len() && one.iter().zip(other).all(same_variant)
+                });
         let mut changed: Vec<Arc<str>> = Vec::new();
         for (name, entry) in &mut entries {
             match self.entries.get(name) {
@@ -205,6 +268,7 @@ impl Set {
         }
         let sum = entries
             .values()
+            .chain(variants.values().flatten())
             .fold(0, |sum: u64, entry| sum.wrapping_add(entry.hash()));
         let aliases = entries.iter().flat_map(|(name, entry)| {
             entry
@@ -221,12 +285,28 @@ impl Set {
             }),
             mark: Arc::default(),
             entries,
+            variants,
         })
     }
 
+    /// By a name, an alias, or a [key](super::variant::key) of a name and parameters. What has no
+    /// variants is for all parameters.
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Encoded>> {
+        let plain = variant::name(name);
+        if plain.len() < name.len() {
+            let variant = self.variants.get(plain).and_then(|all| matching(all, name));
+            let whole = || self.get(plain).filter(|one| one.constraints().is_none());
+            return variant.or_else(whole);
+        }
         let direct = self.entries.get(name);
         direct.or_else(|| self.entries.get(self.aliases.get(name)?))
+    }
+
+    /// Every name, also of what has only variants that ask for parameters.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        let variants = self.variants.keys();
+        let variants = variants.filter(|name| !self.entries.contains_key(*name));
+        self.entries.keys().chain(variants)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Encoded>)> {

@@ -21,6 +21,7 @@ use super::node::Node;
 use super::references;
 use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
+use super::variant::Constraints;
 use super::view::{self, Key};
 use crate::source::istio::kinds::Object;
 use crate::source::istio::{Faults, Options, RawFile, RawResource, follow};
@@ -105,6 +106,9 @@ fn encoded(raw: RawResource) -> Option<Encoded> {
     parts.label = raw.version;
     parts.ttl = raw.ttl;
     parts.aliases = raw.aliases;
+    if let Some(message) = raw.constraints {
+        parts.constraints = Some(Constraints::read(message.into())?);
+    }
     parts.references = references::of(kind, &raw.bytes);
     Some(parts.finish())
 }

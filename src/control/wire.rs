@@ -4,8 +4,6 @@
 //! encoded when they were made, a tail with type and nonce. Only head and tail are this stream's
 //! own; everything else is shared by all.
 
-use std::sync::Arc;
-
 use bytes::{BufMut as _, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::Node as WireNode;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
@@ -14,7 +12,8 @@ use prost::Message as _;
 
 use super::ads::{DeltaRequest, Item, Refusal, Response, SotwRequest, Variant};
 use super::kind::Kind;
-use super::resource::{duration, tag, text};
+use super::resource::{Encoded, duration, framed, text};
+use super::variant;
 use crate::varint;
 
 /// A request as it arrives, of either variant.
@@ -70,12 +69,7 @@ fn sotw(request: pb::DiscoveryRequest, only: Option<Kind>) -> Result<Request, Re
         node: request.node,
         body: kind.map(|kind| {
             let mut names = request.resource_names;
-            names.extend(
-                request
-                    .resource_locators
-                    .into_iter()
-                    .map(|locator| locator.name),
-            );
+            names.extend(request.resource_locators.into_iter().map(variant::key));
             Body::Sotw(SotwRequest {
                 kind,
                 names,
@@ -92,11 +86,20 @@ fn delta(request: pb::DeltaDiscoveryRequest, only: Option<Kind>) -> Result<Reque
     Ok(Request {
         node: request.node,
         body: kind.map(|kind| {
-            let name = |locator: pb::ResourceLocator| locator.name;
             let mut subscribe = request.resource_names_subscribe;
-            subscribe.extend(request.resource_locators_subscribe.into_iter().map(name));
+            subscribe.extend(
+                request
+                    .resource_locators_subscribe
+                    .into_iter()
+                    .map(variant::key),
+            );
             let mut unsubscribe = request.resource_names_unsubscribe;
-            unsubscribe.extend(request.resource_locators_unsubscribe.into_iter().map(name));
+            unsubscribe.extend(
+                request
+                    .resource_locators_unsubscribe
+                    .into_iter()
+                    .map(variant::key),
+            );
             Body::Delta(DeltaRequest {
                 kind,
                 subscribe,
@@ -123,17 +126,21 @@ pub(super) fn write(variant: Variant, response: &Response) -> Vec<Bytes> {
     pieces.extend(response.items.iter().map(|item| match (item, variant) {
         (Item::Full(resource), Variant::Delta) => resource.delta(),
         (Item::Full(resource), Variant::Sotw) => resource.sotw(),
-        (Item::Beat(resource), _) => {
-            let ttl = resource.ttl();
-            bare(resource.name(), resource.version(), None, ttl)
-        }
-        (Item::Unknown(name), _) => bare(name, "", Some(name), None),
+        (Item::Beat(resource), _) => beat(resource),
+        (Item::Unknown(name), _) => unknown(name),
     }));
     let mut tail = BytesMut::new();
     text(&mut tail, 4, response.kind.type_url());
     text(&mut tail, 5, &response.nonce.to_string());
     for name in &response.removed {
-        text(&mut tail, 6, name);
+        match variant::parameters(name).is_empty() {
+            true => text(&mut tail, 6, name),
+            false => tail.extend_from_slice(&framed(8, &variant::resource_name(name, None))),
+        }
+    }
+    for variant in &response.left {
+        let name = variant::resource_name(variant.name(), variant.constraints());
+        tail.extend_from_slice(&framed(8, &name));
     }
     let errors = match variant {
         Variant::Sotw => 7,
@@ -163,29 +170,34 @@ pub(super) fn write(variant: Variant, response: &Response) -> Vec<Bytes> {
     pieces
 }
 
-/// A `Resource` without its resource.
-fn bare(
-    name: &str,
-    version: &str,
-    alias: Option<&Arc<str>>,
-    ttl: Option<std::time::Duration>,
-) -> Bytes {
+/// A `Resource` without its resource, which the client has.
+fn beat(resource: &Encoded) -> Bytes {
     let mut inner = BytesMut::new();
-    text(&mut inner, 1, version);
-    text(&mut inner, 3, name);
-    if let Some(alias) = alias {
-        text(&mut inner, 4, alias);
+    text(&mut inner, 1, resource.version());
+    match resource.constraints() {
+        None => text(&mut inner, 3, resource.name()),
+        of @ Some(_) => {
+            let name = variant::resource_name(resource.name(), of);
+            inner.extend_from_slice(&framed(8, &name));
+        }
     }
-    if let Some(ttl) = ttl {
+    if let Some(ttl) = resource.ttl() {
         duration(&mut inner, 6, ttl);
     }
     framed(2, &inner)
 }
 
+/// A `Resource` that does not exist: a virtual host, under the name that was asked for.
+fn unknown(name: &str) -> Bytes {
+    let mut inner = BytesMut::new();
+    text(&mut inner, 3, name);
+    text(&mut inner, 4, name);
+    framed(2, &inner)
+}
+
 /// A `ResourceError`: the name, and why it is not there.
 fn error(out: &mut BytesMut, field: u8, name: &str, (code, why): (tonic::Code, &str)) {
-    let mut named = BytesMut::new();
-    text(&mut named, 1, name);
+    let named = variant::resource_name(name, None);
     let mut status = BytesMut::new();
     status.put_u8(1 << 3);
     varint::put(&mut status, code as u64);
@@ -196,18 +208,11 @@ fn error(out: &mut BytesMut, field: u8, name: &str, (code, why): (tonic::Code, &
     out.extend_from_slice(&framed(field, &inner));
 }
 
-fn framed(field: u8, inner: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(inner.len() + 6);
-    tag(&mut out, field);
-    varint::put(&mut out, inner.len() as u64);
-    out.extend_from_slice(inner);
-    out.freeze()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::control::resource::Encoded;
 
     fn joined(pieces: &[Bytes]) -> Bytes {
         let all = pieces.concat();
@@ -223,6 +228,7 @@ mod tests {
             version: "v".into(),
             items,
             removed: vec!["gone".into()],
+            left: Vec::new(),
             missing: vec!["none".into()],
             denied: vec!["hidden".into()],
         }

@@ -49,7 +49,7 @@ fn material(material: &Material) -> String {
             paths.join(" and ")
         }
         Material::Mesh => "the mesh".to_owned(),
-        Material::Named(name) => format!("{name} of the control plane"),
+        Material::Named(name) => format!("the credential {name}"),
         Material::System => "the system's authorities".to_owned(),
     }
 }

@@ -65,6 +65,8 @@ pub struct Builder {
     #[cfg(feature = "tls-core")]
     identity: Option<crate::tls::Source>,
     #[cfg(feature = "tls-core")]
+    credentials: Vec<(Arc<str>, crate::tls::Source)>,
+    #[cfg(feature = "tls-core")]
     clock: crate::tls::Clock,
     #[cfg(feature = "jwt")]
     key_networks: Vec<crate::model::authorization::Network>,
@@ -105,6 +107,8 @@ impl Builder {
             meter: None,
             #[cfg(feature = "tls-core")]
             identity: None,
+            #[cfg(feature = "tls-core")]
+            credentials: Vec::new(),
             filters: Filters::default(),
             #[cfg(feature = "tls-core")]
             clock: crate::tls::Clock::default(),
@@ -209,6 +213,39 @@ impl Builder {
     #[cfg(feature = "tls-core")]
     pub fn identity(mut self, source: impl Into<crate::tls::Source>) -> Self {
         self.identity = Some(source.into());
+        self
+    }
+
+    /// Says where the certificates are that a configuration calls by this name: a DestinationRule's
+    /// `tls.credentialName`, or a provider of a control plane's that its bootstrap does not have.
+    ///
+    /// In mode MUTUAL the identity is presented and the roots
+    /// ([`Trust::with_roots`](crate::tls::Trust::with_roots)) are trusted, in SIMPLE the roots alone count. A secret of Kubernetes that is mounted is a [`FileSource`](crate::tls::FileSource) over
+    /// `tls.crt`, `tls.key` and `ca.crt`. A name that nobody says has no identity and trusts nobody:
+    /// connections that need it fail, and never go in plaintext. Of two for one name the later counts.
+    ///
+    /// ```no_run
+    /// use meshwork::model::security::Files;
+    /// use meshwork::tls::FileSource;
+    ///
+    /// # async fn example() -> Result<(), meshwork::Error> {
+    /// let at = |file: &str| Some(std::path::Path::new("/etc/partner").join(file).into());
+    /// let partner = FileSource::new(Files {
+    ///     certificate: at("tls.crt"),
+    ///     key: at("tls.key"),
+    ///     roots: at("ca.crt"),
+    ///     revocations: None,
+    /// });
+    /// let mesh = meshwork::Mesh::builder().yaml("mesh/").credential("partner", partner).start().await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls-core")]
+    pub fn credential(
+        mut self,
+        name: impl Into<Arc<str>>,
+        source: impl Into<crate::tls::Source>,
+    ) -> Self {
+        self.credentials.push((name.into(), source.into()));
         self
     }
 
@@ -321,6 +358,17 @@ impl Builder {
         let starting = |source: crate::tls::Source| source.start(self.clock, &self.random);
         #[cfg(feature = "tls-core")]
         let (credentials, upkeep) = self.identity.map(starting).unzip();
+        #[cfg(feature = "tls-core")]
+        let (materials, named) = {
+            let materials = crate::tls::Materials::new(credentials, self.clock);
+            let named = self.credentials.into_iter().map(|(name, source)| {
+                let (credentials, upkeep) = source.start(self.clock, &self.random);
+                materials.put_named(name, credentials);
+                upkeep
+            });
+            let named: Vec<_> = named.collect();
+            (materials, named)
+        };
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
@@ -355,7 +403,7 @@ impl Builder {
                 tracing: Tracing,
             }),
             #[cfg(feature = "tls-core")]
-            materials: crate::tls::Materials::new(credentials, self.clock),
+            materials,
             random: self.random,
         };
         let core = Arc::new(Core {
@@ -376,7 +424,7 @@ impl Builder {
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));
         let tasks = Tasks::default();
         #[cfg(feature = "tls-core")]
-        if let Some(upkeep) = upkeep.flatten() {
+        for upkeep in named.into_iter().chain([upkeep.flatten()]).flatten() {
             tasks.spawn(upkeep);
         }
         #[cfg(feature = "tls-core")]

@@ -36,8 +36,8 @@ pub struct Cluster {
     pub connection: Connection,
     /// How much may be under way at once.
     pub limits: Limits,
-    /// When an endpoint is ejected; `None`: never.
-    pub outlier: Option<Outlier>,
+    /// When an endpoint is ejected; `None`: never. Shared with the detector that acts by it.
+    pub outlier: Option<Arc<Outlier>>,
     /// What endpoints are asked; `None`: nothing, and the registry alone says who is healthy. Not for
     /// clusters whose endpoint is the host of the request.
     pub health_check: Option<Arc<HealthCheck>>,

@@ -103,6 +103,11 @@ impl Materials {
             .clone()
     }
 
+    /// Lets these be what a provider of this name provides.
+    pub(crate) fn put_named(&self, name: Arc<str>, credentials: Credentials) {
+        lock(&self.shared.named).insert(name, credentials);
+    }
+
     /// Lets files be what a provider of this name provides. What they hold at this moment is there
     /// when it returns; the future keeps it fresh and is to be run as long as the mesh.
     #[cfg(feature = "xds")]

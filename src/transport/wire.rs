@@ -233,8 +233,9 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
         if self.first.seen.swap(true, Ordering::Relaxed) {
             // hyper's type has room for the task of a whole connection, which a stream's is not. A task
             // is moved several times until it is in its place; a pointer is moved for nothing.
+            let place = Box::new_uninit();
             tokio::spawn(CountedTask {
-                future: Box::pin(future),
+                future: Box::into_pin(Box::write(place, future)),
                 _counted: Counted::new(self.count.clone()),
             });
         } else {

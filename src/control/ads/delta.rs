@@ -8,6 +8,7 @@ use super::watch::{Have, Watch};
 use super::{DeltaRequest, Outcome, Refusal, Stream};
 use crate::control::kind::Kind;
 use crate::control::resource::canonical;
+use crate::control::variant;
 
 impl Stream {
     /// Takes a request in.
@@ -30,17 +31,17 @@ impl Stream {
         let outcome = answer(watch, request);
         let nothing = request.subscribe.is_empty() && request.unsubscribe.is_empty();
         if first && nothing && kind.is_whole() {
-            self.want_all(kind, now);
+            self.want_all(kind, "", now);
         }
         for name in &subscribe {
-            if &**name == "*" {
-                self.want_all(kind, now);
+            if variant::name(name) == "*" {
+                self.want_all(kind, variant::parameters(name), now);
             } else {
                 self.want(kind, name, now);
             }
         }
         for name in &unsubscribe {
-            if &**name == "*" {
+            if variant::name(name) == "*" {
                 let watch = self.watch_mut(kind);
                 if std::mem::take(&mut watch.wildcard) {
                     watch.owed = false;
@@ -56,10 +57,11 @@ impl Stream {
         Ok(outcome)
     }
 
-    fn want_all(&mut self, kind: Kind, now: Instant) {
+    fn want_all(&mut self, kind: Kind, parameters: &str, now: Instant) {
         let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
-        if !std::mem::replace(&mut watch.wildcard, true) {
+        let others = watch.want_all_with(parameters);
+        if !std::mem::replace(&mut watch.wildcard, true) || others {
             watch.owed = true;
             watch.compare(&snapshot, kind, now);
         }

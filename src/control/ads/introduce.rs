@@ -65,7 +65,7 @@ impl Stream {
             let Some(cluster) = self.snapshot.get(*kind, name) else {
                 return true;
             };
-            let have = self.watch(*kind).and_then(|watch| watch.have.get(name));
+            let have = self.watch(*kind).and_then(|watch| watch.have_of(name));
             have.is_some_and(|have| self.has_endpoints(&cluster, have))
         })
     }

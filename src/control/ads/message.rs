@@ -98,6 +98,8 @@ pub(in crate::control) struct Response {
     pub(in crate::control) items: Vec<Item>,
     /// Names that are not there any more, or never were: `removed_resources`. Delta only.
     pub(in crate::control) removed: Vec<Arc<str>>,
+    /// Variants that are not there any more: `removed_resource_names`. Delta only.
+    pub(in crate::control) left: Vec<Arc<Encoded>>,
     /// Names that do not exist: `resource_errors`. State of the world only.
     pub(in crate::control) missing: Vec<Arc<str>>,
     /// Names that exist for others alone: `resource_errors` too, and `removed_resources` in delta.

@@ -32,6 +32,7 @@ mod introduce;
 mod message;
 mod order;
 mod plan;
+mod response;
 mod sotw;
 #[cfg(test)]
 mod tests;

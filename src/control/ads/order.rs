@@ -29,6 +29,7 @@ use super::watch::{Have, Watch};
 use super::{HOLD_CAP, REMOVAL_CAP, Stream, Variant};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
+use crate::control::variant;
 
 /// Whether something may go out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,7 +63,7 @@ pub(super) struct InUse<'a> {
 
 impl InUse<'_> {
     pub(super) fn holds(&self, name: &str, have: &Have) -> Option<Hold> {
-        let named = self.names.get(name).copied();
+        let named = self.names.get(variant::name(name)).copied();
         // Routes of unknown content may also name what the client was sent since, or has unchanged.
         let unknown = |hold: &Hold| *hold > Hold::Passing || have.brought;
         named.max(self.brought.filter(unknown))
@@ -212,7 +213,7 @@ impl Stream {
             let Some(cluster) = self.snapshot.set(Kind::Cluster).get(name) else {
                 continue;
             };
-            let Some(have) = clusters.have.get(name) else {
+            let Some(have) = clusters.have_of(name) else {
                 return Gate::Wait;
             };
             if !self.has_endpoints(cluster, have) {
@@ -237,7 +238,7 @@ impl Stream {
                 return true;
             }
             let watch = self.watch(Kind::Endpoints);
-            let have = watch.and_then(|watch| watch.have.get(name));
+            let have = watch.and_then(|watch| watch.have_of(name));
             have.is_some_and(|have| have.acked.is_some() || self.was_had(have))
         })
     }

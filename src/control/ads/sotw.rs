@@ -9,6 +9,7 @@ use super::watch::Have;
 use super::{Outcome, Refusal, SotwRequest, Stream};
 use crate::control::kind::Kind;
 use crate::control::snapshot::version;
+use crate::control::variant;
 
 impl Stream {
     /// Takes a request in.
@@ -47,18 +48,24 @@ impl Stream {
             }
         };
         watch.ever_named |= !request.names.is_empty();
-        let all = names.iter().any(|name| &**name == "*");
+        let all = names.iter().find(|name| variant::name(name) == "*");
+        let parameters: Arc<str> = all.map_or("", |all| variant::parameters(all)).into();
+        let all = all.is_some();
         let wildcard = all || (kind.is_whole() && !watch.ever_named);
-        let wanted: BTreeSet<Arc<str>> = names.into_iter().filter(|name| &**name != "*").collect();
+        let wanted: BTreeSet<Arc<str>> = names
+            .into_iter()
+            .filter(|name| variant::name(name) != "*")
+            .collect();
         let current = first
             && wildcard
             && wanted.is_empty()
+            && parameters.is_empty()
             && request.version == version(snapshot.set(kind).sum())
             && snapshot
                 .resources(kind)
                 .all(|resource| !resource.is_labelled());
         let comes_back = first && !request.version.is_empty();
-        self.subscribe(kind, wildcard, wanted, now);
+        self.subscribe(kind, wildcard.then_some(&*parameters), wanted, now);
         if current {
             self.has_all(kind);
         } else if comes_back {
@@ -68,10 +75,18 @@ impl Stream {
     }
 
     /// Replaces the subscription.
-    fn subscribe(&mut self, kind: Kind, wildcard: bool, wanted: BTreeSet<Arc<str>>, now: Instant) {
+    fn subscribe(
+        &mut self,
+        kind: Kind,
+        all: Option<&str>,
+        wanted: BTreeSet<Arc<str>>,
+        now: Instant,
+    ) {
         let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
-        let was = std::mem::replace(&mut watch.wildcard, wildcard);
+        let wildcard = all.is_some();
+        let others = all.is_some_and(|parameters| watch.want_all_with(parameters));
+        let was = std::mem::replace(&mut watch.wildcard, wildcard) && !others;
         let dropped: Vec<_> = watch.named.difference(&wanted).cloned().collect();
         for name in &dropped {
             watch.drop_name(name);

@@ -9,6 +9,7 @@ use crate::control::kind::Kind;
 use crate::control::limits::beginning;
 use crate::control::resource::Encoded;
 use crate::control::snapshot::Snapshot;
+use crate::control::variant;
 
 /// The most of an error text that is kept.
 const ERROR_LENGTH: usize = 4 << 10;
@@ -22,6 +23,10 @@ pub(in crate::control) struct Watch {
     pub(super) ever_named: bool,
     /// All resources of the kind are wanted.
     pub(super) wildcard: bool,
+    /// With these parameters, as they stand in a key.
+    pub(super) parameters: Arc<str>,
+    /// Whether a name was ever one with parameters.
+    pub(super) located: bool,
     /// Names that are wanted, whether they exist or not.
     pub(super) named: BTreeSet<Arc<str>>,
     /// Collections that are wanted.
@@ -167,7 +172,7 @@ impl Glob {
 impl Watch {
     /// Whether a resource of that name would be sent.
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wildcard
+        (self.wildcard && variant::parameters(name) == &*self.parameters)
             || self.named.contains(name)
             || self.globs.iter().any(|glob| glob.matches(name))
     }
@@ -196,9 +201,14 @@ impl Watch {
                 due.push(name.clone());
             }
         };
-        if self.wildcard {
+        if self.wildcard && self.parameters.is_empty() {
             set.entries()
                 .for_each(|(name, target)| look(name, Some(target)));
+        } else if self.wildcard {
+            for name in set.names() {
+                let key = format!("{name}{}", self.parameters).into();
+                look(&key, set.get(&key));
+            }
         }
         for glob in &self.globs {
             let found = set.beginning(&glob.prefix);
@@ -216,7 +226,46 @@ impl Watch {
     pub(super) fn needs_lookups(&self, snapshot: &Snapshot, kind: Kind) -> bool {
         let set = snapshot.set(kind);
         let listed = |name: &Arc<str>| set.get(name).is_some_and(|found| found.name() == name);
-        matches!(kind, Kind::Listener | Kind::VirtualHost) && !self.named.iter().all(listed)
+        let spelled = matches!(kind, Kind::Listener | Kind::VirtualHost);
+        self.located || (spelled && !self.named.iter().all(listed))
+    }
+
+    /// The names under which the client has a resource or variants of it.
+    pub(super) fn keys<'w>(
+        &'w self,
+        name: &'w str,
+    ) -> impl Iterator<Item = (&'w Arc<str>, &'w Have)> {
+        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+        let range = self.have.range::<str, _>(from);
+        range.take_while(move |(key, _)| variant::name(key) == name)
+    }
+
+    /// Whether the client was sent a variant, under whatever name.
+    pub(super) fn has(&self, variant: &Encoded) -> bool {
+        let mut all = self
+            .keys(variant.name())
+            .filter_map(|(_, have)| have.sent.as_ref());
+        all.any(|sent| sent.constraints() == variant.constraints())
+    }
+
+    /// What the client has of a resource, in one variant or another.
+    pub(super) fn have_of(&self, name: &str) -> Option<&Have> {
+        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+        let first = self.have.range::<str, _>(from).next();
+        first
+            .filter(|(key, _)| variant::name(key) == name)
+            .map(|(_, have)| have)
+    }
+
+    /// Notes the parameters with which everything is wanted; whether they were others before.
+    pub(super) fn want_all_with(&mut self, parameters: &str) -> bool {
+        let others = *self.parameters != *parameters;
+        if others {
+            self.parameters = parameters.into();
+            self.located = true;
+            self.forget_unwanted();
+        }
+        others
     }
 
     /// Adds a name; `false`: it was there.
@@ -226,6 +275,7 @@ impl Watch {
             self.named_bytes += name.len();
             self.told.remove(name);
             self.strangers.remove(name);
+            self.located |= !variant::parameters(name).is_empty();
             self.globs.extend(Glob::parse(name));
         }
         new

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -43,7 +43,7 @@ struct Places {
 impl Detector {
     /// A detector without hosts; `None`, or a policy without any rule, ejects nobody.
     #[must_use]
-    pub fn new(policy: Option<Outlier>) -> Self {
+    pub fn new(policy: Option<Arc<Outlier>>) -> Self {
         Self {
             policy: ArcSwapOption::new(effective(policy)),
             places: Mutex::default(),
@@ -58,7 +58,7 @@ impl Detector {
     /// once, as in gRPC A50.
     pub fn set<'a>(
         &self,
-        policy: Option<Outlier>,
+        policy: Option<Arc<Outlier>>,
         hosts: impl IntoIterator<Item = &'a Host>,
     ) -> Vec<Swept> {
         let policy = effective(policy);

@@ -47,7 +47,7 @@
 //! use meshwork::model::outlier::Outlier;
 //! use tokio::time::Instant;
 //!
-//! let detector = Detector::new(Some(Outlier::default()));
+//! let detector = Detector::new(Some(Outlier::default().into()));
 //! let hosts = [Host::new(), Host::new()];
 //! hosts.iter().for_each(|host| detector.join(host));
 //! let now = Instant::now();

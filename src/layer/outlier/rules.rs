@@ -20,15 +20,13 @@ enum Verdict {
 }
 
 /// A policy that can eject somebody; `None` if it has no rule at all.
-pub(super) fn effective(policy: Option<Outlier>) -> Option<Arc<Outlier>> {
-    policy
-        .filter(|policy| {
-            policy.consecutive_5xx.is_some()
-                || policy.consecutive_gateway.is_some()
-                || consecutive_local(policy).is_some()
-                || has_rates(policy)
-        })
-        .map(Arc::new)
+pub(super) fn effective(policy: Option<Arc<Outlier>>) -> Option<Arc<Outlier>> {
+    policy.filter(|policy| {
+        policy.consecutive_5xx.is_some()
+            || policy.consecutive_gateway.is_some()
+            || consecutive_local(policy).is_some()
+            || has_rates(policy)
+    })
 }
 
 /// How long the ejection with this multiplier lasts.

@@ -1,5 +1,6 @@
 //! Sweeps without a task, for stacks that have no mesh.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ pub(in crate::layer) struct Sweeper {
 impl Sweeper {
     pub(in crate::layer) fn new(policy: Outlier, random: Random) -> Self {
         Self {
-            detector: Detector::new(Some(policy)),
+            detector: Detector::new(Some(Arc::new(policy))),
             random,
             started: Instant::now(),
             swept: AtomicU64::new(0),

@@ -35,7 +35,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(policy: Outlier, hosts: usize) -> Self {
-        let detector = Detector::new(Some(policy));
+        let detector = Detector::new(Some(policy.into()));
         let hosts: Vec<_> = (0..hosts).map(|_| Host::new()).collect();
         hosts.iter().for_each(|host| detector.join(host));
         Self {
@@ -272,12 +272,12 @@ fn f9_a_changed_policy_keeps_counts_and_rules_at_once() {
     assert!(
         cluster
             .detector
-            .set(Some(stricter), &cluster.hosts)
+            .set(Some(stricter.into()), &cluster.hosts)
             .is_empty()
     );
     assert_eq!(cause(cluster.fail(0, BAD)).0, 1, "the fourth in all");
     let longer = policy();
-    cluster.detector.set(Some(longer), &cluster.hosts);
+    cluster.detector.set(Some(longer.into()), &cluster.hosts);
     assert!(cluster.sweep_after(29 * SECOND).is_empty());
     assert_eq!(cluster.sweep_after(SECOND).len(), 1);
 }
@@ -288,7 +288,7 @@ fn a_policy_that_ejects_nobody_lets_all_in_at_once() {
         consecutive_5xx: None,
         ..policy()
     };
-    for none in [None, Some(no_rule)] {
+    for none in [None, Some(no_rule.into())] {
         let cluster = Cluster::new(policy(), 3);
         for host in 0..3 {
             cluster.fail(host, BAD);

@@ -95,6 +95,8 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
         | Kind::Workload(_)
         | Kind::GrpcRoute(_)
         | Kind::HttpRoute(_)
+        | Kind::BackendTlsPolicy(_)
+        | Kind::BackendTrafficPolicy(_)
         | Kind::HttpLocalRateLimitPolicy(_)
         | Kind::LinkerdServer(_)
         | Kind::ReferenceGrant(_)

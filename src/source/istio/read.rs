@@ -355,7 +355,9 @@ impl<'a> Reader<'a> {
             | Reads::VirtualService
             | Reads::WorkloadEntry
             | Reads::WorkloadGroup => Dialect::Proto,
-            Reads::GrpcRoute
+            Reads::BackendTlsPolicy
+            | Reads::BackendTrafficPolicy
+            | Reads::GrpcRoute
             | Reads::HttpLocalRateLimitPolicy
             | Reads::HttpRoute
             | Reads::LinkerdServer
@@ -393,6 +395,8 @@ impl<'a> Reader<'a> {
         };
         let kind = match reads {
             Reads::AuthorizationPolicy => body.decode().map(Kind::AuthorizationPolicy),
+            Reads::BackendTlsPolicy => body.decode().map(Kind::BackendTlsPolicy),
+            Reads::BackendTrafficPolicy => body.decode().map(Kind::BackendTrafficPolicy),
             Reads::DestinationRule => body.decode().map(Kind::DestinationRule),
             Reads::EndpointSlice => body.decode().map(Kind::EndpointSlice),
             Reads::Endpoints => body.decode().map(Kind::Endpoints),

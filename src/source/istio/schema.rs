@@ -7,7 +7,10 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::kinds::catalog::{CATALOG, CatalogEntry, Reads, Treatment};
-use super::kinds::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
+use super::kinds::gateway_api::{
+    BackendTlsPolicySpec, BackendTrafficPolicySpec, GrpcRouteSpec, HttpRouteSpec,
+    ReferenceGrantSpec,
+};
 use super::kinds::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway,
     HttpLocalRateLimitPolicy, LinkerdServer, Namespace, PeerAuthentication, Pod,
@@ -49,6 +52,8 @@ fn kind(generator: &mut SchemaGenerator, entry: &CatalogEntry, reads: Reads) -> 
     let mut under_spec = |body: Value| properties.insert("spec".into(), body);
     let top_level = match reads {
         Reads::AuthorizationPolicy => under_spec(body::<AuthorizationPolicy>(generator)),
+        Reads::BackendTlsPolicy => under_spec(body::<BackendTlsPolicySpec>(generator)),
+        Reads::BackendTrafficPolicy => under_spec(body::<BackendTrafficPolicySpec>(generator)),
         Reads::DestinationRule => under_spec(body::<DestinationRule>(generator)),
         Reads::GrpcRoute => under_spec(body::<GrpcRouteSpec>(generator)),
         Reads::HttpRoute => under_spec(body::<HttpRouteSpec>(generator)),

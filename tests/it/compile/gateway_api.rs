@@ -2,8 +2,11 @@
 
 use http::StatusCode;
 use meshwork::Workload;
+use meshwork::model::limit::RetryLimit;
 use meshwork::model::matcher::{PathMatcher, RouteMatcher};
 use meshwork::model::route::{Action, HeaderChange, PathRewrite, RedirectPort, Route};
+use meshwork::model::security::Security;
+use meshwork::model::{Cluster, Percent};
 use meshwork::source::istio::{Compiled, Options};
 use std::time::Duration;
 
@@ -662,4 +665,130 @@ fn hash_of_a_destination_rule_holds_for_a_route_too() {
     assert_eq!(forward.affinity.hash.len(), 1);
     let retry = forward.retry.as_ref().unwrap();
     assert!(!retry.avoid_previous, "retries stay where the hash leads");
+}
+
+// === Policies of backends ===
+
+/// A policy of this kind in `my-app`, for the service `catalog`.
+fn for_catalog(kind: &str, name: &str, section: &str, spec: &str) -> String {
+    let version = match kind {
+        "BackendTLSPolicy" => "gateway.networking.k8s.io/v1",
+        _ => "gateway.networking.x-k8s.io/v1alpha1",
+    };
+    format!(
+        "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: my-app}}\n\
+         spec: {{targetRefs: [{{group: '', kind: Service, name: catalog{section}}}], {spec}}}\n"
+    )
+}
+
+fn catalog_with_two_ports() -> String {
+    service(
+        "catalog.my-app",
+        &[("http", 80), ("http-admin", 81)],
+        &[("10.0.0.1", "v1")],
+    )
+}
+
+fn of_port(compiled: &Compiled, port: u16) -> &Cluster {
+    let name = format!("outbound|{port}||catalog.my-app.svc.cluster.local");
+    &compiled.resources.clusters[&*name]
+}
+
+#[test]
+fn a_backend_tls_policy_is_the_tls_block_of_its_service() {
+    let catalog = catalog_with_two_ports();
+    let rule = |tls: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: catalog, namespace: my-app}}\nspec:\n  host: catalog\n  \
+             trafficPolicy: {{tls: {{{tls}}}}}\n"
+        )
+    };
+    for (validation, block) in [
+        (
+            "hostname: a.b, wellKnownCACertificates: System",
+            "mode: SIMPLE, sni: a.b",
+        ),
+        (
+            "hostname: a.b, caCertificateRefs: [{group: '', kind: ConfigMap, name: roots}], \
+             subjectAltNames: [{type: Hostname, hostname: c.d}, {type: URI, uri: 'spiffe://td/e'}]",
+            "mode: SIMPLE, sni: a.b, credentialName: roots, subjectAltNames: [c.d, 'spiffe://td/e']",
+        ),
+    ] {
+        let validation = format!("validation: {{{validation}}}");
+        let policy = for_catalog("BackendTLSPolicy", "p", "", &validation);
+        let attached = compiled(&[&catalog, &policy]);
+        assert!(attached.faults.is_empty(), "{}", attached.faults);
+        let ruled = compiled(&[&catalog, &rule(block)]);
+        for port in [80, 81] {
+            assert_eq!(
+                of_port(&attached, port).security,
+                of_port(&ruled, port).security
+            );
+        }
+        assert_ne!(of_port(&attached, 80).security, Security::Plaintext);
+        // The rule of the host stands above it.
+        let both = compiled(&[&catalog, &policy, &rule("mode: DISABLE")]);
+        assert_eq!(of_port(&both, 80).security, Security::Plaintext);
+    }
+}
+
+#[test]
+fn a_backend_traffic_policy_is_the_retry_budget_of_its_service() {
+    let catalog = catalog_with_two_ports();
+    for (constraint, percent, minimum, seconds) in [
+        ("{}", 20, 10, 10),
+        (
+            "{budget: {percent: 5, interval: 1m}, minRetryRate: {count: 2}}",
+            5,
+            2,
+            60,
+        ),
+    ] {
+        let spec = format!("retryConstraint: {constraint}");
+        let policy = for_catalog("XBackendTrafficPolicy", "p", "", &spec);
+        let compiled = compiled(&[&catalog, &policy]);
+        assert!(compiled.faults.is_empty(), "{}", compiled.faults);
+        let expected = RetryLimit::Share {
+            percent: Percent::new(percent).unwrap(),
+            minimum,
+            interval: Duration::from_secs(seconds),
+        };
+        for port in [80, 81] {
+            assert_eq!(of_port(&compiled, port).limits.retries, expected);
+        }
+    }
+}
+
+#[test]
+fn of_two_backend_policies_the_precise_and_then_the_older_counts() {
+    let catalog = catalog_with_two_ports();
+    let percent = |name: &str, section: &str, percent: u32| {
+        let spec = format!("retryConstraint: {{budget: {{percent: {percent}}}}}");
+        for_catalog("XBackendTrafficPolicy", name, section, &spec)
+    };
+    let texts = [
+        percent("a", "", 1),
+        percent("b", ", sectionName: http-admin", 2),
+        percent("c", "", 3),
+        percent("d", ", sectionName: none", 4),
+    ];
+    let texts = std::iter::once(&catalog).chain(&texts);
+    let texts: Vec<&str> = texts.map(String::as_str).collect();
+    let compiled = compiled(&texts);
+    let found = |port| match of_port(&compiled, port).limits.retries {
+        RetryLimit::Share { percent, .. } => percent.value(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((found(80), found(81)), (1, 2));
+    assert_warns(
+        &compiled,
+        "M045",
+        "has no effect on port 80 of catalog.my-app.svc.cluster.local",
+    );
+    assert_warns(
+        &compiled,
+        "M040",
+        "there is no Service \"catalog\" in the namespace my-app with a port \"none\"",
+    );
 }

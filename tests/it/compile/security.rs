@@ -333,3 +333,30 @@ fn a_second_policy_of_one_scope_and_one_that_counts_nowhere_are_told() {
         "is older and for the same workloads",
     );
 }
+
+#[test]
+fn a_credential_is_what_the_program_has_under_its_name() {
+    let catalog = catalog();
+    let named = || Material::Named("partner".into());
+    let of = |block: &str| {
+        let rule = rule(
+            &format!("{{tls: {{credentialName: partner, {block}}}}}"),
+            "",
+        );
+        let tls = tls(&[&catalog, &rule], "");
+        (tls.identity, tls.trust, tls.verification)
+    };
+    assert_eq!(
+        of("mode: MUTUAL"),
+        (Some(named()), named(), Verification::Name)
+    );
+    assert_eq!(of("mode: SIMPLE"), (None, named(), Verification::Name));
+    let roots = Files {
+        roots: path("/r"),
+        ..Files::default()
+    };
+    assert_eq!(
+        of("mode: MUTUAL, caCertificates: /r"),
+        (Some(named()), Material::Files(roots), Verification::Name)
+    );
+}

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use meshwork::control::{Kind, Limits, Store};
 use meshwork::source::istio::Options;
 
-use super::world::{PATIENCE, Sotw, World, contents};
+use super::streams::{message, open};
+use super::world::{PATIENCE, Sotw, World, contents, node};
 
 fn write(folder: &Path, name: &str, text: &str) {
     // As editors do: whole or not at all.
@@ -135,4 +137,118 @@ async fn an_edit_with_a_slip_changes_nothing_and_is_told() {
     let response = stream.next().await.expect("a response");
     assert!(contents(&response)[0].contains('x'), "as it was");
     world.stop().await;
+}
+
+/// Two variants of `a`: one for who says `env: canary`, one for who says nothing of it.
+const VARIANTS: &str = "
+resources:
+- '@type': type.googleapis.com/envoy.service.discovery.v3.Resource
+  resource_name:
+    name: a
+    dynamic_parameter_constraints: {constraint: {key: env, value: canary}}
+  resource:
+    '@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+    cluster_name: a
+    endpoints: [{locality: {zone: few}}]
+- '@type': type.googleapis.com/envoy.service.discovery.v3.Resource
+  resource_name:
+    name: a
+    dynamic_parameter_constraints: {not_constraints: {constraint: {key: env, exists: {}}}}
+  resource:
+    '@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+    cluster_name: a
+    endpoints: [{locality: {zone: all}}]
+";
+
+fn locator(name: &str, env: Option<&str>) -> pb::ResourceLocator {
+    let parameters = env
+        .into_iter()
+        .map(|env| ("env".to_owned(), env.to_owned()));
+    pb::ResourceLocator {
+        name: name.into(),
+        dynamic_parameters: parameters.collect(),
+    }
+}
+
+#[tokio::test]
+async fn d23_a_client_gets_the_variant_that_its_parameters_match() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), "raw.yaml", VARIANTS);
+    let world = World::start(follow(folder.path()).await, Limits::default()).await;
+    let channel = world.channel().await;
+    for (env, zone) in [(Some("canary"), "few"), (None, "all")] {
+        let path = "/envoy.service.endpoint.v3.EndpointDiscoveryService/DeltaEndpoints";
+        let opened =
+            open::<pb::DeltaDiscoveryRequest, pb::DeltaDiscoveryResponse>(channel.clone(), path);
+        let (sender, mut answers) = opened.await.expect("it is served");
+        let ask = pb::DeltaDiscoveryRequest {
+            node: node("client-1"),
+            resource_locators_subscribe: vec![locator("a", env)],
+            ..pb::DeltaDiscoveryRequest::default()
+        };
+        sender.send(ask).await.expect("open");
+        let response = message(&mut answers).await;
+        let [resource] = &response.resources[..] else {
+            panic!("{response:?}");
+        };
+        let named = resource.resource_name.as_ref().expect("which variant");
+        assert_eq!((&*named.name, &*resource.name), ("a", ""));
+        assert!(named.dynamic_parameter_constraints.is_some());
+        let body = &resource.resource.as_ref().expect("its content").value;
+        let text = String::from_utf8_lossy(body).into_owned();
+        assert!(text.contains(zone), "{text:?}");
+
+        let path = "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints";
+        let opened = open::<pb::DiscoveryRequest, pb::DiscoveryResponse>(channel.clone(), path);
+        let (sender, mut answers) = opened.await.expect("it is served");
+        let ask = pb::DiscoveryRequest {
+            node: node("client-1"),
+            resource_locators: vec![locator("a", env)],
+            ..pb::DiscoveryRequest::default()
+        };
+        sender.send(ask).await.expect("open");
+        let response = message(&mut answers).await;
+        let [wrapped] = &response.resources[..] else {
+            panic!("{response:?}");
+        };
+        // S24: who sends locators takes resources in a wrapper, which says which variant it is.
+        assert!(
+            wrapped.type_url.ends_with("discovery.v3.Resource"),
+            "{wrapped:?}"
+        );
+        let unwrapped = <pb::Resource as prost::Message>::decode(&*wrapped.value);
+        assert_eq!(unwrapped.expect("a wrapper"), *resource);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn d23_variants_that_are_one_or_have_two_names_are_refused_with_their_place() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (text, told) in [
+        (
+            VARIANTS.replace("resource_name:", "name: b\n  resource_name:"),
+            "only one of the two",
+        ),
+        (VARIANTS.replace("    name: a\n", ""), "has no name"),
+        (
+            VARIANTS.replace(
+                "{not_constraints: {constraint: {key: env, exists: {}}}}",
+                "{constraint: {key: env, value: canary}}",
+            ),
+            "stands at",
+        ),
+        (
+            VARIANTS.replace("value: canary", "values: canary"),
+            "values",
+        ),
+    ] {
+        write(folder.path(), "raw.yaml", &text);
+        let faults = Store::follow(folder.path(), Options::default()).await;
+        let faults = faults.expect_err(told).to_string();
+        assert!(
+            faults.contains(told) && faults.contains("raw.yaml:"),
+            "{faults}"
+        );
+    }
 }

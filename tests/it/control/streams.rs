@@ -51,7 +51,10 @@ const SERVICES: [(&str, &str, Kind); 9] = [
 ];
 
 /// A call in both directions of any method.
-async fn open<Q, A>(channel: Channel, path: &str) -> Result<(mpsc::Sender<Q>, Streaming<A>), Status>
+pub(super) async fn open<Q, A>(
+    channel: Channel,
+    path: &str,
+) -> Result<(mpsc::Sender<Q>, Streaming<A>), Status>
 where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
@@ -66,7 +69,7 @@ where
     Ok((sender, answers))
 }
 
-async fn message<A>(answers: &mut Streaming<A>) -> A {
+pub(super) async fn message<A>(answers: &mut Streaming<A>) -> A {
     let next = tokio::time::timeout(PATIENCE, answers.message()).await;
     next.expect("in time").expect("no error").expect("no end")
 }

@@ -51,6 +51,8 @@ fn each_kind_that_is_read_has_a_schema() {
             "HTTPRoute",
             "GRPCRoute",
             "ReferenceGrant",
+            "BackendTLSPolicy",
+            "XBackendTrafficPolicy",
             "PeerAuthentication",
             "AuthorizationPolicy",
             "RequestAuthentication",

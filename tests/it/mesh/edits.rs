@@ -118,10 +118,10 @@ fn strict(name: &str) -> Cluster {
             requests: 2,
             ..Limits::default()
         },
-        outlier: Some(Outlier {
+        outlier: Some(Arc::new(Outlier {
             consecutive_5xx: std::num::NonZeroU32::new(3),
             ..Outlier::default()
-        }),
+        })),
         ..cluster(name, Protocol::Http2)
     }
 }

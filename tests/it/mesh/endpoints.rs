@@ -1,6 +1,7 @@
 //! Endpoints that come, fall silent or swallow everything (rows F3 and F5 of the catalogue).
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshwork::model::Percent;
@@ -47,12 +48,12 @@ async fn f5_a_black_hole_costs_one_timeout_of_one_try_and_is_left_out_after_five
         }
         let watched = Cluster {
             connect_timeout: connect,
-            outlier: Some(Outlier {
+            outlier: Some(Arc::new(Outlier {
                 consecutive_5xx: NonZeroU32::new(5),
                 base_ejection_time: seconds(300),
                 max_ejection: Percent::HUNDRED,
                 ..Outlier::default()
-            }),
+            })),
             ..cluster("c", Protocol::Http1)
         };
         let resources = one(watched, &[1, 2], |to| {

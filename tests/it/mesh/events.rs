@@ -20,7 +20,7 @@ async fn ejections_and_readmissions_are_told_with_endpoint_and_cause() {
     let world = World::default();
     world.status(1, 503);
     let mut unstable = cluster("c", Protocol::Http1);
-    unstable.outlier = Some(Outlier::default());
+    unstable.outlier = Some(Outlier::default().into());
     let (mesh, _publisher) = world.mesh(one(unstable, &[1, 2], |_| {})).await;
     world.status(2, 503);
     let mut events = mesh.events();

@@ -245,7 +245,7 @@ async fn detections_are_counted_by_rule_and_by_what_spared_them() {
         ..Outlier::default()
     };
     let watched = Cluster {
-        outlier: Some(outlier),
+        outlier: Some(Arc::new(outlier)),
         ..cluster("c", Protocol::Http1)
     };
     let (mesh, _publisher) = world.mesh(one(watched, &[1, 2], |_| {})).await;

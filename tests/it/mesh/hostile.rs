@@ -1,6 +1,7 @@
 //! Whatever comes, there is an answer and no panic.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Request, Uri};
@@ -145,7 +146,7 @@ fn clusters() -> impl Strategy<Value = Cluster> {
         durations(),
         connections().boxed(),
         percents(),
-        proptest::option::of(outliers().boxed()),
+        proptest::option::of(outliers().prop_map(Arc::new).boxed()),
     )
         .prop_map(
             |(kinds, limits, connect_timeout, connection, panic_threshold, outlier)| {

@@ -21,7 +21,7 @@ fn article() -> Outlier {
 
 fn watched(outlier: Outlier) -> Cluster {
     Cluster {
-        outlier: Some(outlier),
+        outlier: Some(outlier.into()),
         ..cluster("c", Protocol::Http2)
     }
 }

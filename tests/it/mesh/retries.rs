@@ -80,10 +80,10 @@ async fn at_full_speed_ejection_keeps_retries_within_the_budget() {
         make_bad(&world);
         let strict = Cluster {
             connect_timeout: millis(300),
-            outlier: Some(Outlier {
+            outlier: Some(Arc::new(Outlier {
                 consecutive_5xx: std::num::NonZeroU32::new(3),
                 ..Outlier::default()
-            }),
+            })),
             ..cluster("c", Protocol::Http2)
         };
         let (mesh, _publisher) = world.mesh(with_retries(strict, 2)).await;

@@ -148,11 +148,11 @@ async fn i4_after_a_pause_of_ten_minutes_each_deadline_fails_once_and_nothing_is
         }
     });
     let watched = Cluster {
-        outlier: Some(Outlier {
+        outlier: Some(Arc::new(Outlier {
             interval: seconds(1),
             max_ejection: Percent::HUNDRED,
             ..Outlier::default()
-        }),
+        })),
         ..cluster("c", Protocol::Http1)
     };
     let resources = one(watched, &[1], |to| {

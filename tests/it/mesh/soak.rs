@@ -118,7 +118,7 @@ fn edition(number: u64, backends: &[Address]) -> Resources {
         Protocol::Http1
     };
     let cluster = Cluster {
-        outlier: Some(Outlier::default()),
+        outlier: Some(Outlier::default().into()),
         connect_timeout: Duration::from_secs(5 + number % 3),
         ..cluster("c", protocol)
     };

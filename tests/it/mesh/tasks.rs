@@ -1,6 +1,7 @@
 //! What runs behind a mesh, and for how long.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshwork::model::cluster::Protocol;
@@ -13,10 +14,10 @@ async fn sweeps_go_on_when_nobody_publishes_any_more() {
     let world = World::default();
     world.status(1, 503);
     let mut failing = cluster("c", Protocol::Http1);
-    failing.outlier = Some(Outlier {
+    failing.outlier = Some(Arc::new(Outlier {
         consecutive_5xx: NonZeroU32::new(1),
         ..Outlier::default()
-    });
+    }));
     let plan = Plan::default()
         .cluster(failing, &[1, 2])
         .host("catalog", vec![all_to("c")]);

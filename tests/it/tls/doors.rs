@@ -101,10 +101,10 @@ async fn want_of_an_identity_of_ones_own_ejects_no_endpoint() {
     ];
     let mut model = cluster("c", Protocol::Http2);
     model.security = tls();
-    model.outlier = Some(meshwork::model::outlier::Outlier {
+    model.outlier = Some(Arc::new(meshwork::model::outlier::Outlier {
         consecutive_5xx: std::num::NonZeroU32::new(1),
         ..meshwork::model::outlier::Outlier::default()
-    });
+    }));
     let mut resources = one(model, &[1, 2], |_| {});
     let mut members = endpoints("c", &[1, 2]);
     for (index, server) in servers.iter().enumerate() {

@@ -400,3 +400,53 @@ async fn axum_and_tonic_are_served_as_they_are() {
     let answer = health.check(asked).await.unwrap().into_inner();
     assert_eq!(answer.status, 1);
 }
+
+#[cfg(feature = "yaml")]
+#[tokio::test]
+async fn a_credential_of_the_program_is_presented_and_without_it_nothing_is_sent() {
+    let mut root = Authority::new("root");
+    let own = credentials(&mut root, "spiffe://td/server");
+    let identity = root.issue("spiffe://td/partner").identity();
+    let roots = meshwork::tls::Trust::default().with_roots(root.bundle());
+    let partner = Credentials::new(Some(identity), roots);
+    let server = server(own, MutualTls::Strict).await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: catalog, namespace: my-app}}\nspec:\n  hosts: [catalog]\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]\n  resolution: STATIC\n  \
+         endpoints: [{{address: 127.0.0.1, ports: {{http: {}}}}}]\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+         metadata: {{name: catalog, namespace: my-app}}\nspec:\n  host: catalog\n  trafficPolicy:\n    \
+         tls: {{mode: MUTUAL, credentialName: partner, subjectAltNames: [spiffe://td/server]}}\n",
+        server.address.port()
+    )
+    // A name without a dot is completed in a rule and not in an entry.
+    .replace("[catalog]", "[catalog.my-app.svc.cluster.local]");
+    std::fs::write(folder.path().join("mesh.yaml"), text).unwrap();
+    let builder = || {
+        let workload = meshwork::Workload::new("my-app", "order-sa");
+        let builder = Mesh::builder().yaml(folder.path()).workload(workload);
+        builder.clock(clock())
+    };
+    let ask = async |mesh: &Mesh| {
+        let request = Request::get("http://catalog.my-app.svc.cluster.local/").body(Body::empty());
+        let response = mesh.client().request(request.unwrap()).await?;
+        let text = response.into_body().collect().await?.to_bytes();
+        Ok::<_, meshwork::Error>(String::from_utf8(text.to_vec()).unwrap())
+    };
+    let known = builder()
+        .credential("partner", partner)
+        .start()
+        .await
+        .unwrap();
+    let text = ask(&known).await.unwrap();
+    assert!(text.starts_with("spiffe://td/partner "), "{text}");
+    let unknown = builder()
+        .credential("other", Credentials::default())
+        .start()
+        .await
+        .unwrap();
+    let error = ask(&unknown).await.unwrap_err();
+    assert!(error.is_tls() && error.is_connect(), "{error:?}");
+}

@@ -1,5 +1,6 @@
 //! The protocol, sentence by sentence, and then any schedule at all.
 
+mod back;
 mod delta;
 mod hostile;
 mod introduce;
@@ -8,6 +9,7 @@ mod names;
 mod order;
 mod schedule;
 mod sotw;
+mod variants;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -301,6 +303,12 @@ fn text(response: &Response) -> String {
         Item::Unknown(name) => format!("_{name}"),
     }));
     parts.extend(response.removed.iter().map(|name| format!("!{name}")));
+    parts.extend(
+        response
+            .left
+            .iter()
+            .map(|one| format!("-{}", String::from_utf8_lossy(one.body()))),
+    );
     parts.extend(response.missing.iter().map(|name| format!("?{name}")));
     parts.extend(response.denied.iter().map(|name| format!("/{name}")));
     parts.join(" ")

@@ -126,3 +126,33 @@ async fn a_young_one_is_busy_sooner() {
         );
     }
 }
+
+proptest! {
+    #![proptest_config(crate::random::properties(256))]
+
+    /// Envoy's definition: `(served / window)^(1 / aggression)` of the share, at least the minimum, all of
+    /// it after the window; it never shrinks.
+    #[test]
+    fn the_curve_follows_its_definition_and_never_falls(
+        window in 1_u64..10_000,
+        served in prop::collection::vec(0_u64..12_000, 2..20),
+        aggression in 1.0_f64..8.0,
+    ) {
+        let rules = SlowStart {
+            aggression: Ratio::new(aggression).unwrap(),
+            ..SlowStart::over(Duration::from_millis(window))
+        };
+        let minimum = f64::from(rules.minimum.value()) / 100.0;
+        let mut served = served;
+        served.sort_unstable();
+        let mut before = 0.0;
+        for millis in served {
+            let part = rules.part(Duration::from_millis(millis));
+            let grown = (millis as f64 / window as f64).powf(1.0 / rules.aggression.value());
+            let expected = if millis >= window { 1.0 } else { grown.max(minimum) };
+            prop_assert!((part - expected).abs() < 1e-9, "{part} {expected}");
+            prop_assert!(part >= before);
+            before = part;
+        }
+    }
+}

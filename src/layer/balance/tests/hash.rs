@@ -267,3 +267,30 @@ fn a_weight_of_one_among_millions_costs_a_bounded_ring() {
     );
     assert!(owners(&balancer, 100).iter().all(|name| *name == 1));
 }
+
+proptest! {
+    #![proptest_config(crate::random::properties(24))]
+
+    /// One that leaves moves its own keys, all of them, and nobody else's; and when it comes back they
+    /// return. How many that are, `1 / n` in the mean, is for the tests of shares.
+    #[test]
+    fn of_a_ring_of_whole_entries_one_change_moves_its_share_and_nothing_else(
+        count in 2_usize..24,
+        which in any::<prop::sample::Index>(),
+    ) {
+        const KEYS: u32 = 4_000;
+        let gone = which.index(count);
+        let balancing = Balancing::RingHash(RingHash::new(1, 100_000).unwrap());
+        let all = hashed(balancing, peers(&vec![100; count]));
+        let before = owners(&all, KEYS);
+        let mut fewer = peers(&vec![100; count]);
+        fewer.remove(gone);
+        let without = all.succeed(balancing, fewer);
+        let after = owners(&without, KEYS);
+        let mut moved = before.iter().zip(&after).filter(|(one, other)| one != other);
+        prop_assert!(moved.all(|(one, _)| *one == gone));
+        prop_assert!(after.iter().all(|owner| *owner != gone));
+        let back = without.succeed(balancing, peers(&vec![100; count]));
+        prop_assert_eq!(owners(&back, KEYS), before);
+    }
+}

@@ -109,3 +109,61 @@ async fn observations_that_run_backwards_by_a_moment_do_not_forget() {
     signals.observe(millis(100), false, &RULES, Instant::now());
     assert_eq!(signals.latency(&RULES, earlier), 0.1);
 }
+
+proptest! {
+    #![proptest_config(crate::random::properties(128))]
+
+    /// The definition, in double precision: what is known decays by `e^(-t / decay)`; an answer that
+    /// takes longer replaces it, a faster one is mixed in with what the decay has made room for, and a
+    /// failure counts only if it took longer.
+    #[test]
+    fn the_peak_follows_its_definition(
+        steps in prop::collection::vec((0_u64..5_000, 1_u64..3_000, prop::bool::weighted(0.2)), 1..40),
+    ) {
+        let begun = Instant::now();
+        let (signals, mut now) = (Signals::new(begun), begun);
+        // Seconds, and when they were seen.
+        let mut known: Option<(f64, Instant)> = None;
+        for (pause, took, failed) in steps {
+            now += millis(pause);
+            signals.observe(millis(took), failed, &RULES, now);
+            let took = took as f64 / 1_000.0;
+            let kept = known.map_or(1.0, |(_, then)| {
+                (-now.duration_since(then).as_secs_f64() / RULES.decay.as_secs_f64()).exp()
+            });
+            let before = known.map_or(1.0, |(peak, _)| peak * kept);
+            known = match known {
+                known if failed && took <= before => known,
+                None => Some((took, now)),
+                Some(_) if failed || took >= before => Some((took, now)),
+                Some((peak, _)) => Some((peak * kept + took * (1.0 - kept), now)),
+            };
+            let later = now + millis(700);
+            let expected = known.map_or(1.0, |(peak, then)| {
+                peak * (-later.duration_since(then).as_secs_f64() / 10.0).exp()
+            });
+            let found = f64::from(signals.latency(&RULES, later));
+            prop_assert!((found - expected).abs() <= expected * 1e-4, "{found} {expected}");
+        }
+    }
+
+    /// Of two, the one whose product of latency and requests in flight, this one included, is smaller.
+    #[test]
+    fn the_less_costly_of_two_is_picked(
+        slow in (1_u64..1_000, 0_u32..20),
+        fast in (1_u64..1_000, 0_u32..20),
+        seed in any::<u64>(),
+    ) {
+        let cost = |(took, active): (u64, u32)| took * u64::from(active + 1);
+        prop_assume!(cost(slow).abs_diff(cost(fast)) * 1_000 > cost(slow));
+        let random = Random::seeded(seed);
+        let balancer = Balancer::new(EWMA, peers(&[1; 2]), &random);
+        let now = Instant::now();
+        for (member, (took, active)) in balancer.members().iter().zip([slow, fast]) {
+            balancer.observe(&member.signals, millis(took), false, now);
+            member.active.store(active, Ordering::Relaxed);
+        }
+        let cheaper = usize::from(cost(fast) < cost(slow));
+        prop_assert_eq!(names(&balancer, &random, 20), vec![cheaper; 20]);
+    }
+}

@@ -317,7 +317,7 @@ proptest! {
                         cluster.record(host, Outcome::Success);
                         reference.record(host, Outcome::Success);
                     });
-                    cluster.detector.set(Some(policies[policy].clone()), &cluster.hosts);
+                    cluster.detector.set(Some(policies[policy].clone().into()), &cluster.hosts);
                     reference.set(policies[policy].clone());
                 }
                 Step::Record(host, outcome, times) => for _ in 0..times {

@@ -87,7 +87,7 @@ use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
 use delegate::Delegation;
-use gateway_api::Attached;
+use gateway_api::{Attached, Policies};
 use locality::Outlook;
 use peers::Peers;
 use policy::Blocks;
@@ -173,6 +173,7 @@ fn scoped<'a>(
         effective: effective(&view, &rules, client, &mut faults),
         claims: Claims::new(objects, client, &view, (defaults, &imports), &mut faults),
         attached: Attached::new(objects, client, &view, &mut faults),
+        backends: Policies::new(objects, &view, &mut faults),
         peers: Peers::of(objects, defaults, &mut faults),
         delegation: Delegation::new(objects, client, defaults, &mut faults),
         view,
@@ -193,6 +194,8 @@ struct Scope<'a> {
     claims: Claims<'a>,
     /// The Gateway API's routes.
     attached: Attached<'a>,
+    /// Its policies of services.
+    backends: Policies<'a>,
     delegation: Delegation<'a>,
     /// What is asked of callers, for each workload.
     peers: Peers<'a>,
@@ -260,7 +263,8 @@ fn cluster(
     let written = rule
         .zip(host_policy)
         .map(|(rule, policy)| (rule.policy_object, policy.line));
-    let blocks = Blocks::of([base, host_policy, None], port.number);
+    let complete = |blocks| scope.backends.complete(&service.host, port.number, blocks);
+    let blocks = complete(Blocks::of([base, host_policy, None], port.number));
     let node = scope.client.labels().get(NODE).map(String::as_str);
     let near = |member: &&Member| !service.node_local || member.is_on(node);
     let members: Vec<_> = port.members.iter().filter(near).collect();
@@ -279,10 +283,8 @@ fn cluster(
             subset: &subset.name,
             ..whole
         };
-        let blocks = Blocks::of(
-            [base, host_policy, subset.traffic_policy.as_ref()],
-            port.number,
-        );
+        let policies = [base, host_policy, subset.traffic_policy.as_ref()];
+        let blocks = complete(Blocks::of(policies, port.number));
         let written = Some((*object, subset.line));
         part.emit(resources, &blocks, &members, written, warnings);
     }

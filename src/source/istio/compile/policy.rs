@@ -156,7 +156,7 @@ impl<'a> Blocks<'a> {
                 ..connection(tcp, http)
             },
             limits: limits(tcp, http, self.budget),
-            outlier: self.outlier.map(|block| outlier(block, ejection)),
+            outlier: self.outlier.map(|block| outlier(block, ejection).into()),
             // No kind of Istio asks for them.
             health_check: None,
             load_metrics: Vec::new(),

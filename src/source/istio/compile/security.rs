@@ -139,30 +139,36 @@ fn named_by_entry(part: &Part<'_, '_>) -> Vec<StringMatcher> {
     }
 }
 
-/// TLS with certificates from files, or with none.
+/// TLS with certificates from files or of a credential that the program knows by its name, or with
+/// none.
 fn of_files(part: &Part<'_, '_>, tls: &kinds::ClientTls, sni: Option<&str>) -> ClientTls {
     let path = |text: &Option<String>| text.as_deref().map(|text| Arc::from(Path::new(text)));
+    let credential = tls.credential_name.as_deref();
+    let credential = credential.map(|name| Material::Named(name.into()));
     let roots = path(&tls.ca_certificates);
-    let trust = match &roots {
-        Some(_) => Material::Files(Files {
+    let trust = match (&roots, &credential) {
+        (Some(_), _) => Material::Files(Files {
             roots,
             revocations: path(&tls.ca_crl),
             ..Files::default()
         }),
-        None => Material::System,
+        (None, Some(credential)) => credential.clone(),
+        (None, None) => Material::System,
     };
-    let own = Files {
-        certificate: path(&tls.client_certificate),
-        key: path(&tls.private_key),
-        ..Files::default()
-    };
+    let own = credential.unwrap_or_else(|| {
+        Material::Files(Files {
+            certificate: path(&tls.client_certificate),
+            key: path(&tls.private_key),
+            ..Files::default()
+        })
+    });
     let names = match &*tls.subject_alt_names {
         [] => named_by_entry(part),
         names => exact(names),
     };
     let host = &part.service.host;
     ClientTls {
-        identity: (tls.mode == TlsMode::Mutual).then_some(Material::Files(own)),
+        identity: (tls.mode == TlsMode::Mutual).then_some(own),
         trust,
         verification: match tls.insecure_skip_verify {
             Some(true) => Verification::Nothing,

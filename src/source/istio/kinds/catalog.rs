@@ -19,6 +19,8 @@ pub(crate) enum Treatment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
     AuthorizationPolicy,
+    BackendTlsPolicy,
+    BackendTrafficPolicy,
     DestinationRule,
     EndpointSlice,
     Endpoints,
@@ -69,6 +71,8 @@ const SECURITY: &str = "security.istio.io";
 const TELEMETRY: &str = "telemetry.istio.io";
 const EXTENSIONS: &str = "extensions.istio.io";
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// The group of the Gateway API's experiments.
+const GATEWAY_API_EXPERIMENTS: &str = "gateway.networking.x-k8s.io";
 /// The only kind of local rate limits that exists is Linkerd's.
 const LINKERD: &str = "policy.linkerd.io";
 const APPS: &str = "apps";
@@ -144,6 +148,18 @@ pub(crate) const CATALOG: &[CatalogEntry] = {
             GATEWAY_API,
             TWO,
             Read(Reads::ReferenceGrant),
+        ),
+        entry(
+            "BackendTLSPolicy",
+            GATEWAY_API,
+            &["v1", "v1alpha3"],
+            Read(Reads::BackendTlsPolicy),
+        ),
+        entry(
+            "XBackendTrafficPolicy",
+            GATEWAY_API_EXPERIMENTS,
+            ALPHA,
+            Read(Reads::BackendTrafficPolicy),
         ),
         entry(
             "PeerAuthentication",

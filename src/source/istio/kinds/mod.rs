@@ -72,8 +72,8 @@ pub use provider::{
     OtelLogFormat,
 };
 pub use rate_limit::{
-    HttpLocalRateLimitPolicy, LinkerdServer, RateLimitClient, RateLimitOverride, RateLimitTarget,
-    RequestRate,
+    HttpLocalRateLimitPolicy, LinkerdServer, LocalRate, RateLimitClient, RateLimitOverride,
+    RateLimitTarget,
 };
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::gateway_api::{GrpcRouteSpec, HttpRouteSpec, ReferenceGrantSpec};
+use super::gateway_api::{
+    BackendTlsPolicySpec, BackendTrafficPolicySpec, GrpcRouteSpec, HttpRouteSpec,
+    ReferenceGrantSpec,
+};
 use super::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Endpoints, Gateway,
     HttpLocalRateLimitPolicy, LinkerdServer, MeshConfig, Namespace, PeerAuthentication, Pod,
@@ -64,6 +67,10 @@ pub struct Meta {
 pub enum Kind {
     /// `security.istio.io` AuthorizationPolicy.
     AuthorizationPolicy(Box<AuthorizationPolicy>),
+    /// `gateway.networking.k8s.io` BackendTLSPolicy.
+    BackendTlsPolicy(Box<BackendTlsPolicySpec>),
+    /// `gateway.networking.x-k8s.io` XBackendTrafficPolicy.
+    BackendTrafficPolicy(Box<BackendTrafficPolicySpec>),
     /// `networking.istio.io` DestinationRule.
     DestinationRule(Box<DestinationRule>),
     /// `discovery.k8s.io` EndpointSlice.
@@ -118,6 +125,8 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::AuthorizationPolicy(_) => "AuthorizationPolicy",
+            Self::BackendTlsPolicy(_) => "BackendTLSPolicy",
+            Self::BackendTrafficPolicy(_) => "XBackendTrafficPolicy",
             Self::DestinationRule(_) => "DestinationRule",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Endpoints(_) => "Endpoints",

@@ -13,10 +13,10 @@ pub struct HttpLocalRateLimitPolicy {
     /// The Server whose port it is.
     pub target_ref: Option<Located<RateLimitTarget>>,
     /// From all callers together; absent means any number.
-    pub total: Option<Located<RequestRate>>,
+    pub total: Option<Located<LocalRate>>,
     /// From each caller by its identity, where no override is for it; callers without an identity
     /// are one. Absent means any number.
-    pub identity: Option<Located<RequestRate>>,
+    pub identity: Option<Located<LocalRate>>,
     /// From callers that are named.
     pub overrides: Vec<Located<RateLimitOverride>>,
 }
@@ -36,7 +36,7 @@ pub struct RateLimitTarget {
 /// A number of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct RequestRate {
+pub struct LocalRate {
     /// From 1 to 1,000,000; as many may come at once.
     pub requests_per_second: u32,
 }

@@ -209,6 +209,8 @@ impl<'a> Registry<'a> {
                 | Kind::HttpLocalRateLimitPolicy(_)
                 | Kind::LinkerdServer(_)
                 | Kind::Namespace(_)
+                | Kind::BackendTlsPolicy(_)
+                | Kind::BackendTrafficPolicy(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::PeerAuthentication(_)
                 | Kind::Pod(_)

@@ -63,6 +63,8 @@ impl<'a> Workloads<'a> {
                 | Kind::LinkerdServer(_)
                 | Kind::Namespace(_)
                 | Kind::PeerAuthentication(_)
+                | Kind::BackendTlsPolicy(_)
+                | Kind::BackendTrafficPolicy(_)
                 | Kind::ReferenceGrant(_)
                 | Kind::RequestAuthentication(_)
                 | Kind::Service(_)

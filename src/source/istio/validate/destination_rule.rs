@@ -242,6 +242,9 @@ fn tls(check: &mut Checker<'_>, tls: &ClientTls) {
         }
         TlsMode::Disable | TlsMode::IstioMutual | TlsMode::Mutual | TlsMode::Simple => {}
     }
+    if tls.credential_name.as_deref() == Some("") {
+        check.error_at("credentialName", "credentialName must not be empty");
+    }
     let trusts = tls.ca_certificates.is_some() || !tls.subject_alt_names.is_empty();
     if tls.insecure_skip_verify == Some(true) && trusts {
         let text = "insecureSkipVerify excludes caCertificates and subjectAltNames";

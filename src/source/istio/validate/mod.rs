@@ -42,6 +42,8 @@ use crate::source::istio::kinds::Kind;
 pub(crate) fn rules(check: &mut Checker<'_>, kind: &Kind, namespace: &str) {
     match kind {
         Kind::AuthorizationPolicy(policy) => access::authorization_policy(check, policy),
+        Kind::BackendTlsPolicy(policy) => gateway_api::backend_tls_policy(check, policy),
+        Kind::BackendTrafficPolicy(policy) => gateway_api::backend_traffic_policy(check, policy),
         Kind::DestinationRule(rule) => {
             destination_rule::rules(check, rule, namespace);
             support::destination_rule(check, rule);

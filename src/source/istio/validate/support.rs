@@ -5,9 +5,10 @@
 //! cannot matter to this client. Whoever implements a field removes its line.
 
 use super::Checker;
+use crate::source::istio::fault::Code;
 use crate::source::istio::kinds::{
-    ClientTls, ConnectionPool, DestinationRule, EndpointSlice, HttpPool, HttpRoute, LoadBalancer,
-    Resolution, Service, ServiceEntry, TcpPool, TrafficPolicy, VirtualService,
+    ConnectionPool, DestinationRule, EndpointSlice, HttpPool, HttpRoute, LoadBalancer, Resolution,
+    Service, ServiceEntry, TcpPool, TrafficPolicy, VirtualService,
 };
 
 pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService) {
@@ -19,7 +20,28 @@ pub(super) fn virtual_service(check: &mut Checker<'_>, service: &VirtualService)
     let gateways = service.gateways.iter().any(|gateway| &***gateway != "mesh");
     check.no_effect("tls", !service.tls.is_empty() && !gateways, reason);
     check.each("http", &service.http, |check, route| {
-        http_route(check, route)
+        http_route(check, route);
+        if !gateways {
+            schemes(check, route);
+        }
+    });
+}
+
+/// At a Gateway there are requests of both schemes, in the mesh of one.
+fn schemes(check: &mut Checker<'_>, route: &HttpRoute) {
+    const SCHEME: &str = "http";
+    check.each("match", &route.matches, |check, block| {
+        let wanted = block.scheme.as_ref();
+        let other = wanted.is_some_and(|scheme| {
+            let exact = scheme.exact.as_deref();
+            let prefix = scheme.prefix.as_deref();
+            exact.is_some_and(|text| !text.is_empty() && text != SCHEME)
+                || prefix.is_some_and(|text| !SCHEME.starts_with(text))
+        });
+        if other && block.gateways.is_empty() {
+            let text = "no request of this client has it: callers write http, whether the mesh encrypts or not";
+            check.within("scheme", |check| check.warn(Code::NoEffect, text));
+        }
     });
 }
 
@@ -71,7 +93,6 @@ pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
     check.some("loadBalancer", policy.load_balancer.as_ref(), |c, b| {
         load_balancer(c, b)
     });
-    check.some("tls", policy.tls.as_ref(), |check, block| tls(check, block));
     let reason = "it is for tcp and tls routes, which are none of this client's";
     check.no_effect("tunnel", policy.tunnel.is_some(), reason);
     check.each(
@@ -80,9 +101,6 @@ pub(super) fn traffic_policy(check: &mut Checker<'_>, policy: &TrafficPolicy) {
         |check, settings| {
             check.some("loadBalancer", settings.load_balancer.as_ref(), |c, b| {
                 load_balancer(c, b)
-            });
-            check.some("tls", settings.tls.as_ref(), |check, block| {
-                tls(check, block)
             });
         },
     );
@@ -141,11 +159,6 @@ pub(super) fn inbound_pool(check: &mut Checker<'_>, pool: &ConnectionPool) {
             check.no_effect(field, given, reason);
         }
     });
-}
-
-fn tls(check: &mut Checker<'_>, tls: &ClientTls) {
-    let hint = "name files: clientCertificate, privateKey, caCertificates";
-    check.refuse_hint("credentialName", tls.credential_name.is_some(), Some(hint));
 }
 
 fn load_balancer(check: &mut Checker<'_>, balancer: &LoadBalancer) {

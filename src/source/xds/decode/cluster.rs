@@ -79,7 +79,7 @@ pub(super) fn cluster(
                 ..http.connection
             },
             limits: limits?,
-            outlier: outlier?,
+            outlier: outlier?.map(Arc::new),
             health_check: check?.map(Arc::new),
             load_metrics: load_metrics(message),
             security: security?,

@@ -686,7 +686,7 @@ fn any_cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
         },
         connection: connection(c),
         limits: limits(c),
-        outlier: c.option(outlier),
+        outlier: c.option(|c| outlier(c).into()),
         health_check: c.option(health_check).map(Arc::new),
         load_metrics: c.list(2, |c| match c.below(5) {
             0 => LoadMetric::AllNamed,

@@ -177,6 +177,8 @@ fn spec(object: &Object) -> Option<Spec<'_>> {
         | Kind::Namespace(_)
         | Kind::PeerAuthentication(_)
         | Kind::Pod(_)
+        | Kind::BackendTlsPolicy(_)
+        | Kind::BackendTrafficPolicy(_)
         | Kind::ReferenceGrant(_)
         | Kind::RequestAuthentication(_)
         | Kind::Service(_)

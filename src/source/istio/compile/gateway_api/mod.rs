@@ -16,6 +16,7 @@
 
 mod attach;
 mod backend;
+mod backend_policy;
 mod filter;
 mod matches;
 mod rule;
@@ -37,6 +38,7 @@ use backend::Grants;
 use rule::Rule;
 
 pub(super) use attach::Attached;
+pub(super) use backend_policy::Policies;
 
 /// Who says what happens to the requests of a service's port.
 pub(super) enum Owner<'s, 'a> {

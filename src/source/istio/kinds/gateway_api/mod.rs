@@ -6,6 +6,7 @@
 //! field is a fault, as the API server's `--validate=strict` has it, since a route that is ignored
 //! in part sends requests to the wrong place.
 
+mod backend_policy;
 mod duration;
 mod filter;
 mod grpc_route;
@@ -17,6 +18,10 @@ use serde::Deserialize;
 
 use crate::source::istio::yaml::Located;
 
+pub use backend_policy::{
+    BackendTlsPolicySpec, BackendTlsValidation, BackendTrafficPolicySpec, CaCertificateReference,
+    ConstraintBudget, PolicyTargetReference, RequestRate, RetryConstraint, SubjectAltName,
+};
 pub use duration::{GatewayDuration, NotAGatewayDuration};
 pub use filter::{
     GrpcRouteFilter, GrpcRouteFilterType, HttpCorsFilter, HttpHeader, HttpHeaderFilter,

@@ -5,6 +5,7 @@
 //! route; it accepts it, says so in the status, and answers the share of the requests with 500.
 //! Whether a reference holds needs the whole set, so that is the compiler's.
 
+mod backend_policy;
 mod filter;
 mod grpc_route;
 mod http_route;
@@ -20,6 +21,7 @@ use crate::source::istio::kinds::gateway_api::{
 };
 use crate::source::istio::yaml::Located;
 
+pub(super) use backend_policy::{tls as backend_tls_policy, traffic as backend_traffic_policy};
 pub(super) use grpc_route::rules as grpc_route;
 pub(super) use http_route::rules as http_route;
 

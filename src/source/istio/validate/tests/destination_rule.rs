@@ -167,7 +167,9 @@ rule_tests! {
     mutual_needs_certificates: refuses(tls, "{mode: MUTUAL, clientCertificate: a}")
         => "trafficPolicy.tls: mode MUTUAL needs clientCertificate and privateKey, or \
             credentialName";
-    mutual_has_one_source: refuses_unsupported(tls,
+    a_credential_has_a_name: refuses(tls, "{mode: SIMPLE, credentialName: ''}")
+        => "trafficPolicy.tls.credentialName: credentialName must not be empty";
+    mutual_has_one_source: refuses(tls,
         "{mode: MUTUAL, clientCertificate: a, privateKey: b, credentialName: c}")
         => "trafficPolicy.tls: credentialName and certificate files exclude each other";
     istio_mutual_has_no_files: refuses(tls, "{mode: ISTIO_MUTUAL, caCertificates: a}")

@@ -46,7 +46,57 @@ fn grant(text: &str) -> Shape {
     ("ReferenceGrant", text.to_owned())
 }
 
+fn secured(text: &str) -> Shape {
+    let target = "targetRefs: [{group: '', kind: Service, name: a}]";
+    (
+        "BackendTLSPolicy",
+        format!("{{{target}, validation: {{{text}}}}}"),
+    )
+}
+
+fn traffic(text: &str) -> Shape {
+    let target = "targetRefs: [{group: '', kind: Service, name: a}]";
+    ("XBackendTrafficPolicy", format!("{{{target}, {text}}}"))
+}
+
 rule_tests! {
+    a_backend_policy_is_for_somebody: refuses(|text: &str| ("XBackendTrafficPolicy", text.to_owned()), "{targetRefs: []}")
+        => "targetRefs: targetRefs must have at least one entry";
+    a_backend_is_signed_by_somebody: refuses(secured, "hostname: a.b")
+        => "validation: must specify either caCertificateRefs or wellKnownCACertificates";
+    a_backend_is_signed_by_one: refuses(secured,
+        "hostname: a.b, wellKnownCACertificates: System, caCertificateRefs: [{group: '', kind: ConfigMap, name: a}]")
+        => "validation: must not contain both caCertificateRefs and wellKnownCACertificates";
+    roots_of_a_backend_are_in_one_object: refuses(secured,
+        "hostname: a.b, caCertificateRefs: [{group: '', kind: ConfigMap, name: a}, {group: '', kind: ConfigMap, name: b}]")
+        => "validation.caCertificateRefs: one reference is supported: put the roots into one object";
+    roots_of_a_backend_are_of_a_known_kind: refuses(secured,
+        "hostname: a.b, caCertificateRefs: [{group: x.y, kind: Bundle, name: a}]")
+        => "validation.caCertificateRefs[0].kind: a ConfigMap or a Secret of the core group is expected";
+    well_known_authorities_are_the_systems: refuses(secured, "hostname: a.b, wellKnownCACertificates: Mozilla")
+        => "validation.wellKnownCACertificates: \"Mozilla\" is not System";
+    a_backend_has_a_host_name: refuses(secured, "hostname: '*', wellKnownCACertificates: System")
+        => "validation.hostname: \"*\" is no host name";
+    options_of_a_backend: warns(
+        |text: &str| ("BackendTLSPolicy", format!("{{targetRefs: [{{group: '', kind: Service, name: a}}], \
+            validation: {{hostname: a.b, wellKnownCACertificates: System}}, {text}}}")),
+        "options: {a: b}")
+        => "options: options has no effect in this client: no option is known here";
+    a_name_of_a_backend_has_its_field: refuses(secured,
+        "hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{type: URI, hostname: a}]")
+        => "validation.subjectAltNames[0]: the type URI has a uri and no hostname";
+    a_share_of_retries_is_a_percentage: refuses(traffic, "retryConstraint: {budget: {percent: 101}}")
+        => "retryConstraint.budget.percent: percent 101 is outside of 0 to 100";
+    a_share_of_retries_has_a_time: refuses(traffic, "retryConstraint: {budget: {interval: 2h}}")
+        => "retryConstraint.budget.interval: interval must be between 1s and 1h";
+    a_rate_of_retries_is_some: refuses(traffic, "retryConstraint: {minRetryRate: {count: 0}}")
+        => "retryConstraint.minRetryRate.count: count 0 is outside of 1 to 1000000";
+    a_rate_of_retries_has_no_time: warns(traffic, "retryConstraint: {minRetryRate: {interval: 1s}}")
+        => "retryConstraint.minRetryRate.interval: interval has no effect in this client: the number is \
+            one of retries under way, as Istio has it";
+    a_session_of_a_backend: warns(traffic, "sessionPersistence: {sessionName: a}")
+        => "sessionPersistence: sessionPersistence has no effect in this client: a session belongs to a \
+            route here: write it in the rules that lead to the service";
     a_gateway_is_no_parent: warns(parent, "{name: edge}") =>
         "parentRefs[0]: has no effect in this client: there is no gateway here";
     a_parent_has_a_name: refuses(parent, "{group: '', kind: Service}") =>

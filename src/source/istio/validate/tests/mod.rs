@@ -22,7 +22,10 @@ fn object(kind: &str, spec: &str) -> String {
         "Service" | "Pod" | "Endpoints" | "Namespace" => "v1",
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Deployment" => "apps/v1",
-        "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
+        "BackendTLSPolicy" | "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => {
+            "gateway.networking.k8s.io/v1"
+        }
+        "XBackendTrafficPolicy" => "gateway.networking.x-k8s.io/v1alpha1",
         "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => {
             "security.istio.io/v1"
         }

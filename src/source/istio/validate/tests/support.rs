@@ -1,6 +1,6 @@
 //! Everything that is known and not in force says so.
 
-use super::{refuses, rule_tests, warns};
+use super::{rule_tests, warns};
 
 type Shape = (&'static str, String);
 
@@ -53,6 +53,9 @@ rule_tests! {
     cors: warns(route, "corsPolicy: {allowMethods: [GET]}")
         => "http[0].corsPolicy: corsPolicy has no effect in this client: CORS is for browsers, \
             which do not call through it";
+    a_scheme_that_no_request_has: warns(route, "match: [{scheme: {exact: https}}, {scheme: {prefix: ht}}]")
+        => "http[0].match[0].scheme: no request of this client has it: callers write http, whether the \
+            mesh encrypts or not";
     stat_prefixes: warns(route, "match: [{statPrefix: a}]")
         => "http[0].match[0].statPrefix: statPrefix has no effect in this client: metrics carry \
             the name of the route";
@@ -75,11 +78,6 @@ rule_tests! {
         "loadBalancer: {consistentHash: {useSourceIp: true}, warmup: {duration: 1s}}")
         => "trafficPolicy.loadBalancer.warmup: warmup has no effect in this client: a hash decides, \
             which knows no shares that grow";
-    a_secret: refuses(policy, "tls: {mode: MUTUAL, credentialName: a}")
-        => "trafficPolicy.tls.credentialName: credentialName is known, not yet supported";
-    a_secret_of_a_port: refuses(port_policy, "tls: {mode: SIMPLE, credentialName: a}")
-        => "trafficPolicy.portLevelSettings[0].tls.credentialName: credentialName is known, not yet \
-            supported";
     a_tunnel: warns(policy, "tunnel: {targetHost: a, targetPort: 80}")
         => "trafficPolicy.tunnel: tunnel has no effect in this client: it is for tcp and tls routes, \
             which are none of this client's";

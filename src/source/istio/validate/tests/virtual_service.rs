@@ -370,7 +370,7 @@ fn what_istio_accepts_is_accepted() {
         "match: [{headers: {a: {}}}, {headers: {b: {exact: ''}}}, {headers: {c: {regex: '*'}}}]",
         "match: [{withoutHeaders: {a: {}}}]",
         "match: [{uri: {exact: /A}, ignoreUriCase: true, gateways: [mesh], port: 80}]",
-        "match: [{queryParams: {a: {prefix: b}}, scheme: {exact: https}}]",
+        "match: [{queryParams: {a: {prefix: b}}, scheme: {exact: http}}]",
         "rewrite: {uri: /a, authority: b.example.com}",
         "headers: {request: {set: {':authority': a, b: '100%%'}, remove: [c]}}",
         "fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.0001}}}",

@@ -15,6 +15,8 @@
 //! own. What a message means to a client is not judged, since another maker's client decides; that it
 //! is such a message is, field by field, so that a slip is found before it is served.
 
+mod variant;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub(crate) struct RawResource {
     /// What clients are told as its version.
     pub(crate) version: Option<Arc<str>>,
     pub(crate) bytes: Vec<u8>,
+    /// What it asks of the parameters of subscriptions, as a message, if it is one variant of several.
+    pub(crate) constraints: Option<Vec<u8>>,
     file: Arc<str>,
     line: u32,
 }
@@ -198,6 +202,10 @@ impl Reader<'_> {
         let own = text("version").filter(|version| !version.is_empty());
         let mut resource = self.message(inner_node, &within, inner, own.as_ref().or(version))?;
         let name = text("name").filter(|name| !name.is_empty());
+        if let Some((variant, constraints)) = self.variant(node, path, &object, name.as_ref())? {
+            resource.name = variant;
+            resource.constraints = constraints;
+        }
         resource.name = name.unwrap_or(resource.name);
         let aliases = object.get("aliases").and_then(Json::as_array);
         let aliases = aliases.into_iter().flatten().filter_map(Json::as_str);
@@ -263,6 +271,7 @@ impl Reader<'_> {
                 ttl: None,
                 version: version.cloned(),
                 bytes,
+                constraints: None,
                 file: Arc::clone(self.file),
                 line: node.line,
             }),
@@ -319,10 +328,12 @@ impl Reader<'_> {
 
 /// The same resource twice for one node.
 fn twice(files: &[RawFile], faults: &mut Faults) {
-    let mut known: HashMap<(&str, &str), Vec<(&RawFile, &RawResource)>> = HashMap::new();
+    type Key<'k> = (&'k str, &'k str, Option<&'k [u8]>);
+    let mut known: HashMap<Key<'_>, Vec<(&RawFile, &RawResource)>> = HashMap::new();
     for file in files {
         for resource in &file.resources {
-            let key = (&*resource.type_url, &*resource.name);
+            let constraints = resource.constraints.as_deref();
+            let key = (&*resource.type_url, &*resource.name, constraints);
             let others = known.entry(key).or_default();
             if let Some((_, first)) = others.iter().find(|(other, _)| overlap(other, file)) {
                 let text = format!(
