@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use meshwork::Body;
-use meshwork::model::cluster::{Connection, Protocol};
+use meshwork::model::cluster::{Connection, Families, Protocol};
 use meshwork::model::endpoint::Address;
 use meshwork::transport::{Connect, Connections, Settings, TcpConnector, Unlimited};
 
@@ -48,6 +48,7 @@ impl Direct {
                 Speaks::Http2 => Protocol::Http2,
             },
             connect_timeout: Duration::from_secs(10),
+            families: Families::Both,
             connection: Connection::default(),
         };
         Self(Connections::new(

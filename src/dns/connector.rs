@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::Instant;
+
 use super::{Names, Question, Target};
+use crate::model::cluster::Families;
 use crate::model::endpoint::Address;
 use crate::transport::{Connect, Connecting, Settings, race};
 
@@ -35,12 +38,13 @@ impl Resolving {
 impl Connect for Resolving {
     fn connect(&self, address: &Address, settings: &Settings) -> Connecting {
         let (inner, settings) = (self.inner.clone(), settings.clone());
+        let (within, began) = (settings.connect_timeout, Instant::now());
         let (host, port) = match address {
             Address::Name { host, port } => (host, *port),
             Address::Several(several) => {
                 let addresses = race::in_turn(several.all().collect());
                 let dial = move |address| inner.connect(&Address::Socket(address), &settings);
-                return Box::pin(race::first(addresses, dial));
+                return Box::pin(race::first(addresses, within, dial));
             }
             Address::Socket(_) | Address::Unix(_) => return inner.connect(address, &settings),
         };
@@ -48,9 +52,10 @@ impl Connect for Resolving {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let targets = names.lookup(&question).await?;
-            let addresses = race::interleave(candidates(&targets, port, turn));
+            let addresses = race::interleave(candidates(&targets, settings.families, port, turn));
+            let within = within.saturating_sub(began.elapsed());
             let dial = |address| inner.connect(&Address::Socket(address), &settings);
-            race::first(addresses, dial)
+            race::first(addresses, within, dial)
                 .await
                 .map_err(|error| io::Error::new(error.kind(), format!("{question}: {error}")))
         })
@@ -58,7 +63,8 @@ impl Connect for Resolving {
 }
 
 /// The addresses of the first priority, beginning with the one whose turn it is.
-fn candidates(targets: &[Target], port: u16, turn: usize) -> Vec<SocketAddr> {
+fn candidates(targets: &[Target], families: Families, port: u16, turn: usize) -> Vec<SocketAddr> {
+    let targets = families.of(targets.to_vec(), |target| target.address);
     let first = targets.iter().map(|target| target.priority).min();
     let mut addresses: Vec<SocketAddr> = targets
         .iter()

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::pairs::{Service, members};
 use super::{Question, Target};
-use crate::model::cluster::{Discovery, Dns, Lookup};
+use crate::model::cluster::{Discovery, Dns, Families, Lookup};
 use crate::model::endpoint::{Address, Endpoint, LocalityEndpoints};
 use crate::model::{Endpoints, Resources};
 
@@ -68,7 +68,7 @@ pub(crate) fn expand(
 ) -> Arc<Resources> {
     let expanded: Vec<Endpoints> = watched(resources)
         .filter(|(_, endpoints)| names(endpoints).next().is_some())
-        .map(|(_, endpoints)| each(endpoints, &known))
+        .map(|(dns, endpoints)| each(endpoints, dns.families, &known))
         .collect();
     if expanded.is_empty() {
         return resources.clone();
@@ -80,7 +80,11 @@ pub(crate) fn expand(
     Arc::new(resources)
 }
 
-fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]>>) -> Endpoints {
+fn each(
+    endpoints: &Endpoints,
+    families: Families,
+    known: &impl Fn(&Question) -> Option<Arc<[Target]>>,
+) -> Endpoints {
     // Two names may lead to one address, which then is one endpoint.
     let mut seen = HashSet::new();
     let mut localities = Vec::with_capacity(endpoints.localities.len());
@@ -88,7 +92,7 @@ fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]
         // SRV priorities come after that of the locality, in their order.
         let mut by_rank: BTreeMap<u32, Vec<Endpoint>> = BTreeMap::from([(0, Vec::new())]);
         for endpoint in &locality.endpoints {
-            for (rank, endpoint) in addresses(endpoint, known, &mut seen) {
+            for (rank, endpoint) in addresses(endpoint, families, known, &mut seen) {
                 by_rank.entry(rank).or_default().push(endpoint);
             }
         }
@@ -109,9 +113,10 @@ fn each(endpoints: &Endpoints, known: &impl Fn(&Question) -> Option<Arc<[Target]
 }
 
 /// The endpoints behind one, each with the rank of its SRV priority; those that were `seen` are left
-/// out.
+/// out, and those of `families` that are not used.
 fn addresses(
     endpoint: &Endpoint,
+    families: Families,
     known: &impl Fn(&Question) -> Option<Arc<[Target]>>,
     seen: &mut HashSet<Address>,
 ) -> Vec<(u32, Endpoint)> {
@@ -127,7 +132,8 @@ fn addresses(
     };
     // What is said of an address holds for the other family's of the same host too.
     let mut services: BTreeMap<Service, Vec<_>> = BTreeMap::new();
-    for target in &*targets {
+    let targets = families.of(targets.to_vec(), |target| target.address);
+    for target in &targets {
         let service = Service::of(target, *port);
         let address = service.at(target.address);
         if seen.insert(address.into()) {
@@ -212,7 +218,11 @@ mod tests {
                 .map(|text| Target::from(text.parse::<std::net::IpAddr>().unwrap()));
             Some(targets.collect())
         };
-        let expanded = each(&named(&["a", "b", "six", "unknown"]), &known);
+        let expanded = each(
+            &named(&["a", "b", "six", "unknown"]),
+            Families::Both,
+            &known,
+        );
         let all = &shown(&expanded)[0].1;
         // Which of the two `::1` is put beside is for `pairs`; of `b` the only address is there already.
         let single = ["10.0.0.1:80*1", "10.0.0.2:80*1"];
@@ -223,6 +233,38 @@ mod tests {
             "{all:?}"
         );
         assert_eq!(all[2..], ["[::2]:80*1", "unknown:80*1"]);
+    }
+
+    #[test]
+    fn only_the_families_that_are_wanted_become_endpoints() {
+        let known = |question: &Question| {
+            let addresses: &[&str] = match question.name() {
+                "both" => &["10.0.0.1", "::1"],
+                "four" => &["10.0.0.4"],
+                _ => &["::6"],
+            };
+            let targets = addresses
+                .iter()
+                .map(|text| Target::from(text.parse::<std::net::IpAddr>().unwrap()));
+            Some(targets.collect())
+        };
+        for (families, expected) in [
+            (
+                Families::Both,
+                &["[::1]:80,10.0.0.1:80*1", "10.0.0.4:80*1", "[::6]:80*1"][..],
+            ),
+            (Families::V4, &["10.0.0.1:80*1", "10.0.0.4:80*1"]),
+            (Families::V6, &["[::1]:80*1", "[::6]:80*1"]),
+            (
+                Families::PreferV4,
+                &["10.0.0.1:80*1", "10.0.0.4:80*1", "[::6]:80*1"],
+            ),
+        ] {
+            let expanded = each(&named(&["both", "four", "six"]), families, &known);
+            assert_eq!(shown(&expanded)[0].1, expected, "{families:?}");
+        }
+        let nothing = each(&named(&["six"]), Families::V4, &known);
+        assert_eq!(shown(&nothing), [(0, Vec::new())]);
     }
 
     #[test]
@@ -238,9 +280,8 @@ mod tests {
             target(2, 82, 20, 1),
             target(3, 83, 10, 6),
         ]);
-        let expanded = each(&named(&["_http._tcp.a"]), &|_: &Question| {
-            Some(targets.clone())
-        });
+        let known = |_: &Question| Some(targets.clone());
+        let expanded = each(&named(&["_http._tcp.a"]), Families::Both, &known);
         let expected = [
             (
                 0,

@@ -6,6 +6,9 @@
 //! family is put beside one of the other, and the two are one endpoint that is dialled as RFC 8305 says:
 //! IPv6 first, IPv4 a quarter of a second later or when IPv6 has failed.
 //!
+//! Of a family of more than 64 addresses the lowest 64 are paired; the others are endpoints of their own,
+//! which have a share and failures of their own.
+//!
 //! A pair may be of two servers. That costs nothing while one family works: each address of it stands in
 //! exactly one endpoint, so shares are those of the servers whichever family that is.
 //!
@@ -44,10 +47,14 @@ impl Service {
     }
 }
 
-/// The endpoints at these addresses, which are distinct: as many as the larger family has.
+/// So many addresses of a family, the lowest, have partners.
+const PAIRED: usize = 64;
+
+/// The endpoints at these addresses, which are distinct: as many as the larger family has, if that is at
+/// most [`PAIRED`].
 ///
 /// In the order of the IPv4 addresses, those of IPv6 that have no partner behind them. The work grows
-/// with the product of the families, of which there are [`MAX_ADDRESSES`](super::MAX_ADDRESSES) together.
+/// with the product of the families, which is why of larger ones the rest stays alone.
 pub(super) fn members(addresses: &[SocketAddr]) -> Vec<Address> {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     for address in addresses {
@@ -56,9 +63,10 @@ pub(super) fn members(addresses: &[SocketAddr]) -> Vec<Address> {
             SocketAddr::V6(address) => six.push(*address),
         }
     }
+    let (fourths, sixths) = (lowest(&four), lowest(&six));
     let mut partners: Vec<Option<SocketAddrV6>> = vec![None; four.len()];
     let mut free = vec![true; six.len()];
-    for (_, fourth, sixth) in preferences(&four, &six) {
+    for (_, fourth, sixth) in preferences(&four, &six, &fourths, &sixths) {
         if free[sixth] && partners[fourth].is_none() {
             free[sixth] = false;
             partners[fourth] = Some(six[sixth]);
@@ -73,12 +81,28 @@ pub(super) fn members(addresses: &[SocketAddr]) -> Vec<Address> {
     paired.chain(alone).collect()
 }
 
-/// All possible pairs, the best first; equal hashes are decided by the addresses.
-fn preferences(four: &[SocketAddrV4], six: &[SocketAddrV6]) -> Vec<(u64, usize, usize)> {
-    let mut all: Vec<(u64, usize, usize)> = Vec::with_capacity(four.len() * six.len());
-    for (fourth, one) in four.iter().enumerate() {
-        let scores = six.iter().enumerate();
-        all.extend(scores.map(|(sixth, other)| (score(*one.ip(), *other.ip()), fourth, sixth)));
+/// The places of those that may have partners: which they are depends on the addresses and not on their
+/// order, and one that comes or goes changes one of them.
+fn lowest<A: Ord>(addresses: &[A]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..addresses.len()).collect();
+    if places.len() > PAIRED {
+        places.select_nth_unstable_by_key(PAIRED, |place| &addresses[*place]);
+        places.truncate(PAIRED);
+    }
+    places
+}
+
+/// All possible pairs of those at these places, the best first; equal hashes are decided by the addresses.
+fn preferences(
+    four: &[SocketAddrV4],
+    six: &[SocketAddrV6],
+    fourths: &[usize],
+    sixths: &[usize],
+) -> Vec<(u64, usize, usize)> {
+    let mut all: Vec<(u64, usize, usize)> = Vec::with_capacity(fourths.len() * sixths.len());
+    for fourth in fourths {
+        let score = |sixth: &usize| score(*four[*fourth].ip(), *six[*sixth].ip());
+        all.extend(sixths.iter().map(|sixth| (score(sixth), *fourth, *sixth)));
     }
     all.sort_unstable_by_key(|&(score, fourth, sixth)| (score, four[fourth], six[sixth]));
     all
@@ -157,6 +181,18 @@ mod tests {
             let other: BTreeSet<_> = members(&reversed).into_iter().collect();
             prop_assert_eq!(other, found.into_iter().collect());
         }
+    }
+
+    #[test]
+    fn of_large_families_only_so_many_are_paired() {
+        let large: Vec<_> = (0..200).flat_map(|last| [four(last), six(last)]).collect();
+        let found = members(&large);
+        let pairs = found.iter().filter(|member| parts(member).len() == 2);
+        assert_eq!((pairs.count(), found.len()), (64, 400 - 64));
+        let paired = found.iter().map(parts).filter(|parts| parts.len() == 2);
+        let paired: BTreeSet<_> = paired.flatten().collect();
+        let lowest: BTreeSet<_> = (0..64).flat_map(|last| [four(last), six(last)]).collect();
+        assert_eq!(paired, lowest);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A cluster: a set of endpoints that serve the same thing, and how to treat them.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,8 @@ pub struct Dns {
     pub endpoints: Arc<str>,
     /// What the addresses of a name are.
     pub lookup: Lookup,
+    /// Which addresses of a name are used.
+    pub families: Families,
     /// How long an answer is used whose resolver tells no TTL, and the longest pause between two
     /// questions while they fail; from 5 s to 1 h count. Istio's `dnsRefreshRate`, 60 s.
     pub refresh: Duration,
@@ -156,6 +159,35 @@ pub enum Lookup {
     Each,
     /// All together are one endpoint; each new connection goes to the next (`LOGICAL_DNS`).
     One,
+}
+
+/// Which addresses of a name are used (Envoy's `dns_lookup_family`). A name that has none of them has no
+/// address.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Families {
+    /// All of them (`AUTO`, `ALL`).
+    #[default]
+    Both,
+    /// Those of IPv4 (`V4_ONLY`).
+    V4,
+    /// Those of IPv6 (`V6_ONLY`).
+    V6,
+    /// Those of IPv4, and those of IPv6 of a name that has no other (`V4_PREFERRED`).
+    PreferV4,
+}
+
+impl Families {
+    /// Those of the addresses of one name that are used.
+    pub(crate) fn of<T>(self, mut all: Vec<T>, address: impl Fn(&T) -> IpAddr) -> Vec<T> {
+        let four = all.iter().any(|one| address(one).is_ipv4());
+        all.retain(|one| match self {
+            Self::Both => true,
+            Self::V4 => address(one).is_ipv4(),
+            Self::V6 => address(one).is_ipv6(),
+            Self::PreferV4 => address(one).is_ipv4() || !four,
+        });
+        all
+    }
 }
 
 /// How an endpoint is picked.

@@ -60,6 +60,10 @@ pub struct Locality {
     pub sub_zone: Box<str>,
 }
 
+/// The label that a ring or a Maglev table knows an endpoint by instead of its address (gRFC A76): `hash_key`
+/// in the metadata `envoy.lb` of xDS. No label of a Kubernetes object can have this name.
+pub const HASH_KEY: &str = "envoy.lb:hash_key";
+
 /// One endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
@@ -69,7 +73,7 @@ pub struct Endpoint {
     pub weight: NonZeroU32,
     /// What the registry says of it.
     pub health: Health,
-    /// Labels of the workload behind it.
+    /// Labels of the workload behind it, among them [`HASH_KEY`] if it has one.
     pub labels: Arc<BTreeMap<Box<str>, Box<str>>>,
     /// Whether it speaks the mutual TLS of a mesh, so that a cluster whose security is
     /// [automatic](super::security::Security::Automatic) does so with it (Istio's label

@@ -20,12 +20,9 @@ use super::series::EndpointLabels;
 use crate::layer::balance::{Candidate, Placement, Signals};
 use crate::layer::outlier::Host;
 use crate::model;
-use crate::model::endpoint::{Address, Health};
+use crate::model::endpoint::{Address, HASH_KEY, Health};
 use crate::telemetry::Series;
 use crate::transport::{Connections, Means, Reach, Secure, Settings};
-
-/// Where metadata has what an endpoint is hashed by (gRPC A76).
-const HASH_KEY: &str = "hash_key";
 
 /// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
 #[derive(Debug)]
@@ -126,7 +123,7 @@ impl Candidate for Member {
         &self.record.label
     }
 
-    /// The label that gRPC and Envoy read it from, or the address.
+    /// What a control plane says (gRPC A76), or the address.
     fn hash_key(&self) -> &str {
         let own = self.labels.get(HASH_KEY).filter(|own| !own.is_empty());
         own.map_or(&self.record.label, |own| own)

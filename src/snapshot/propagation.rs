@@ -2,8 +2,9 @@
 //!
 //! Only clusters that name metrics keep anything here, and only they pay for it: a response of theirs is
 //! added up under a lock that is held for a few additions, behind the pick and behind the answer. The sums
-//! grow for as long as the cluster is there; a report is the difference to the one before. Names are the
-//! endpoints' own, so that their number is bounded.
+//! grow for as long as the cluster is there; a report is the difference to the one before. Names that match
+//! `named_metrics.*` are the endpoints' own, so that their number is bounded, apart from those that were asked
+//! for. A number above 1e9, or below -1e9, is left out, so that sums stay exact enough.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -14,9 +15,12 @@ use crate::layer::balance::{Metric, written};
 use crate::model::cluster::LoadMetric;
 use crate::model::endpoint::Locality;
 
-/// So many metrics are told apart in a locality, as many names in a response are looked at; what comes after
-/// them is left out.
+/// So many metrics that nobody asked for by name are told apart in a locality, as many in a response are
+/// looked at; what comes after them is left out.
 const METRICS: usize = 64;
+/// The largest number that is added up, either side of zero. A single larger one could leave a sum, which
+/// only grows, too coarse for all that follow.
+const LARGEST: f64 = 1e9;
 
 /// The sums by locality and by the name of the metric, in xDS's words.
 pub(crate) type Reported = BTreeMap<Locality, BTreeMap<Box<str>, Sum>>;
@@ -40,11 +44,19 @@ impl Propagation {
     /// Adds what a response says, as far as it is wanted. A damaged report counts for nothing.
     pub(crate) fn take(&self, wanted: &[LoadMetric], locality: &Locality, headers: &HeaderMap) {
         let mut found: Vec<(Box<str>, f64)> = Vec::new();
+        let (mut asked, mut others) = (0, 0);
         let whole = written(headers, &mut |metric, value| {
-            if let Some(name) = named(wanted, metric)
-                && found.len() < METRICS
+            if value.abs() <= LARGEST
+                && let Some(name) = named(wanted, metric)
             {
-                found.push((name, value));
+                let (seen, most) = match is_asked(wanted, &name) {
+                    true => (&mut asked, wanted.len()),
+                    false => (&mut others, METRICS),
+                };
+                if *seen < most {
+                    *seen += 1;
+                    found.push((name, value));
+                }
             }
             sane(metric, value).then_some(())
         });
@@ -60,8 +72,11 @@ impl Propagation {
             return;
         };
         for (name, value) in found {
-            if sums.len() >= METRICS && !sums.contains_key(&name) {
-                continue;
+            if !sums.contains_key(&name) && !is_asked(wanted, &name) {
+                let others = sums.keys().filter(|name| !is_asked(wanted, name));
+                if others.count() >= METRICS {
+                    continue;
+                }
             }
             let sum = sums.entry(name).or_default();
             sum.requests += 1;
@@ -81,6 +96,16 @@ impl Propagation {
         });
         sums.unwrap_or_default()
     }
+}
+
+/// Whether a metric that is wanted was asked for by its name.
+fn is_asked(wanted: &[LoadMetric], name: &str) -> bool {
+    let Some(own) = name.strip_prefix("named_metrics.") else {
+        // Those of the protocol are few.
+        return true;
+    };
+    let by_name = |one: &LoadMetric| matches!(one, LoadMetric::Named(name) if **name == *own);
+    wanted.iter().any(by_name)
 }
 
 /// The name of a metric, if it is wanted.
@@ -199,5 +224,27 @@ mod tests {
             .collect();
         let reports: Vec<&str> = reports.iter().map(String::as_str).collect();
         assert_eq!(taken(&["named_metrics.*"], &reports).len(), METRICS);
+        let all = reports.join(",") + ",cpu_utilization=0.5,named_metrics.queue=3";
+        let wanted = ["named_metrics.*", "cpu_utilization", "named_metrics.queue"];
+        for reports in [vec![&*all], [&reports[..], &[&*all]].concat()] {
+            let found = taken(&wanted, &reports);
+            assert_eq!(found.len(), METRICS + 2);
+            assert!(found.contains(&row("cpu_utilization", 1, 0.5)));
+            assert!(found.contains(&row("named_metrics.queue", 1, 3.0)));
+        }
+    }
+
+    #[test]
+    fn an_absurd_number_spoils_no_sum() {
+        let reports = [
+            "named_metrics.a=1, cpu_utilization=1e308",
+            "named_metrics.a=1e308",
+            "named_metrics.a=-1e10",
+            "named_metrics.a=1e9",
+        ];
+        assert_eq!(
+            taken(&["named_metrics.a", "cpu_utilization"], &reports),
+            [row("named_metrics.a", 2, 1e9 + 1.0)]
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::meter::{Protocol, Reporter};
 use super::prometheus::{Kind, Text};
 use super::series::{Reading, Series};
 use super::shape::{Pairs, Sums};
-use super::tries::{Fewer, Tries};
+use super::tries::{Difference, Fewer, Tries};
 use crate::error::GRPC_STATUSES;
 use crate::model::telemetry::Metric;
 
@@ -102,14 +102,18 @@ impl Text {
     pub(crate) fn calls(&mut self, all: &[impl AsRef<Series>]) {
         let read: Vec<Read<'_>> = all
             .iter()
-            .map(|series| (series.as_ref(), series.as_ref().read()))
+            .map(|series| {
+                let series = series.as_ref();
+                let (readings, differences) = series.read_with_tries();
+                (series, readings, differences)
+            })
             .collect();
         for (name, reporter, metric, divisor, help) in CLIENT.into_iter().chain(SERVER) {
             let mut sums = Sums::default();
             let of_side = read
                 .iter()
-                .filter(|(series, _)| series.labels.reporter == reporter);
-            for (series, readings) in of_side {
+                .filter(|(series, ..)| series.labels.reporter == reporter);
+            for (series, readings, _) in of_side {
                 for reading in readings {
                     if let Some(status) = status(reading) {
                         let labels = labels(series, reporter, status);
@@ -130,7 +134,7 @@ impl Text {
     fn started(&mut self, read: &[Read<'_>]) {
         for (name, reporter, help) in STARTED {
             let mut counts: BTreeMap<Pairs, u64> = BTreeMap::new();
-            for (series, _) in of(reporter, read) {
+            for (series, ..) in of(reporter, read) {
                 let count = series.tries().map_or(0, Tries::count);
                 if count > 0 {
                     *counts.entry(plain(series, reporter)).or_default() += count;
@@ -147,21 +151,20 @@ impl Text {
     fn attempts(&mut self, read: &[Read<'_>]) {
         let mut sums = Sums::default();
         let mut less = Vec::new();
-        for (series, readings) in of(Reporter::Source, read) {
+        for (series, readings, differences) in of(Reporter::Source, read) {
             for reading in readings {
                 if let Some(status) = status(reading) {
                     sums.add(labels(series, Reporter::Source, status), &reading.duration);
                 }
             }
-            let differences = series.tries().map(Tries::differences);
-            for (status, tries, whole) in differences.into_iter().flatten() {
+            for (status, tries, whole) in differences {
                 let labels = labels(series, Reporter::Source, status);
-                sums.add(labels.clone(), &tries);
+                sums.add(labels.clone(), tries);
                 less.push((labels, whole));
             }
         }
         for (labels, whole) in less {
-            sums.subtract(&labels, &whole);
+            sums.subtract(&labels, whole);
         }
         self.family(
             ATTEMPT,
@@ -177,7 +180,7 @@ impl Text {
     fn repeats(&mut self, read: &[Read<'_>]) {
         let mut counts: BTreeMap<Pairs, [Fewer; 3]> = BTreeMap::new();
         let mut delays = Sums::default();
-        for (series, _) in of(Reporter::Source, read) {
+        for (series, ..) in of(Reporter::Source, read) {
             let Some((repeats, delay)) = series.tries().and_then(Tries::repeats) else {
                 continue;
             };
@@ -211,13 +214,13 @@ impl Text {
     }
 }
 
-/// A series and what was read of it.
-type Read<'r> = (&'r Series, Vec<Reading>);
+/// A series and what was read of it, at one moment.
+type Read<'r> = (&'r Series, Vec<Reading>, Vec<Difference>);
 
 /// Those of one side.
 fn of<'r>(reporter: Reporter, read: &'r [Read<'r>]) -> impl Iterator<Item = &'r Read<'r>> {
     read.iter()
-        .filter(move |(series, _)| series.labels.reporter == reporter)
+        .filter(move |(series, ..)| series.labels.reporter == reporter)
 }
 
 fn borrowed(labels: &Pairs) -> Vec<(&str, &str)> {

@@ -297,11 +297,13 @@ impl Drop for Meter {
             response_bytes: self.response_bytes,
         };
         if self.counts {
-            self.series.record(self.key, measured);
-            if let (Some(since), Some(status)) = (self.tried_since, self.key.grpc) {
-                let before = since.saturating_duration_since(self.began);
-                let last = measured.took.saturating_sub(before);
-                self.series.answered(status, measured.took, last);
+            match self.tried_since {
+                Some(since) => {
+                    let before = since.saturating_duration_since(self.began);
+                    let last = measured.took.saturating_sub(before);
+                    self.series.record_repeated(self.key, measured, last);
+                }
+                None => self.series.record(self.key, measured),
             }
         }
         if self.entry.is_some() || self.span.is_some() {

@@ -16,7 +16,7 @@ use super::off::Bound;
 use super::otel::Bound;
 use super::registry::Standing;
 use super::shape::{self, Pairs, Verb};
-use super::tries::{Repeats, Tries};
+use super::tries::{Difference, Repeats, Tries};
 use crate::model::telemetry::Metric;
 
 /// How many combinations of status, flags and protocol a series tells apart. A callee that answers
@@ -230,9 +230,25 @@ impl Series {
         self.made().tries.repeated(repeats);
     }
 
-    /// A gRPC call has ended that was tried more than once.
-    pub(super) fn answered(&self, status: u8, whole: Duration, last: Duration) {
-        self.made().tries.answered(status, whole, last);
+    /// A call has ended that was tried more than once, and its last try took so long.
+    pub(super) fn record_repeated(&self, key: Key, measured: Measured, last: Duration) {
+        let tries = &self.made().tries;
+        let _together = tries.together();
+        let cell = self.cell(key);
+        cell.record(measured);
+        // A call that is not told apart has no status, and none is taken off.
+        if let Some(status) = cell.key.and_then(|key| key.grpc) {
+            tries.answered(status, measured.took, last);
+        }
+    }
+
+    /// All that was measured, and what of it is not calls but tries, as of one moment.
+    pub(super) fn read_with_tries(&self) -> (Vec<Reading>, Vec<Difference>) {
+        let Some(tries) = self.tries() else {
+            return (Vec::new(), Vec::new());
+        };
+        let _together = tries.together();
+        (self.read(), tries.differences())
     }
 
     /// What was measured of tries; `None`: there was no request.
@@ -447,6 +463,54 @@ mod tests {
         );
         assert_eq!(counts.iter().sum::<u64>(), 1_000);
         assert_eq!(read[CELLS].key, None);
+    }
+
+    fn call(code: u16) -> Key {
+        Key {
+            code,
+            protocol: Protocol::Grpc,
+            grpc: Some(0),
+            ..Key::default()
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_call_that_is_not_told_apart_nothing_is_taken_off() {
+        let series = series();
+        for code in 0..500 {
+            series.record_repeated(call(code), ONE, Duration::from_millis(1));
+        }
+        let (readings, differences) = series.read_with_tries();
+        assert_eq!(readings.len(), CELLS + 1);
+        let [(status, tries, whole)] = &differences[..] else {
+            panic!("{differences:?}");
+        };
+        let taken = (*status, tries.count(), whole.count());
+        assert_eq!(taken, ("OK", CELLS as u64, CELLS as u64));
+    }
+
+    #[test]
+    fn what_is_read_of_repeated_calls_is_of_one_moment() {
+        let series = series();
+        let read = || {
+            let (readings, differences) = series.read_with_tries();
+            let calls: u64 = readings.iter().map(|one| one.duration.count()).sum();
+            let tries: u64 = differences.iter().map(|(_, tries, _)| tries.count()).sum();
+            let whole: u64 = differences.iter().map(|(.., whole)| whole.count()).sum();
+            (calls, tries, whole)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    series.record_repeated(call(200), ONE, Duration::from_millis(1));
+                }
+            });
+            for _ in 0..500 {
+                let (calls, tries, whole) = read();
+                assert_eq!((tries, whole), (calls, calls));
+            }
+        });
+        assert_eq!(read(), (2_000, 2_000, 2_000));
     }
 
     #[test]

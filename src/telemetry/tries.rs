@@ -5,8 +5,8 @@
 //! such a call took as a whole, which is taken off when metrics are read. What a call that succeeds at once
 //! pays is one addition, for the try that was begun.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::histogram::{Distribution, Histogram};
@@ -17,10 +17,15 @@ const STATUSES: usize = GRPC_STATUSES.len();
 /// UNKNOWN.
 const UNKNOWN: u8 = 2;
 
+/// A status, and what is added to the durations of its calls, and taken off, to have those of its tries.
+pub(super) type Difference = (&'static str, Distribution, Distribution);
+
 /// The tries of calls under one set of labels.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     begun: AtomicU64,
+    // Held for the additions of one call that was tried again, and while all is read.
+    together: Mutex<()>,
     /// Made by the first call that is tried again.
     again: OnceLock<Box<Again>>,
 }
@@ -67,6 +72,12 @@ impl Tries {
         self.again().tries.record(status, took);
     }
 
+    /// While this is held no call that was tried again becomes part of what is read: its duration is there
+    /// with that of its last try and with what is taken off, or not at all. Otherwise sums could fall.
+    pub(super) fn together(&self) -> MutexGuard<'_, ()> {
+        self.together.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A call has ended that was tried more than once: all of it, and its last try.
     pub(super) fn answered(&self, status: u8, whole: Duration, last: Duration) {
         let again = self.again();
@@ -93,7 +104,7 @@ impl Tries {
     }
 
     /// What is to be added to the durations of calls, and taken off, to have those of tries.
-    pub(super) fn differences(&self) -> Vec<(&'static str, Distribution, Distribution)> {
+    pub(super) fn differences(&self) -> Vec<Difference> {
         let Some(again) = self.again.get() else {
             return Vec::new();
         };

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use super::{Settings, proxy, race};
 use crate::model::cluster::{Connection, ProxyProtocol, TcpKeepalive};
@@ -83,11 +84,20 @@ impl Connect for TcpConnector {
         match address {
             Address::Name { host, port } => {
                 let (host, port) = (host.clone(), *port);
-                Box::pin(async move { by_name(&host, port, tuning).await })
+                let (families, within) = (settings.families, settings.connect_timeout);
+                Box::pin(async move {
+                    let began = Instant::now();
+                    // The system's resolver, asked for each connection.
+                    let found = tokio::net::lookup_host((&*host, port)).await?.collect();
+                    let found = race::interleave(families.of(found, SocketAddr::ip));
+                    let left = within.saturating_sub(began.elapsed());
+                    race::first(found, left, |address| tcp(address, tuning)).await
+                })
             }
             Address::Several(addresses) => {
                 let addresses = race::in_turn(addresses.all().collect());
-                Box::pin(race::first(addresses, move |address| tcp(address, tuning)))
+                let dial = move |address| tcp(address, tuning);
+                Box::pin(race::first(addresses, settings.connect_timeout, dial))
             }
             Address::Socket(address) => {
                 let address = *address;
@@ -133,13 +143,6 @@ async fn tcp(address: SocketAddr, tuning: Tuning) -> io::Result<Io> {
         proxy::announce(&mut stream, version, ends).await?;
     }
     Ok(Io::Tcp(stream))
-}
-
-/// The system's resolver, asked for each connection; its addresses are tried staggered. All of it
-/// is within the connect timeout.
-async fn by_name(host: &str, port: u16, tuning: Tuning) -> io::Result<Io> {
-    let addresses = tokio::net::lookup_host((host, port)).await?.collect();
-    race::first(race::interleave(addresses), |address| tcp(address, tuning)).await
 }
 
 #[cfg(unix)]

@@ -50,7 +50,7 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //! use meshwork::Body;
-//! use meshwork::model::cluster::{Connection, Protocol};
+//! use meshwork::model::cluster::{Connection, Families, Protocol};
 //! use meshwork::model::endpoint::Address;
 //! use meshwork::transport::{Connections, Settings, TcpConnector, Unlimited};
 //!
@@ -58,6 +58,7 @@
 //! let settings = Settings {
 //!     protocol: Protocol::Http2,
 //!     connect_timeout: Duration::from_secs(10),
+//!     families: Families::Both,
 //!     connection: Connection::default(),
 //! };
 //! let connections = Connections::new(

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Io;
 
-/// How long an address is tried alone before the next is tried beside it (RFC 8305 §5).
+/// How long an address is tried alone before the next is tried beside it (RFC 8305 §5), at most.
 const STAGGER: Duration = Duration::from_millis(250);
 /// How many addresses are tried for one connection.
 const MAX_TRIES: usize = 16;
@@ -44,7 +44,8 @@ pub(crate) fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Dials the addresses in order, the next one when the one before has failed or has taken a
-/// quarter of a second, and returns the first connection; the other dials are dropped.
+/// quarter of a second, and returns the first connection; the other dials are dropped. Where that
+/// would be too late for some, as connecting is to be over `within` this time, each has an equal part of it.
 ///
 /// Cancel-safe: dropping the future drops all dials.
 ///
@@ -53,12 +54,16 @@ pub(crate) fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// The last failure, when all have failed; at most 16 addresses are tried.
 pub(crate) async fn first<F>(
     addresses: Vec<SocketAddr>,
+    within: Duration,
     mut dial: impl FnMut(SocketAddr) -> F,
 ) -> io::Result<Io>
 where
     F: Future<Output = io::Result<Io>> + Send + 'static,
 {
     let mut waiting = addresses.into_iter().take(MAX_TRIES);
+    // At most sixteen, and at least one.
+    let share = within / (waiting.len() as u32).max(1);
+    let pause = share.min(STAGGER);
     let mut dials = JoinSet::new();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address");
     loop {
@@ -72,7 +77,7 @@ where
         let stagger = async {
             match waiting.len() {
                 0 => std::future::pending().await,
-                _ => tokio::time::sleep(STAGGER).await,
+                _ => tokio::time::sleep(pause).await,
             }
         };
         tokio::select! {
@@ -139,6 +144,7 @@ mod tests {
         let log = dialled.clone();
         let connection = first(
             addresses(&["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3", "4.4.4.4:4"]),
+            Duration::from_secs(10),
             move |address| {
                 log.lock()
                     .unwrap()
@@ -157,13 +163,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_short_time_is_shared_so_that_the_other_family_has_its_turn() {
+        let within = Duration::from_millis(200);
+        let begun = Instant::now();
+        let dial = |address: SocketAddr| async move {
+            match address.is_ipv6() {
+                true => std::future::pending().await,
+                false => Ok(Io::boxed(tokio::io::duplex(1).0)),
+            }
+        };
+        let connecting = first(addresses(&["[::1]:1", "1.1.1.1:1"]), within, dial);
+        let connected = tokio::time::timeout(within, connecting).await;
+        connected.expect("in time").unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_millis(100));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_last_failure_is_told_when_all_fail() {
         let refuse = |_| async { Err(io::ErrorKind::ConnectionRefused.into()) };
-        let error = first(addresses(&["1.1.1.1:1", "2.2.2.2:2"]), refuse)
+        let within = Duration::from_secs(10);
+        let error = first(addresses(&["1.1.1.1:1", "2.2.2.2:2"]), within, refuse)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        let error = first(Vec::new(), refuse).await.unwrap_err();
+        let error = first(Vec::new(), within, refuse).await.unwrap_err();
         assert_eq!(error.to_string(), "no address");
     }
 }

@@ -442,6 +442,10 @@ impl Remote {
         }
         drop(state);
         drop(unwanted);
+        if slot.is_closed() {
+            // Who waits behind the one that took its last place needs another.
+            self.made_room();
+        }
         self.let_go_if_retired();
     }
 

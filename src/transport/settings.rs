@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Request, Version, header};
 
-use crate::model::cluster::{Connection, Protocol};
+use crate::model::cluster::{Connection, Discovery, Families, Protocol};
 
 /// How connections to the endpoints of a cluster are made and kept.
 ///
@@ -18,6 +18,8 @@ pub struct Settings {
     /// How long connecting may take, for HTTP/2 until the peer's SETTINGS have arrived
     /// (`connectionPool.tcp.connectTimeout`, Istio's default is 10 s).
     pub connect_timeout: Duration,
+    /// Which addresses of an endpoint that is a name are dialled.
+    pub families: Families,
     /// How connections are kept.
     pub connection: Connection,
 }
@@ -68,6 +70,13 @@ impl From<&crate::model::Cluster> for Settings {
         Self {
             protocol: cluster.protocol,
             connect_timeout: cluster.connect_timeout,
+            families: match &cluster.discovery {
+                Discovery::Dns(dns) => dns.families,
+                Discovery::Aggregate(_)
+                | Discovery::Endpoints(_)
+                | Discovery::OnDemand { .. }
+                | Discovery::Passthrough => Families::Both,
+            },
             connection: cluster.connection.clone(),
         }
     }

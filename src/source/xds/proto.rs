@@ -5,7 +5,7 @@ pub(crate) use envoy_types::pb::envoy::config::{
     rbac::v3 as rbac, route::v3 as route,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::clusters::{
-    aggregate::v3 as aggregate, dns::v3 as dns,
+    aggregate::v3 as aggregate, common::dns::v3 as dns_common, dns::v3 as dns,
 };
 pub(crate) use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as fault_delay;
 pub(crate) use envoy_types::pb::envoy::extensions::filters::http::{

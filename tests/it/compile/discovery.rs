@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meshwork::model::Resources;
-use meshwork::model::cluster::{Discovery, Dns, Lookup};
+use meshwork::model::cluster::{Discovery, Dns, Families, Lookup};
 
 use super::{assert_silent, assert_warns, compiled, resources};
 
@@ -32,6 +32,7 @@ fn found(resources: &Resources, cluster: &str) -> (Option<Lookup>, Vec<String>) 
         Discovery::Dns(Dns {
             endpoints,
             lookup,
+            families: Families::Both,
             refresh,
         }) => {
             assert_eq!((&**endpoints, *refresh), (cluster, Duration::from_secs(60)));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use meshwork::dns::{Answer, Question, Resolution, Resolve, Target};
-use meshwork::model::cluster::{Cluster, Discovery, Dns, Lookup, Protocol};
+use meshwork::model::cluster::{Cluster, Discovery, Dns, Families, Lookup, Protocol};
 use meshwork::model::endpoint::Address;
 use meshwork::model::{OutboundTraffic, Resources};
 use meshwork::source::Publisher;
@@ -88,6 +88,7 @@ fn named(lookup: Lookup, host: &str) -> Resources {
     let dns = Dns {
         endpoints: "c".into(),
         lookup,
+        families: Families::Both,
         refresh: Duration::from_secs(60),
     };
     let cluster = Cluster {
@@ -222,6 +223,43 @@ async fn both_families_of_a_host_are_one_endpoint_and_ipv6_has_a_quarter_second(
         let endpoints = &mesh.stats().clusters[0].endpoints;
         assert_eq!(endpoints.len(), 1, "{endpoints:?}");
         assert_eq!(&*endpoints[0].address, "[fd00::1]:80,10.0.0.1:80");
+    }
+}
+
+/// Whether each address is an endpoint or all are one.
+#[tokio::test(start_paused = true)]
+async fn only_the_families_that_are_wanted_are_dialled() {
+    let (world, servers) = (World::default(), Servers::default());
+    [1, 101].into_iter().for_each(|port| world.named(port));
+    let both = ["10.0.0.1", "fd00::1"].map(|text| Target::from(text.parse::<IpAddr>().unwrap()));
+    servers.answer("db", both.to_vec());
+    for (families, expected, address) in [
+        (Families::Both, "101", "[fd00::1]:80,10.0.0.1:80"),
+        (Families::V4, "1", "10.0.0.1:80"),
+        (Families::V6, "101", "[fd00::1]:80"),
+        (Families::PreferV4, "1", "10.0.0.1:80"),
+    ] {
+        for lookup in [Lookup::Each, Lookup::One] {
+            let mut resources = named(lookup, "db");
+            let mut one = Cluster::clone(&resources.clusters["c"]);
+            let Discovery::Dns(dns) = &mut one.discovery else {
+                panic!("{one:?}");
+            };
+            dns.families = families;
+            resources.insert_cluster(one);
+            let (mesh, _publisher) = mesh(&world, &servers, resources).await;
+            if lookup == Lookup::Each {
+                later_than(&mesh, 1).await;
+                let endpoints = &mesh.stats().clusters[0].endpoints;
+                assert_eq!(endpoints.len(), 1, "{endpoints:?}");
+                assert_eq!(&*endpoints[0].address, address);
+            }
+            assert_eq!(
+                answers(&mesh, 1).await,
+                [expected],
+                "{families:?} {lookup:?}"
+            );
+        }
     }
 }
 

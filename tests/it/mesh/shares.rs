@@ -14,7 +14,7 @@ use meshwork::model::Resources;
 use meshwork::model::affinity::{HashPolicy, HashSource};
 use meshwork::model::balancing::{LoadBound, RingHash, WeightedRoundRobin};
 use meshwork::model::cluster::{Balancing, Cluster, Protocol};
-use meshwork::model::endpoint::Locality;
+use meshwork::model::endpoint::{HASH_KEY, Locality};
 use meshwork::source::istio::{Options, compile, read};
 use meshwork::{Body, Mesh, Workload};
 use tokio::sync::Notify;
@@ -135,8 +135,8 @@ async fn requests_with_one_key_leave_an_endpoint_that_is_at_its_bound() {
     }
 }
 
-/// Endpoints with the label `hash_key` (gRPC A76) at these ports, the first with the key of 0.
-fn keyed(first: u16) -> Resources {
+/// Endpoints with this label at these ports, the first with the key of 0.
+fn keyed(label: &str, first: u16) -> Resources {
     let ring = Cluster {
         balancing: Balancing::RingHash(RingHash::new(1_024, 8_192).unwrap()),
         ..cluster("c", Protocol::Http1)
@@ -152,7 +152,7 @@ fn keyed(first: u16) -> Resources {
         for locality in &mut Arc::make_mut(endpoints).localities {
             let numbered = locality.endpoints.iter().cloned().zip(0..);
             let labelled = numbered.map(|(mut endpoint, number)| {
-                let labels = [("hash_key".into(), format!("key {number}").into())];
+                let labels = [(label.into(), format!("key {number}").into())];
                 endpoint.labels = Arc::new(labels.into());
                 endpoint
             });
@@ -179,12 +179,25 @@ async fn owners(mesh: &Mesh) -> Vec<u16> {
 async fn an_endpoint_that_moves_keeps_the_requests_of_its_hash_key() {
     let world = World::default();
     (1..=15).for_each(|port| world.named(port));
-    let (mesh, publisher) = world.mesh(keyed(1)).await;
+    let (mesh, publisher) = world.mesh(keyed(HASH_KEY, 1)).await;
     let before = owners(&mesh).await;
     assert!((1..=5).all(|port| before.contains(&port)), "{before:?}");
-    publisher.publish(keyed(11)).await.unwrap();
+    publisher.publish(keyed(HASH_KEY, 11)).await.unwrap();
     let moved: Vec<u16> = before.iter().map(|port| port + 10).collect();
     assert_eq!(owners(&mesh).await, moved);
+}
+
+/// A label of a workload is not what a control plane says.
+#[tokio::test(start_paused = true)]
+async fn a_label_that_is_called_hash_key_changes_nothing() {
+    let world = World::default();
+    (1..=5).for_each(|port| world.named(port));
+    let (mesh, publisher) = world.mesh(keyed("hash_key", 1)).await;
+    let labelled = owners(&mesh).await;
+    publisher.publish(keyed("other", 1)).await.unwrap();
+    assert_eq!(owners(&mesh).await, labelled, "by their addresses");
+    publisher.publish(keyed(HASH_KEY, 1)).await.unwrap();
+    assert_ne!(owners(&mesh).await, labelled);
 }
 
 /// What a response says of its endpoint's load behind its body (gRFC A51).

@@ -188,8 +188,24 @@ async fn a_connection_that_is_used_up_does_not_count_for_its_endpoint() {
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    assert!(since.elapsed() < Duration::from_secs(5));
+    assert_eq!(since.elapsed().as_secs(), 1, "none waits for another");
     assert_eq!(connections.stats().dials, 4);
+}
+
+/// The last place of a connection goes to one that waits; the next one does not wait for its end.
+#[tokio::test(start_paused = true)]
+async fn who_waits_behind_the_last_request_of_a_connection_gets_another() {
+    let server = Server::slow(Duration::from_secs(3_600));
+    let mut settings = used_up_after(Protocol::Http1, 2);
+    settings.connection.max_per_endpoint = std::num::NonZeroU32::MIN.into();
+    let connections = endpoint(settings, &server.world1());
+    let since = Instant::now();
+    let calls: Vec<_> = (0..3).map(|_| start(&connections)).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(since.elapsed().as_secs(), 2 * 3_600, "B and C go together");
+    assert_eq!(connections.stats().dials, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use meshwork::Body;
-use meshwork::model::cluster::{Connection, Protocol};
+use meshwork::model::cluster::{Connection, Families, Protocol};
 use meshwork::model::endpoint::Address;
 use meshwork::transport::{
     Connect, Connecting, Connections, End, Gate, Guard, Io, Settings, Unanswered, Unlimited,
@@ -92,6 +92,7 @@ pub(crate) fn settings(protocol: Protocol) -> Settings {
     Settings {
         protocol,
         connect_timeout: Duration::from_secs(10),
+        families: Families::Both,
         connection: Connection::default(),
     }
 }

@@ -457,6 +457,42 @@ async fn routes_have_buckets_of_their_own_and_the_answer_is_what_the_limit_says(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_that_is_put_before_another_gives_its_bucket_no_new_burst() {
+    use route::route_match::PathSpecifier;
+    let (world, plane) = start();
+    plane.put([filtered(vec![filter("rate", &limit(1_000, |_| {}))])]);
+    let put = |before: bool| {
+        plane.put([routes_with("catalog:80 routes", &[("c", 1)], |routes| {
+            let routes = &mut routes.virtual_hosts[0].routes;
+            let mut other = routes[0].clone();
+            routes[0].name = "items".into();
+            routes[0].typed_per_filter_config = said("rate", packed(&limit(3, |_| {})));
+            if before {
+                other.name = "other".into();
+                let path = other.r#match.as_mut().unwrap();
+                path.path_specifier = Some(PathSpecifier::Prefix("/other".into()));
+                routes.insert(0, other);
+            }
+        })]);
+    };
+    put(false);
+    let mesh = mesh(&world, bootstrap()).await;
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 3);
+    put(true);
+    let began = tokio::time::Instant::now();
+    let channel = mesh.channel("catalog:80").unwrap();
+    loop {
+        let other = channel.clone().oneshot(get("/other")).await.unwrap();
+        if other.status() == StatusCode::OK {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(passing(&mesh, || get("/items")).await.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_that_is_not_enforced_or_not_enabled_refuses_nothing() {
     type Change = fn(&mut local_rate::LocalRateLimit);
     let changes: [Change; 2] = [

@@ -82,7 +82,7 @@ use super::defaults::Defaults;
 use super::fault::Faults;
 use super::kinds::Object;
 use super::registry::{Member, NODE, Port, Reach, Registry, Service, View, origin};
-use crate::model::cluster::{Discovery, Dns};
+use crate::model::cluster::{Discovery, Dns, Families};
 use crate::model::listener::Routes;
 use crate::model::{Listener, Resources};
 use crate::workload::Workload;
@@ -324,6 +324,7 @@ impl Part<'_, '_> {
                 cluster.discovery = Discovery::Dns(Dns {
                     endpoints: name.clone(),
                     lookup,
+                    families: Families::Both,
                     refresh: self.scope.defaults.dns_refresh(),
                 });
             }

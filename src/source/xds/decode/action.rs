@@ -7,6 +7,7 @@ use http::uri::Authority;
 
 use super::headers::Level;
 use super::matches::escaped;
+use super::owner::Names;
 use super::place::{Place, Quoted};
 use super::routes::Around;
 use super::{Scope, affinity, filters, headers, policy, retry, value};
@@ -158,13 +159,16 @@ fn weighted(
     }
     let clusters = place.field("clusters");
     let none = HeaderOrder::default();
+    let names = Names::of(message.clusters.iter().map(|cluster| &*cluster.name));
     let all: Vec<Option<(Destination, Overrides)>> = message
         .clusters
         .iter()
         .enumerate()
         .map(|(index, cluster)| {
             let order = parts.extra.destinations.get(index).unwrap_or(&none);
-            destination(parts, &clusters.index(index), cluster, order)
+            let owner = names.owner(&parts.scope.owner, index, &cluster.name);
+            let scope = parts.scope.owned(owner);
+            destination(scope, parts, &clusters.index(index), cluster, order)
         })
         .collect();
     let all: Vec<(Destination, Overrides)> = all.into_iter().collect::<Option<_>>()?;
@@ -183,6 +187,7 @@ fn weighted(
 }
 
 fn destination(
+    scope: Scope<'_>,
     parts: &Parts<'_>,
     place: &Place<'_>,
     message: &wire::weighted_cluster::ClusterWeight,
@@ -196,11 +201,7 @@ fn destination(
     }
     let name = value::filled(&place.field("name"), &message.name);
     let filters_place = place.field("typed_per_filter_config");
-    let own = filters::per_route(
-        parts.scope,
-        &filters_place,
-        &message.typed_per_filter_config,
-    );
+    let own = filters::per_route(scope, &filters_place, &message.typed_per_filter_config);
     if own.values().any(|one| matches!(one, Override::Session(_))) {
         return filters_place.fault(
             "configures sessions for one cluster, which is not supported: a session decides about \

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::place::{Place, Quoted};
 use super::{Scope, endpoints, value};
 use crate::model::Endpoints;
-use crate::model::cluster::{Discovery, Dns, Lookup};
+use crate::model::cluster::{Discovery, Dns, Families, Lookup};
 use crate::source::xds::extra::ClusterExtra;
-use crate::source::xds::proto::{self, aggregate, cluster as wire, dns};
+use crate::source::xds::proto::{self, aggregate, cluster as wire, dns, dns_common};
 
 /// Envoy's default of `dns_refresh_rate`, for answers whose TTL is not known.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -43,8 +43,8 @@ pub(super) fn discovery(
             let (name, endpoints) = inline.endpoints()?;
             Some((Discovery::Endpoints(name), endpoints))
         }
-        Ok(Type::StrictDns) => inline.dns(Lookup::Each, message.dns_refresh_rate),
-        Ok(Type::LogicalDns) => inline.dns(Lookup::One, message.dns_refresh_rate),
+        Ok(Type::StrictDns) => inline.dns(Lookup::Each),
+        Ok(Type::LogicalDns) => inline.dns(Lookup::One),
         Ok(Type::OriginalDst) => original_destination(place, message),
         Err(_) => place.field("type").fault(format_args!(
             "{number} is unknown; STATIC (0), STRICT_DNS (1), LOGICAL_DNS (2), EDS (3) and \
@@ -119,6 +119,35 @@ fn original_destination(place: &Place<'_>, message: &wire::Cluster) -> Option<Fo
     }
 }
 
+fn families(place: &Place<'_>, number: i32) -> Option<Families> {
+    use wire::cluster::DnsLookupFamily as Family;
+    match Family::try_from(number) {
+        Ok(Family::Auto | Family::All) => Some(Families::Both),
+        Ok(Family::V4Only) => Some(Families::V4),
+        Ok(Family::V6Only) => Some(Families::V6),
+        Ok(Family::V4Preferred) => Some(Families::PreferV4),
+        Err(_) => place.fault(format_args!(
+            "{number} is unknown; AUTO (0), V4_ONLY (1), V6_ONLY (2), V4_PREFERRED (3) and ALL (4) \
+             are allowed"
+        )),
+    }
+}
+
+/// The same of `DnsCluster`, whose numbers are others.
+fn families_of_extension(place: &Place<'_>, number: i32) -> Option<Families> {
+    use dns_common::DnsLookupFamily as Family;
+    match Family::try_from(number) {
+        Ok(Family::Unspecified | Family::Auto | Family::All) => Some(Families::Both),
+        Ok(Family::V4Only) => Some(Families::V4),
+        Ok(Family::V6Only) => Some(Families::V6),
+        Ok(Family::V4Preferred) => Some(Families::PreferV4),
+        Err(_) => place.fault(format_args!(
+            "{number} is unknown; AUTO (1), V4_ONLY (2), V6_ONLY (3), V4_PREFERRED (4) and ALL (5) \
+             are allowed"
+        )),
+    }
+}
+
 /// A cluster whose endpoints are in its own message.
 struct Inline<'a> {
     scope: Scope<'a>,
@@ -141,7 +170,11 @@ impl Inline<'_> {
                 true => Lookup::One,
                 false => Lookup::Each,
             };
-            return self.dns_of_any_shape(lookup, config.dns_refresh_rate);
+            let families = families_of_extension(
+                &config_place.field("dns_lookup_family"),
+                config.dns_lookup_family,
+            );
+            return self.dns_of_any_shape(lookup, families, config.dns_refresh_rate);
         }
         if value::is::<aggregate::ClusterConfig>(any) {
             return aggregated(&config_place, any);
@@ -153,19 +186,27 @@ impl Inline<'_> {
         ))
     }
 
-    fn dns(&self, lookup: Lookup, refresh: Option<proto::Duration>) -> Option<Found> {
+    fn dns(&self, lookup: Lookup) -> Option<Found> {
         if lookup == Lookup::One {
             self.single_name()?;
         }
-        self.dns_of_any_shape(lookup, refresh)
+        let place = self.place.field("dns_lookup_family");
+        let families = families(&place, self.message.dns_lookup_family);
+        self.dns_of_any_shape(lookup, families, self.message.dns_refresh_rate)
     }
 
-    fn dns_of_any_shape(&self, lookup: Lookup, refresh: Option<proto::Duration>) -> Option<Found> {
+    fn dns_of_any_shape(
+        &self,
+        lookup: Lookup,
+        families: Option<Families>,
+        refresh: Option<proto::Duration>,
+    ) -> Option<Found> {
         let refresh = value::positive_or(&self.place.field("dns_refresh_rate"), refresh, REFRESH);
         let (name, endpoints) = self.endpoints()?;
         let dns = Dns {
             endpoints: name,
             lookup,
+            families: families?,
             refresh: refresh?,
         };
         Some((Discovery::Dns(dns), endpoints))
@@ -213,4 +254,34 @@ impl Inline<'_> {
 /// The name of the endpoints that a cluster of this name contains.
 fn inline_name(cluster: &str) -> Arc<str> {
     format!("{cluster}#load_assignment").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::source::xds::decode::place::Faults;
+
+    #[test]
+    fn families_are_numbered_in_two_ways() {
+        let faults = RefCell::<Faults>::default();
+        let place = Place::root(&faults);
+        let (both, four, six) = (Families::Both, Families::V4, Families::V6);
+        let preferred = Families::PreferV4;
+        for (number, expected) in (0..).zip([both, four, six, preferred, both]) {
+            assert_eq!(families(&place, number), Some(expected), "{number}");
+        }
+        for (number, expected) in (0..).zip([both, both, four, six, preferred, both]) {
+            let found = families_of_extension(&place, number);
+            assert_eq!(found, Some(expected), "{number}");
+        }
+        assert!(faults.borrow().is_empty());
+        assert_eq!(families(&place, 5), None);
+        assert_eq!(families_of_extension(&place, 6), None);
+        let told = faults.into_inner().into_list();
+        assert_eq!(told.len(), 2);
+        assert!(told[0].text.starts_with("5 is unknown; AUTO (0)"));
+        assert!(told[1].text.starts_with("6 is unknown; AUTO (1)"));
+    }
 }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use super::place::{Place, Quoted};
 use super::{Scope, value};
 use crate::model::endpoint::{
-    Address, Endpoint, Health, Locality, LocalityEndpoints, Overload, Several,
+    Address, Endpoint, HASH_KEY, Health, Locality, LocalityEndpoints, Overload, Several,
 };
 use crate::model::{Endpoints, Fraction};
 use crate::source::xds::proto::{core, endpoint as wire};
 
 /// The key of metadata that Envoy balances by, and that labels stand under.
 pub(in crate::source::xds) const LABELS: &str = "envoy.lb";
+/// What is no label among them: what an endpoint is hashed by (gRPC A76).
+pub(in crate::source::xds) const HASHED_BY: &str = "hash_key";
 /// The key of metadata that Envoy chooses transports by.
 pub(in crate::source::xds) const TLS: &str = "envoy.transport_socket_match";
 /// What Istio writes there of an endpoint that speaks its mutual TLS.
@@ -384,7 +386,13 @@ impl LabelSets {
             .into_iter()
             .flat_map(|labels| &labels.fields)
             .filter_map(|(key, value)| match &value.kind {
-                Some(Kind::StringValue(text)) => Some((key.as_str().into(), text.as_str().into())),
+                Some(Kind::StringValue(text)) => {
+                    let name = match key.as_str() {
+                        HASHED_BY => HASH_KEY,
+                        label => label,
+                    };
+                    Some((name.into(), text.as_str().into()))
+                }
                 _ => None,
             })
             .collect();

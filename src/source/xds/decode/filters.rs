@@ -10,6 +10,7 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use super::listener::Side;
+use super::owner::Names;
 use super::place::{Place, Quoted};
 use super::{Scope, affinity, fault, rate, rbac, token, value};
 use crate::model::custom::CustomFilter;
@@ -33,7 +34,10 @@ pub(super) fn per_route(
 ) -> Overrides {
     // In the order of their names, so that faults come in the same order each time.
     let configs: BTreeMap<&String, &Any> = configs.iter().collect();
+    // Names of a map are not repeated.
+    let names = Names::of(std::iter::empty());
     let said = |(name, any): (&String, &Any)| {
+        let scope = scope.owned(names.owner(&scope.owner, 0, name));
         let said = one_override(scope, &place.key(name), any)??;
         Some((name.as_str().into(), said))
     };
@@ -87,8 +91,8 @@ fn typed_override(
     }
     if value::is::<local_rate::LocalRateLimit>(any) {
         let message: local_rate::LocalRateLimit = value::guarded(place, any)?;
-        // Each place in a configuration has buckets of its own.
-        let limit = rate::limit(scope, place, &place.to_string(), &message)?;
+        // Each override has buckets of its own.
+        let limit = rate::limit(scope, place, &scope.owner.to_string(), &message)?;
         return Some(Some(Override::Limit(limit)));
     }
     if let Some(own) = custom(scope, place, "", any) {

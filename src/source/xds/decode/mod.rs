@@ -27,6 +27,7 @@ mod health;
 mod listener;
 mod matches;
 mod outlier;
+mod owner;
 mod place;
 mod policy;
 mod rate;
@@ -54,8 +55,9 @@ use crate::model::Origin;
 pub(super) use action::{prefix_pattern, whole_path};
 pub(super) use affinity::CHANNEL_ID;
 pub(super) use connection::OPTIONS;
-pub(super) use endpoints::{ISTIO, LABELS, TLS, TLS_MODE};
+pub(super) use endpoints::{HASHED_BY, ISTIO, LABELS, TLS, TLS_MODE};
 pub(super) use matches::escaped;
+use owner::Owner;
 use place::{Faults, Place};
 pub(super) use retry::GRPC_TOKENS;
 
@@ -77,12 +79,22 @@ struct Scope<'a> {
     kind: Kind,
     /// Of the resource.
     name: &'a str,
+    /// Of overrides of filters.
+    owner: Owner<'a>,
 }
 
 impl<'a> Scope<'a> {
     /// The same, for the resource of this name.
     fn of(self, name: &'a str) -> Self {
         Self { name, ..self }
+    }
+
+    /// The same, for overrides of this owner.
+    fn owned<'b>(self, owner: Owner<'b>) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope { owner, ..self }
     }
 
     fn origin(&self, name: &str) -> Origin {
@@ -104,6 +116,7 @@ impl Decode for Messages {
             filters: &self.filters,
             kind,
             name: "",
+            owner: Owner::root(""),
         };
         match kind {
             Kind::Listener => resource(

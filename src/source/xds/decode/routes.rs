@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::headers::{self, Level};
+use super::owner::{Names, Owner};
 use super::place::{Place, Quoted};
 use super::{Scope, filters, policy, route};
 use crate::model::RouteConfiguration;
@@ -31,6 +32,9 @@ pub(super) fn configuration(
     place: &Place<'_>,
     message: &wire::RouteConfiguration,
 ) -> Option<(RouteConfiguration, Said)> {
+    // One listener may have several, of which the name tells nothing.
+    let here = place.to_string();
+    let scope = scope.owned(Owner::root(&here));
     let mut around = Around {
         headers_first: message.most_specific_header_mutations_wins,
         filters: filters::per_route(
@@ -60,8 +64,10 @@ pub(super) fn configuration(
     let mut owners: HashMap<Domain, usize> = HashMap::new();
     let mut all = Vec::with_capacity(message.virtual_hosts.len());
     let mut said = Said::default();
+    let names = Names::of(message.virtual_hosts.iter().map(|host| &*host.name));
     for (index, host) in message.virtual_hosts.iter().enumerate() {
         let place = hosts.index(index);
+        let scope = scope.owned(names.owner(&scope.owner, index, &host.name));
         let mut around = around.clone();
         around.headers = changes.clone().unwrap_or_default();
         if let Some((host, of_host)) = virtual_host(scope, &place, host, around) {
@@ -136,8 +142,10 @@ fn virtual_host(
     let routes_place = place.field("routes");
     let mut routes = Vec::with_capacity(message.routes.len());
     let mut said = Vec::with_capacity(message.routes.len());
+    let names = Names::of(message.routes.iter().map(|route| &*route.name));
     for (index, message) in message.routes.iter().enumerate() {
         let place = routes_place.index(index);
+        let scope = scope.owned(names.owner(&scope.owner, index, &message.name));
         // Without one there is a fault, which was told.
         if let Some((route, of_route)) = route::route(scope, &place, message, &around) {
             routes.push(Arc::new(route));

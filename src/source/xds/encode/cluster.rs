@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::loss::Loss;
 use super::{Dialect, Pen, balancing, connection, endpoints, health, outlier, security, value};
 use crate::model::balancing::Spread;
-use crate::model::cluster::{Connection, Discovery, Dns, Lookup};
+use crate::model::cluster::{Connection, Discovery, Dns, Families, Lookup};
 use crate::model::endpoint::Address;
 use crate::model::limit::{Limits, RetryLimit};
 use crate::model::{Cluster, Endpoints, Percent};
 use crate::source::xds::extra::{self, ClusterExtra, any};
-use crate::source::xds::proto::{aggregate, cluster as wire, core, dns};
+use crate::source::xds::proto::{aggregate, cluster as wire, core, dns, dns_common};
 
 /// What the mesh's own budget comes to as a share of requests in flight.
 const BUDGET: (u32, u32) = (20, 3);
@@ -142,8 +142,12 @@ fn discovered(
         Discovery::Dns(Dns {
             endpoints,
             lookup,
+            families,
             refresh,
         }) => {
+            message.dns_lookup_family = self::families(*families).into();
+            // gRPC has no such field.
+            pen.lose_if(pen.is_grpc() && *families != Families::Both, Loss::DnsNames);
             message.dns_refresh_rate = Some(value::limit(*refresh));
             named(pen, message, *lookup, endpoints, members, extra)?
         }
@@ -188,6 +192,29 @@ fn eds(message: &mut wire::Cluster, name: &Arc<str>) -> wire::cluster::Discovery
     wire::cluster::DiscoveryType::Eds
 }
 
+fn families(model: Families) -> wire::cluster::DnsLookupFamily {
+    use wire::cluster::DnsLookupFamily as Wire;
+    match model {
+        Families::Both => Wire::Auto,
+        Families::V4 => Wire::V4Only,
+        Families::V6 => Wire::V6Only,
+        Families::PreferV4 => Wire::V4Preferred,
+    }
+}
+
+/// The same family in the words of `DnsCluster`, whose numbers are others.
+fn of_extension(family: i32) -> dns_common::DnsLookupFamily {
+    use dns_common::DnsLookupFamily as Wire;
+    use wire::cluster::DnsLookupFamily as Family;
+    match Family::try_from(family) {
+        Ok(Family::V4Only) => Wire::V4Only,
+        Ok(Family::V6Only) => Wire::V6Only,
+        Ok(Family::V4Preferred) => Wire::V4Preferred,
+        Ok(Family::All) => Wire::All,
+        Ok(Family::Auto) | Err(_) => Wire::Unspecified,
+    }
+}
+
 /// A cluster of DNS. `LOGICAL_DNS` is exactly one name, and the only kind that gRPC has.
 fn named(
     pen: &mut Pen<'_>,
@@ -212,6 +239,8 @@ fn named(
         if lookup == Lookup::One && !single {
             let config = dns::DnsCluster {
                 dns_refresh_rate: message.dns_refresh_rate.take(),
+                dns_lookup_family: of_extension(std::mem::take(&mut message.dns_lookup_family))
+                    .into(),
                 all_addresses_in_single_endpoint: true,
                 ..dns::DnsCluster::default()
             };

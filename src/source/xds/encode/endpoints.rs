@@ -8,8 +8,10 @@ use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as ValueKind}
 use super::loss::Loss;
 use super::{Pen, value};
 use crate::model::Endpoints;
-use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints, Overload};
-use crate::source::xds::decode::{ISTIO, LABELS, TLS, TLS_MODE};
+use crate::model::endpoint::{
+    Address, Endpoint, HASH_KEY, Health, Locality, LocalityEndpoints, Overload,
+};
+use crate::source::xds::decode::{HASHED_BY, ISTIO, LABELS, TLS, TLS_MODE};
 use crate::source::xds::proto::{core, endpoint as wire};
 
 pub(super) fn assignment(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterLoadAssignment {
@@ -157,9 +159,16 @@ type Labels = BTreeMap<Box<str>, Box<str>>;
 fn metadata(labels: &Labels, meshed: bool) -> Option<core::Metadata> {
     let mut all = HashMap::new();
     if !labels.is_empty() {
-        let labels = labels.iter().map(|(key, text)| text_value(key, text));
-        let fields = labels.collect();
-        all.insert(LABELS.to_owned(), Struct { fields });
+        // A label of that name would be what the endpoint is hashed by.
+        let told = labels.iter().filter_map(|(key, text)| match &**key {
+            HASHED_BY => None,
+            HASH_KEY => Some(text_value(HASHED_BY, text)),
+            label => Some(text_value(label, text)),
+        });
+        let fields: HashMap<_, _> = told.collect();
+        if !fields.is_empty() {
+            all.insert(LABELS.to_owned(), Struct { fields });
+        }
     }
     if meshed {
         let fields = HashMap::from([text_value(TLS_MODE, ISTIO)]);

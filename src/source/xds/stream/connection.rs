@@ -22,7 +22,7 @@ use super::variant::{Delta, Sotw, Variant};
 use super::{Driver, secure};
 use crate::body::Body;
 use crate::error::Error;
-use crate::model::cluster::{Connection, Keepalive, Protocol, TcpKeepalive};
+use crate::model::cluster::{Connection, Families, Keepalive, Protocol, TcpKeepalive};
 use crate::source::xds::bootstrap::Server;
 use crate::source::xds::client::Wish;
 use crate::transport::{Connections, Settings, Unlimited};
@@ -35,6 +35,7 @@ fn settings(keepalive: Keepalive) -> Settings {
     Settings {
         protocol: Protocol::Http2,
         connect_timeout: Duration::from_secs(20),
+        families: Families::Both,
         connection: Connection {
             idle_timeout: None,
             http2_keepalive: Some(keepalive),

@@ -660,6 +660,12 @@ fn any_cluster(c: &mut Chance, name: Arc<str>) -> Cluster {
                     true => Lookup::Each,
                     false => Lookup::One,
                 },
+                families: match c.below(4) {
+                    0 => Families::Both,
+                    1 => Families::V4,
+                    2 => Families::V6,
+                    _ => Families::PreferV4,
+                },
                 refresh: c.duration(),
             }),
             1 => Discovery::OnDemand {
