@@ -155,8 +155,9 @@ fn compare(wish: &Wish) -> Result<(), String> {
     }
     let versions = World::versions();
     let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+    let (machine, rounds, time) = (document::machine(&versions), wish.rounds, wish.time);
     document::publish(
         "compare",
-        &format!("{}\n{text}", document::machine(&versions)),
+        &format!("{machine}{rounds} rounds of {time:?} for each client and load.\n\n{text}"),
     )
 }
