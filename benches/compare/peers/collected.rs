@@ -1,4 +1,5 @@
-//! A request that can be repeated: its body is read first. Neither crate has a part for that.
+//! What both stacks made by hand have: a request that can be repeated, since its body is read first
+//! (neither crate has a part for that), and the less loaded of two channels.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,6 +8,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tonic::body::Body;
+use tonic::transport::Channel;
+use tower::balance::p2c::Balance;
+use tower::discover::ServiceList;
+use tower::load::{CompleteOnResponse, PendingRequestsDiscover};
 use tower::{BoxError, Service, ServiceExt as _};
 
 pub(crate) type Repeatable = Request<Full<Bytes>>;
@@ -38,4 +43,19 @@ where
                 .await
         })
     }
+}
+
+/// The less loaded of two channels, by requests under way.
+pub(crate) fn balanced(
+    channels: Vec<Channel>,
+) -> impl Service<Repeatable, Response = Response<Body>, Error = BoxError, Future: Send> + Send + 'static
+{
+    let channels = channels
+        .into_iter()
+        .map(|channel| channel.map_request(|request: Repeatable| request.map(Body::new)));
+    let discover = ServiceList::new::<Repeatable>(channels);
+    Balance::new(PendingRequestsDiscover::new(
+        discover,
+        CompleteOnResponse::default(),
+    ))
 }

@@ -5,16 +5,13 @@ use std::time::Duration;
 use http::Response;
 use tonic::body::Body;
 use tonic::transport::Channel;
-use tower::balance::p2c::Balance;
-use tower::discover::ServiceList;
-use tower::load::{CompleteOnResponse, PendingRequestsDiscover};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 use tower_resilience::bulkhead::BulkheadLayer;
 use tower_resilience::circuitbreaker::CircuitBreakerLayer;
 use tower_resilience::retry::RetryLayer;
 use tower_resilience::timelimiter::TimeLimiterLayer;
 
-use crate::collected::{Collected, Repeatable};
+use crate::collected::{Collected, Repeatable, balanced};
 
 type Answer = Response<Body>;
 
@@ -27,14 +24,6 @@ pub(crate) fn stack(
     + 'static,
     String,
 > {
-    let channels = channels
-        .into_iter()
-        .map(|channel| channel.map_request(|request: Repeatable| request.map(Body::new)));
-    let discover = ServiceList::new::<Repeatable>(channels);
-    let balance = Balance::new(PendingRequestsDiscover::new(
-        discover,
-        CompleteOnResponse::default(),
-    ));
     let bulkhead = BulkheadLayer::builder().max_concurrent_calls(4_096).build();
     let breaker = CircuitBreakerLayer::builder()
         .failure_rate_threshold(0.5)
@@ -55,7 +44,7 @@ pub(crate) fn stack(
         .map_err(BoxError::from)
         .layer(breaker)
         .buffer(1_024)
-        .service(balance)
+        .service(balanced(channels))
         .map_err(BoxError::from);
     let retry = RetryLayer::<Repeatable, Answer, BoxError>::builder()
         .max_attempts(4)

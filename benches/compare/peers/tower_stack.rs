@@ -6,13 +6,10 @@ use std::time::Duration;
 use http::Response;
 use tonic::body::Body;
 use tonic::transport::Channel;
-use tower::balance::p2c::Balance;
-use tower::discover::ServiceList;
-use tower::load::{CompleteOnResponse, PendingRequestsDiscover};
 use tower::retry::Policy;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::collected::{Collected, Repeatable};
+use crate::collected::{Collected, Repeatable, balanced};
 
 type Answer = Response<Body>;
 
@@ -48,20 +45,12 @@ pub(crate) fn stack(
 + Clone
 + Send
 + 'static {
-    let channels = channels
-        .into_iter()
-        .map(|channel| channel.map_request(|request: Repeatable| request.map(Body::new)));
-    let discover = ServiceList::new::<Repeatable>(channels);
-    let balance = Balance::new(PendingRequestsDiscover::new(
-        discover,
-        CompleteOnResponse::default(),
-    ));
     let stack = ServiceBuilder::new()
         .timeout(Duration::from_secs(5))
         .retry(Thrice(3))
         .concurrency_limit(4_096)
         .timeout(Duration::from_secs(2))
         .buffer(1_024)
-        .service(balance);
+        .service(balanced(channels));
     Collected(stack)
 }
