@@ -16,7 +16,7 @@ use crate::layer::deadline::{Announcement, Deadline};
 use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
-use crate::snapshot::{Cluster, Endpoint, InFlight, Member};
+use crate::snapshot::{Cluster, Endpoint, InFlight, Located, Member};
 use crate::telemetry::{Repeats, Series, Span};
 use crate::transport::{self, Lost};
 
@@ -69,8 +69,8 @@ pub(super) struct Attempts<'a> {
 struct Running {
     number: u32,
     endpoint: Arc<Endpoint>,
-    /// The number of its locality.
-    locality: u32,
+    /// Its locality, for what it reports.
+    located: Located,
     /// When it began, if the balancer wants to know how long it took.
     began: Option<Instant>,
     /// The same, if tries are measured: of the first it is the begin of the call.
@@ -219,9 +219,9 @@ impl<'a> Attempts<'a> {
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
         let began = balancer.watches_latency().then(Instant::now);
-        let locality = member.placement.locality;
+        let located = self.cluster.located(member.placement.locality);
         let watched = self.cluster.watches_reports();
-        let reporter = watched.then(|| (self.cluster.clone(), locality));
+        let reporter = watched.then(|| (self.cluster.clone(), located.clone()));
         let since = self.watched.map(|call| match self.begun {
             (0, _) => call,
             _ => Instant::now(),
@@ -233,7 +233,7 @@ impl<'a> Attempts<'a> {
         self.running.push(Running {
             number: self.number,
             endpoint: endpoint.clone(),
-            locality,
+            located,
             began,
             since,
             span,
@@ -423,7 +423,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
             Ok(response) => {
                 if let Some(own) = self.running.iter().find(|own| own.number == number) {
                     let (endpoint, headers) = (&own.endpoint, response.headers());
-                    self.cluster.take_report(endpoint, own.locality, headers);
+                    self.cluster.take_report(endpoint, &own.located, headers);
                     self.bond.served_by(&own.endpoint);
                 }
                 let status = response.status();

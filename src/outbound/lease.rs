@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use crate::error::{Error, Kind};
 use crate::layer::deadline::Deadline;
 use crate::layer::limit::Permit;
-use crate::snapshot::{Cluster, Endpoint, InFlight};
+use crate::snapshot::{Cluster, Endpoint, InFlight, Located};
 use crate::telemetry::Meter;
 use crate::transport::{End, Guard};
 
@@ -41,8 +41,8 @@ pub(super) struct Admitted {
     pub(super) permit: Permit,
     pub(super) work: Work,
     pub(super) cut: Cut,
-    /// Who wants to know what the endpoint reports in its trailers, and the number of its locality.
-    pub(super) reporter: Option<(Arc<Cluster>, u32)>,
+    /// Who wants to know what the endpoint reports in its trailers, and where it is.
+    pub(super) reporter: Option<(Arc<Cluster>, Located)>,
 }
 
 impl Admitted {
@@ -148,9 +148,9 @@ impl Guard for Lease {
         if let Some(meter) = this.meter {
             meter.trailers(trailers);
         }
-        if let Some((cluster, locality)) = &this.admitted.reporter {
+        if let Some((cluster, located)) = &this.admitted.reporter {
             let endpoint = this.admitted.in_flight.endpoint();
-            cluster.take_report(endpoint, *locality, trailers);
+            cluster.take_report(endpoint, located, trailers);
         }
     }
 

@@ -86,6 +86,20 @@ pub(crate) struct Counters {
     pub(crate) reported: Propagation,
 }
 
+/// A locality of the endpoints that a try was begun with; nothing where nobody asks for it.
+#[derive(Clone)]
+pub(crate) struct Located {
+    among: Option<Arc<model::Endpoints>>,
+    number: u32,
+}
+
+impl Located {
+    fn locality(&self) -> Option<&model::endpoint::Locality> {
+        let all = &self.among.as_ref()?.localities;
+        all.get(self.number as usize).map(|one| &one.locality)
+    }
+}
+
 impl Cluster {
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.model.name
@@ -108,17 +122,21 @@ impl Cluster {
         self.balancer.watches_reports() || !self.model.load_metrics.is_empty()
     }
 
-    /// Takes what an endpoint of the locality with this number reports of its load, in the head or the trailers of a response.
-    pub(crate) fn take_report(&self, endpoint: &Endpoint, locality: u32, headers: &HeaderMap) {
-        let wanted = &self.model.load_metrics;
-        if !wanted.is_empty() {
-            let endpoints = self.endpoints.load();
-            let all = endpoints.as_ref().map_or(&[][..], |all| &all.localities);
-            // Those of a locality that has just left are nobody's any more.
-            if let Some(located) = all.get(locality as usize) {
-                let reported = &self.running.counters.reported;
-                reported.take(wanted, &located.locality, headers);
-            }
+    /// Where a try goes, for what is reported of it later: the number of the member's locality, among the
+    /// localities of now. An edit may give the number to another one before the answer ends.
+    pub(crate) fn located(&self, number: u32) -> Located {
+        let wanted = !self.model.load_metrics.is_empty();
+        Located {
+            among: wanted.then(|| self.endpoints.load_full()).flatten(),
+            number,
+        }
+    }
+
+    /// Takes what an endpoint there reports of its load, in the head or the trailers of a response.
+    pub(crate) fn take_report(&self, endpoint: &Endpoint, at: &Located, headers: &HeaderMap) {
+        if let Some(locality) = at.locality() {
+            let reported = &self.running.counters.reported;
+            reported.take(&self.model.load_metrics, locality, headers);
         }
         if self.balancer.watches_reports() {
             self.balancer

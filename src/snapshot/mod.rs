@@ -62,7 +62,7 @@ use crate::model;
 use crate::name::Target;
 
 pub(crate) use changes::{Moves, announce};
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, Located};
 pub(crate) use demand::{Demand, Held};
 #[cfg(feature = "xds")]
 pub(crate) use demand::{Naming, ServerNaming, Standing};
