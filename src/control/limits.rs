@@ -17,7 +17,8 @@ pub struct Limits {
     /// Discovery streams at a time; further ones end with `RESOURCE_EXHAUSTED`. A client may have
     /// many: gRPC opens one for each target. Default: 20,000.
     pub streams: usize,
-    /// Names that one stream may subscribe to, of all kinds together. Default: 100,000.
+    /// Names that one stream may subscribe to or bring from another one, of all kinds together; beyond
+    /// them it ends with `RESOURCE_EXHAUSTED`. Default: 100,000.
     pub names: usize,
     /// Bytes of one request. Default: 4 MiB, as gRPC has it.
     pub message_bytes: usize,

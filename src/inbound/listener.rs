@@ -45,8 +45,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a caller may take to begin, and for the head of a request of HTTP/1.1.
 const HEAD: Duration = Duration::from_secs(60);
-/// The longest that the head of a request may take: ten years, which is never. The HTTP/1.1 implementation adds
-/// it to the time without a check.
+/// The longest that the head of a request may take: ten years, which is never. hyper adds it to the
+/// time without a check.
 const LONGEST_HEAD: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How long connections may take for their last requests (Istio's `drainDuration`).
 const DRAIN: Duration = Duration::from_secs(45);
@@ -222,7 +222,7 @@ impl Listener {
     /// default is 60 s (Envoy's `request_headers_timeout`, which it leaves off). Who takes longer is closed, so
     /// that a caller which says nothing does not hold a place among the
     /// [connections](Self::with_max_connections). HTTP/2 finds out by PINGs who is gone.
-    /// More than ten years are ten years.
+    /// Each of the two has so much time; zero closes everybody, and more than ten years are ten years.
     #[must_use]
     pub fn with_head_deadline(self, deadline: Duration) -> Self {
         self.with(|port| port.head = deadline.min(LONGEST_HEAD))

@@ -57,11 +57,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().initial_syncs)]
     initial_syncs: usize,
 
-    /// Names that one stream may subscribe to, of all types together
+    /// Names that one stream may subscribe to or bring from another one, of all types together; beyond them it
+    /// ends with RESOURCE_EXHAUSTED
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().names)]
     max_names: usize,
 
-    /// Bytes of one request
+    /// Bytes of one request; a larger one ends its stream with an error
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes)]
     max_request_bytes: usize,
 
