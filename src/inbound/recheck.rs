@@ -60,32 +60,46 @@ impl Recheck {
     /// In which language to say that the request is denied by now, if it is; else the task is
     /// woken when that may have changed.
     pub(super) fn denied_now(&mut self, cx: &mut Context<'_>) -> Option<Dialect> {
-        loop {
-            // Subscribed first and looked at then: no edit falls between the two.
-            let mut changed = match self.changed.take() {
-                Some(changed) => changed,
-                None => wait(self.door.subscribe()),
-            };
-            let current = match &mut self.asked.routed {
-                None => self.door.policies(),
-                Some(routed) => routed
-                    .asks(self.door.core(), &self.head)
-                    .unwrap_or_else(|| self.asked.policies.clone()),
-            };
-            if !Arc::ptr_eq(&current, &self.asked.policies) {
-                if self.denies(&current) {
-                    return Some(self.dialect);
+        // Asked at each pause of the stream, so it looks at policies only when others may be in force.
+        let mut changed = match self.changed.take() {
+            None => wait(self.door.subscribe()),
+            Some(mut changed) => match changed.as_mut().poll(cx) {
+                Poll::Ready(receiver) => wait(receiver),
+                Poll::Pending => {
+                    self.changed = Some(changed);
+                    return None;
                 }
-                self.asked.policies = current;
-            }
+            },
+        };
+        // Subscribed first and looked at then: no edit falls between the two.
+        while self.passes() {
             match changed.as_mut().poll(cx) {
-                Poll::Ready(receiver) => self.changed = Some(wait(receiver)),
+                Poll::Ready(receiver) => changed = wait(receiver),
                 Poll::Pending => {
                     self.changed = Some(changed);
                     return None;
                 }
             }
         }
+        Some(self.dialect)
+    }
+
+    /// Whether the policies of now let it pass; they are those that it passed last from here on.
+    fn passes(&mut self) -> bool {
+        let current = match &mut self.asked.routed {
+            None => self.door.policies(),
+            Some(routed) => routed
+                .asks(self.door.core(), &self.head)
+                .unwrap_or_else(|| self.asked.policies.clone()),
+        };
+        if Arc::ptr_eq(&current, &self.asked.policies) {
+            return true;
+        }
+        if self.denies(&current) {
+            return false;
+        }
+        self.asked.policies = current;
+        true
     }
 
     fn denies(&self, current: &Inbound) -> bool {
