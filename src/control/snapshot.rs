@@ -197,8 +197,13 @@ impl Snapshot {
     /// Whether a name, as streams ask for it, is not here and exists for others.
     pub(super) fn is_denied(&self, kind: Kind, name: &Arc<str>) -> bool {
         let reserved = &self.reserved.0;
+        // A file reserves all variants of a name.
+        let plain = |name: &Arc<str>| match variant::name(name) {
+            whole if whole.len() == name.len() => name.clone(),
+            part => part.into(),
+        };
         !reserved.is_empty()
-            && reserved.contains(&(kind, name.clone()))
+            && reserved.contains(&(kind, plain(name)))
             && self.get(kind, name).is_none()
     }
 
@@ -425,6 +430,8 @@ mod tests {
             assert!(!others.is_denied(Kind::Endpoints, &name), "of another kind");
         }
         assert!(!others.is_denied(Kind::Cluster, &"c".into()));
+        let located = of("x=1&y=2") + "\0env\0canary";
+        assert!(others.is_denied(Kind::Cluster, &located.into()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use pb::dynamic_parameter_constraints::{Type, single_constraint::ConstraintType};
 use prost::Message as _;
 
+use super::ads::Refusal;
 use super::resource::{framed, text};
 
 /// Between the name and what follows it in a key: it sorts before all that names have, so that a name
@@ -30,6 +31,34 @@ pub(super) fn key(locator: pb::ResourceLocator) -> String {
         key.push_str(part);
     }
     key
+}
+
+/// What a request asks for: names, and the keys of locators.
+///
+/// # Errors
+/// Something has the character that separates the parts of a key.
+pub(super) fn asked(
+    mut names: Vec<String>,
+    locators: Vec<pb::ResourceLocator>,
+) -> Result<Vec<String>, Refusal> {
+    let parts = locators.iter().flat_map(|locator| {
+        let parameters = locator.dynamic_parameters.iter();
+        std::iter::once(&locator.name).chain(parameters.flat_map(|(key, value)| [key, value]))
+    });
+    names.iter().chain(parts).try_for_each(|text| plain(text))?;
+    names.extend(locators.into_iter().map(key));
+    Ok(names)
+}
+
+/// # Errors
+/// It has the character that separates the parts of a key.
+pub(super) fn plain(text: &str) -> Result<(), Refusal> {
+    match text.contains(SEPARATOR) {
+        true => Err(Refusal::invalid(format!(
+            "{text:?}: names and parameters of resources have no NUL in them"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// The name in a key.
@@ -242,6 +271,24 @@ pub(super) mod tests {
         }
         assert!(!read(&single("env", None)).match_key(&locator("a", &[("env", "canary")])));
         assert!(Constraints::read(Bytes::from_static(b"\xff")).is_none());
+    }
+
+    #[test]
+    fn names_and_parameters_with_what_separates_them_are_refused() {
+        let locator = |name: &str, value: &str| pb::ResourceLocator {
+            name: name.into(),
+            dynamic_parameters: [("k".to_owned(), value.to_owned())].into(),
+        };
+        let good = asked(vec!["a".into()], vec![locator("b", "v")]).expect("no NUL");
+        assert_eq!(good, ["a", "b\0k\0v"]);
+        for (names, locators) in [
+            (vec!["a\0k\0v".to_owned()], vec![]),
+            (vec![], vec![locator("b\0", "v")]),
+            (vec![], vec![locator("b", "v\0x\0y")]),
+        ] {
+            let refused = asked(names, locators).expect_err("it has a NUL");
+            assert!(refused.message.contains("NUL"), "{}", refused.message);
+        }
     }
 
     #[test]

@@ -65,11 +65,10 @@ fn kind(type_url: &str, only: Option<Kind>) -> Result<Option<Kind>, Refusal> {
 
 fn sotw(request: pb::DiscoveryRequest, only: Option<Kind>) -> Result<Request, Refusal> {
     let kind = kind(&request.type_url, only)?;
+    let names = variant::asked(request.resource_names, request.resource_locators)?;
     Ok(Request {
         node: request.node,
         body: kind.map(|kind| {
-            let mut names = request.resource_names;
-            names.extend(request.resource_locators.into_iter().map(variant::key));
             Body::Sotw(SotwRequest {
                 kind,
                 names,
@@ -83,23 +82,21 @@ fn sotw(request: pb::DiscoveryRequest, only: Option<Kind>) -> Result<Request, Re
 
 fn delta(request: pb::DeltaDiscoveryRequest, only: Option<Kind>) -> Result<Request, Refusal> {
     let kind = kind(&request.type_url, only)?;
+    let subscribe = variant::asked(
+        request.resource_names_subscribe,
+        request.resource_locators_subscribe,
+    )?;
+    let unsubscribe = variant::asked(
+        request.resource_names_unsubscribe,
+        request.resource_locators_unsubscribe,
+    )?;
+    let brought = request.initial_resource_versions.keys();
+    brought
+        .into_iter()
+        .try_for_each(|name| variant::plain(name))?;
     Ok(Request {
         node: request.node,
         body: kind.map(|kind| {
-            let mut subscribe = request.resource_names_subscribe;
-            subscribe.extend(
-                request
-                    .resource_locators_subscribe
-                    .into_iter()
-                    .map(variant::key),
-            );
-            let mut unsubscribe = request.resource_names_unsubscribe;
-            unsubscribe.extend(
-                request
-                    .resource_locators_unsubscribe
-                    .into_iter()
-                    .map(variant::key),
-            );
             Body::Delta(DeltaRequest {
                 kind,
                 subscribe,

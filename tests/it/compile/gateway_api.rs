@@ -773,6 +773,12 @@ fn of_two_backend_policies_the_precise_and_then_the_older_counts() {
         percent("c", "", 3),
         percent("d", ", sectionName: none", 4),
     ];
+    // The older one gives way where a younger one names the port, and is told.
+    assert_warns(
+        &compiled(&[&catalog, &texts[0], &texts[1]]),
+        "M045",
+        "has no effect on port 81 of catalog.my-app.svc.cluster.local",
+    );
     let texts = std::iter::once(&catalog).chain(&texts);
     let texts: Vec<&str> = texts.map(String::as_str).collect();
     let compiled = compiled(&texts);

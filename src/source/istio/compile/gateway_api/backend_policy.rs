@@ -33,6 +33,8 @@ pub(in super::super) struct Policies<'a> {
 struct Attached<'a, T> {
     block: Located<T>,
     object: &'a Object,
+    /// The target by which it is attached.
+    target: &'a Located<PolicyTargetReference>,
     /// Whether it names the port.
     precise: bool,
 }
@@ -120,7 +122,7 @@ fn budget(policy: &BackendTrafficPolicySpec) -> Option<RetryBudget> {
 fn attach<'a, T: Clone>(
     all: &mut BTreeMap<(Arc<str>, u16), Attached<'a, T>>,
     object: &'a Object,
-    targets: &[Located<PolicyTargetReference>],
+    targets: &'a [Located<PolicyTargetReference>],
     block: &T,
     view: &View<'_>,
     faults: &mut Faults,
@@ -135,6 +137,7 @@ fn attach<'a, T: Clone>(
             let attached = Attached {
                 block: Located::from(block.clone()),
                 object,
+                target,
                 precise,
             };
             match all.get(&key) {
@@ -143,7 +146,14 @@ fn attach<'a, T: Clone>(
                         faults.push(second(object, target, known.object, &key));
                     }
                 }
-                Some(_) | None => drop(all.insert(key, attached)),
+                Some(_) | None => {
+                    // An older one for all ports gives way to one that names this port.
+                    if let Some(known) = all.insert(key.clone(), attached)
+                        && !std::ptr::eq(known.object, object)
+                    {
+                        faults.push(second(known.object, known.target, object, &key));
+                    }
+                }
             }
         }
     }
