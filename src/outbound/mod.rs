@@ -303,6 +303,7 @@ async fn forward(
     let cluster = attempts.cluster().clone();
     let terms = retry::Call {
         policy,
+        refusable: cluster.may_refuse(request),
         per_try_timeout: call
             .asked
             .per_try(armed.and_then(retry::Policy::per_try_timeout)),

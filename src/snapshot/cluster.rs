@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
 
 use super::endpoint::{Commons, Endpoint, Member};
@@ -103,6 +103,14 @@ impl Located {
 impl Cluster {
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.model.name
+    }
+
+    /// Whether a peer may say that it has not looked at `request`, which is then safe to send again.
+    pub(crate) fn may_refuse<B>(&self, request: &Request<B>) -> bool {
+        match &*self.leaves {
+            [] => self.commons.may_refuse(request),
+            leaves => leaves.iter().any(|leaf| leaf.commons.may_refuse(request)),
+        }
     }
 
     /// Records how a try ended and says so if that ejected the endpoint.

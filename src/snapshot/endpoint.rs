@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Request;
 use tokio::time::Instant;
 
 use super::cluster::Running;
@@ -231,6 +232,11 @@ impl Commons {
             plain: common(None),
             secured: secure.map(|secure| common(Some(secure))),
         }
+    }
+
+    /// Whether an endpoint may say that it has not looked at `request`.
+    pub(super) fn may_refuse<B>(&self, request: &Request<B>) -> bool {
+        self.plain.reach.may_refuse(request)
     }
 
     /// The way for endpoints that want their connections encrypted, or do not.

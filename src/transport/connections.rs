@@ -55,6 +55,16 @@ pub(crate) enum Reach {
     Remote(Arc<Means>),
 }
 
+impl Reach {
+    /// Whether a peer may say that it has not looked at `request`: HTTP/2 has words for it.
+    pub(crate) fn may_refuse<B>(&self, request: &Request<B>) -> bool {
+        match self {
+            Self::Answer(_) => false,
+            Self::Remote(means) => Http::of(means.settings.protocol, request) == Http::Two,
+        }
+    }
+}
+
 /// What it takes to connect; endpoints of one cluster share it.
 pub(crate) struct Means {
     pub(crate) settings: Arc<Settings>,

@@ -117,6 +117,9 @@ impl Lease {
             error: error.into_error(),
             unsent: match unsent {
                 Some(outgoing) => {
+                    // The connection is over. Its driver may take a while to see that, and until then
+                    // the request would find this one again and again.
+                    self.remote.unlink(&self.slot);
                     *request = outgoing.map(Outgoing::into_body);
                     true
                 }

@@ -559,3 +559,6 @@ impl Drop for Ticket<'_> {
         self.remote.count_waiting(&state);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,8 @@ where
     let _active = Active(&shared.active);
     let call = Call {
         policy: Some(&shared.policy),
+        // Only a policy that tries again is worth a copy: what is inside may not be a connection.
+        refusable: false,
         per_try_timeout: shared.policy.per_try_timeout(),
         quota: &shared.quota,
         active_requests: &|| shared.active.load(Ordering::Relaxed),

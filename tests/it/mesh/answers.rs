@@ -142,8 +142,9 @@ const GOLDEN: [(&str, u16, &str, u32); 13] = [
     (
         "unwilling",
         503,
-        "the peer refused the request unseen (cluster unwilling, endpoint 10.0.0.1:6): http2 \
-         error: stream error received: refused stream before processing any application logic",
+        "the peer refused the request unseen (cluster unwilling, endpoint 10.0.0.1:6, after \
+         2 tries): http2 error: stream error received: refused stream before processing any \
+         application logic",
         14,
     ),
     (

@@ -338,29 +338,36 @@ async fn g6_what_no_peer_looked_at_is_sent_again_whatever_the_policy_covers_and_
             }
         }
     });
+    let covering_nothing = || {
+        let mut policy = retries(1, None);
+        policy.on = RetryOn::default();
+        policy
+    };
+    for policy in [None, Some(covering_nothing())] {
+        let resources = one(cluster("c", Protocol::Http2), &[1], |terms| {
+            terms.retry = policy;
+        });
+        let (mesh, _publisher) = world.mesh(resources).await;
+        executions.store(0, Ordering::Relaxed);
+        refusals.store(0, Ordering::Relaxed);
+        for _ in 0..20 {
+            let request = Request::post("http://catalog/")
+                .body(Body::from("once"))
+                .unwrap();
+            assert_eq!(call(&mesh, request).await.unwrap().0, 200);
+        }
+        assert_eq!(executions.load(Ordering::Relaxed), 20);
+        assert_eq!(refusals.load(Ordering::Relaxed), 40);
+        assert_eq!(mesh.stats().buffered_bytes, 0);
+    }
+    // Once, and then the caller hears that nothing was done.
+    world.serve_or_break(1, |_| async { Err(Break::refused()) });
     let (mesh, _publisher) = world
         .mesh(one(cluster("c", Protocol::Http2), &[1], |_| {}))
         .await;
-    // Where the route has no policy at all nothing is kept to send again; the caller hears that
-    // sending again is safe.
     let error = call(&mesh, get("http://catalog/")).await.unwrap_err();
     assert!(error.is_unprocessed() && error.is_reset(), "{error}");
-    let policy = one(cluster("c", Protocol::Http2), &[1], |terms| {
-        let mut policy = retries(1, None);
-        policy.on = RetryOn::default();
-        terms.retry = Some(policy);
-    });
-    let before = executions.load(Ordering::Relaxed);
-    refusals.store(0, Ordering::Relaxed);
-    let (mesh, _publisher) = world.mesh(policy).await;
-    for _ in 0..20 {
-        let request = Request::post("http://catalog/")
-            .body(Body::from("once"))
-            .unwrap();
-        assert_eq!(call(&mesh, request).await.unwrap().0, 200);
-    }
-    assert_eq!(executions.load(Ordering::Relaxed), before + 20);
-    assert_eq!(refusals.load(Ordering::Relaxed), 40);
+    assert_eq!(mesh.stats().clusters[0].attempts, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,8 +28,10 @@ const RESENDS: u32 = 2;
 
 /// What a call is made under. Cheap to make: references and numbers.
 pub(crate) struct Call<'a> {
-    /// What is tried again; `None`: nothing but what never left.
+    /// What is tried again; `None`: nothing but what no peer has looked at.
     pub(crate) policy: Option<&'a Policy>,
+    /// Whether a peer may refuse the request unseen, so that it is kept without a policy too.
+    pub(crate) refusable: bool,
     /// How long one try may take until its headers: the policy's or the request's own.
     pub(crate) per_try_timeout: Option<Duration>,
     /// What the cluster allows.
@@ -177,7 +179,8 @@ impl Summary {
 /// is slow, it is the endpoint's failure, and `attempts: 0` must mean that the caller sees it.
 ///
 /// A per-try timeout and the call's deadline bound the time to the headers; there is one timer for
-/// both, since the earlier of them ends a try. Without a policy the request is passed through as it is.
+/// both, since the earlier of them ends a try. Without a policy, and where no peer can refuse the
+/// request unseen, it is passed through as it is.
 /// Cancel-safe: dropping the future cancels the try, gives back permits and frees what was buffered.
 pub(crate) async fn run<B, T: Tries<B>>(
     call: &Call<'_>,
@@ -232,7 +235,7 @@ enum Next<B> {
 /// A call between its tries.
 struct Course<'a> {
     call: &'a Call<'a>,
-    /// Makes further requests, if a policy is armed and the body allows it.
+    /// Makes further requests, if there is a reason to and the body allows it.
     source: Option<Source>,
     /// Of the retry under way.
     permit: Option<RetryPermit<'a>>,
@@ -244,7 +247,9 @@ struct Course<'a> {
 impl<'a> Course<'a> {
     fn new(call: &'a Call<'a>, request: &mut Request<Body>) -> Self {
         let armed = call.policy.is_some_and(|policy| policy.retries() > 0);
-        let source = armed.then(|| Source::of(request, call.buffers)).flatten();
+        let source = (armed || call.refusable)
+            .then(|| Source::of(request, call.buffers))
+            .flatten();
         Self {
             call,
             source,

@@ -15,6 +15,7 @@ use crate::model::retry::{Backoff, RetryOn, RetryPolicy};
 /// What a call needs around it.
 struct World {
     policy: Option<Policy>,
+    refusable: bool,
     per_try_timeout: Option<Duration>,
     quota: Quota,
     random: Random,
@@ -45,6 +46,7 @@ impl World {
     fn plain() -> Self {
         Self {
             policy: None,
+            refusable: false,
             per_try_timeout: None,
             quota: Quota::new(RetryLimit::Budget),
             random: Random::seeded(1),
@@ -55,6 +57,7 @@ impl World {
     fn call(&self, deadline: Deadline) -> Call<'_> {
         Call {
             policy: self.policy.as_ref(),
+            refusable: self.refusable,
             per_try_timeout: self.per_try_timeout,
             quota: &self.quota,
             active_requests: &|| 1,
@@ -232,7 +235,21 @@ async fn g6_a_refused_request_is_repeated_once_outside_of_the_quota() {
     let twice = world.play("x".into(), vec![refused(), refused()]).await;
     assert!(twice.result.is_err() && twice.summary.denied);
     let plain = World::plain().play("x".into(), vec![refused()]).await;
-    assert_eq!(plain.summary.resends, 0);
+    assert_eq!(plain.summary.resends, 0, "nothing was kept");
+    let refusable = World {
+        refusable: true,
+        ..World::plain()
+    };
+    let kept = refusable
+        .play(chunks(&[Some(5)]), vec![refused(), Ending::Status(200)])
+        .await;
+    assert_eq!(kept.result.unwrap(), 200);
+    assert_eq!((kept.summary.resends, kept.summary.retries), (1, 0));
+    let other = Ending::Fails(Kind::Reset);
+    let other = refusable.play("x".into(), vec![other]).await;
+    assert!(other.result.unwrap_err().is_reset());
+    let twice = refusable.play("x".into(), vec![refused(), refused()]).await;
+    assert!(twice.result.unwrap_err().is_unprocessed());
 }
 
 #[tokio::test(start_paused = true)]
