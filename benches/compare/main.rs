@@ -20,6 +20,7 @@
 #[path = "../control/document.rs"]
 mod document;
 mod driver;
+mod folder;
 mod identity;
 mod process;
 mod proxy;

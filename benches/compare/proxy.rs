@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::driver::HOST;
-use crate::identity;
+use crate::folder;
 use crate::process::Running;
 
 const HTTP: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -213,7 +213,7 @@ fn common(identity: &Path) -> Value {
     let file = |name: &str| json!({"filename": identity.join(name)});
     json!({
         "alpn_protocols": ["h2"],
-        "tls_certificates": [{"certificate_chain": file(identity::LEAF), "private_key": file(identity::KEY)}],
-        "validation_context": {"trusted_ca": file(identity::AUTHORITY)},
+        "tls_certificates": [{"certificate_chain": file(folder::LEAF), "private_key": file(folder::KEY)}],
+        "validation_context": {"trusted_ca": file(folder::AUTHORITY)},
     })
 }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::identity;
+use crate::folder;
 
 /// Ten endpoints of the stable version, and one of the canary.
 pub(crate) const ENDPOINTS: usize = 10;
@@ -26,7 +26,7 @@ const PORTS: usize = ENDPOINTS + 1;
 
 /// Serves until the process is ended; the first line says all addresses.
 pub(crate) fn run(identity: Option<&str>) -> Result<(), String> {
-    let acceptor = identity.map(|folder| identity::acceptor(Path::new(folder)));
+    let acceptor = identity.map(|files| folder::read(Path::new(files))?.acceptor(b"h2"));
     let acceptor = acceptor.transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

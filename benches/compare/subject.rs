@@ -17,9 +17,9 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::driver::{self, Caller, Generated, HOST, Load, PAYLOAD};
-use crate::identity;
 use crate::process::{self, Figures};
 use crate::world::World;
+use crate::{folder, identity};
 
 /// Who is compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -227,11 +227,19 @@ fn endpoint(address: &str) -> Result<Endpoint, String> {
 
 /// Tonic's channel over a connector of rustls, as its own does.
 fn secured(address: &str, identity: &Path) -> Result<Channel, String> {
-    let (connector, address) = (identity::connector(identity)?, address.to_owned());
+    let (connector, address) = (
+        folder::read(identity)?.connector(b"h2")?,
+        address.to_owned(),
+    );
     let endpoint = endpoint(&address)?;
     Ok(endpoint.connect_with_connector_lazy(service_fn(move |_| {
         let (connector, address) = (connector.clone(), address.clone());
-        async move { identity::dial(&connector, &address).await.map(TokioIo::new) }
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let stream = identity::secure(&connector, stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
     })))
 }
 

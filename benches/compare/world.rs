@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use crate::driver::HOST;
 use crate::process::Running;
 use crate::proxy;
-use crate::{identity, process};
+use crate::{folder as files, process};
 
 /// Packages of PyPI.
 const GRPCIO: &str = "grpcio==1.85.3";
@@ -47,7 +47,7 @@ impl World {
         let folder = tempfile::tempdir().map_err(said)?;
         let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare");
         std::fs::create_dir_all(&built).map_err(said)?;
-        identity::write(folder.path())?;
+        files::write(folder.path())?;
         let own = std::env::current_exe().map_err(said)?;
         let serve = |identity: bool| {
             let mut command = Command::new(&own);
@@ -326,8 +326,8 @@ fn tls(folder: &Path) -> String {
     let file = |name: &str| folder.join(name).display().to_string();
     format!(
         "    tls: {{mode: MUTUAL, clientCertificate: {}, privateKey: {}, caCertificates: {}, sni: {HOST}, subjectAltNames: [{HOST}]}}\n",
-        file(identity::LEAF),
-        file(identity::KEY),
-        file(identity::AUTHORITY),
+        file(files::LEAF),
+        file(files::KEY),
+        file(files::AUTHORITY),
     )
 }

@@ -31,7 +31,7 @@ pub(crate) fn machine(others: &[&str]) -> String {
     format!("Machine: {model}, {cores} cores, {system}. Versions: {versions}.\n")
 }
 
-fn told(program: &str, argument: &str) -> String {
+pub(crate) fn told(program: &str, argument: &str) -> String {
     let output = Command::new(program).arg(argument).output();
     output.map_or_else(
         |_| format!("no {program}"),

@@ -8,12 +8,16 @@ pub(crate) struct Arguments {
     pub(crate) wanted: Vec<String>,
     /// Whether to leave out the instruction counts, which need valgrind and most of the time.
     pub(crate) no_instructions: bool,
+    /// Whether the tables are put into docs/PERFORMANCE.md.
+    pub(crate) publish: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) enum Task {
     /// Write the gates from what is measured.
     Bless,
+    /// Build feature sets from nothing and print what that costs.
+    Build,
     /// Compare with the gates; the exit status tells.
     Gate,
     /// Print the usage.
@@ -22,8 +26,8 @@ pub(crate) enum Task {
     Laps(String, u32),
     /// Print the names of the rungs.
     List,
-    /// Measure and put the table into docs/PERFORMANCE.md.
-    Publish,
+    /// Measure what grows, and print the tables.
+    Scale,
     /// Measure and print the table.
     #[default]
     Show,
@@ -36,7 +40,9 @@ cargo bench --all-features --bench ladder -- [OPTIONS] [PART OF A RUNG'S NAME]..
 
   --gate              compare allocations and instructions with benches/gates.txt, exit 1 if above
   --bless             write benches/gates.txt
-  --publish           write the table into docs/PERFORMANCE.md
+  --publish           write the tables into docs/PERFORMANCE.md; with --scale and --build, theirs
+  --scale             what grows with the configuration, with connections that come at once, with edits
+  --build             build feature sets from nothing: time, crates, bytes of a program
   --trace             print where each allocation of one call is made
   --laps RUNG CALLS   make calls on one rung and nothing else, for profilers
   --list              print the names of the rungs
@@ -52,6 +58,7 @@ impl Arguments {
                 // Cargo says so to every benchmark.
                 "--bench" => {}
                 "--bless" => parsed.task = Task::Bless,
+                "--build" => parsed.task = Task::Build,
                 "--gate" => parsed.task = Task::Gate,
                 "--help" | "-h" => parsed.task = Task::Help,
                 "--laps" => {
@@ -64,7 +71,8 @@ impl Arguments {
                 }
                 "--list" => parsed.task = Task::List,
                 "--no-instructions" => parsed.no_instructions = true,
-                "--publish" => parsed.task = Task::Publish,
+                "--publish" => parsed.publish = true,
+                "--scale" => parsed.task = Task::Scale,
                 "--trace" => parsed.task = Task::Trace,
                 option if option.starts_with('-') => {
                     return Err(format!("unknown option {option}\n\n{USAGE}"));

@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
 use crate::call::{Client, HOST_NAME, RequestBody};
+use crate::identity::{self, Pems};
 use crate::wire::{self, Speaks};
 
 /// An endpoint that answers at once. What it costs is what a call costs before there is a mesh: the
@@ -43,9 +44,9 @@ pub(crate) struct Http1(http1::SendRequest<RequestBody>);
 pub(crate) struct Http2(http2::SendRequest<RequestBody>);
 
 impl Http1 {
-    pub(crate) async fn new() -> Self {
-        let io = TokioIo::new(wire::memory(Speaks::Http1));
-        let (sender, connection) = http1::handshake(io).await.expect("the server is up");
+    pub(crate) async fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let handshake = http1::handshake(TokioIo::new(io));
+        let (sender, connection) = handshake.await.expect("the server is up");
         tokio::spawn(connection);
         Self(sender)
     }
@@ -79,6 +80,17 @@ impl Client for Http2 {
         let response = self.0.send_request(request).await;
         response.expect("nothing on the ladder fails")
     }
+}
+
+/// A connection in memory with mutual TLS, as rustls makes it.
+pub(crate) async fn secured(
+    speaks: Speaks,
+) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    let pems = Pems::make().expect("rcgen makes certificates");
+    let acceptor = pems.acceptor(speaks.protocol()).expect("they fit");
+    let connector = pems.connector(speaks.protocol()).expect("they fit");
+    let securing = identity::secure(&connector, wire::secured(speaks, &acceptor));
+    securing.await.expect("the server is up")
 }
 
 /// tonic's channel, as `connect` makes it, over memory.

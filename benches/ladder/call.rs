@@ -92,13 +92,9 @@ pub(crate) fn caller<C: Client + 'static>(
     client: impl AsyncFnOnce() -> C,
 ) -> Box<dyn Caller> {
     let runtime = runtime();
-    let uri = match form {
-        Form::Absolute => format!("http://{HOST_NAME}/catalog.Catalog/Get"),
-        Form::Host | Form::Path => "/catalog.Catalog/Get".into(),
-    };
     let mut running = Running {
         client: runtime.block_on(client()),
-        uri: uri.parse().expect("it is written above"),
+        uri: uri(form),
         form,
         runtime,
     };
@@ -114,15 +110,36 @@ impl<C: Client> Caller for Running<C> {
             form,
             runtime,
         } = self;
-        runtime.block_on(async {
-            for _ in 0..calls {
-                let response = client.call(request(uri, *form)).await;
-                assert_eq!(response.status(), StatusCode::OK);
-                drain(response).await;
-                lap();
-            }
-        });
+        runtime.block_on(calls_to(client, uri, *form, calls, lap));
     }
+}
+
+/// Makes calls one after the other and runs `lap` after each.
+pub(crate) async fn make<C: Client>(client: &mut C, form: Form, calls: u32, lap: &mut dyn FnMut()) {
+    calls_to(client, &uri(form), form, calls, lap).await;
+}
+
+async fn calls_to<C: Client>(
+    client: &mut C,
+    uri: &Uri,
+    form: Form,
+    calls: u32,
+    lap: &mut dyn FnMut(),
+) {
+    for _ in 0..calls {
+        let response = client.call(request(uri, form)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        drain(response).await;
+        lap();
+    }
+}
+
+fn uri(form: Form) -> Uri {
+    let uri = match form {
+        Form::Absolute => format!("http://{HOST_NAME}/catalog.Catalog/Get"),
+        Form::Host | Form::Path => "/catalog.Catalog/Get".into(),
+    };
+    uri.parse().expect("it is written here")
 }
 
 /// Three static headers and one message, as the bars have it.

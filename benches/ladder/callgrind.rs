@@ -7,6 +7,8 @@
 
 use std::process::Command;
 
+use crate::document;
+
 const FEW: u32 = 200;
 const MANY: u32 = 1_200;
 
@@ -16,6 +18,11 @@ pub(crate) fn available() -> bool {
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+/// Which valgrind it is.
+pub(crate) fn version() -> String {
+    document::told("valgrind", "--version")
 }
 
 /// Instructions per call on one rung.

@@ -17,14 +17,19 @@ mod bars;
 mod call;
 mod callgrind;
 mod change;
+#[path = "../control/document.rs"]
+mod document;
 mod floor;
 mod gates;
+#[path = "../compare/identity.rs"]
+mod identity;
 mod layers;
 mod measure;
 mod memory;
 mod mesh;
 mod pick;
 mod rung;
+mod scale;
 mod scenario;
 mod table;
 mod transport;
@@ -59,8 +64,17 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Task::Help => println!("{USAGE}"),
         Task::Laps(name, calls) => laps(name, *calls)?,
         Task::List => names.iter().for_each(|name| println!("{name}")),
-        Task::Publish => table::publish(&costs(&rungs, &arguments)?)?,
-        Task::Show => show(&costs(&rungs, &arguments)?),
+        Task::Build => {
+            let scratch =
+                std::env::temp_dir().join(format!("meshwork-build-{}", std::process::id()));
+            tell("build", &scale::build(&scratch)?, &arguments)?;
+        }
+        Task::Scale => tell("scale", &scale::tables(), &arguments)?,
+        Task::Show => {
+            let costs = costs(&rungs, &arguments)?;
+            let text = format!("{}\n{}", table::table(&costs), bars::table(&costs));
+            tell("ladder", &text, &arguments)?;
+        }
         Task::Trace => rungs.iter().for_each(trace),
     }
     Ok(ExitCode::SUCCESS)
@@ -87,14 +101,22 @@ fn gated(rungs: Vec<Rung>) -> Vec<Rung> {
     calls.collect()
 }
 
-fn show(costs: &[Cost]) {
-    println!("{}\n{}", table::table(costs), bars::table(costs));
+/// Prints a text, or puts it between the marks of this name in the document, with the machine and the
+/// versions that it is about.
+fn tell(name: &str, text: &str, arguments: &Arguments) -> Result<(), String> {
+    if !arguments.publish {
+        println!("{text}");
+        return Ok(());
+    }
+    let versions = table::dependencies();
+    let machine = document::machine(&versions.iter().map(String::as_str).collect::<Vec<_>>());
+    document::publish(name, &format!("{machine}\n{text}"))
 }
 
 fn gate(rungs: &[Rung], arguments: &Arguments) -> Result<ExitCode, String> {
     let gates = Gates::read()?;
     let costs = costs(rungs, arguments)?;
-    show(&costs);
+    println!("{}\n{}", table::table(&costs), bars::table(&costs));
     let broken = gates.broken(&costs);
     for line in &broken {
         println!("{line}");

@@ -96,7 +96,7 @@ fn seconds(caller: &mut dyn Caller, calls: u32) -> f64 {
 /// Seconds for which this thread has had a processor, in user mode and in the kernel. A rung keeps
 /// its one thread busy, so on an idle machine this is wall time; on a shared one it leaves out the
 /// turns of others, which would otherwise decide about half of the rungs.
-fn processor_time() -> f64 {
+pub(crate) fn processor_time() -> f64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }

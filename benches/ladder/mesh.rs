@@ -5,10 +5,13 @@ use std::sync::Arc;
 use http::Request;
 use meshwork::model::Resources;
 use meshwork::model::cluster::Protocol;
+use meshwork::model::security::{Alpn, ClientTls, Material, Security, Sni, Verification};
 use meshwork::source::Publisher;
+use meshwork::tls::{Bundle, Credentials, Identity, Trust};
 use meshwork::{Body, Builder, Channel, Client, Mesh, Random, source};
 
 use crate::call::HOST_NAME;
+use crate::identity::{HOST, Pems};
 use crate::scenario::{self, Step};
 use crate::wire::{self, Memory};
 
@@ -39,8 +42,45 @@ pub(crate) async fn client(step: Step) -> Client {
 
 /// A channel over servers in memory.
 pub(crate) async fn in_memory(step: Step, speaks: Speaks) -> Channel {
-    let builder = Mesh::builder().connector(Memory(speaks));
+    let builder = Mesh::builder().connector(Memory { speaks, tls: None });
     channel(&start(builder, addressless(step, speaks, scenario::ENDPOINTS)).await)
+}
+
+/// The same with metrics off.
+pub(crate) async fn unmeasured_in_memory(step: Step, speaks: Speaks) -> Channel {
+    let builder = Mesh::builder().connector(Memory { speaks, tls: None });
+    let resources = addressless(step, speaks, scenario::ENDPOINTS);
+    channel(&start(builder.metrics(false), resources).await)
+}
+
+/// A channel over servers in memory that want mutual TLS.
+pub(crate) async fn secured(step: Step, speaks: Speaks) -> Channel {
+    let pems = Pems::make().expect("rcgen makes certificates");
+    let tls = ClientTls {
+        identity: Some(Material::Mesh),
+        trust: Material::Mesh,
+        verification: Verification::Name,
+        names: Vec::new(),
+        sni: Sni::Name(HOST.into()),
+        alpn: Alpn::Http,
+    };
+    let mut resources = addressless(step, speaks, scenario::ENDPOINTS);
+    for cluster in resources.clusters.values_mut() {
+        Arc::make_mut(cluster).security = Security::Tls(Arc::new(tls.clone()));
+    }
+    let identity = Identity::from_pem(pems.leaf.as_bytes(), pems.key.as_bytes());
+    let authority = Bundle::from_pem(pems.authority.as_bytes()).expect("the authority is one");
+    let credentials = Credentials::new(
+        Some(identity.expect("the leaf is an SVID")),
+        Trust::default().with_roots(authority),
+    );
+    let tls = pems.acceptor(speaks.protocol()).expect("they fit");
+    let memory = Memory {
+        speaks,
+        tls: Some(tls),
+    };
+    let builder = Mesh::builder().connector(memory).identity(credentials);
+    channel(&start(builder, resources).await)
 }
 
 /// A channel over servers on the loopback interface.
@@ -79,9 +119,18 @@ pub(crate) async fn published(resources: Resources) -> (Mesh, Publisher) {
     feeding(answered(Mesh::builder()), resources).await
 }
 
+/// A mesh whose endpoints are dialled over TCP.
+pub(crate) async fn over_tcp(resources: Resources) -> Mesh {
+    start(Mesh::builder(), resources).await
+}
+
 /// A mesh whose endpoints are dialled when they are called, and what feeds it.
 pub(crate) async fn dialling(resources: Resources) -> (Mesh, Publisher) {
-    feeding(Mesh::builder().connector(Memory(Speaks::Http2)), resources).await
+    let memory = Memory {
+        speaks: Speaks::Http2,
+        tls: None,
+    };
+    feeding(Mesh::builder().connector(memory), resources).await
 }
 
 async fn feeding(builder: Builder, resources: Resources) -> (Mesh, Publisher) {

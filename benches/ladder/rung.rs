@@ -169,7 +169,16 @@ fn layers() -> Vec<Rung> {
 /// In memory, over one connection; the mesh has one for each endpoint.
 fn http1() -> Vec<Rung> {
     let mut rungs = vec![
-        rung("http1/hyper", || caller(Form::Host, Http1::new)),
+        rung("http1/hyper", || {
+            caller(Form::Host, async || {
+                Http1::new(wire::memory(Speaks::Http1)).await
+            })
+        }),
+        rung("http1/hyper, mTLS", || {
+            caller(Form::Host, async || {
+                Http1::new(bare::secured(Speaks::Http1).await).await
+            })
+        }),
         rung("http1/connections", || {
             caller(Form::Absolute, async || Direct::in_memory(Speaks::Http1))
         }),
@@ -186,6 +195,11 @@ fn http2() -> Vec<Rung> {
                 Http2::new(wire::memory(Speaks::Http2)).await
             })
         }),
+        rung("http2/hyper, mTLS", || {
+            caller(Form::Absolute, async || {
+                Http2::new(bare::secured(Speaks::Http2).await).await
+            })
+        }),
         rung("http2/tonic channel", || {
             caller(Form::Path, async || Tower(bare::channel_in_memory().await))
         }),
@@ -197,7 +211,7 @@ fn http2() -> Vec<Rung> {
     rungs
 }
 
-fn meshed(family: &str, speaks: Speaks) -> impl Iterator<Item = Rung> {
+fn meshed(family: &str, speaks: Speaks) -> Vec<Rung> {
     let steps = [
         ("mesh", Step::Mesh),
         ("+ route", Step::Route),
@@ -206,13 +220,25 @@ fn meshed(family: &str, speaks: Speaks) -> impl Iterator<Item = Rung> {
         ("+ timeout", Step::Timeout),
         ("+ retry", Step::Retry),
     ];
-    steps.into_iter().map(move |(name, step)| {
+    let step = |(name, step)| {
         rung(format!("{family}/{name}"), move || {
             caller(Form::Path, async || {
                 Tower(mesh::in_memory(step, speaks).await)
             })
         })
-    })
+    };
+    let mut rungs: Vec<Rung> = steps.map(step).into();
+    rungs.push(rung(format!("{family}/without metrics"), move || {
+        caller(Form::Path, async || {
+            Tower(mesh::unmeasured_in_memory(Step::Retry, speaks).await)
+        })
+    }));
+    rungs.push(rung(format!("{family}/+ mTLS"), move || {
+        caller(Form::Path, async || {
+            Tower(mesh::secured(Step::Retry, speaks).await)
+        })
+    }));
+    rungs
 }
 
 /// As `http2`, over the loopback interface.

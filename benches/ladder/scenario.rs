@@ -131,6 +131,23 @@ pub(crate) fn add_hosts(resources: &mut Resources, count: u32) {
     }
 }
 
+/// Routes before the one that matches, up to so many.
+pub(crate) fn add_routes(resources: &mut Resources, count: u32) {
+    let routes = resources.routes.values_mut().next();
+    let routes = Arc::make_mut(routes.expect("the bench config has routes"));
+    let host = routes.virtual_hosts.last_mut();
+    let host = Arc::make_mut(host.expect("the bench config has virtual hosts"));
+    let others = (1..count).map(|number| {
+        let matcher = RouteMatcher {
+            path: PathMatcher::Prefix(format!("/section-{number}/").into()),
+            ..RouteMatcher::everything()
+        };
+        let to_stable = Destinations::single(STABLE);
+        route("section", matcher, Step::Mesh, to_stable)
+    });
+    host.routes.splice(0..0, others);
+}
+
 /// So many clusters of one endpoint, which nothing leads to.
 pub(crate) fn clusters(count: u32) -> Resources {
     let mut resources = Resources::default();

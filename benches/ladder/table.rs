@@ -1,15 +1,10 @@
-//! The table, and the document that shows it.
+//! The table.
 
 use std::fmt::Write;
-use std::process::Command;
 
-use crate::bars;
+use crate::callgrind;
 use crate::measure::Cost;
 use crate::rung::family;
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PERFORMANCE.md");
-const BEGIN: &str = "<!-- ladder: written by --publish -->\n";
-const END: &str = "<!-- end of ladder -->";
 
 /// The costs as a table in Markdown that is also readable as it is.
 pub(crate) fn table(costs: &[Cost]) -> String {
@@ -70,56 +65,15 @@ fn difference(own: i64, floor: i64) -> String {
     format!("{:+}", own - floor)
 }
 
-/// Puts the table into the document, with the machine and the versions that it is about.
-pub(crate) fn publish(costs: &[Cost]) -> Result<(), String> {
-    let text = std::fs::read_to_string(DOCUMENT).map_err(|error| format!("{DOCUMENT}: {error}"))?;
-    let marks = || format!("{DOCUMENT} has no {BEGIN:?} before {END:?}");
-    let (before, rest) = text.split_once(BEGIN).ok_or_else(marks)?;
-    let (_, after) = rest.split_once(END).ok_or_else(marks)?;
-    let (machine, table, bars) = (machine(), table(costs), bars::table(costs));
-    let text = format!("{before}{BEGIN}\n{machine}\n{table}\n{bars}\n{END}{after}");
-    std::fs::write(DOCUMENT, text).map_err(|error| format!("{DOCUMENT}: {error}"))
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or("an unknown processor", |(_, name)| name.trim());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut text = format!(
-        "Machine: {model}, {cores} cores, {}.\n",
-        told("uname", "-sr")
-    );
-    writeln!(
-        text,
-        "Versions: {}; {}; {}.",
-        told("rustc", "--version"),
-        dependencies(),
-        told("valgrind", "--version"),
-    )
-    .expect("a string takes all");
-    text.push_str("Command: `cargo bench --all-features --bench ladder -- --publish`.\n");
-    text
-}
-
-fn told(program: &str, argument: &str) -> String {
-    match Command::new(program).arg(argument).output() {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        Err(_) => format!("no {program}"),
-    }
-}
-
-/// The versions in Cargo.lock of what the ladder stands on.
-fn dependencies() -> String {
+/// The versions in Cargo.lock of what the ladder stands on, and of what counts instructions.
+pub(crate) fn dependencies() -> Vec<String> {
     const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"));
     let version = |name: &str| {
         let (_, rest) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \""))?;
         Some(format!("{name} {}", rest.split('"').next()?))
     };
     let all = ["hyper", "h2", "tokio", "tonic"].iter();
-    all.filter_map(|name| version(name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let mut versions: Vec<String> = all.filter_map(|name| version(name)).collect();
+    versions.push(callgrind::version());
+    versions
 }

@@ -34,7 +34,7 @@ impl Direct {
 
     pub(crate) fn in_memory(speaks: Speaks) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        Self::new(nowhere, Memory(speaks), speaks)
+        Self::new(nowhere, Memory { speaks, tls: None }, speaks)
     }
 
     pub(crate) fn tcp(address: SocketAddr) -> Self {

@@ -1,6 +1,7 @@
 //! Servers, and ways to connect to them.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
 
@@ -16,6 +17,7 @@ use meshwork::model::endpoint::Address;
 use meshwork::transport::{Connect, Connecting, Io, Settings};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::call::{GRPC, MESSAGE};
 
@@ -26,14 +28,36 @@ pub(crate) enum Speaks {
     Http2,
 }
 
+impl Speaks {
+    /// Its name in a TLS handshake (ALPN).
+    pub(crate) fn protocol(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
 /// Connects every address to a new server in memory, on the same runtime.
-#[derive(Debug)]
-pub(crate) struct Memory(pub(crate) Speaks);
+pub(crate) struct Memory {
+    pub(crate) speaks: Speaks,
+    /// What secures the servers' ends, if anything does.
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory({:?})", self.speaks)
+    }
+}
 
 impl Connect for Memory {
     fn connect(&self, _: &Address, _: &Settings) -> Connecting {
-        let speaks = self.0;
-        Box::pin(async move { Ok(Io::boxed(memory(speaks))) })
+        let end = match &self.tls {
+            None => memory(self.speaks),
+            Some(acceptor) => secured(self.speaks, acceptor),
+        };
+        Box::pin(async move { Ok(Io::boxed(end)) })
     }
 }
 
@@ -44,11 +68,29 @@ pub(crate) fn memory(speaks: Speaks) -> DuplexStream {
     client
 }
 
+/// The client's end of a connection in memory, whose server waits for TLS.
+pub(crate) fn secured(speaks: Speaks, acceptor: &TlsAcceptor) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let accepting = acceptor.accept(server);
+    tokio::spawn(async move {
+        serve(
+            accepting.await.expect("the client has a certificate"),
+            speaks,
+        );
+    });
+    client
+}
+
 /// A server on the loopback interface; it ends with the runtime.
 pub(crate) async fn listen(speaks: Speaks) -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0))
+    listen_at(SocketAddr::from(([127, 0, 0, 1], 0)), speaks).await
+}
+
+/// A server at this address; it ends with the runtime.
+pub(crate) async fn listen_at(address: SocketAddr, speaks: Speaks) -> SocketAddr {
+    let listener = TcpListener::bind(address)
         .await
-        .expect("there is a loopback interface");
+        .expect("there is a loopback interface, and the port is free");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
