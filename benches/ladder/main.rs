@@ -36,6 +36,8 @@ mod transport;
 mod wire;
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use arguments::{Arguments, Task, USAGE};
 use gates::Gates;
@@ -83,11 +85,30 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
 fn costs(rungs: &[Rung], arguments: &Arguments) -> Result<Vec<Cost>, String> {
     let mut costs = measure::measure(rungs);
     if !arguments.no_instructions && callgrind::available() {
-        for cost in costs.iter_mut().filter(|cost| is_call(&cost.name)) {
-            cost.instructions = Some(callgrind::instructions(&cost.name)?);
-        }
+        count_instructions(&mut costs)?;
     }
     Ok(costs)
+}
+
+/// Counts do not change with what else runs, so as many are taken at once as there are cores.
+fn count_instructions(costs: &mut [Cost]) -> Result<(), String> {
+    let wanted = costs.iter_mut().filter(|cost| is_call(&cost.name));
+    let wanted = Mutex::new(wanted);
+    let next = || wanted.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(cost) = next() {
+            cost.instructions = Some(callgrind::instructions(&cost.name)?);
+        }
+        Ok(())
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| worker.join());
+        ended
+            .map(|ended| ended.unwrap_or_else(|_| Err("a count panicked".into())))
+            .collect()
+    })
 }
 
 /// Edits are timed and have no gate: how a tree is shared differs from run to run, and under callgrind

@@ -272,6 +272,14 @@ fn c7_a_grpc_path_is_a_service_and_a_method() {
             Err(ambiguous) => assert!(ambiguous.is_no_method() && !good, "{path}"),
         }
     }
+    let plain = canonicalize(&mut sent("/a/./b"), Normalization::Reject).unwrap_err();
+    assert!(!plain.is_no_method());
+    let mut hosts = sent("/p.S/M");
+    let value = "application/grpc".parse().unwrap();
+    hosts.headers_mut().insert(CONTENT_TYPE, value);
+    hosts.headers_mut().append(HOST, "order".parse().unwrap());
+    let hosts = canonicalize(&mut hosts, Normalization::Reject).unwrap_err();
+    assert!(!hosts.is_no_method(), "its path is a method: {hosts}");
 }
 
 #[test]
