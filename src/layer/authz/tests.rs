@@ -84,3 +84,61 @@ fn a_path_with_its_query_is_another_thing_than_a_path() {
     let written = one(Action::Allow, Condition::PathAndQuery(exact("/items")));
     assert!(!passes(&written, &asked) && passes(&written, &request("http://catalog/items")));
 }
+
+#[test]
+fn the_decision_names_the_policy_that_let_the_request_in_or_kept_it_out() {
+    let stage =
+        |action, name: &str, condition| Stage::enforced(action, vec![Policy::new(name, condition)]);
+    let named = |stages: Vec<Stage>| {
+        let policies = Authorization {
+            stages,
+            ..Authorization::default()
+        };
+        let request = request("http://catalog/items");
+        let decision = decide(
+            &policies,
+            &Attributes::of(&request, Caller::default()),
+            &mut |_| {},
+        );
+        (
+            decision.allowed,
+            decision.policy.map(|policy| policy.name.to_string()),
+        )
+    };
+    let items = || path(exact("/items"));
+    let elsewhere = || path(exact("/admin"));
+    // What is asked after it, or does not match, takes nothing from it.
+    let stages = vec![
+        stage(Action::Deny, "deny", elsewhere()),
+        stage(Action::Allow, "allow", items()),
+        stage(Action::Audit, "audit", items()),
+    ];
+    assert_eq!(named(stages), (true, Some("allow".into())));
+    let stages = vec![
+        stage(Action::Deny, "deny", items()),
+        stage(Action::Allow, "allow", items()),
+    ];
+    assert_eq!(named(stages), (false, Some("deny".into())));
+    assert_eq!(
+        named(vec![stage(Action::Allow, "allow", elsewhere())]),
+        (false, None)
+    );
+    assert_eq!(
+        named(vec![stage(Action::Audit, "audit", items())]),
+        (true, None)
+    );
+}
+
+#[test]
+fn a_token_shows_whose_it_is_and_no_claim() {
+    let token = Token {
+        principal: Some("issuer/me".into()),
+        claims: vec![("password".into(), Claim::Text("secret".into()))],
+        ..Token::default()
+    };
+    let shown = format!("{token:?}");
+    assert!(
+        shown.contains("issuer/me") && !shown.contains("secret") && !shown.contains("password"),
+        "{shown}"
+    );
+}
