@@ -27,7 +27,7 @@ struct Wave {
 
 pub(super) fn table() -> String {
     let mut text = String::from(
-        "| HTTP | callers at once | connections | without a connection: p50, ms | all, ms | \
+        "| HTTP | callers at once | connections kept | without a connection: p50, ms | all, ms | \
          with connections: p50, ms | all, ms | all connections just broken: p50, ms | all, ms | failed |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );

@@ -142,3 +142,15 @@ fn a_token_shows_whose_it_is_and_no_claim() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_dot_behind_the_host_is_seen_through_with_a_port_too_and_only_to_the_same_host() {
+    let denied = |wanted: &str, host: &str| {
+        let policies = one(Action::Deny, Condition::Host(exact(wanted)));
+        !passes(&policies, &request(&format!("http://{host}/")))
+    };
+    assert!(denied("catalog:80", "catalog.:80"));
+    assert!(denied("catalog", "catalog.:80"));
+    assert!(!denied("order:80", "catalog.:80"));
+    assert!(!denied("catalog:80", "catalog.:81"));
+}
