@@ -153,4 +153,20 @@ fn a_dot_behind_the_host_is_seen_through_with_a_port_too_and_only_to_the_same_ho
     assert!(denied("catalog", "catalog.:80"));
     assert!(!denied("order:80", "catalog.:80"));
     assert!(!denied("catalog:80", "catalog.:81"));
+    // What follows the last colon of an address is no port.
+    assert!(!denied("[:", "[::1]"));
+}
+
+#[test]
+fn a_denial_of_a_service_account_is_of_that_account_in_that_namespace() {
+    let pattern = PeerPattern::ServiceAccount {
+        namespace: "my-app".into(),
+        account: "order".into(),
+    };
+    let deny = one(Action::Deny, Condition::Peer(pattern));
+    let passes =
+        |principal: &str| passes_from(&deny, &request("http://catalog/"), known(principal));
+    assert!(!passes("spiffe://cluster.local/ns/my-app/sa/order"));
+    assert!(passes("spiffe://cluster.local/ns/my-app/sa/cart"));
+    assert!(passes("spiffe://cluster.local/ns/shop/sa/order"));
 }
