@@ -170,3 +170,29 @@ fn a_denial_of_a_service_account_is_of_that_account_in_that_namespace() {
     assert!(passes("spiffe://cluster.local/ns/my-app/sa/cart"));
     assert!(passes("spiffe://cluster.local/ns/shop/sa/order"));
 }
+
+#[test]
+fn method_and_scheme_are_matched_as_headers_and_inverted_too() {
+    let plain = request("http://catalog/");
+    for (key, found) in [(HeaderKey::Method, "GET"), (HeaderKey::Scheme, "http")] {
+        for (wanted, invert) in [
+            (found, false),
+            (found, true),
+            ("other", false),
+            ("other", true),
+        ] {
+            let matcher = HeaderMatcher {
+                key: key.clone(),
+                test: HeaderTest::Value(exact(wanted)),
+                invert,
+                missing_is_empty: false,
+            };
+            let allow = one(Action::Allow, Condition::Header(matcher));
+            assert_eq!(
+                passes(&allow, &plain),
+                (wanted == found) != invert,
+                "{key:?} {wanted} {invert}"
+            );
+        }
+    }
+}
