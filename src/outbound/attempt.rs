@@ -17,7 +17,7 @@ use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Located, Member};
-use crate::telemetry::{Repeats, Series, Span};
+use crate::telemetry::{Method, Repeats, Series, Span};
 use crate::transport::{self, Lost};
 
 use super::drain::Work;
@@ -33,6 +33,7 @@ pub(super) struct Attempts<'a> {
     cluster: Arc<Cluster>,
     /// What the try that was begun last counts for.
     series: Arc<Series>,
+    method: Method,
     /// The span that those of the tries are children of.
     span: Option<Span>,
     report: Option<CallReport>,
@@ -107,6 +108,7 @@ impl<'a> Attempts<'a> {
         Ok(Self {
             core,
             series: cluster.series.clone(),
+            method: call.method,
             span: None,
             cluster,
             report: call.report.clone(),
@@ -176,7 +178,7 @@ impl<'a> Attempts<'a> {
         if let Some(judged) = self.judged.take() {
             let until = judged.until.unwrap_or_else(Instant::now);
             let took = until.saturating_duration_since(judged.since);
-            self.series.tried(judged.status, took);
+            self.series.tried(self.method, judged.status, took);
         }
     }
 
@@ -188,7 +190,7 @@ impl<'a> Attempts<'a> {
         };
         let Some(status) = status else {
             let took = Instant::now().saturating_duration_since(since);
-            return self.series.tried(CANCELLED, took);
+            return self.series.tried(self.method, CANCELLED, took);
         };
         self.give_up();
         self.judged = Some(Judged {
@@ -227,7 +229,7 @@ impl<'a> Attempts<'a> {
             _ => Instant::now(),
         });
         if since.is_some() {
-            self.series.begun();
+            self.series.begun(self.method);
             self.begun.0 += 1;
         }
         self.running.push(Running {
@@ -339,12 +341,13 @@ impl<'a> Attempts<'a> {
         self.cluster.retried(summary.retries, summary.denied);
         if self.watched.is_some() {
             let (_, hedges) = self.begun;
-            self.series.repeated(Repeats {
+            let repeats = Repeats {
                 retries: summary.retries.saturating_sub(hedges),
                 transparent: summary.resends,
                 hedges,
                 delay: summary.paused,
-            });
+            };
+            self.series.repeated(self.method, repeats);
         }
         let failed = result.is_err() || matches!(self.outcome, Some(Outcome::Failure(500..)));
         count(&counters.failures, u32::from(failed));
