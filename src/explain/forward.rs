@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request};
 
 use super::secured::secured;
 use super::{Refusal, Times, Way};
@@ -27,6 +27,9 @@ pub struct Forwarded {
     pub origin: Origin,
     /// The URI that the endpoint sees.
     pub uri: String,
+    /// The headers that the endpoint sees, but for those that a mesh adds (how often it was tried, how long it
+    /// may take). They are marked as sensitive, so that `Debug` does not show values.
+    pub headers: HeaderMap,
     /// Headers of the request that are changed, in order, in words.
     pub request_changes: Vec<String>,
     /// The endpoint that a session cookie names, if that still serves.
@@ -142,6 +145,7 @@ impl Way<'_> {
             cluster: model.name.clone(),
             origin: model.origin.clone(),
             uri: sent.uri().to_string(),
+            headers: hidden(sent.headers()),
             request_changes: self.request_changes(),
             session: session.map(|member| member.endpoint.label().to_string()),
             times: Times::of(to, Asked::of(self.request.headers()), held),
@@ -188,6 +192,14 @@ impl Way<'_> {
         let all = self.chosen.changes().flat_map(response);
         all.map(|change: HeaderChange| change.to_string()).collect()
     }
+}
+
+fn hidden(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for value in headers.values_mut() {
+        value.set_sensitive(true);
+    }
+    headers
 }
 
 fn look(member: &Arc<snapshot::Member>) -> Member {
