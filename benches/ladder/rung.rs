@@ -1,5 +1,8 @@
 //! The rungs, from the ground up.
 
+#[cfg(feature = "otel")]
+use meshwork::model::Fraction;
+
 use crate::bare::{self, Http1, Http2, NoOp};
 use crate::call::{Caller, Form, Tower, caller};
 use crate::change;
@@ -82,6 +85,21 @@ fn no_op() -> Vec<Rung> {
         rung("no-op/without metrics", || {
             caller(Form::Path, async || {
                 Tower(mesh::unmeasured(Step::Retry).await)
+            })
+        }),
+        rung("no-op/+ logs", || {
+            caller(Form::Path, async || Tower(mesh::logged().await))
+        }),
+        #[cfg(feature = "otel")]
+        rung("no-op/+ traces unsampled", || {
+            caller(Form::Path, async || {
+                Tower(mesh::traced(Fraction::ZERO).await)
+            })
+        }),
+        #[cfg(feature = "otel")]
+        rung("no-op/+ traces", || {
+            caller(Form::Path, async || {
+                Tower(mesh::traced(Fraction::ONE).await)
             })
         }),
         rung("no-op/client", || {
