@@ -35,6 +35,10 @@ pub(super) struct Cells {
 
 /// Whose calls of gRPC are told.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "otel"),
+    allow(dead_code, reason = "only instruments of OpenTelemetry are told")
+)]
 pub(super) struct Whose<'a> {
     pub(super) reporter: Reporter,
     /// The host that is called.

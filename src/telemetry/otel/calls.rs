@@ -1,7 +1,6 @@
 //! Calls of gRPC in gRPC's own names, units and buckets (gRFC A66, A96).
 //!
-//! They are bound like Istio's: those of a call when the first one ends with its status, those of a method
-//! with its first call, and what only calls that are tried again need with the first of these.
+//! They are bound like Istio's, when the first value is recorded.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -123,20 +122,15 @@ impl Calls {
     }
 
     pub(super) fn bind_tries(&self, whose: Whose<'_>) -> BoundTries {
-        let attributes = attributes(whose);
-        match whose.reporter {
-            Reporter::Destination => BoundTries {
-                started: self.server.started.bind(&attributes),
-                again: None,
+        BoundTries {
+            attributes: attributes(whose),
+            begins: match whose.reporter {
+                Reporter::Destination => self.server.started.clone(),
+                Reporter::Source => self.client.started.clone(),
             },
-            Reporter::Source => BoundTries {
-                started: self.client.started.bind(&attributes),
-                again: Some(Again {
-                    client: self.client.clone(),
-                    attributes,
-                    bound: OnceLock::new(),
-                }),
-            },
+            started: OnceLock::new(),
+            client: (whose.reporter == Reporter::Source).then(|| self.client.clone()),
+            again: OnceLock::new(),
         }
     }
 }
@@ -176,100 +170,73 @@ impl BoundCall {
     }
 }
 
-/// The instruments of a method whose calls may end in any way.
+/// The instruments of a method whose calls may end in any way. Each is bound when it is needed: one that is
+/// bound is told, also if nothing was recorded.
 #[derive(Debug)]
 pub(in crate::telemetry) struct BoundTries {
-    started: BoundCounter<u64>,
-    /// Of a caller.
-    again: Option<Again>,
-}
-
-#[derive(Debug)]
-struct Again {
-    client: Client,
     attributes: Vec<KeyValue>,
-    bound: OnceLock<Box<BoundAgain>>,
+    begins: Counter<u64>,
+    started: OnceLock<BoundCounter<u64>>,
+    /// Of a caller.
+    client: Option<Client>,
+    again: OnceLock<Box<Again>>,
 }
 
 /// What only calls that are tried again need.
-#[derive(Debug)]
-struct BoundAgain {
+#[derive(Debug, Default)]
+struct Again {
     attempts: [OnceLock<BoundHistogram<f64>>; GRPC_STATUSES.len()],
-    retries: BoundHistogram<u64>,
-    transparent: BoundHistogram<u64>,
-    hedges: BoundHistogram<u64>,
-    delay: BoundHistogram<f64>,
+    retries: OnceLock<BoundHistogram<u64>>,
+    transparent: OnceLock<BoundHistogram<u64>>,
+    hedges: OnceLock<BoundHistogram<u64>>,
+    delay: OnceLock<BoundHistogram<f64>>,
 }
 
 impl BoundTries {
     /// A try, or a call that arrived, has begun.
     pub(in crate::telemetry) fn begun(&self) {
-        self.started.add(1);
+        let bind = || self.begins.bind(&self.attributes);
+        self.started.get_or_init(bind).add(1);
     }
 
     /// A try has ended that was not the answer.
     pub(in crate::telemetry) fn tried(&self, status: u8, took: Duration) {
-        let Some(again) = &self.again else { return };
+        let Some(client) = &self.client else { return };
         /// UNKNOWN.
         const UNKNOWN: usize = 2;
         let known = Some(usize::from(status)).filter(|status| *status < GRPC_STATUSES.len());
         let status = known.unwrap_or(UNKNOWN);
-        let words = GRPC_STATUSES
-            .get(status)
-            .zip(again.bound().attempts.get(status));
-        if let Some((word, attempts)) = words {
-            let bind = || {
-                again
-                    .client
-                    .attempt
-                    .bind(&with_status(&again.attributes, word))
-            };
-            attempts.get_or_init(bind).record(took.as_secs_f64());
+        let again = self.again.get_or_init(Box::default);
+        if let Some((word, bound)) = GRPC_STATUSES.get(status).zip(again.attempts.get(status)) {
+            let bind = || client.attempt.bind(&with_status(&self.attributes, word));
+            bound.get_or_init(bind).record(took.as_secs_f64());
         }
     }
 
     /// What a call did to be tried again; nothing of it is not recorded, as A96 wants it.
     pub(in crate::telemetry) fn repeated(&self, repeats: Repeats) {
-        let Some(again) = self
-            .again
+        let Some(client) = self
+            .client
             .as_ref()
             .filter(|_| repeats != Repeats::default())
         else {
             return;
         };
-        let bound = again.bound();
-        for (histogram, number) in [
-            (&bound.retries, repeats.retries),
-            (&bound.transparent, repeats.transparent),
-            (&bound.hedges, repeats.hedges),
+        let again = self.again.get_or_init(Box::default);
+        for (histogram, bound, number) in [
+            (&client.retries, &again.retries, repeats.retries),
+            (&client.transparent, &again.transparent, repeats.transparent),
+            (&client.hedges, &again.hedges, repeats.hedges),
         ] {
             if number > 0 {
-                histogram.record(number.into());
+                let bind = || histogram.bind(&self.attributes);
+                bound.get_or_init(bind).record(number.into());
             }
         }
         if !repeats.delay.is_zero() {
-            bound.delay.record(repeats.delay.as_secs_f64());
+            let bind = || client.delay.bind(&self.attributes);
+            let bound = again.delay.get_or_init(bind);
+            bound.record(repeats.delay.as_secs_f64());
         }
-    }
-}
-
-impl Again {
-    fn bound(&self) -> &BoundAgain {
-        let Client {
-            retries,
-            transparent,
-            hedges,
-            delay,
-            ..
-        } = &self.client;
-        self.bound.get_or_init(|| {
-            Box::new(BoundAgain {
-                attempts: Default::default(),
-                retries: retries.bind(&self.attributes),
-                transparent: transparent.bind(&self.attributes),
-                hedges: hedges.bind(&self.attributes),
-                delay: delay.bind(&self.attributes),
-            })
-        })
     }
 }
