@@ -131,6 +131,7 @@ impl Stream {
                     watch.compare(&self.snapshot, kind, now);
                 }
             }
+            watch.forget_passed(&self.snapshot, kind);
         }
     }
 
