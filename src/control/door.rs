@@ -302,6 +302,9 @@ fn held<H: Send + 'static>(response: Response<Body>, what: H) -> Response<Body> 
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use bytes::Bytes;
     use hyper::client::conn::http2;
 
@@ -334,15 +337,16 @@ mod tests {
             .await
             .expect("it speaks HTTP/2");
         let connection = tokio::spawn(connection);
+        let (says, said) = tokio::sync::oneshot::channel();
         let ads = "http://c/envoy.service.discovery.v3.AggregatedDiscoveryService";
         let request = Request::post(format!("{ads}/StreamAggregatedResources"))
-            .body(Unsaid)
+            .body(Unsaid(said))
             .expect("a request");
         let response = sender.send_request(request).await.expect("an answer");
         let hours = Duration::from_secs(7_200);
         let over = tokio::time::timeout(hours, &mut serving).await;
         assert!(over.is_err(), "it has a stream");
-        drop(response);
+        drop((says, response));
         let begun = tokio::time::Instant::now();
         serving.await.expect("it ends by itself");
         let (lasted, idle) = (begun.elapsed(), limits.idle);
@@ -350,18 +354,22 @@ mod tests {
         connection.abort();
     }
 
-    /// A request that says nothing and does not end.
-    struct Unsaid;
+    /// A request that says nothing, and ends when its other side is dropped.
+    struct Unsaid(tokio::sync::oneshot::Receiver<Infallible>);
 
     impl http_body::Body for Unsaid {
         type Data = Bytes;
         type Error = Infallible;
 
         fn poll_frame(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-            std::task::Poll::Pending
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            match Pin::new(&mut self.0).poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(never)) => match never {},
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+            }
         }
     }
 }
