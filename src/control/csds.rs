@@ -186,9 +186,9 @@ impl ClientStatusDiscoveryService for Csds {
         request: Request<Streaming<pb::ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
         let (csds, whose) = (self.clone(), self.whose(request.extensions())?);
-        let answers = request.into_inner().map(move |request| {
-            request.and_then(|request| csds.answer(&request, whose.as_ref()))
-        });
+        let answers = request
+            .into_inner()
+            .map(move |request| request.and_then(|request| csds.answer(&request, whose.as_ref())));
         Ok(Response::new(match self.port {
             Port::Operator => Box::pin(answers),
             Port::Server => Box::pin(Until {

@@ -350,7 +350,10 @@ mod tests {
         let begun = tokio::time::Instant::now();
         serving.await.expect("it ends by itself");
         let (lasted, idle) = (begun.elapsed(), limits.idle);
-        assert!(lasted >= idle && lasted < idle + PING_INTERVAL, "{lasted:?}");
+        assert!(
+            lasted >= idle && lasted < idle + PING_INTERVAL,
+            "{lasted:?}"
+        );
         connection.abort();
     }
 

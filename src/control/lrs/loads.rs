@@ -257,7 +257,9 @@ impl Loads {
         };
         if stats.total_dropped_requests > 0 {
             let dropped = stats.total_dropped_requests;
-            load("", &|load| load.dropped = load.dropped.saturating_add(dropped));
+            load("", &|load| {
+                load.dropped = load.dropped.saturating_add(dropped)
+            });
         }
         for locality in &stats.upstream_locality_stats {
             let place = locality.locality.as_ref();
@@ -402,8 +404,14 @@ mod tests {
         tokio::time::advance(STALE / 2).await;
         loads.report("x", &stats("late", "", 1));
         let all = loads.all();
-        let of = |name: &str| all.get(&(name.into(), String::new())).map(|load| load.issued);
-        assert_eq!((of("late"), of("invented-7"), of("invented-8")), (Some(1), Some(2), None));
+        let of = |name: &str| {
+            all.get(&(name.into(), String::new()))
+                .map(|load| load.issued)
+        };
+        assert_eq!(
+            (of("late"), of("invented-7"), of("invented-8")),
+            (Some(1), Some(2), None)
+        );
         assert!(loads.recent().contains_key(&("x".into(), "late".into())));
     }
 }

@@ -189,7 +189,9 @@ impl Turn {
     fn end(&self) -> Option<Instant> {
         match self {
             Self::Done => None,
-            Self::Has { until, silent, .. } => Some(silent.map_or(*until, |silent| silent.min(*until))),
+            Self::Has { until, silent, .. } => {
+                Some(silent.map_or(*until, |silent| silent.min(*until)))
+            }
         }
     }
 }
@@ -358,7 +360,9 @@ impl Session {
         replies.send(pieces);
         let until = now + self.house.limits.write;
         self.sending = Some(until);
-        self.turn.end().map_or(Some(until), |end| Some(until.min(end)))
+        self.turn
+            .end()
+            .map_or(Some(until), |end| Some(until.min(end)))
     }
 
     fn is_stuck(&self) -> bool {

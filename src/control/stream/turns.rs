@@ -90,9 +90,7 @@ async fn k6_who_answers_nothing_keeps_its_turn_for_a_tenth_of_its_time() {
     // The streams learn that their responses went out when the next ones are asked for.
     let reading = silent.iter_mut().map(|client| client.hears.frame());
     let mut reading: Vec<_> = reading.map(tokio_test::task::spawn).collect();
-    reading
-        .iter_mut()
-        .for_each(|reading| drop(reading.poll()));
+    reading.iter_mut().for_each(|reading| drop(reading.poll()));
     let early = timeout(Duration::from_millis(900), late.hears()).await;
     assert!(early.is_err(), "there are three turns");
     let report = crate::control::Report::of(&house);

@@ -80,7 +80,10 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
 pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
     let (deciding, plain): (Vec<_>, Vec<_>) = objects.iter().partition(|object| decides(object));
     let mut clients = namespaces(deciding.iter().copied());
-    let seen: BTreeSet<_> = clients.iter().map(|one| one.namespace().to_owned()).collect();
+    let seen: BTreeSet<_> = clients
+        .iter()
+        .map(|one| one.namespace().to_owned())
+        .collect();
     let other = namespaces(plain.into_iter())
         .into_iter()
         .find(|client| !seen.contains(client.namespace()));

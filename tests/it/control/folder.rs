@@ -161,7 +161,10 @@ async fn s20_an_edit_whose_objects_do_not_fit_together_is_rejected() {
     let faults = world.server.store().rejected().expect("it is rejected");
     let fault = faults.iter().find(|fault| fault.code().as_str() == "M040");
     let fault = fault.unwrap_or_else(|| panic!("{faults}"));
-    assert!(fault.snippet().is_some(), "it is shown where it is: {fault}");
+    assert!(
+        fault.snippet().is_some(),
+        "it is shown where it is: {fault}"
+    );
     let checked = meshwork::source::istio::check(folder.path(), &[], &Options::default());
     assert!(checked.faults.has_errors(), "as check says");
     let mut later = open(&world, "gRPC Go").await;

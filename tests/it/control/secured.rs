@@ -133,8 +133,8 @@ async fn k4_client_status_tells_a_caller_of_clients_with_its_own_identity() {
 
 /// The node ids that client status tells of.
 async fn clients_told(channel: Channel) -> Vec<String> {
-    use envoy_types::pb::envoy::service::status::v3 as csds;
     use csds::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
+    use envoy_types::pb::envoy::service::status::v3 as csds;
     let mut client = ClientStatusDiscoveryServiceClient::new(channel);
     let answer = client
         .fetch_client_status(csds::ClientStatusRequest::default())
