@@ -53,7 +53,7 @@ impl Pair {
                 || there.get(name).is_some();
             assert!(about, "seed {seed}: {kind} {name} is due");
         }
-        for name in &watch.strangers {
+        for name in watch.strangers.iter() {
             let known = watch.have.contains_key(name);
             assert!(known, "seed {seed}: {kind} {name} is counted");
         }
