@@ -5,7 +5,7 @@ mod grpc;
 mod planes;
 
 use super::Mesh;
-use crate::snapshot::{ClusterStats, Stats};
+use crate::snapshot::{ClusterStats, RouteStats, Stats};
 use crate::telemetry::family::{Families, Kind};
 use crate::telemetry::prometheus::{CONTENT_TYPE, Text};
 
@@ -89,6 +89,7 @@ impl Mesh {
         self.ports(all);
         grpc::tell(&stats, all);
         clusters(&stats, all);
+        routes(&stats, all);
     }
 
     /// Tells the same to who asks for it through this meter, for as long as the mesh lives.
@@ -269,5 +270,27 @@ fn clusters(stats: &Stats, all: &mut dyn Families) {
         for cluster in &stats.clusters {
             all.sample(&name, &[("cluster", &cluster.name)], of(cluster));
         }
+    }
+}
+
+/// Answers of routes that are counted, by the class of their status.
+fn routes(stats: &Stats, all: &mut dyn Families) {
+    let name = "meshwork_route_answers_total";
+    let help = "Answers of routes with a prefix for statistics, by the class of their status.";
+    all.family(name, Kind::Counter, help);
+    for route in &stats.routes {
+        for (class, count) in RouteStats::CLASSES.iter().zip(route.answers) {
+            let labels = [("route", &*route.prefix), ("response_code_class", class)];
+            all.sample(name, &labels, count);
+        }
+    }
+    let name = "meshwork_route_timeouts_total";
+    all.family(
+        name,
+        Kind::Counter,
+        "Answers of these routes that came too late.",
+    );
+    for route in &stats.routes {
+        all.sample(name, &[("route", &*route.prefix)], route.timeouts);
     }
 }

@@ -10,7 +10,8 @@ use super::meter::Reporter;
 pub(crate) struct Labels {
     pub(crate) reporter: Reporter,
     pub(crate) source: Arc<Party>,
-    pub(crate) destination: Party,
+    /// Shared by all that call the same workload, or one of which nothing is known.
+    pub(crate) destination: Arc<Party>,
     /// The host that was called.
     pub(crate) service: Box<str>,
     /// Its first part, or the cluster that stands for hosts nobody declared.

@@ -29,11 +29,10 @@ pub(crate) struct Series {
     cells: OnceLock<Box<Cells>>,
     /// Those of calls of methods that are told by name, by their place; each is made with its first call.
     named: OnceLock<Box<[OnceLock<Box<Cells>>]>>,
-    common: Common,
+    common: Arc<Common>,
 }
 
 /// What all series of a mesh have in common.
-#[derive(Clone)]
 pub(super) struct Common {
     pub(super) instruments: Option<Instruments>,
     /// How metrics deviate from the standard.
@@ -51,7 +50,7 @@ pub(super) struct OfMethod<'s> {
 }
 
 impl Series {
-    pub(super) fn new(labels: Arc<Labels>, common: Common) -> Self {
+    pub(super) fn new(labels: Arc<Labels>, common: Arc<Common>) -> Self {
         Self {
             labels,
             cells: OnceLock::new(),
@@ -327,17 +326,17 @@ mod tests {
             Arc::new(Labels {
                 reporter: Reporter::Source,
                 source: Arc::new(Party::unknown()),
-                destination: Party::unknown(),
+                destination: Arc::new(Party::unknown()),
                 service: "catalog".into(),
                 service_name: "catalog".into(),
                 service_namespace: "shop".into(),
                 security: "unknown",
             }),
-            Common {
+            Arc::new(Common {
                 instruments: None,
                 told: Standing::default(),
                 methods,
-            },
+            }),
         )
     }
 

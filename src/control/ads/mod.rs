@@ -30,6 +30,7 @@
 mod delta;
 mod introduce;
 mod message;
+mod names;
 mod order;
 mod plan;
 mod response;
@@ -131,6 +132,7 @@ impl Stream {
                     watch.compare(&self.snapshot, kind, now);
                 }
             }
+            watch.forget_passed(&self.snapshot, kind);
         }
     }
 

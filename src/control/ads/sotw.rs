@@ -100,14 +100,12 @@ impl Stream {
         }
         if was && !wildcard {
             watch.forget_unwanted();
-        } else {
-            for name in dropped
-                .iter()
-                .filter(|name| !watch.wants(name))
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                watch.forget(&name);
+        }
+        for name in &dropped {
+            let keeps = watch.wants(name)
+                && (watch.lists(&snapshot, kind, name) || watch.is_leaving(&snapshot, kind, name));
+            if !keeps {
+                watch.forget(name);
             }
         }
         if wildcard && !was {
@@ -121,7 +119,7 @@ impl Stream {
     /// A client that comes with a version has had its names on another stream, in whatever version.
     fn brings_named(&mut self, kind: Kind) {
         let watch = self.watch_mut(kind);
-        for name in &watch.named {
+        for name in watch.named.iter() {
             if !watch.globs.iter().any(|glob| glob.is(name)) {
                 watch.have.entry(name.clone()).or_default().brought = true;
             }

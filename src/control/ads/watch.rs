@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::names::Names;
 use crate::control::kind::Kind;
 use crate::control::limits::beginning;
 use crate::control::resource::Encoded;
@@ -28,7 +29,7 @@ pub(in crate::control) struct Watch {
     /// Whether a name was ever one with parameters.
     pub(super) located: bool,
     /// Names that are wanted, whether they exist or not.
-    pub(super) named: BTreeSet<Arc<str>>,
+    pub(super) named: Names,
     /// Collections that are wanted.
     pub(super) globs: Vec<Glob>,
     /// What the client was sent.
@@ -49,10 +50,9 @@ pub(in crate::control) struct Watch {
     pub(super) version: Option<Arc<str>>,
     /// The last refusal, until something is acknowledged: version and text.
     pub(super) error: Option<(Arc<str>, Arc<str>)>,
-    /// Names that it brought from another stream, and that neither it nor the snapshot names: what
-    /// they cost is the client's doing.
-    pub(super) strangers: BTreeSet<Arc<str>>,
-    named_bytes: usize,
+    /// Names that it brought from another stream, or dropped and is not told of yet, and that neither it
+    /// nor the snapshot names: what they cost is the client's doing.
+    pub(super) strangers: Names,
     /// How many resources the client had when they were last packed.
     packed: usize,
 }
@@ -215,7 +215,7 @@ impl Watch {
             let found = found.filter(|(name, _)| glob.matches(name));
             found.for_each(|(name, target)| look(name, Some(target)));
         }
-        let others = self.have.keys().chain(&self.named);
+        let others = self.have.keys().chain(self.named.iter());
         others.for_each(|name| look(name, snapshot.get(kind, name).as_ref()));
         for name in due {
             self.due(&name, now);
@@ -272,7 +272,6 @@ impl Watch {
     pub(super) fn add(&mut self, name: &Arc<str>) -> bool {
         let new = self.named.insert(name.clone());
         if new {
-            self.named_bytes += name.len();
             self.told.remove(name);
             self.strangers.remove(name);
             self.located |= !variant::parameters(name).is_empty();
@@ -285,7 +284,6 @@ impl Watch {
     pub(super) fn drop_name(&mut self, name: &Arc<str>) -> bool {
         let old = self.named.remove(name);
         if old {
-            self.named_bytes -= name.len();
             self.told.remove(name);
             let globs = self.globs.len();
             self.globs.retain(|glob| glob.name != *name);
@@ -302,6 +300,33 @@ impl Watch {
         self.strangers.remove(name);
         self.due.remove(name);
         self.beats.remove(name);
+    }
+
+    /// Whether the snapshot itself has a name that it would be sent without asking for it by name. What
+    /// exists under any of many spellings, or for any parameters, is the client's doing.
+    pub(super) fn lists(&self, snapshot: &Snapshot, kind: Kind, name: &str) -> bool {
+        let parameters = variant::parameters(name);
+        (parameters.is_empty() || *parameters == *self.parameters)
+            && snapshot.set(kind).lists(variant::name(name))
+    }
+
+    /// Whether the client has something under a name of which nothing is left: that it drops the name does
+    /// not take away what other resources may still refer to.
+    pub(super) fn is_leaving(&self, snapshot: &Snapshot, kind: Kind, name: &str) -> bool {
+        let had = self.have.get(name);
+        had.is_some_and(|have| have.sent.is_some() || have.brought)
+            && snapshot.get(kind, name).is_none()
+    }
+
+    /// Lets go of names that came and went before the client could be told of them: of those that it
+    /// neither has nor named there is nothing to tell.
+    pub(super) fn forget_passed(&mut self, snapshot: &Snapshot, kind: Kind) {
+        let (have, named) = (&self.have, &self.named);
+        self.due.retain(|name, _| {
+            have.contains_key(name)
+                || named.contains(name)
+                || snapshot.set(kind).get(name).is_some()
+        });
     }
 
     /// Forgets everything that is not wanted any more.
@@ -333,7 +358,7 @@ impl Watch {
         if self.have.len() > self.packed + self.packed / 4 {
             self.packed = self.have.len();
             self.have = std::mem::take(&mut self.have).into_iter().collect();
-            self.named = std::mem::take(&mut self.named).into_iter().collect();
+            self.named.pack();
         }
     }
 
@@ -347,11 +372,11 @@ impl Watch {
         told
     }
 
-    /// Names and their bytes.
+    /// Names and their bytes: O(1), it is asked for each request.
     pub(super) fn cost(&self) -> (usize, usize) {
-        let brought = self.strangers.iter().map(|name| name.len()).sum::<usize>();
-        let names = self.named.len() + self.strangers.len();
-        (names, self.named_bytes + brought)
+        let (named, strangers) = (&self.named, &self.strangers);
+        let bytes = named.bytes() + strangers.bytes();
+        (named.len() + strangers.len(), bytes)
     }
 
     #[cfg(test)]

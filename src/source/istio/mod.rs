@@ -53,6 +53,8 @@ mod watch;
 mod when;
 mod yaml;
 
+#[cfg(feature = "control-plane")]
+pub(crate) use check::judge;
 pub use check::{Checked, check};
 #[cfg(feature = "control-plane")]
 pub(crate) use compile::{Chain, Leads, edge, selected_by_labels, unopened};
@@ -71,6 +73,8 @@ pub use live::{Istio, Update, Updates, compile_dir, compile_gateway};
 #[cfg(feature = "control-plane")]
 pub(crate) use raw::{RawFile, RawResource};
 pub use read::{Read, read};
+#[cfg(feature = "control-plane")]
+pub(crate) use registry::chooses;
 pub use schema::schema;
 pub use yaml::Located;
 
