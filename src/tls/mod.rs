@@ -57,6 +57,7 @@ mod pem;
 mod plan;
 mod provider;
 mod refusal;
+mod rewound;
 mod server;
 mod sniff;
 mod source;
@@ -82,6 +83,7 @@ pub use pem::Unusable;
 #[cfg(feature = "control-plane")]
 pub(crate) use provider::fill;
 pub use refusal::Refusal;
+pub(crate) use rewound::Rewound;
 pub(crate) use server::Callers;
 pub use server::{Accepted, Acceptor, Unaccepted};
 pub use source::Source;
