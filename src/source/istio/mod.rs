@@ -53,6 +53,8 @@ mod watch;
 mod when;
 mod yaml;
 
+#[cfg(feature = "control-plane")]
+pub(crate) use check::judge;
 pub use check::{Checked, check};
 #[cfg(feature = "control-plane")]
 pub(crate) use compile::{Chain, Leads, edge, selected_by_labels, unopened};
