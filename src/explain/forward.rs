@@ -138,7 +138,9 @@ impl Way<'_> {
         let named = chosen.remembered.as_deref();
         let session = named.and_then(|key| balancer.named(key));
         let panicking = balancer.panicking();
-        let usable = panicking || members.iter().any(|member| member.admitted());
+        let anybody = panicking || members.iter().any(|member| member.admitted());
+        let strict = to.affinity.session.as_ref().is_some_and(|own| own.strict);
+        let usable = anybody && !(strict && named.is_some() && session.is_none());
         let none = || chosen.locate(Error::new(Kind::NoEndpoint));
         let endpoints = cluster.endpoints.load();
         Ok(Forwarded {
@@ -268,6 +270,7 @@ fn balancing(balancing: &Balancing) -> &'static str {
         Balancing::LeastRequest => "least request",
         Balancing::Maglev(_) => "Maglev hash",
         Balancing::PeakEwma(_) => "peak EWMA",
+        Balancing::PickFirst(_) => "the first that can be connected to",
         Balancing::Random => "random",
         Balancing::RingHash(_) => "ring hash",
         Balancing::RoundRobin => "round robin",

@@ -52,6 +52,8 @@ pub(super) struct Attempts<'a> {
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
     running: SmallVec<[Running; 1]>,
+    /// How many endpoints were passed by because they could not be connected to.
+    passed: usize,
     /// What the answer that came last said of its endpoint.
     outcome: Option<Outcome>,
     /// The endpoint of the try that ended last, if that try got as far.
@@ -133,6 +135,7 @@ impl<'a> Attempts<'a> {
             priorities: SmallVec::new(),
             number: 0,
             running: SmallVec::new(),
+            passed: 0,
             outcome: None,
             last: None,
             watched: measured.then_some(call.began),
@@ -257,7 +260,7 @@ impl<'a> Attempts<'a> {
         };
         let balancer = &self.cluster.balancer;
         // All tries of a session go to its endpoint, as long as that is admitted (gRPC A55).
-        let remembered = self.bond.remembered.and_then(|key| balancer.named(key));
+        let remembered = self.bond.endpoint(&self.cluster)?;
         let mut ask = self.bond.ask(&self.cluster);
         ask.leave = self.left_out();
         remembered
@@ -427,6 +430,8 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 if let Some(own) = self.running.iter().find(|own| own.number == number) {
                     let (endpoint, headers) = (&own.endpoint, response.headers());
                     self.cluster.take_report(endpoint, &own.located, headers);
+                    let signals = &endpoint.record.signals;
+                    self.cluster.balancer.reached(signals, Instant::now());
                     self.bond.served_by(&own.endpoint);
                 }
                 let status = response.status();
@@ -437,9 +442,30 @@ impl<'a> Tries<Body> for Attempts<'a> {
             Err(Failed { error, .. }) => {
                 let overflow = u32::from(error.limit().is_some());
                 count(&self.cluster.running.counters.overflows, overflow);
+                if is_lost(error)
+                    && let Some(own) = self.running.iter().find(|own| own.number == number)
+                {
+                    let signals = &own.endpoint.record.signals;
+                    self.cluster.balancer.lost(signals, Instant::now());
+                }
                 self.settle(number, told(error), || error.to_string());
             }
         }
+    }
+
+    /// Where one endpoint is used for all, a call that finds it lost goes on to the next one, past each
+    /// of them once (gRPC A62).
+    fn onward(&mut self, result: &mut Result<Response<Body>, Failed>) -> Option<Request<Body>> {
+        let failed = result.as_mut().err()?;
+        let balancer = &self.cluster.balancer;
+        if !balancer.is_ordered() || !is_lost(&failed.error) {
+            return None;
+        }
+        self.passed += 1;
+        if self.passed >= balancer.len() {
+            return None;
+        }
+        failed.unsent.take().map(|request| *request)
     }
 
     /// A loser says nothing about its endpoint.
@@ -460,6 +486,11 @@ impl<'a> Tries<Body> for Attempts<'a> {
         }
         balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
+}
+
+/// Whether the endpoint could not be connected to, and that is not for want of what this side needs.
+fn is_lost(error: &Error) -> bool {
+    error.is_connect() && !transport::is_exhausted(error)
 }
 
 /// What an error says of its endpoint: nothing, if this side lacked what connecting takes.

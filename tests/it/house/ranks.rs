@@ -7,8 +7,8 @@ use super::tree::{File, files, words};
 /// From the bottom to the top. A module may name those of lower rows; those of one row do not know
 /// each other.
 const RANKS: &[&[&str]] = &[
-    &["error", "random", "varint"],
-    &["body", "list", "name"],
+    &["error", "random"],
+    &["body", "list", "name", "protobuf"],
     &["model"],
     &["filter", "workload"],
     &["layer", "tls"],
