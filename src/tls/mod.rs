@@ -55,7 +55,6 @@ mod identity;
 mod materials;
 mod pem;
 mod plan;
-mod protobuf;
 mod provider;
 mod refusal;
 mod rewound;
