@@ -62,6 +62,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().names)]
     max_names: usize,
 
+    /// Views that clients have of the mesh at a time: those with equal namespace, labels, service account and
+    /// locality share one; beyond them a new stream ends with RESOURCE_EXHAUSTED
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().views)]
+    max_views: usize,
+
     /// Bytes of one request; a larger one ends its stream with an error
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes)]
     max_request_bytes: usize,
@@ -117,6 +122,7 @@ impl Args {
             streams: self.max_streams,
             initial_syncs: self.initial_syncs,
             names: self.max_names,
+            views: self.max_views,
             message_bytes: self.max_request_bytes,
             drain: self.drain,
             ..Limits::default()
