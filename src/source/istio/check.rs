@@ -91,7 +91,7 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
     clients.extend(other);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut faults = Faults::default();
-    let seen = |clients: &[Workload]| {
+    let look = &|clients: &[Workload]| {
         let mut faults = Faults::default();
         for client in clients {
             faults.extend(compile(objects, client, options).faults);
@@ -100,7 +100,7 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
     };
     std::thread::scope(|scope| {
         let parts = clients.chunks(clients.len().div_ceil(threads).max(1));
-        let parts: Vec<_> = parts.map(|part| scope.spawn(|| seen(part))).collect();
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
         for part in parts {
             match part.join() {
                 Ok(found) => faults.extend(found),
