@@ -114,10 +114,13 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, common: &Com
         .egress
         .iter()
         .filter(|_| key.dialect == Dialect::Envoy);
+    // Those of services come later, in place of these.
+    let no_routes = egress.clone().map(|egress| Arc::new(egress.no_routes()));
     let egress = egress.map(|egress| Arc::new(egress.encode()));
     let files = key.files.iter();
     let restricted = files.flat_map(|index| &content.files[*index].resources);
-    let resources = encoded
+    let resources = no_routes
+        .chain(encoded)
         .chain(egress)
         .chain(edge.listeners)
         .chain(content.resources.iter().cloned())

@@ -1,7 +1,10 @@
+use envoy_types::pb::envoy::config::core::v3::Node as WireNode;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as Said};
+use prost::Message as _;
+
 use super::*;
 use crate::source::istio::read;
-use envoy_types::pb::envoy::config::core::v3::Node as WireNode;
-use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as Said};
 
 /// A service that gRPC can be served, and a rule that no dialect of it can say whole.
 const MESH: &str = "
@@ -124,6 +127,24 @@ fn views_are_bounded_by_who_has_them() {
     assert!(Arc::ptr_eq(&one, &again));
     drop(two);
     assert!(generation.joined(&key("c"), 2).is_some());
+}
+
+/// Envoy waits for the routes of its listeners before it opens any.
+#[tokio::test]
+async fn a_listener_of_the_command_line_has_routes_whether_a_service_has_its_port_or_not() {
+    let store = Store::new();
+    let egress = ["127.0.0.1:1=80", "127.0.0.1:2=81"].map(|text| text.parse().expect("one"));
+    store.publish(content().with_egress(egress));
+    let snapshot = store.snapshot(&labelled(&[]).speaking("envoy")).await;
+    let hosts = |name: &str| {
+        let routes = snapshot.get(Kind::Routes, name).expect("its routes");
+        let routes = RouteConfiguration::decode(routes.body()).expect("it decodes");
+        assert_eq!(routes.name, name);
+        routes.virtual_hosts.len()
+    };
+    assert_eq!((hosts("80"), hosts("81")), (1, 0));
+    let grpc = store.snapshot(&labelled(&[])).await;
+    assert!(grpc.get(Kind::Routes, "81").is_none());
 }
 
 /// Each of these reads a label of its own.
