@@ -200,11 +200,20 @@ fn counted(one: &ClusterStats) -> [(&'static str, u64); 15] {
     ]
 }
 
+/// The numbers of the door by name.
+fn at_the_door(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> {
+    let told = stats.inbound.told().map(|(name, _, number)| (name, number));
+    told.into_iter().chain(stats.inbound.refused())
+}
+
 fn lines(stats: &Stats) -> String {
     let mut text = format!(
         "config.generation: {}\nbuffered_bytes: {}\n",
         stats.generation, stats.buffered_bytes
     );
+    for (name, number) in at_the_door(stats) {
+        let _ = writeln!(text, "inbound.{name}: {number}");
+    }
     for cluster in &stats.clusters {
         for (name, number) in counted(cluster) {
             // Writing to a string cannot fail.
@@ -220,9 +229,11 @@ fn numbers(stats: &Stats) -> Json {
         fields.extend(counted(cluster).map(|(name, number)| (name, number.into())));
         Json::Object(fields)
     });
+    let inbound = at_the_door(stats).map(|(name, number)| (name, number.into()));
     Json::Object(vec![
         ("generation", stats.generation.into()),
         ("buffered_bytes", (stats.buffered_bytes as u64).into()),
+        ("inbound", Json::Object(inbound.collect())),
         ("clusters", clusters.collect()),
     ])
 }
