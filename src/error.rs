@@ -11,6 +11,7 @@
 
 mod flag;
 mod grpc;
+mod refusal;
 mod text;
 
 use std::error::Error as StdError;
@@ -18,12 +19,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
 pub use flag::Flag;
 #[cfg(any(feature = "outbound", feature = "yaml"))]
 pub(crate) use grpc::GRPC_STATUSES;
 pub(crate) use grpc::grpc_of_http;
+pub use refusal::Refusal;
 
 /// Any error, erased: what bodies and connectors of other crates return.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -137,23 +139,6 @@ pub(crate) enum Kind {
     Request { why: &'static str },
     /// The configuration, the target or an argument is wrong.
     Config { text: Arc<str> },
-}
-
-/// The answer to a request that is one too many in a time, in the words of Envoy's `local_ratelimit`.
-#[cfg_attr(
-    not(feature = "outbound"),
-    allow(
-        dead_code,
-        reason = "only routes say it; whoever matches need not care"
-    )
-)]
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    /// RESOURCE_EXHAUSTED instead of UNAVAILABLE for gRPC.
-    pub(crate) exhausted: bool,
-    /// Headers of the answer, appended to its own.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Which limit of a cluster was reached (Envoy's "circuit breaker" thresholds).
@@ -292,7 +277,7 @@ impl Error {
 
     /// Headers that the configuration wants the answer to have.
     #[cfg(feature = "outbound")]
-    pub(crate) fn answer_headers(&self) -> &[(HeaderName, HeaderValue)] {
+    pub(crate) fn answer_headers(&self) -> &[(http::HeaderName, http::HeaderValue)] {
         match &self.inner.kind {
             Kind::RateLimited {
                 refusal: Some(refusal),

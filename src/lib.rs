@@ -125,7 +125,7 @@
 //! The types that callers name, whose modules are private: the front door (`Mesh`, `Builder`,
 //! [`Workload`]), the two ways out (`Channel`, `Client`, their `ResponseFuture`), the terms and the
 //! report of one call (`CallOptions`, `CallReport`, `Attempt`, `OutboundTraffic`), what was counted
-//! (`Stats`, `ClusterStats`, `ConnectionStats`, `DetectionStats`, `EndpointStats`, `InboundStats`), failures ([`Error`], [`Flag`], [`Limit`], [`BoxError`])
+//! (`Stats`, `ClusterStats`, `ConnectionStats`, `DetectionStats`, `EndpointStats`, `InboundStats`, `RouteStats`), failures ([`Error`], [`Flag`], [`Limit`], [`BoxError`])
 //! and the two values that all share ([`Body`], [`Random`]). Everything else is under its module.
 //!
 #![cfg_attr(
@@ -207,7 +207,7 @@ pub use outbound::{Attempt, CallOptions, CallReport, Channel, Client, ResponseFu
 pub use random::Random;
 #[cfg(feature = "outbound")]
 pub use snapshot::{
-    ClusterStats, ConnectionStats, DetectionStats, EndpointStats, InboundStats, Stats,
+    ClusterStats, ConnectionStats, DetectionStats, EndpointStats, InboundStats, RouteStats, Stats,
 };
 #[cfg(feature = "outbound")]
 pub use telemetry::access::AccessLog;

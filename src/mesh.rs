@@ -168,9 +168,11 @@ impl Mesh {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = &self.shared.core;
-        core.live
-            .load()
-            .stats(core.buffers.used(), core.inbound.stats())
+        core.live.load().stats(
+            core.buffers.used(),
+            core.inbound.stats(),
+            core.environment.tallies.read(),
+        )
     }
 
     /// What happens from now on: ejections, empty budgets, edits, endpoints that come and go.

@@ -176,6 +176,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
         fault: None,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: None,
         origin: Origin::built_in(),
     })
 }

@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::model::Resources;
 use crate::operator::{From, Levels, parameters};
 use crate::outbound::Core;
-use crate::snapshot::{ClusterStats, Stats};
+use crate::snapshot::{ClusterStats, RouteStats, Stats};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -174,9 +174,11 @@ fn ready(core: &Core) -> Page {
 }
 
 fn stats(core: &Core) -> Stats {
-    core.live
-        .load()
-        .stats(core.buffers.used(), core.inbound.stats())
+    core.live.load().stats(
+        core.buffers.used(),
+        core.inbound.stats(),
+        core.environment.tallies.read(),
+    )
 }
 
 /// The numbers of a cluster by name.
@@ -206,6 +208,19 @@ fn at_the_door(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> {
     told.into_iter().chain(stats.inbound.refused())
 }
 
+/// What is told of the routes that are counted, under the names of Envoy's numbers.
+fn answered(one: &RouteStats) -> [(&'static str, u64); 6] {
+    let [first, second, third, fourth, fifth] = one.answers;
+    [
+        ("upstream_rq_1xx", first),
+        ("upstream_rq_2xx", second),
+        ("upstream_rq_3xx", third),
+        ("upstream_rq_4xx", fourth),
+        ("upstream_rq_5xx", fifth),
+        ("upstream_rq_timeout", one.timeouts),
+    ]
+}
+
 fn lines(stats: &Stats) -> String {
     let mut text = format!(
         "config.generation: {}\nbuffered_bytes: {}\n",
@@ -220,6 +235,11 @@ fn lines(stats: &Stats) -> String {
             let _ = writeln!(text, "cluster.{}.{name}: {number}", cluster.name);
         }
     }
+    for route in &stats.routes {
+        for (name, number) in answered(route) {
+            let _ = writeln!(text, "route.{}.{name}: {number}", route.prefix);
+        }
+    }
     text
 }
 
@@ -230,11 +250,17 @@ fn numbers(stats: &Stats) -> Json {
         Json::Object(fields)
     });
     let inbound = at_the_door(stats).map(|(name, number)| (name, number.into()));
+    let routes = stats.routes.iter().map(|route| {
+        let mut fields = vec![("prefix", Json::from(&*route.prefix))];
+        fields.extend(answered(route).map(|(name, number)| (name, number.into())));
+        Json::Object(fields)
+    });
     Json::Object(vec![
         ("generation", stats.generation.into()),
         ("buffered_bytes", (stats.buffered_bytes as u64).into()),
         ("inbound", Json::Object(inbound.collect())),
         ("clusters", clusters.collect()),
+        ("routes", routes.collect()),
     ])
 }
 

@@ -23,8 +23,7 @@ use super::resource::Encoded;
 use super::store::Content;
 use super::view::encoded;
 use crate::model::{Inbound, Resources};
-use crate::source::istio::kinds::{self, TargetPort};
-use crate::source::istio::selected_by_labels;
+use crate::source::istio::{chooses, kinds, selected_by_labels};
 use crate::source::xds::{Lost, Port, inbound};
 use crate::workload::Workload;
 
@@ -141,16 +140,9 @@ fn target_ports(content: &Content, workload: &Workload) -> BTreeSet<u16> {
         let kinds::Kind::Service(service) = &object.kind else {
             continue;
         };
-        let mut selector = service.selector.iter();
-        let selects = labels.is_empty()
-            || (selector.len() > 0 && selector.all(|(key, value)| labels.get(key) == Some(value)));
-        if *object.meta.namespace == *workload.namespace() && selects {
-            let targets = service.ports.iter();
-            ports.extend(targets.filter_map(|port| match &port.target_port {
-                None => Some(port.port),
-                Some(TargetPort::Number(number)) => Some(*number),
-                Some(_) => None,
-            }));
+        let before = labels.is_empty() || chooses(&service.selector, labels);
+        if *object.meta.namespace == *workload.namespace() && before {
+            ports.extend(service.ports.iter().filter_map(|port| port.target_number()));
         }
     }
     ports

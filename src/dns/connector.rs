@@ -15,9 +15,7 @@ use crate::transport::{Connect, Connecting, Settings, race};
 /// Resolves [`Address::Name`] and lets another connector dial the addresses, one at a time.
 ///
 /// Each connection begins with another address than the one before, so that the connections of a
-/// logical host spread over its addresses; the others are tried behind it, staggered (RFC 8305). So are
-/// those of [`Address::Several`], the preferred first: a program's connector is asked for single
-/// addresses only.
+/// logical host spread over its addresses; the others are tried behind it, staggered (RFC 8305).
 #[derive(Debug)]
 pub(crate) struct Resolving {
     inner: Arc<dyn Connect>,
@@ -41,12 +39,9 @@ impl Connect for Resolving {
         let (within, began) = (settings.connect_timeout, Instant::now());
         let (host, port) = match address {
             Address::Name { host, port } => (host, *port),
-            Address::Several(several) => {
-                let addresses = race::in_turn(several.all().collect());
-                let dial = move |address| inner.connect(&Address::Socket(address), &settings);
-                return Box::pin(race::first(addresses, within, dial));
+            Address::Several(_) | Address::Socket(_) | Address::Unix(_) => {
+                return inner.connect(address, &settings);
             }
-            Address::Socket(_) | Address::Unix(_) => return inner.connect(address, &settings),
         };
         let (question, names) = (Question::of(host), self.names.clone());
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

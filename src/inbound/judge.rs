@@ -10,7 +10,8 @@ use http::{Extensions, HeaderMap, Request};
 
 use super::answer::{self, Answer};
 use super::door::Door;
-use super::recheck::Recheck;
+use super::recheck::{Evidence, Recheck};
+use super::seen::Seen;
 use super::served::{self, Routed, Way};
 use super::{Peer, audit, authorizer};
 use crate::filter::{self, Running};
@@ -160,7 +161,8 @@ impl Door {
             return Judgement::Refused(answer);
         }
         let filters = asked.filters.clone();
-        let watch = self.watch(asked, request, None, dialect);
+        let seen = Seen::of(request);
+        let watch = self.watch(asked, seen, request, None, dialect);
         if let Some(answer) = filtered(&filters, request) {
             return Judgement::Refused(answer);
         }
@@ -179,10 +181,7 @@ impl Door {
         dialect: Dialect,
     ) -> Judged {
         let policies = asked.policies.clone();
-        if let Some(routed) = &mut asked.routed {
-            // Those who are asked may change it.
-            routed.keep(&head);
-        }
+        let routed = Seen::of(&head);
         let to_caller = authorizer::ask_all(&self, &policies, &mut head, dialect).await?;
         let token = self.token(&policies, &mut head, dialect).await?;
         if !self.allows(&policies.authorization, &head, token.as_deref()) {
@@ -194,8 +193,18 @@ impl Door {
         if let Some(answer) = self.limited(&asked, &head, dialect) {
             return Err(answer);
         }
+        let seen = match routed.is(&head) {
+            true => routed,
+            // Those who were asked have changed it: its route was found by what it was before.
+            false => {
+                if let Some(by) = &mut asked.routed {
+                    by.keep(routed);
+                }
+                Seen::of(&head)
+            }
+        };
         let filters = asked.filters.clone();
-        let watch = self.watch(asked, &head, token, dialect);
+        let watch = self.watch(asked, seen, &head, token, dialect);
         if let Some(answer) = filtered(&filters, &mut head) {
             return Err(answer);
         }
@@ -269,28 +278,23 @@ impl Door {
 
     /// What judges the request again, by the head that was judged: the program's filters may make
     /// another one of it for the handler.
+    ///
+    /// Two allocations for each request, this and the list of headers; see `mesh::door` of the tests.
     fn watch<B>(
         self: &Arc<Self>,
         asked: Asked,
+        seen: Seen,
         request: &Request<B>,
         token: Option<Arc<Token>>,
         dialect: Dialect,
     ) -> Box<Recheck> {
-        let mut head = copy(request);
-        if let Some(peer) = request.extensions().get::<Peer>() {
-            head.extensions_mut().insert(peer.clone());
-        }
-        Box::new(Recheck::new(self.clone(), asked, head, token, dialect))
+        let evidence = Evidence {
+            seen,
+            peer: request.extensions().get::<Peer>().cloned(),
+            token,
+        };
+        Box::new(Recheck::new(self.clone(), asked, evidence, dialect))
     }
-}
-
-/// The head of a request, without what goes along with it.
-pub(super) fn copy<B>(request: &Request<B>) -> Request<()> {
-    let mut head = Request::new(());
-    head.method_mut().clone_from(request.method());
-    head.uri_mut().clone_from(request.uri());
-    head.headers_mut().clone_from(request.headers());
-    head
 }
 
 /// Runs the program's filters over a request; the answer, if one of them has one.
@@ -319,12 +323,17 @@ fn filtered<B>(filters: &[Arc<dyn Running>], request: &mut Request<B>) -> Option
     })
 }
 
+/// The caller of a request, as its connection says.
+pub(super) fn caller_of(extensions: &Extensions) -> Caller<'_> {
+    caller_by(extensions.get::<Peer>())
+}
+
 /// The caller, as the connection says.
 ///
 /// The identity is the SPIFFE ID, else the first name in the certificate in the order of gRFC A41: URI,
 /// DNS, subject.
-pub(super) fn caller_of(extensions: &Extensions) -> Caller<'_> {
-    let Some(peer) = extensions.get::<Peer>() else {
+pub(super) fn caller_by(peer: Option<&Peer>) -> Caller<'_> {
+    let Some(peer) = peer else {
         return Caller::default();
     };
     let spiffe = peer.principal.as_ref().map(|principal| principal.as_str());

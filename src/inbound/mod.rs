@@ -54,6 +54,7 @@ mod peer;
 #[cfg(any(feature = "jwt", feature = "rate-limit"))]
 mod prepared;
 mod recheck;
+mod seen;
 #[cfg_attr(
     not(feature = "tls-core"),
     allow(

@@ -16,11 +16,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::Request;
 use tokio::sync::watch;
 
+use super::Peer;
 use super::door::Door;
-use super::judge::{Asked, caller_of};
+use super::judge::{Asked, caller_by};
+use super::seen::Seen;
 use crate::layer::authz::{Attributes, Token, decide};
 use crate::model::Inbound;
 use crate::outbound::Dialect;
@@ -32,26 +33,26 @@ pub(super) struct Recheck {
     door: Arc<Door>,
     /// What it was asked, with the policies that it passed last.
     asked: Asked,
-    /// The request without its body, as it was judged.
-    head: Request<()>,
-    token: Option<Arc<Token>>,
+    evidence: Evidence,
     dialect: Dialect,
     changed: Option<Changed>,
 }
 
+/// What a request is judged by.
+pub(super) struct Evidence {
+    /// The request without its body, as it was judged.
+    pub(super) seen: Seen,
+    /// Who is at the other end of its connection.
+    pub(super) peer: Option<Peer>,
+    pub(super) token: Option<Arc<Token>>,
+}
+
 impl Recheck {
-    pub(super) fn new(
-        door: Arc<Door>,
-        asked: Asked,
-        head: Request<()>,
-        token: Option<Arc<Token>>,
-        dialect: Dialect,
-    ) -> Self {
+    pub(super) fn new(door: Arc<Door>, asked: Asked, evidence: Evidence, dialect: Dialect) -> Self {
         Self {
             door,
             asked,
-            head,
-            token,
+            evidence,
             dialect,
             changed: None,
         }
@@ -89,7 +90,7 @@ impl Recheck {
         let current = match &mut self.asked.routed {
             None => self.door.policies(),
             Some(routed) => routed
-                .asks(self.door.core(), &self.head)
+                .asks(self.door.core(), &self.evidence.seen)
                 .unwrap_or_else(|| self.asked.policies.clone()),
         };
         if Arc::ptr_eq(&current, &self.asked.policies) {
@@ -103,8 +104,14 @@ impl Recheck {
     }
 
     fn denies(&self, current: &Inbound) -> bool {
-        let attributes = Attributes::of(&self.head, caller_of(self.head.extensions()));
-        let attributes = attributes.with_token(self.token.as_deref());
+        let Evidence { seen, peer, token } = &self.evidence;
+        let Some(request) = seen.request() else {
+            self.door.counts().cut();
+            tracing::warn!("request under way cannot be judged by a new policy and ends");
+            return true;
+        };
+        let attributes = Attributes::of(&request, caller_by(peer.as_ref()));
+        let attributes = attributes.with_token(token.as_deref());
         let decision = decide(&current.authorization, &attributes, &mut |_| {});
         if !decision.allowed {
             self.door.counts().cut();

@@ -14,7 +14,8 @@ use http::Request;
 use super::Peer;
 use super::answer::{self, Answer};
 use super::door::Door;
-use super::judge::{Asked, Judgement, copy};
+use super::judge::{Asked, Judgement};
+use super::seen::Seen;
 use super::serving::Serving;
 use crate::layer::canonical::canonicalize;
 use crate::model::Inbound;
@@ -40,7 +41,7 @@ pub(super) struct Routed {
     /// What the shares of routes were compared with.
     draws: Draws,
     /// The head that was looked at; `None`: that by which it was judged afterwards.
-    head: Option<Box<Request<()>>>,
+    head: Option<Box<Seen>>,
 }
 
 /// What becomes of a connection.
@@ -114,19 +115,26 @@ impl Way {
 }
 
 impl Routed {
-    /// Keeps the head that was looked at, before somebody changes it.
-    pub(super) fn keep(&mut self, head: &Request<()>) {
-        self.head = Some(Box::new(copy(head)));
+    /// Keeps the head that was looked at, since somebody has changed it.
+    pub(super) fn keep(&mut self, head: Seen) {
+        self.head = Some(Box::new(head));
     }
 
     /// What is asked of the request at this moment; `None`: what it was asked, since the listener is
     /// another one and the connection is drained. `judged` is the head by which it was judged.
-    pub(super) fn asks(&mut self, core: &Core, judged: &Request<()>) -> Option<Arc<Inbound>> {
+    pub(super) fn asks(&mut self, core: &Core, judged: &Seen) -> Option<Arc<Inbound>> {
         let chain = self.way.now(core)?;
-        let head = self.head.as_deref().unwrap_or(judged);
-        let authority = authority(head)?;
+        let Some(head) = self.head.as_deref().unwrap_or(judged).request() else {
+            return Some(Arc::new(Inbound::closed()));
+        };
+        let authority = authority(&head)?;
         let random = &core.environment.random;
-        let found = chain.find(&authority, &view(head, &authority), &mut self.draws, random);
+        let found = chain.find(
+            &authority,
+            &view(&head, &authority),
+            &mut self.draws,
+            random,
+        );
         Some(found.rule.inbound.clone())
     }
 }

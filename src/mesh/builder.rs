@@ -24,7 +24,7 @@ use crate::model::OutboundTraffic;
 use crate::model::Resources;
 use crate::outbound::{Core, Drain, Mirrors, Passthrough};
 use crate::random::Random;
-use crate::snapshot::{Demand, Environment, InboundCounts, Live, Rates};
+use crate::snapshot::{Demand, Environment, InboundCounts, Live, Rates, Tallies};
 #[cfg(feature = "yaml")]
 use crate::source::istio;
 #[cfg(feature = "xds")]
@@ -33,7 +33,7 @@ use crate::source::{Feed, Published, What};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{self, Registry};
-use crate::transport::{Answer, Connect, TcpConnector};
+use crate::transport::{Answer, Connect, Single, TcpConnector};
 use crate::workload::Workload;
 
 use super::tasks::{self, Applier, Tasks};
@@ -171,7 +171,8 @@ impl Builder {
     /// Makes connections in another way than by TCP and Unix sockets: in memory, in a test.
     ///
     /// It is given names as they are ([`Address::Name`](crate::model::endpoint::Address::Name)) and
-    /// nothing is resolved, unless there is a [`resolver`](Self::resolver) too.
+    /// nothing is resolved, unless there is a [`resolver`](Self::resolver) too. Of an endpoint with several
+    /// addresses it is asked for one at a time.
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.connector = Some(Arc::new(connector));
         self
@@ -347,7 +348,10 @@ impl Builder {
         let by_sockets = self.connector.is_none() && self.answer.is_none();
         let standard = || by_sockets.then(dns::default_resolver);
         let resolver = self.resolver.or_else(standard);
-        let mut connector = self.connector.unwrap_or_else(|| Arc::new(TcpConnector));
+        let mut connector: Arc<dyn Connect> = match self.connector {
+            None => Arc::new(TcpConnector),
+            Some(own) => Arc::new(Single::over(own)),
+        };
         #[cfg(feature = "xds")]
         let to_servers = connector.clone();
         let names = Arc::new(dns::Names::new(self.random.clone()));
@@ -381,6 +385,7 @@ impl Builder {
             },
             events: Announcer::default(),
             rates: Rates::default(),
+            tallies: Tallies::default(),
             filters: self.filters,
             telemetry: Registry::new(telemetry::Settings {
                 metrics: self.metrics,

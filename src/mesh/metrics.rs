@@ -9,7 +9,7 @@ mod inbound;
 mod planes;
 
 use super::Mesh;
-use crate::snapshot::{ClusterStats, Stats};
+use crate::snapshot::{ClusterStats, RouteStats, Stats};
 use crate::telemetry::prometheus::{CONTENT_TYPE, Kind, Text};
 
 impl Mesh {
@@ -83,6 +83,7 @@ impl Mesh {
         inbound::tell(&stats.inbound, &self.shared.core.inbound.ports(), &mut text);
         grpc::tell(&stats, &mut text);
         clusters(&stats, &mut text);
+        routes(&stats, &mut text);
         text.into_string()
     }
 }
@@ -183,5 +184,30 @@ fn clusters(stats: &Stats, text: &mut Text) {
         for cluster in &stats.clusters {
             text.sample(&name, &[("cluster", &cluster.name)], of(cluster));
         }
+    }
+}
+
+/// Answers of routes that are counted, by the class of their status.
+fn routes(stats: &Stats, text: &mut Text) {
+    if stats.routes.is_empty() {
+        return;
+    }
+    let name = "meshwork_route_answers_total";
+    let help = "Answers of routes with a prefix for statistics, by the class of their status.";
+    text.family(name, Kind::Counter, help);
+    for route in &stats.routes {
+        for (class, count) in RouteStats::CLASSES.iter().zip(route.answers) {
+            let labels = [("route", &*route.prefix), ("response_code_class", class)];
+            text.sample(name, &labels, count);
+        }
+    }
+    let name = "meshwork_route_timeouts_total";
+    text.family(
+        name,
+        Kind::Counter,
+        "Answers of these routes that came too late.",
+    );
+    for route in &stats.routes {
+        text.sample(name, &[("route", &*route.prefix)], route.timeouts);
     }
 }

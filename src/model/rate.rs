@@ -8,10 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
 use thiserror::Error;
 
 use super::{Fraction, Origin};
+
+// What is refused is an error, which knows how it is answered; so it is defined there.
+pub use crate::error::Refusal;
 
 /// One limit: what it counts, and what it answers.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -171,26 +173,4 @@ pub struct CallersBucket {
     pub identities: Vec<Box<str>>,
     /// What they have together.
     pub bucket: Bucket,
-}
-
-/// The answer to a request without a token.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Refusal {
-    /// The status, 400 or above; for gRPC it is UNAVAILABLE.
-    pub status: StatusCode,
-    /// Whether it is RESOURCE_EXHAUSTED for gRPC.
-    pub exhausted: bool,
-    /// Headers of the answer.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Default for Refusal {
-    /// 429, and UNAVAILABLE for gRPC.
-    fn default() -> Self {
-        Self {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            exhausted: false,
-            headers: Vec::new(),
-        }
-    }
 }

@@ -98,6 +98,9 @@ pub struct Route {
     pub limits: Vec<LocalLimit>,
     /// The program's own filters, in the order in which requests meet them; they stand behind the limits.
     pub filters: Vec<CustomFilter>,
+    /// What its answers are counted under (Istio's `match[].statPrefix`, xDS's `stat_prefix`). Default: they
+    /// are not counted by route.
+    pub stat_prefix: Option<Arc<str>>,
     /// Who wrote it.
     pub origin: Origin,
 }

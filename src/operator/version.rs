@@ -6,14 +6,15 @@
 //! one it is. So the look has a deadline of its own, and what was read is given back to whoever reads on.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::AsyncRead;
 
-/// How HTTP/2 begins.
-const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::tls::Rewound;
+
+/// How HTTP/2 begins, and how long that is.
+const PREFACE: [u8; LENGTH] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const LENGTH: usize = 24;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,15 +22,6 @@ pub(crate) enum Version {
     /// Or nothing that is known: HTTP/1.1 has words for what it cannot read.
     Http1,
     Http2,
-}
-
-/// A connection that has begun; its first bytes come again.
-#[derive(Debug)]
-pub(crate) struct Begun<S> {
-    first: [u8; PREFACE.len()],
-    read: usize,
-    given: usize,
-    inner: S,
 }
 
 /// Reads until it is certain what `inner` speaks.
@@ -41,14 +33,9 @@ pub(crate) struct Begun<S> {
 pub(crate) async fn begin<S: AsyncRead + Unpin>(
     inner: S,
     patience: Duration,
-) -> io::Result<(Version, Begun<S>)> {
-    let mut begun = Begun {
-        first: [0; PREFACE.len()],
-        read: 0,
-        given: 0,
-        inner,
-    };
-    let version = tokio::time::timeout(patience, begun.look()).await;
+) -> io::Result<(Version, Rewound<S, LENGTH>)> {
+    let mut begun = Rewound::new(inner);
+    let version = tokio::time::timeout(patience, look(&mut begun)).await;
     let version = version.map_err(|_| {
         let text = format!("the caller did not begin with a version of HTTP within {patience:?}");
         io::Error::new(io::ErrorKind::TimedOut, text)
@@ -56,79 +43,23 @@ pub(crate) async fn begin<S: AsyncRead + Unpin>(
     Ok((version, begun))
 }
 
-impl<S: AsyncRead + Unpin> Begun<S> {
-    async fn look(&mut self) -> io::Result<Version> {
-        while let Some(space) = self.first.get_mut(self.read..)
-            && !space.is_empty()
-        {
-            match self.inner.read(space).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                some => self.read += some,
-            }
-            if !PREFACE.starts_with(self.seen()) {
-                return Ok(Version::Http1);
-            }
+async fn look<S: AsyncRead + Unpin>(begun: &mut Rewound<S, LENGTH>) -> io::Result<Version> {
+    loop {
+        match PREFACE.strip_prefix(begun.seen()) {
+            None => return Ok(Version::Http1),
+            Some([]) => return Ok(Version::Http2),
+            Some(_) => {}
         }
-        Ok(Version::Http2)
-    }
-
-    fn seen(&self) -> &[u8] {
-        self.first.get(..self.read).unwrap_or_default()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let rest = this.first.get(this.given..this.read).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut this.inner).poll_read(cx, buffer);
+        if !begun.look().await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let (some, _) = rest.split_at(rest.len().min(buffer.remaining()));
-        buffer.put_slice(some);
-        this.given += some.len();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -179,6 +179,9 @@ async fn decide(
         );
     }
     let result = serve(core, &chosen, call, request, meter).await;
+    if let Some(tally) = &chosen.route.tally {
+        tally.count(&result);
+    }
     result.map_err(|error| {
         let error = discover::annotate(core, &chosen, chosen.locate(error));
         if let (Some(report), Some(flag)) = (&call.report, error.flag()) {

@@ -89,6 +89,7 @@ fn route(environment: &Environment) -> Arc<Route> {
         fault: None,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: None,
         origin: Origin::built_in(),
     };
     stand_alone(route, cluster, environment)

@@ -34,6 +34,7 @@ use super::members::{aggregate, cluster, renew};
 use super::rates::Rates;
 use super::server::Server;
 use super::table::{Table, addressed};
+use super::tally::Tallies;
 use super::{Map, Route, Snapshot, VirtualHost};
 
 /// What linking needs from the process.
@@ -57,6 +58,8 @@ pub(crate) struct Environment {
     pub(crate) random: Random,
     /// The limits of requests in a time that run.
     pub(crate) rates: Rates,
+    /// What is counted by route.
+    pub(crate) tallies: Tallies,
     /// What is measured.
     pub(crate) telemetry: Registry,
     /// What stands for this client where requests are kept together by their source.
@@ -157,6 +160,7 @@ pub(crate) fn link(
     let egress = resources.egress_proxy.as_ref();
     let egress = egress.map(|cluster| linker.route(&Arc::new(egress_route(cluster))));
     environment.rates.prune();
+    environment.tallies.prune();
     let snapshot = Snapshot {
         generation: AtomicU64::new(before.generation() + 1),
         linked: resources.clone(),
@@ -200,6 +204,7 @@ fn egress_route(cluster: &Arc<str>) -> model::route::Route {
         fault: None,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: None,
         origin: Origin::built_in(),
     }
 }
@@ -354,6 +359,10 @@ impl Linker<'_> {
             fault: model.fault.as_ref().map(injector),
             filters: self.environment.filters.run(&model.filters),
             limits: self.environment.rates.run(&model.limits),
+            tally: model
+                .stat_prefix
+                .as_ref()
+                .map(|prefix| self.environment.tallies.of(prefix)),
             own_faults,
             announced,
         })

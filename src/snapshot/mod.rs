@@ -44,6 +44,7 @@ mod series;
 mod server;
 mod stats;
 mod table;
+mod tally;
 mod turns;
 
 use std::collections::HashMap;
@@ -82,6 +83,9 @@ pub(crate) use stats::InboundCounts;
 pub use stats::{ClusterStats, EndpointStats, InboundStats, Stats};
 use table::Table;
 pub(crate) use table::lower;
+pub use tally::RouteStats;
+pub(crate) use tally::Tallies;
+use tally::Tally;
 pub use turns::{ConnectionStats, DetectionStats};
 
 /// One configuration in force.
@@ -155,6 +159,8 @@ pub(crate) struct Route {
     pub(crate) limits: Vec<Arc<Limit>>,
     /// The program's own, in the order in which requests meet them.
     pub(crate) filters: Arc<[Arc<dyn Running>]>,
+    /// Where its answers are counted, if that is wanted.
+    pub(crate) tally: Option<Arc<Tally>>,
     /// One for each destination of a forwarding route that has other faults; `None`: it has none.
     /// Empty if no destination has.
     pub(crate) own_faults: Vec<Option<Injector>>,

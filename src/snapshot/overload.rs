@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 use crate::error::{Error, Kind};
 use crate::model::endpoint::Overload;
@@ -17,7 +17,8 @@ use crate::random::Random;
 #[derive(Debug, Default)]
 pub(crate) struct Overloads {
     any: AtomicBool,
-    all: ArcSwap<Vec<(Overload, Arc<AtomicU64>)>>,
+    /// Nothing for most clusters.
+    all: ArcSwapOption<Vec<(Overload, Arc<AtomicU64>)>>,
 }
 
 impl Overloads {
@@ -30,20 +31,21 @@ impl Overloads {
         let count = |overload: &Overload| {
             let known = before
                 .iter()
+                .flat_map(|all| all.iter())
                 .find(|(one, _)| one.category == overload.category);
             let count = known.map(|(_, count)| count.clone()).unwrap_or_default();
             (overload.clone(), count)
         };
         let all: Vec<_> = overloads.iter().map(count).collect();
         self.any.store(!all.is_empty(), Ordering::Relaxed);
-        self.all.store(Arc::new(all));
+        self.all.store(Some(Arc::new(all)));
     }
 
     /// Goes on from what was in force before.
     pub(super) fn succeeding(before: &Self) -> Self {
         Self {
             any: AtomicBool::new(before.any.load(Ordering::Relaxed)),
-            all: ArcSwap::new(before.all.load_full()),
+            all: ArcSwapOption::new(before.all.load_full()),
         }
     }
 
@@ -54,7 +56,7 @@ impl Overloads {
 
     /// Draws whether a request is dropped.
     pub(crate) fn draw(&self, random: &Random) -> Result<(), Error> {
-        for (overload, count) in self.all.load().iter() {
+        for (overload, count) in self.all.load().iter().flat_map(|all| all.iter()) {
             if random.below(1_000_000) < overload.share.parts_per_million() {
                 count.fetch_add(1, Ordering::Relaxed);
                 let category = overload.category.clone();
@@ -70,7 +72,7 @@ impl Overloads {
         let count = |(overload, count): &(Overload, Arc<AtomicU64>)| {
             (overload.category.clone(), count.load(Ordering::Relaxed))
         };
-        all.iter().map(count).collect()
+        all.iter().flat_map(|all| all.iter()).map(count).collect()
     }
 }
 

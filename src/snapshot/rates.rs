@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::Request;
 
-use crate::error::{Error, Kind, Refusal};
 #[cfg(feature = "rate-limit")]
-use crate::layer::rate_limit::{Head, Rate, RateLimit};
-use crate::model::Fraction;
+use crate::error::Refusal;
+use crate::error::{Error, Kind};
 #[cfg(feature = "rate-limit")]
-use crate::model::rate::Bucket;
+use crate::layer::rate_limit::{Head, Local};
 use crate::model::rate::LocalLimit;
 use crate::random::Random;
 
@@ -32,17 +31,12 @@ type Scopes = HashMap<Arc<str>, Vec<Weak<Limit>>>;
 
 /// One limit with its buckets.
 pub(crate) struct Limit {
+    #[cfg(not(feature = "rate-limit"))]
     model: LocalLimit,
-    #[cfg_attr(
-        not(feature = "rate-limit"),
-        allow(
-            dead_code,
-            reason = "without buckets nothing is refused for their sake"
-        )
-    )]
-    refusal: Arc<Refusal>,
     #[cfg(feature = "rate-limit")]
-    buckets: Vec<RateLimit>,
+    buckets: Local,
+    #[cfg(feature = "rate-limit")]
+    refusal: Arc<Refusal>,
 }
 
 impl Rates {
@@ -55,7 +49,7 @@ impl Rates {
         let mut one = |model: &LocalLimit| {
             let known = scopes.entry(model.scope.clone()).or_default();
             let same = known.iter().filter_map(Weak::upgrade);
-            let same = same.into_iter().find(|limit| limit.model == *model);
+            let same = same.into_iter().find(|limit| limit.model() == model);
             same.unwrap_or_else(|| {
                 let limit = Arc::new(Limit::new(model));
                 known.push(Arc::downgrade(&limit));
@@ -85,23 +79,17 @@ impl fmt::Debug for Rates {
     }
 }
 
+#[cfg(feature = "rate-limit")]
 impl Limit {
     fn new(model: &LocalLimit) -> Self {
-        let refusal = &model.refusal;
         Self {
-            refusal: Arc::new(Refusal {
-                status: refusal.status,
-                exhausted: refusal.exhausted,
-                headers: refusal.headers.clone(),
-            }),
-            #[cfg(feature = "rate-limit")]
-            buckets: [model.per_caller, model.total]
-                .iter()
-                .flatten()
-                .map(|bucket| RateLimit::new().total(rate(bucket)))
-                .collect(),
-            model: model.clone(),
+            buckets: Local::of_client(model),
+            refusal: Arc::new(model.refusal.clone()),
         }
+    }
+
+    fn model(&self) -> &LocalLimit {
+        self.buckets.model()
     }
 
     /// Takes a token for a request.
@@ -112,23 +100,7 @@ impl Limit {
     /// If there is none and the dice say that this counts: it
     /// [is rate limited](Error::is_rate_limited).
     pub(crate) fn check<B>(&self, request: &Request<B>, random: &Random) -> Result<(), Error> {
-        let drawn = |share: Fraction| random.below(1_000_000) < share.parts_per_million();
-        if !drawn(self.model.enabled) {
-            return Ok(());
-        }
-        match self.take(request) {
-            Err(error) if drawn(self.model.enforced) => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    #[cfg(feature = "rate-limit")]
-    fn take<B>(&self, request: &Request<B>) -> Result<(), Error> {
-        let head = Head::of(request);
-        let taken = self
-            .buckets
-            .iter()
-            .try_for_each(|bucket| bucket.check(head));
+        let taken = self.buckets.check(Head::of(request), random);
         taken.map_err(|exhausted| {
             Error::new(Kind::RateLimited {
                 wait: exhausted.wait(),
@@ -136,26 +108,40 @@ impl Limit {
             })
         })
     }
+}
 
-    /// What nobody can count is not let through.
-    #[cfg(not(feature = "rate-limit"))]
-    fn take<B>(&self, _request: &Request<B>) -> Result<(), Error> {
-        Err(Error::new(Kind::Config {
-            text: "limits of requests in a time need the feature `rate-limit`".into(),
-        }))
+/// What nobody can count is not let through.
+#[cfg(not(feature = "rate-limit"))]
+impl Limit {
+    fn new(model: &LocalLimit) -> Self {
+        Self {
+            model: model.clone(),
+        }
+    }
+
+    fn model(&self) -> &LocalLimit {
+        &self.model
+    }
+
+    /// # Errors
+    /// If the dice say that the request is counted and that this counts.
+    pub(crate) fn check<B>(&self, _request: &Request<B>, random: &Random) -> Result<(), Error> {
+        let shares = [self.model.enabled, self.model.enforced];
+        let drawn =
+            |share: &crate::model::Fraction| random.below(1_000_000) < share.parts_per_million();
+        match shares.iter().all(drawn) {
+            false => Ok(()),
+            true => Err(Error::new(Kind::Config {
+                text: "limits of requests in a time need the feature `rate-limit`".into(),
+            })),
+        }
     }
 }
 
 impl fmt::Debug for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.model.fmt(f)
+        self.model().fmt(f)
     }
-}
-
-#[cfg(feature = "rate-limit")]
-fn rate(bucket: &Bucket) -> Rate {
-    let (most, fill) = (bucket.max_tokens(), bucket.tokens_per_fill());
-    Rate::new(most, fill, bucket.fill_interval()).expect("a bucket has the bounds of a rate")
 }
 
 #[cfg(all(test, feature = "rate-limit"))]
@@ -163,9 +149,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::Origin;
+    use crate::model::rate::Bucket;
+    use crate::model::{Fraction, Origin};
 
-    fn limit(scope: &str, tokens: u32, enforced: u32) -> LocalLimit {
+    fn limit(scope: &str, tokens: u32) -> LocalLimit {
         LocalLimit {
             scope: scope.into(),
             port: None,
@@ -173,8 +160,8 @@ mod tests {
             per_caller: None,
             callers: Vec::new(),
             enabled: Fraction::ONE,
-            enforced: Fraction::from_parts_per_million(enforced).unwrap(),
-            refusal: crate::model::rate::Refusal::default(),
+            enforced: Fraction::ONE,
+            refusal: Refusal::default(),
             origin: Origin::built_in(),
         }
     }
@@ -190,21 +177,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_equal_limit_is_the_same_bucket_and_another_is_a_new_one() {
         let rates = Rates::default();
-        let first = rates.run(&[limit("a", 1, 1_000_000)]);
+        let first = rates.run(&[limit("a", 1)]);
         assert!(passes(&first) && !passes(&first));
-        let again = rates.run(&[limit("a", 1, 1_000_000)]);
+        let again = rates.run(&[limit("a", 1)]);
         assert!(!passes(&again), "an edit of something else is no new burst");
-        let other = rates.run(&[limit("b", 1, 1_000_000), limit("a", 2, 1_000_000)]);
+        let other = rates.run(&[limit("b", 1), limit("a", 2)]);
         assert!(passes(&other));
         drop((first, again, other));
         rates.prune();
         assert!(rates.scopes().is_empty());
-        assert!(passes(&rates.run(&[limit("a", 1, 1_000_000)])));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_not_enforced_refuses_nothing() {
-        let limits = Rates::default().run(&[limit("a", 1, 0)]);
-        assert!(passes(&limits) && passes(&limits));
+        assert!(passes(&rates.run(&[limit("a", 1)])));
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cluster, ConnectionStats, DetectionStats, Member, Snapshot};
+use super::{Cluster, ConnectionStats, DetectionStats, Member, RouteStats, Snapshot};
 use crate::layer::health::Health;
 
 /// Counters and gauges of a mesh at one moment.
@@ -22,6 +22,8 @@ pub struct Stats {
     pub inbound: InboundStats,
     /// One for each cluster, by name.
     pub clusters: Vec<ClusterStats>,
+    /// One for each prefix of statistics that routes have, by prefix.
+    pub routes: Vec<RouteStats>,
 }
 
 /// Counters of the door for inbound requests.
@@ -226,12 +228,18 @@ pub struct EndpointStats {
 
 impl Snapshot {
     /// What has been counted up to now.
-    pub(crate) fn stats(&self, buffered_bytes: usize, inbound: InboundStats) -> Stats {
+    pub(crate) fn stats(
+        &self,
+        buffered_bytes: usize,
+        inbound: InboundStats,
+        routes: Vec<RouteStats>,
+    ) -> Stats {
         let mut clusters: Vec<_> = self.clusters().map(|cluster| cluster.stats()).collect();
         clusters.sort_by(|one, other| one.name.cmp(&other.name));
         Stats {
             generation: self.generation(),
             buffered_bytes,
+            routes,
             inbound,
             clusters,
         }

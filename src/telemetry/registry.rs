@@ -1,8 +1,8 @@
 //! All series of a mesh.
 
-use std::collections::BTreeMap;
 #[cfg(feature = "inbound")]
 use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,7 +65,7 @@ struct Inner {
     instruments: Option<Instruments>,
     own: Arc<Party>,
     // Locked while a configuration is linked and while metrics are read, never by a request.
-    series: Mutex<BTreeMap<Arc<Labels>, Arc<Series>>>,
+    known: Mutex<Known>,
     unknown: Arc<Series>,
     blocked: Arc<Series>,
     /// Requests that arrive, by the principal of their caller; replaced as a whole when a new one
@@ -73,6 +73,23 @@ struct Inner {
     #[cfg(feature = "inbound")]
     callers: ArcSwap<HashMap<Option<SpiffeId>, Arc<Series>>>,
     rejected: Counter,
+}
+
+/// What requests to endpoints count for.
+#[derive(Default)]
+struct Known {
+    series: BTreeMap<Arc<Labels>, Arc<Series>>,
+    /// The callees of them, each once: of a large configuration most clusters lead to workloads of which
+    /// nothing is known, and the others have many endpoints.
+    parties: BTreeSet<Arc<Party>>,
+}
+
+impl Known {
+    /// The one that is equal, if there is one; it is known when a series of it is.
+    fn party(&self, party: Party) -> Arc<Party> {
+        let same = self.parties.get(&party).cloned();
+        same.unwrap_or_else(|| Arc::new(party))
+    }
 }
 
 impl Registry {
@@ -83,7 +100,7 @@ impl Registry {
         let outbound = |service_name: &str| Labels {
             reporter: Reporter::Source,
             source: own.clone(),
-            destination: Party::unknown(),
+            destination: Arc::new(Party::unknown()),
             service: "unknown".into(),
             service_name: service_name.into(),
             service_namespace: "unknown".into(),
@@ -110,7 +127,7 @@ impl Registry {
             #[cfg(feature = "inbound")]
             callers: ArcSwap::default(),
             own,
-            series: Mutex::default(),
+            known: Mutex::default(),
             rejected: Counter::default(),
             logs,
             besides: AtomicBool::new(told.load().has_more()),
@@ -226,7 +243,7 @@ impl Registry {
         Labels {
             reporter: Reporter::Destination,
             source: Arc::new(source),
-            destination: Party::clone(own),
+            destination: own.clone(),
             service: "unknown".into(),
             service_name: own.canonical_service.clone(),
             service_namespace: own.namespace.clone(),
@@ -252,20 +269,20 @@ impl Registry {
         label: impl Fn(&str) -> Option<&'a str>,
     ) -> Arc<Series> {
         let service = Service::of(cluster);
+        let mut known = self.known();
         let labels = Labels {
             reporter: Reporter::Source,
             source: self.inner.own.clone(),
-            destination: Party::of(label, service.namespace),
+            destination: known.party(Party::of(label, service.namespace)),
             service: service.host.into(),
             service_name: service.name.into(),
             service_namespace: service.namespace.into(),
             security: "unknown",
         };
-        let mut all = self.series();
-        if let Some(series) = all.get(&labels) {
+        if let Some(series) = known.series.get(&labels) {
             return series.clone();
         }
-        if all.len() >= SERIES {
+        if known.series.len() >= SERIES {
             return self.inner.unknown.clone();
         }
         let labels = Arc::new(labels);
@@ -274,19 +291,21 @@ impl Registry {
             self.inner.instruments.clone(),
             self.inner.told.clone(),
         ));
-        all.insert(labels, series.clone());
+        known.parties.insert(labels.destination.clone());
+        known.series.insert(labels, series.clone());
         series
     }
 
     /// Forgets the series that nobody holds any more.
     pub(crate) fn prune(&self) {
-        self.series()
-            .retain(|_, series| Arc::strong_count(series) > 1);
+        let Known { series, parties } = &mut *self.known();
+        series.retain(|_, series| Arc::strong_count(series) > 1);
+        parties.retain(|party| Arc::strong_count(party) > 1);
     }
 
     /// All series, in the order of their labels.
     pub(crate) fn all(&self) -> Vec<Arc<Series>> {
-        let mut all: Vec<_> = self.series().values().cloned().collect();
+        let mut all: Vec<_> = self.known().series.values().cloned().collect();
         let Inner {
             unknown, blocked, ..
         } = &*self.inner;
@@ -300,9 +319,9 @@ impl Registry {
         all
     }
 
-    fn series(&self) -> MutexGuard<'_, BTreeMap<Arc<Labels>, Arc<Series>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.inner
-            .series
+            .known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -312,7 +331,7 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
             .field("metrics", &self.inner.metrics)
-            .field("series", &self.series().len())
+            .field("series", &self.known().series.len())
             .finish_non_exhaustive()
     }
 }
@@ -394,9 +413,19 @@ mod tests {
         assert_eq!(&*v1.labels.service_name, "catalog");
         assert_eq!(&*v1.labels.service_namespace, "shop");
         assert_eq!(&*v1.labels.source.app, "order");
+        let other = of("outbound|80||order.shop.svc.cluster.local", "v1");
+        let party = |series: &Arc<Series>| series.labels.destination.clone();
+        assert!(!Arc::ptr_eq(&v1, &other) && Arc::ptr_eq(&party(&v1), &party(&other)));
         drop((v1, all));
         registry.prune();
-        assert_eq!(registry.series().len(), 1);
+        let counts = || {
+            let known = registry.known();
+            (known.series.len(), known.parties.len())
+        };
+        assert_eq!(counts(), (2, 2));
+        drop(other);
+        registry.prune();
+        assert_eq!(counts(), (1, 1));
     }
 
     #[test]
@@ -405,7 +434,7 @@ mod tests {
         let held: Vec<_> = (0..SERIES + 10)
             .map(|number| registry.toward(&format!("c{number}"), |_| None))
             .collect();
-        assert_eq!(registry.series().len(), SERIES);
+        assert_eq!(registry.known().series.len(), SERIES);
         assert!(Arc::ptr_eq(&held[SERIES + 9], registry.unknown()));
     }
 

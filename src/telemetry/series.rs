@@ -29,7 +29,8 @@ const CELLS: usize = 32;
 pub(crate) struct Labels {
     pub(crate) reporter: Reporter,
     pub(crate) source: Arc<Party>,
-    pub(crate) destination: Party,
+    /// Shared by all that call the same workload, or one of which nothing is known.
+    pub(crate) destination: Arc<Party>,
     /// The host that was called.
     pub(crate) service: Box<str>,
     /// Its first part, or the cluster that stands for hosts nobody declared.
@@ -426,7 +427,7 @@ mod tests {
             Arc::new(Labels {
                 reporter: Reporter::Source,
                 source: Arc::new(Party::unknown()),
-                destination: Party::unknown(),
+                destination: Arc::new(Party::unknown()),
                 service: "catalog".into(),
                 service_name: "catalog".into(),
                 service_namespace: "shop".into(),

@@ -60,6 +60,7 @@ mod plan;
 mod protobuf;
 mod provider;
 mod refusal;
+mod rewound;
 mod server;
 mod sniff;
 mod source;
@@ -85,6 +86,7 @@ pub use pem::Unusable;
 #[cfg(feature = "control-plane")]
 pub(crate) use provider::fill;
 pub use refusal::{NotAnSvid, Refusal};
+pub(crate) use rewound::Rewound;
 pub(crate) use server::Callers;
 pub use server::{Accepted, Acceptor, Unaccepted};
 pub use source::Source;

@@ -21,7 +21,8 @@ use super::credentials::{Credentials, Present};
 use super::handshake::Handshaken;
 use super::provider::provider;
 use super::refusal::Refusal;
-use super::sniff::{Begin, Rewound};
+use super::rewound::Rewound;
+use super::sniff::{Begin, PREFIX, sniff};
 use super::stream::{Registration, TlsStream};
 use super::verifier::{PeerVerifier, Shown};
 use super::verify::{Checks, Usage};
@@ -195,7 +196,7 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut io = Rewound::new(io);
-        let begin = io.sniff().await.map_err(Unaccepted::Io)?;
+        let begin = sniff(&mut io).await.map_err(Unaccepted::Io)?;
         match (begin, mode) {
             (Begin::Nothing, _) => Err(Unaccepted::Io(io::ErrorKind::UnexpectedEof.into())),
             (Begin::Other, MutualTls::Strict) => Err(Unaccepted::Plaintext),
@@ -210,7 +211,10 @@ impl Acceptor {
         }
     }
 
-    async fn handshake<S>(&self, mut io: Rewound<S>) -> Result<TlsStream<Rewound<S>>, Unaccepted>
+    async fn handshake<S>(
+        &self,
+        mut io: Rewound<S, PREFIX>,
+    ) -> Result<TlsStream<Rewound<S, PREFIX>>, Unaccepted>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -305,8 +309,8 @@ pub struct Accepted<S>(Kind<S>);
 
 #[derive(Debug)]
 enum Kind<S> {
-    Plain(Rewound<S>, Handshaken),
-    Tls(TlsStream<Rewound<S>>),
+    Plain(Rewound<S, PREFIX>, Handshaken),
+    Tls(TlsStream<Rewound<S, PREFIX>>),
 }
 
 impl<S> Accepted<S> {

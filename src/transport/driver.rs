@@ -255,6 +255,7 @@ impl<'a> Driver<'a> {
             woken.set(self.slot.wake().notified());
         }
         if self.phase == Phase::Switched {
+            // Whichever side let go of the stream: the connection was closed to requests at the switch.
             return match self.slot.is_spent() {
                 true => Poll::Ready(Why::Shutdown),
                 false => Poll::Pending,

@@ -40,7 +40,8 @@ pub enum Why {
     Aborted,
     /// The peer reset it.
     Reset,
-    /// This side wanted no more requests on it: age, idleness, an edit, the end.
+    /// This side wanted no more requests on it (age, idleness, an edit, the end), or a request switched it
+    /// to another protocol and the stream ended: no request could follow in either case.
     Shutdown,
     /// Another error of the socket.
     Socket,
@@ -101,8 +102,10 @@ impl Why {
 
 /// The limits of a cluster, as an endpoint's connections see them. By default there are none.
 ///
-/// The methods are called while the endpoint's bookkeeping is locked: they must return at once
-/// and not call back into [`Connections`](super::Connections).
+/// Whoever grants permits is asked while the endpoint's bookkeeping is locked
+/// ([`connection`](Self::connection), [`pending`](Self::pending)): that must return at once and not call
+/// back into [`Connections`](super::Connections). The connection's own task calls
+/// [`turned`](Self::turned), without a lock.
 pub trait Gate: fmt::Debug + Send + Sync + 'static {
     /// A permit for one connection, held from the dial until the connection is gone; `None` if
     /// the limit of connections is reached (`connectionPool.tcp.maxConnections`).
@@ -124,7 +127,7 @@ pub trait Gate: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Hears what became of a connection: up or failed, and gone if it was up. A dial that nobody wanted
-    /// any more is neither.
+    /// any more is neither. No lock is held; it delays the connection's task and no other.
     fn turned(&self, turn: Turn) {
         let _ = turn;
     }

@@ -87,6 +87,7 @@ mod request;
 mod response;
 mod secure;
 mod settings;
+mod single;
 mod slot;
 pub mod upgrade;
 mod wire;
@@ -99,5 +100,6 @@ pub use gate::{Claim, Gate, Permit, Turn, Unlimited, Why};
 pub use response::{End, Guard};
 pub use secure::{Secure, Unprepared};
 pub use settings::Settings;
+pub(crate) use single::Single;
 
 use settings::Http;

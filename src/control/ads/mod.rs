@@ -30,6 +30,7 @@
 mod delta;
 mod introduce;
 mod message;
+mod names;
 mod order;
 mod plan;
 mod response;

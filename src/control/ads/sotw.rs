@@ -121,7 +121,7 @@ impl Stream {
     /// A client that comes with a version has had its names on another stream, in whatever version.
     fn brings_named(&mut self, kind: Kind) {
         let watch = self.watch_mut(kind);
-        for name in &watch.named {
+        for name in watch.named.iter() {
             if !watch.globs.iter().any(|glob| glob.is(name)) {
                 watch.have.entry(name.clone()).or_default().brought = true;
             }

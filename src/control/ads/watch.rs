@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::names::Names;
 use crate::control::kind::Kind;
 use crate::control::limits::beginning;
 use crate::control::resource::Encoded;
@@ -28,7 +29,7 @@ pub(in crate::control) struct Watch {
     /// Whether a name was ever one with parameters.
     pub(super) located: bool,
     /// Names that are wanted, whether they exist or not.
-    pub(super) named: BTreeSet<Arc<str>>,
+    pub(super) named: Names,
     /// Collections that are wanted.
     pub(super) globs: Vec<Glob>,
     /// What the client was sent.
@@ -51,8 +52,7 @@ pub(in crate::control) struct Watch {
     pub(super) error: Option<(Arc<str>, Arc<str>)>,
     /// Names that it brought from another stream, and that neither it nor the snapshot names: what
     /// they cost is the client's doing.
-    pub(super) strangers: BTreeSet<Arc<str>>,
-    named_bytes: usize,
+    pub(super) strangers: Names,
     /// How many resources the client had when they were last packed.
     packed: usize,
 }
@@ -215,7 +215,7 @@ impl Watch {
             let found = found.filter(|(name, _)| glob.matches(name));
             found.for_each(|(name, target)| look(name, Some(target)));
         }
-        let others = self.have.keys().chain(&self.named);
+        let others = self.have.keys().chain(self.named.iter());
         others.for_each(|name| look(name, snapshot.get(kind, name).as_ref()));
         for name in due {
             self.due(&name, now);
@@ -272,7 +272,6 @@ impl Watch {
     pub(super) fn add(&mut self, name: &Arc<str>) -> bool {
         let new = self.named.insert(name.clone());
         if new {
-            self.named_bytes += name.len();
             self.told.remove(name);
             self.strangers.remove(name);
             self.located |= !variant::parameters(name).is_empty();
@@ -285,7 +284,6 @@ impl Watch {
     pub(super) fn drop_name(&mut self, name: &Arc<str>) -> bool {
         let old = self.named.remove(name);
         if old {
-            self.named_bytes -= name.len();
             self.told.remove(name);
             let globs = self.globs.len();
             self.globs.retain(|glob| glob.name != *name);
@@ -333,7 +331,7 @@ impl Watch {
         if self.have.len() > self.packed + self.packed / 4 {
             self.packed = self.have.len();
             self.have = std::mem::take(&mut self.have).into_iter().collect();
-            self.named = std::mem::take(&mut self.named).into_iter().collect();
+            self.named.pack();
         }
     }
 
@@ -347,11 +345,11 @@ impl Watch {
         told
     }
 
-    /// Names and their bytes.
+    /// Names and their bytes: O(1), it is asked for each request.
     pub(super) fn cost(&self) -> (usize, usize) {
-        let brought = self.strangers.iter().map(|name| name.len()).sum::<usize>();
-        let names = self.named.len() + self.strangers.len();
-        (names, self.named_bytes + brought)
+        let (named, strangers) = (&self.named, &self.strangers);
+        let bytes = named.bytes() + strangers.bytes();
+        (named.len() + strangers.len(), bytes)
     }
 
     #[cfg(test)]

@@ -271,6 +271,10 @@ fn positions(rules: &Rules, seed: u64) -> Arc<[AtomicU64]> {
         | Balancing::Random
         | Balancing::RingHash(_) => 0,
     };
+    if pools == 0 {
+        // Without turns there is nothing to allocate.
+        return Arc::default();
+    }
     // Half the range is left, so that the position does not wrap in the middle of a round.
     (0..pools).map(|_| AtomicU64::new(seed >> 1)).collect()
 }

@@ -146,9 +146,14 @@ impl<E: Candidate> State<E> {
 
 fn tables<E: Candidate>(members: &Slots<E>, index: &Index, rules: &Rules) -> Arc<[Table]> {
     let groups = index.groups();
-    groups
+    let made: Vec<Table> = groups
         .filter_map(|groups| Table::new(rules.balancing, members, &groups))
-        .collect()
+        .collect();
+    match made.is_empty() {
+        // Without hashes there is nothing to allocate.
+        true => Arc::default(),
+        false => made.into(),
+    }
 }
 
 #[cfg(test)]

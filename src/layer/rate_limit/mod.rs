@@ -62,6 +62,8 @@ mod future;
 mod inbound;
 mod key;
 mod layer;
+#[cfg(feature = "outbound")]
+mod local;
 mod rate;
 mod service;
 mod store;
@@ -90,6 +92,8 @@ pub use future::ResponseFuture;
 pub use inbound::{AnswerBody, Answering, InboundRateLimitLayer, InboundResponseFuture};
 pub use key::Head;
 pub use layer::RateLimitLayer;
+#[cfg(feature = "outbound")]
+pub(crate) use local::Local;
 pub use rate::{InvalidRate, Rate};
 pub use service::RateLimited;
 

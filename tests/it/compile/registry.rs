@@ -160,6 +160,58 @@ endpoints:
 }
 
 #[test]
+fn a_pod_of_a_dual_stack_service_is_one_endpoint_with_two_addresses() {
+    let slice = |name: &str, family: &str, one: &str, two: &str| {
+        format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, namespace: my-app, labels: {{kubernetes.io/service-name: search}}}}
+addressType: {family}
+ports: [{{name: http, port: 8080}}]
+endpoints:
+- {{addresses: ['{one}'], targetRef: {{kind: Pod, name: search-a}}}}
+- {{addresses: ['{two}'], targetRef: {{kind: Pod, name: search-b}}}}
+"
+        )
+    };
+    let service = |families: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: search, namespace: my-app}}
+spec: {{ports: [{{name: http, port: 80}}], ipFamilies: {families}}}
+"
+        )
+    };
+    let (four, six) = (
+        slice("search-4", "IPv4", "10.0.0.1", "10.0.0.2"),
+        slice("search-6", "IPv6", "fd00::1", "fd00::2"),
+    );
+    let name = "outbound|80||search.my-app.svc.cluster.local";
+    for (families, expected) in [
+        (
+            "[IPv4, IPv6]",
+            [
+                "10.0.0.1:8080,[fd00::1]:8080",
+                "10.0.0.2:8080,[fd00::2]:8080",
+            ],
+        ),
+        (
+            "[IPv6, IPv4]",
+            [
+                "[fd00::1]:8080,10.0.0.1:8080",
+                "[fd00::2]:8080,10.0.0.2:8080",
+            ],
+        ),
+    ] {
+        let resources = resources(&[&service(families), &six, &four]);
+        assert_eq!(addresses(&resources, name), expected, "{families}");
+    }
+}
+
+#[test]
 fn legacy_endpoints_are_read_where_there_are_no_slices() {
     let legacy = "
 apiVersion: v1

@@ -176,6 +176,23 @@ fn every_match_block_is_a_route_of_its_own() {
 }
 
 #[test]
+fn the_prefix_of_statistics_is_that_of_the_block() {
+    let rule = virtual_service(
+        "catalog.my-app",
+        "  hosts: [catalog]\n  http:\n  - match: [{uri: {prefix: /a}, statPrefix: items}, \
+         {uri: {prefix: /b}, statPrefix: ''}]\n    route: [{destination: {host: catalog}}]\n  \
+         - route: [{destination: {host: catalog}}]",
+    );
+    let resources = resources(&[&catalog(), &rule]);
+    let routes = routes(&resources, &format!("outbound|80||{CATALOG}"));
+    let prefixes: Vec<_> = routes
+        .iter()
+        .map(|one| one.stat_prefix.as_deref())
+        .collect();
+    assert_eq!(prefixes, [Some("items"), None, None]);
+}
+
+#[test]
 fn nothing_follows_a_route_that_takes_everything() {
     for all in ["{uri: {prefix: /}}", "{uri: {regex: \".*\"}}", "{}"] {
         assert_eq!(matching(&format!("[{all}]")), ["rule"], "{all}");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Request};
 use http_body::Frame;
@@ -9,11 +10,14 @@ use http_body_util::BodyExt;
 use meshwork::model::cluster::Protocol;
 use meshwork::model::endpoint::Endpoints;
 use meshwork::model::fault::{Abort, AbortStatus, Amount, Fault};
+use meshwork::model::matcher::{PathMatcher, RouteMatcher};
+use meshwork::model::route::Destinations;
 use meshwork::model::{Fraction, Resources};
 use meshwork::{Body, Mesh, Random, Workload, source};
 
 use super::world::{
-    Fed, Plan, World, all_to, answer, call, cluster, get, millis, one, retries, settle, text, to,
+    Fed, Plan, World, all_to, answer, call, cluster, forward, get, millis, one, retries, route,
+    settle, text, to,
 };
 
 /// One line of the text.
@@ -554,5 +558,65 @@ mod exported {
             assert_eq!(totals.get(name), Some(&4), "{name}: {totals:?}");
         }
         assert_eq!(requests(&mesh, &[]), 4.0, "both tell the same");
+    }
+}
+
+/// Routes of one prefix count together and over edits; the mesh's own answers count too, and what is late.
+#[tokio::test(start_paused = true)]
+async fn routes_with_a_prefix_are_counted_by_the_class_of_their_answers() {
+    let world = World::default();
+    world.status(1, 404);
+    world.hung(2);
+    let counted = |name: &str, path: &str, prefix: Option<&str>, cluster: &str| {
+        let mut matcher = RouteMatcher::everything();
+        matcher.path = PathMatcher::Prefix(path.into());
+        let mut terms = forward(Destinations::single(cluster));
+        terms.timeout = Some(Duration::from_secs(1));
+        let mut one = route(name, matcher, terms);
+        one.stat_prefix = prefix.map(Into::into);
+        one
+    };
+    let plan = |rest: Option<&str>| {
+        let routes = vec![
+            counted("a", "/a", Some("items"), "quick"),
+            counted("b", "/b", Some("items"), "late"),
+            counted("c", "/c", Some("others"), "gone"),
+            counted("rest", "/", rest, "quick"),
+        ];
+        Plan::default()
+            .host("catalog", routes)
+            .cluster(cluster("quick", Protocol::Http2), &[1])
+            .cluster(cluster("late", Protocol::Http2), &[2])
+            .build()
+    };
+    let (mesh, publisher) = world.mesh(plan(None)).await;
+    let ask = async |path: &str| {
+        let _ = call(&mesh, get(&format!("http://catalog{path}"))).await;
+    };
+    for path in ["/a", "/a", "/b", "/c", "/"] {
+        ask(path).await;
+    }
+    let expected = |items: [u64; 5], others: [u64; 5]| {
+        BTreeMap::from([
+            ("items".to_owned(), (items, 1)),
+            ("others".to_owned(), (others, 0)),
+        ])
+    };
+    let found = || -> BTreeMap<String, ([u64; 5], u64)> {
+        let routes = mesh.stats().routes.into_iter();
+        routes
+            .map(|one| (one.prefix.to_string(), (one.answers, one.timeouts)))
+            .collect()
+    };
+    assert_eq!(found(), expected([0, 0, 0, 2, 1], [0, 0, 0, 0, 1]));
+    publisher.publish(plan(Some("items"))).await.unwrap();
+    ask("/").await;
+    assert_eq!(found(), expected([0, 0, 0, 3, 1], [0, 0, 0, 0, 1]));
+    let text = mesh.metrics();
+    for line in [
+        "meshwork_route_answers_total{route=\"items\",response_code_class=\"4xx\"} 3",
+        "meshwork_route_timeouts_total{route=\"items\"} 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
 }

@@ -18,6 +18,8 @@ mod debugged;
 #[cfg(feature = "yaml")]
 mod disk;
 mod dns;
+#[cfg(all(feature = "inbound", feature = "test-util"))]
+mod door;
 mod edits;
 mod endpoints;
 mod events;
@@ -36,6 +38,8 @@ mod inbound;
 #[cfg(all(feature = "inbound", feature = "rate-limit"))]
 mod layers;
 mod limits;
+#[cfg(feature = "test-util")]
+mod memory;
 mod metrics;
 mod mirroring;
 mod near;

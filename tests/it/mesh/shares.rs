@@ -68,6 +68,47 @@ async fn spread(mesh: &Mesh, count: u32) -> BTreeMap<u16, u32> {
     found
 }
 
+/// A slice of one pod, of the service that is also its own host.
+fn slice(name: &str, family: &str, address: &str, port: u16) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: {name}-{port}, namespace: my-app, \
+         labels: {{kubernetes.io/service-name: search}}}}\naddressType: {family}\n\
+         ports: [{{name: http, port: {port}}}]\nendpoints:\n\
+         - {{addresses: ['{address}'], targetRef: {{kind: Pod, name: {name}}}}}\n---\n"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_both_families_has_one_share_and_two_ways_to_it() {
+    let world = World::default();
+    // At the first address of one pod nobody listens.
+    [2, 101].into_iter().for_each(|port| world.named(port));
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: search, namespace: my-app}\n\
+                   spec: {ports: [{name: http, port: 80}], ipFamilies: [IPv4, IPv6]}\n---\n";
+    let slices = [
+        slice("a", "IPv4", "10.0.0.1", 1),
+        slice("a", "IPv6", "fd00::1", 101),
+        slice("b", "IPv4", "10.0.0.2", 2),
+    ];
+    let (mesh, _publisher) = world
+        .mesh(told(service.to_owned() + &slices.concat()))
+        .await;
+    let mut found: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..400 {
+        let uri = "http://search.my-app.svc.cluster.local/";
+        let (_, port) = call(&mesh, get(uri)).await.unwrap();
+        *found.entry(port).or_default() += 1;
+    }
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found["101"].abs_diff(200) < 60, "{found:?}");
+    assert!(world.dials(1) > 0, "the first family is dialled first");
+    let mut addresses: Vec<_> = mesh.stats().clusters[0].endpoints.clone();
+    addresses.sort_by(|one, other| one.address.cmp(&other.address));
+    let addresses: Vec<_> = addresses.iter().map(|one| &*one.address).collect();
+    assert_eq!(addresses, ["10.0.0.1:1,[fd00::1]:101", "10.0.0.2:2"]);
+}
+
 /// Half of a region times 1.4 are 70 %: so much it keeps, and the rest goes to the next one.
 #[tokio::test(start_paused = true)]
 async fn f12_a_region_that_is_half_out_keeps_seventy_percent() {

@@ -333,6 +333,7 @@ pub(crate) fn route(name: &str, matcher: RouteMatcher, forward: Forward) -> Rout
         fault: None,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: None,
         origin: Origin::built_in(),
     }
 }

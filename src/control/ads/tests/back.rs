@@ -6,29 +6,38 @@ use super::*;
 /// What a client brings to a new stream: a name and a version, of which the server knows nothing.
 const OLD: (&str, &str) = ("old", "0123456789abcdef");
 
+/// The two ways in which Envoy asks for all of a kind when it comes back: by name, and without a word.
+const ALL: [&[&str]; 2] = [&["*"], &[]];
+
 #[test]
 fn d18_what_a_reconnected_client_brings_is_withdrawn_after_the_routes_that_it_brings() {
-    let mut world = World::delta(AFTER);
-    world.raw_delta("C", &["*"], &[], &[OLD], "", None);
-    world.takes("C new=1");
-    world.raw_delta("E", &["new", "old"], &[], &[OLD], "", None);
-    world.takes("E new=1");
-    world.gets_nothing();
-    let l = world.snapshot.get(Kind::Listener, "l").expect("a listener");
-    let l = l.version().to_string();
-    world.raw_delta("L", &["*"], &[], &[("l", &l)], "", None);
-    world.takes("L");
-    world.gets_nothing();
-    world.raw_delta("R", &["r"], &[], &[("r", OLD.1)], "", None);
-    let routes = world.gets("R r=2");
-    world.pass(Duration::from_secs(60));
-    world.gets_nothing();
-    world.ack(&routes);
-    let removal = world.gets("C !old");
-    world.gets_nothing();
-    world.ack(&removal);
-    world.takes("E !old");
-    world.gets_nothing();
+    for (all, knows_the_listener) in [(ALL[0], true), (ALL[1], false)] {
+        let mut world = World::delta(AFTER);
+        world.raw_delta("C", all, &[], &[OLD], "", None);
+        world.takes("C new=1");
+        world.raw_delta("E", &["new", "old"], &[], &[OLD], "", None);
+        world.takes("E new=1");
+        world.gets_nothing();
+        let l = world.snapshot.get(Kind::Listener, "l").expect("a listener");
+        let known = l.version().to_string();
+        let (version, answer) = match knows_the_listener {
+            true => (&*known, "L"),
+            false => (OLD.1, "L l=1"),
+        };
+        world.raw_delta("L", all, &[], &[("l", version)], "", None);
+        world.takes(answer);
+        world.gets_nothing();
+        world.raw_delta("R", &["r"], &[], &[("r", OLD.1)], "", None);
+        let routes = world.gets("R r=2");
+        world.pass(Duration::from_secs(60));
+        world.gets_nothing();
+        world.ack(&routes);
+        let removal = world.gets("C !old");
+        world.gets_nothing();
+        world.ack(&removal);
+        world.takes("E !old");
+        world.gets_nothing();
+    }
 }
 
 #[test]
@@ -61,47 +70,21 @@ fn d18_routes_that_did_not_change_hold_nothing_after_a_reconnect() {
 
 #[test]
 fn d18_a_reconnected_client_without_routes_loses_what_it_brings_five_seconds_later() {
-    let mut world = World::delta(AFTER);
-    world.raw_delta("C", &["*"], &[], &[OLD], "", None);
-    world.takes("C new=1");
-    world.gets_nothing();
-    assert_eq!(
-        world.stream.wake(),
-        Some(world.now + Duration::from_secs(5))
-    );
-    world.pass(Duration::from_secs(5));
-    world.takes("C !old");
-    world.gets_nothing();
-}
-
-#[test]
-fn d18_a_proxy_that_comes_back_keeps_the_old_cluster_until_its_route_was_replaced() {
-    let mut world = World::delta(AFTER);
-    world.raw_delta("C", &[], &[], &[("old", "x")], "", None);
-    world.takes("C new=1");
-    world.raw_delta("E", &["old", "new"], &[], &[("old", "x")], "", None);
-    world.takes("E new=1");
-    world.raw_delta("L", &[], &[], &[("l", "x")], "", None);
-    world.takes("L l=1");
-    world.gets_nothing();
-    world.raw_delta("R", &["r"], &[], &[("r", "x")], "", None);
-    let route = world.gets("R r=2");
-    world.gets_nothing();
-    world.ack(&route);
-    world.takes("C !old");
-    world.takes("E !old");
-    world.gets_nothing();
-}
-
-#[test]
-fn d18_what_a_proxy_brings_is_kept_for_five_seconds_when_its_routes_are_not_heard_of() {
-    let mut world = World::delta(AFTER);
-    world.raw_delta("C", &[], &[], &[("old", "x")], "", None);
-    world.takes("C new=1");
-    world.pass(Duration::from_secs(4));
-    world.gets_nothing();
-    world.pass(Duration::from_secs(1));
-    world.takes("C !old");
+    for all in ALL {
+        let mut world = World::delta(AFTER);
+        world.raw_delta("C", all, &[], &[OLD], "", None);
+        world.takes("C new=1");
+        world.gets_nothing();
+        assert_eq!(
+            world.stream.wake(),
+            Some(world.now + Duration::from_secs(5))
+        );
+        world.pass(Duration::from_secs(4));
+        world.gets_nothing();
+        world.pass(Duration::from_secs(1));
+        world.takes("C !old");
+        world.gets_nothing();
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! What goes out before what, when one edit moves a route.
+
 use super::*;
 
 const BEFORE: &str = "C old=1 >old; E old=1; L l=1 >:r; R r=1 >old";
@@ -15,6 +17,21 @@ fn proxy(variant: Variant, lines: &str, endpoints: &[&str]) -> World {
     world.want("R", &["r"]);
     world.takes_any("R");
     world.gets_nothing();
+    world
+}
+
+/// gRPC: everything by name, in the order in which one leads to another.
+fn named() -> World {
+    let mut world = World::sotw(BEFORE);
+    for (kind, name, answer) in [
+        ("L", "l", "L l=1"),
+        ("R", "r", "R r=1"),
+        ("C", "old", "C old=1"),
+        ("E", "old", "E old=1"),
+    ] {
+        world.request(kind, &[name]);
+        world.takes(answer);
+    }
     world
 }
 
@@ -139,15 +156,7 @@ fn s23_a_refused_route_keeps_the_old_cluster() {
 
 #[test]
 fn s23_a_named_client_lets_go_itself_or_after_five_seconds() {
-    let mut world = World::sotw(BEFORE);
-    world.request("L", &["l"]);
-    world.takes("L l=1");
-    world.request("R", &["r"]);
-    world.takes("R r=1");
-    world.request("C", &["old"]);
-    world.takes("C old=1");
-    world.request("E", &["old"]);
-    world.takes("E old=1");
+    let mut world = named();
     world.set(AFTER);
     world.takes("R r=2");
     world.gets_nothing();
@@ -170,11 +179,7 @@ fn s23_a_named_client_lets_go_itself_or_after_five_seconds() {
 
 #[test]
 fn s23_a_named_client_that_let_go_is_told_nothing() {
-    let mut world = World::sotw(BEFORE);
-    for (kind, name) in [("L", "l"), ("R", "r"), ("C", "old"), ("E", "old")] {
-        world.request(kind, &[name]);
-    }
-    world.settles();
+    let mut world = named();
     world.set(AFTER);
     world.takes("R r=2");
     world.request("C", &["new", "old"]);
@@ -280,11 +285,7 @@ fn s29_a_held_listener_goes_out_as_it_was_while_others_change() {
 
 #[test]
 fn s29_named_clients_are_not_held() {
-    let mut world = World::sotw(BEFORE);
-    for (kind, name) in [("L", "l"), ("R", "r"), ("C", "old"), ("E", "old")] {
-        world.request(kind, &[name]);
-    }
-    world.settles();
+    let mut world = named();
     world.set(AFTER);
     world.takes("R r=2");
 }

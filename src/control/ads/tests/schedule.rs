@@ -191,7 +191,7 @@ impl Proxy {
                 .world
                 .stream
                 .watch(kind)
-                .map(|watch| watch.named.clone())
+                .map(|watch| (*watch.named).clone())
                 .unwrap_or_default();
             // A client that still owes an answer has its say with it.
             let owes = self.world.variant == Variant::Sotw && self.owes(kind);

@@ -19,8 +19,8 @@ use super::rules::Rules;
 use super::sidecar::Imports;
 use crate::model::capacity::{Capacities, Capacity};
 use crate::model::endpoint::Address;
-use crate::source::istio::kinds::{ConnectionPool, Kind, TargetPort};
-use crate::source::istio::registry::{Port, Service, selects};
+use crate::source::istio::kinds::{ConnectionPool, Kind, ServiceEntryPort, ServicePort};
+use crate::source::istio::registry::{Port, Service, chooses};
 
 /// What holds for the workload that is compiled for.
 pub(super) fn capacities(
@@ -72,9 +72,7 @@ fn is_own(scope: &Scope<'_>, service: &Service<'_>) -> bool {
         },
         _declares_no_service => return false,
     };
-    *service.namespace == *scope.client.namespace()
-        && !selector.is_empty()
-        && selects(selector, scope.client.labels())
+    *service.namespace == *scope.client.namespace() && chooses(selector, scope.client.labels())
 }
 
 /// The ports of the workload behind a port of a service; more than one where its endpoints differ.
@@ -82,19 +80,11 @@ fn listening(service: &Service<'_>, port: &Port) -> BTreeSet<u16> {
     let target = match &service.object.kind {
         Kind::Service(spec) => {
             let written = spec.ports.iter().find(|one| one.port == port.number);
-            match written.and_then(|one| one.target_port.as_ref()) {
-                None => Some(port.number),
-                Some(TargetPort::Number(number)) => Some(*number),
-                Some(TargetPort::Name(_)) => None,
-            }
+            written.map_or(Some(port.number), |one| ServicePort::target_number(one))
         }
         Kind::ServiceEntry(spec) => {
             let written = spec.ports.iter().find(|one| one.number == port.number);
-            Some(
-                written
-                    .and_then(|one| one.target_port)
-                    .unwrap_or(port.number),
-            )
+            Some(written.map_or(port.number, |one| ServiceEntryPort::target(one)))
         }
         _declares_no_service => None,
     };

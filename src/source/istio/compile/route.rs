@@ -74,6 +74,7 @@ pub(super) fn default_route(
         fault: None,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: None,
         origin: origin.clone(),
     })
 }
@@ -189,8 +190,15 @@ impl Rule<'_> {
             fault,
             filters: Vec::new(),
             limits: Vec::new(),
+            stat_prefix: Self::stat_prefix(block),
             origin: origin(self.object).at_line(self.spec.line.max(1)),
         })
+    }
+
+    /// What its answers are counted under, if the block says.
+    fn stat_prefix(block: Option<&Located<HttpMatch>>) -> Option<Arc<str>> {
+        let prefix = block.and_then(|block| block.stat_prefix.as_deref());
+        prefix.filter(|prefix| !prefix.is_empty()).map(Arc::from)
     }
 
     /// The rule's name, or the place of a rule that has none, and the name of the block.

@@ -26,6 +26,8 @@ pub struct Service {
     /// Its virtual addresses, when it has several.
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
+    /// IPv4, IPv6 or both, the preferred one first.
+    pub ip_families: Vec<String>,
     /// ClusterIP, NodePort, LoadBalancer or ExternalName; absent means ClusterIP.
     #[serde(rename = "type")]
     pub service_type: Option<String>,
@@ -53,6 +55,24 @@ pub struct ServicePort {
     pub protocol: Option<String>,
 }
 
+impl ServicePort {
+    /// The port of the pods: `targetPort`, else the service's own number.
+    pub(crate) fn target(&self) -> TargetPort {
+        let own = || TargetPort::Number(self.port);
+        self.target_port.clone().unwrap_or_else(own)
+    }
+
+    /// The number of that port; `None` where it is the name of a container's port, whose number only
+    /// the pods know.
+    pub(crate) fn target_number(&self) -> Option<u16> {
+        match self.target_port {
+            None => Some(self.port),
+            Some(TargetPort::Number(number)) => Some(number),
+            Some(TargetPort::Name(_)) => None,
+        }
+    }
+}
+
 /// The port of the pods: a number or the name of a container port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,6 +81,15 @@ pub enum TargetPort {
     Number(u16),
     /// The name of a container port.
     Name(String),
+}
+
+impl fmt::Display for TargetPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for TargetPort {

@@ -46,6 +46,13 @@ pub struct ServiceEntryPort {
     pub target_port: Option<u16>,
 }
 
+impl ServiceEntryPort {
+    /// The port of the endpoints: `targetPort`, else the service's own number.
+    pub(crate) fn target(&self) -> u16 {
+        self.target_port.unwrap_or(self.number)
+    }
+}
+
 /// Whether a service is part of the mesh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
+use super::families::{self, Family};
 use super::workload::{Workloads, labelled};
 use super::{Member, NODE};
-use crate::model::endpoint::Health;
+use crate::model::endpoint::{Address, Health};
 use crate::source::istio::kinds::{
     EndpointConditions, EndpointPort, EndpointSlice, Endpoints, Kind, Object, TargetRef,
 };
@@ -33,6 +34,7 @@ pub(super) struct PortMembers {
 }
 
 /// One address before it is known which port is asked for.
+#[derive(Clone, Copy)]
 struct Candidate<'a> {
     address: IpAddr,
     health: Health,
@@ -89,44 +91,47 @@ impl<'a> Slices<'a> {
     /// The endpoints of a service's port, which belong to the slice port of the same *name*: the
     /// number in the slice is that of the container.
     ///
-    /// A dual-stack service has a slice per address family with the same pods; those of IPv6 are
-    /// read only if there is none of IPv4, so that no pod gets a double share. `Endpoints` are read
-    /// only without slices, of which Kubernetes keeps them as a mirror.
+    /// A dual-stack service has slices of both families with the same pods, each of which is one endpoint
+    /// whose address of the `first` family is preferred; see [`families`]. `Endpoints` are read only without
+    /// slices, of which Kubernetes keeps them as a mirror.
     pub(super) fn members(
         &self,
         (namespace, service): (&str, &str),
-        port_name: &str,
+        (port_name, first): (&str, Family),
         selector: &BTreeMap<String, String>,
         workloads: &Workloads<'_>,
     ) -> PortMembers {
         let mut found = PortMembers::default();
-        let mut add =
-            |ports: &[Located<EndpointPort>], candidates: &[Candidate<'_>]| {
-                found.any_slice = true;
-                for port in ports.iter().filter(|port| is_tcp(port)) {
-                    let name = port.name.as_deref().unwrap_or_default();
-                    found.port_names.insert(name.to_owned());
-                    let Some(number) = port.port.filter(|_| name == port_name) else {
-                        continue;
-                    };
-                    found.members.extend(candidates.iter().map(|candidate| {
-                        member(candidate, number, namespace, selector, workloads)
-                    }));
-                }
-            };
-        if let Some(slices) = self.slices.get(&(namespace, service)) {
-            let ipv4 = slices.iter().any(|slice| is_family(slice, "IPv4"));
-            for slice in slices {
-                if is_family(slice, "FQDN") || (ipv4 && is_family(slice, "IPv6")) {
+        let mut all: Vec<(Candidate<'_>, SocketAddr)> = Vec::new();
+        let mut add = |ports: &[Located<EndpointPort>], candidates: Vec<Candidate<'a>>| {
+            found.any_slice = true;
+            for port in ports.iter().filter(|port| is_tcp(port)) {
+                let name = port.name.as_deref().unwrap_or_default();
+                found.port_names.insert(name.to_owned());
+                let Some(number) = port.port.filter(|_| name == port_name) else {
                     continue;
-                }
-                add(&slice.ports, &slice_candidates(slice));
+                };
+                let at = |one: &Candidate<'a>| (*one, SocketAddr::new(one.address, number));
+                all.extend(candidates.iter().map(at));
+            }
+        };
+        if let Some(slices) = self.slices.get(&(namespace, service)) {
+            for slice in slices.iter().filter(|slice| !is_of_names(slice)) {
+                add(&slice.ports, slice_candidates(slice));
             }
         } else if let Some(endpoints) = self.legacy.get(&(namespace, service)) {
             for group in &endpoints.subsets {
-                add(&group.ports, &group_candidates(group));
+                add(&group.ports, group_candidates(group));
             }
         }
+        let addresses: Vec<_> = all.iter().map(|(one, at)| (*at, one.target)).collect();
+        let places = families::places(&addresses, first).into_iter();
+        let listening = all.iter().zip(places);
+        found.members = listening
+            .filter_map(|((candidate, _), address)| {
+                Some(member(candidate, address?, namespace, selector, workloads))
+            })
+            .collect();
         found
     }
 }
@@ -137,20 +142,10 @@ fn is_tcp(port: &EndpointPort) -> bool {
         .is_none_or(|protocol| protocol.eq_ignore_ascii_case("tcp"))
 }
 
-/// The family that a slice declares; without a declaration that of its addresses counts.
-fn is_family(slice: &EndpointSlice, family: &str) -> bool {
-    match &slice.address_type {
-        Some(declared) => declared.eq_ignore_ascii_case(family),
-        None => slice
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.addresses.first())
-            .filter_map(|address| address.parse::<IpAddr>().ok())
-            .any(|address| match address {
-                IpAddr::V4(_) => family == "IPv4",
-                IpAddr::V6(_) => family == "IPv6",
-            }),
-    }
+/// Whether its addresses are names, which Kubernetes itself does not resolve.
+fn is_of_names(slice: &EndpointSlice) -> bool {
+    let declared = slice.address_type.as_ref();
+    declared.is_some_and(|declared| declared.eq_ignore_ascii_case("FQDN"))
 }
 
 fn slice_candidates(slice: &EndpointSlice) -> Vec<Candidate<'_>> {
@@ -207,7 +202,7 @@ fn health(conditions: EndpointConditions) -> Health {
 
 fn member(
     candidate: &Candidate<'_>,
-    port: u16,
+    address: Address,
     namespace: &str,
     selector: &BTreeMap<String, String>,
     workloads: &Workloads<'_>,
@@ -217,7 +212,7 @@ fn member(
         known.locality.zone = candidate.zone.unwrap_or_default().into();
     }
     Member {
-        address: SocketAddr::new(candidate.address, port).into(),
+        address,
         weight: NonZeroU32::MIN,
         health: candidate.health,
         labels: labelled(known.labels, NODE, candidate.node),

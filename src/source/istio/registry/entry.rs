@@ -83,7 +83,7 @@ fn reach(resolution: Resolution, port: &ServiceEntryPort, members: &[Member]) ->
     match resolution {
         Resolution::Dns => Reach::Named(Lookup::Each),
         Resolution::DnsRoundRobin => Reach::Named(Lookup::One),
-        Resolution::DynamicDns => Reach::AsAsked(port.target_port.unwrap_or(port.number)),
+        Resolution::DynamicDns => Reach::AsAsked(port.target()),
         Resolution::None => Reach::AsAsked(port.number),
         Resolution::Static => Reach::of(members),
     }
@@ -98,8 +98,7 @@ fn of_host(port: &Port, spec: &ServiceEntry, host: &Arc<str>, namespace: &Arc<st
         .find(|written| written.number == port.number);
     let selects = spec.workload_selector.is_some();
     if matches!(port.reach, Reach::Named(_)) && port.members.is_empty() && !selects {
-        let target = written.and_then(|written| written.target_port);
-        let number = target.unwrap_or(port.number);
+        let number = written.map_or(port.number, |written| written.target());
         port.members
             .push(named_member(host.clone(), number, namespace));
     }
@@ -112,8 +111,7 @@ fn members(
     port: &ServiceEntryPort,
     workloads: &Workloads<'_>,
 ) -> Vec<Member> {
-    let number =
-        |ports: &BTreeMap<String, u16>| port_of(ports, &port.name, port.target_port, port.number);
+    let number = |ports: &BTreeMap<String, u16>| port_of(ports, &port.name, port.target());
     match spec.resolution {
         Resolution::None | Resolution::DynamicDns => return Vec::new(),
         Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Static => {}
@@ -141,7 +139,7 @@ fn members(
         );
         let pods = workloads.pods(namespace, &selector.labels);
         all.extend(pods.map(|(address, health, known)| Member {
-            address: SocketAddr::new(address, port.target_port.unwrap_or(port.number)).into(),
+            address: SocketAddr::new(address, port.target()).into(),
             weight: NonZeroU32::MIN,
             health,
             labels: known.labels,

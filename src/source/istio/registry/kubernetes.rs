@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::endpoint::Slices;
+use super::families::Family;
 use super::workload::{Workloads, account, labelled, locality, shared};
 use super::{
     Distribution, Home, Member, NETWORK, Port, PortProtocol, Reach, Service, place, settle, warning,
@@ -14,7 +15,7 @@ use crate::model::cluster::Lookup;
 use crate::model::endpoint::{Address, Health};
 use crate::source::istio::defaults::Defaults;
 use crate::source::istio::fault::{Code, Fault, Faults};
-use crate::source::istio::kinds::{self, Object, ServicePort, TargetPort};
+use crate::source::istio::kinds::{self, Object, ServicePort};
 use crate::source::istio::yaml::Located;
 
 /// The annotation that is the `exportTo` of a Kubernetes service.
@@ -86,7 +87,7 @@ fn ports(
     faults: &mut Faults,
 ) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
-    let mut nothing_known = true;
+    let (mut nothing_known, first) = (true, Family::first(spec));
     for written in &spec.ports {
         let name = port_name(written);
         let protocol = protocol(written);
@@ -94,7 +95,7 @@ fn ports(
             continue;
         }
         let namespaced = (&*object.meta.namespace, &*object.meta.name);
-        let found = slices.members(namespaced, name, &spec.selector, workloads);
+        let found = slices.members(namespaced, (name, first), &spec.selector, workloads);
         let mut members = found.members;
         members.extend(entry_members(object, spec, written, workloads));
         nothing_known &= !found.any_slice && members.is_empty();
@@ -137,10 +138,10 @@ fn dns_port(spec: &kinds::Service, number: u16) -> u16 {
         .as_ref()
         .is_some_and(|address| address.as_str() == "None");
     let written = spec.ports.iter().find(|port| port.port == number);
-    match written.and_then(|port| port.target_port.as_ref()) {
-        Some(TargetPort::Number(target)) if headless => *target,
-        Some(TargetPort::Name(_) | TargetPort::Number(_)) | None => number,
-    }
+    let target = written
+        .filter(|_| headless)
+        .and_then(|port| port.target_number());
+    target.unwrap_or(number)
 }
 
 /// The ports of a service that is another name, should that name be outside of the mesh.
@@ -151,10 +152,7 @@ fn alias_ports(spec: &kinds::Service, target: &Arc<str>, namespace: &Arc<str>) -
         if protocol == PortProtocol::Udp || ports.iter().any(|port| port.number == written.port) {
             continue;
         }
-        let number = match &written.target_port {
-            Some(TargetPort::Number(number)) => *number,
-            Some(TargetPort::Name(_)) | None => written.port,
-        };
+        let number = written.target_number().unwrap_or(written.port);
         ports.push(Port {
             number: written.port,
             name: port_name(written).into(),
@@ -223,27 +221,18 @@ fn entry_members<'a>(
     port: &'a ServicePort,
     workloads: &'a Workloads<'_>,
 ) -> impl Iterator<Item = Member> {
-    let target = match &port.target_port {
-        Some(TargetPort::Number(number)) => Some(*number),
-        Some(TargetPort::Name(_)) | None => None,
-    };
+    let target = port.target_number().unwrap_or(port.port);
     workloads
         .entries(&object.meta.namespace, &spec.selector)
         .filter_map(move |(entry, labels)| {
-            let number = port_of(&entry.ports, port_name(port), target, port.port);
+            let number = port_of(&entry.ports, port_name(port), target);
             entry_member(entry, labels, number, &object.meta.namespace)
         })
 }
 
-/// The port of a `WorkloadEntry`: by the name of the service's port, else the service's target
-/// port, else its number.
-pub(super) fn port_of(
-    ports: &BTreeMap<String, u16>,
-    name: &str,
-    target: Option<u16>,
-    number: u16,
-) -> u16 {
-    ports.get(name).copied().or(target).unwrap_or(number)
+/// The port of a `WorkloadEntry`: by the name of the service's port, else the service's target.
+pub(super) fn port_of(ports: &BTreeMap<String, u16>, name: &str, target: u16) -> u16 {
+    ports.get(name).copied().unwrap_or(target)
 }
 
 /// An endpoint from a `WorkloadEntry`; `None` for one without an address, which only its network

@@ -15,6 +15,7 @@
 
 mod endpoint;
 mod entry;
+mod families;
 mod kubernetes;
 mod protocol;
 mod view;
@@ -267,6 +268,16 @@ where
             .get(key.as_str())
             .is_some_and(|found| found.as_ref() == value)
     })
+}
+
+/// The same of a service's selector: an empty one takes nobody, since the endpoints of such a service are
+/// listed elsewhere.
+pub(crate) fn chooses<K, V>(selector: &BTreeMap<String, String>, labels: &BTreeMap<K, V>) -> bool
+where
+    K: std::borrow::Borrow<str> + Ord,
+    V: AsRef<str>,
+{
+    !selector.is_empty() && selects(selector, labels)
 }
 
 /// In the order of addresses, each once: the same endpoint may stand in two slices while

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Labels, NODE, selects};
+use super::{Labels, NODE, chooses};
 use crate::model::endpoint::{Health, Locality};
 use crate::source::istio::kinds::{Kind, Object, Pod, PodSpec, TargetRef, Workload, WorkloadEntry};
 
@@ -121,8 +121,7 @@ impl<'a> Workloads<'a> {
                 && name
                     .strip_prefix(&*object.meta.name)
                     .is_some_and(|rest| rest.starts_with('-'))
-                && !selector.is_empty()
-                && selects(selector, &workload.template.metadata.labels)
+                && chooses(selector, &workload.template.metadata.labels)
         });
         match (templates.next(), templates.next()) {
             (Some((_, only)), None) => Known {
@@ -143,11 +142,7 @@ impl<'a> Workloads<'a> {
     ) -> impl Iterator<Item = (&'a WorkloadEntry, &BTreeMap<String, String>)> {
         self.entries
             .iter()
-            .filter(move |entry| {
-                entry.namespace == namespace
-                    && !selector.is_empty()
-                    && selects(selector, &entry.labels)
-            })
+            .filter(move |entry| entry.namespace == namespace && chooses(selector, &entry.labels))
             .map(|entry| (entry.spec, &entry.labels))
     }
 
@@ -160,9 +155,7 @@ impl<'a> Workloads<'a> {
         self.pods
             .iter()
             .filter(move |(object, _)| {
-                &*object.meta.namespace == namespace
-                    && !selector.is_empty()
-                    && selects(selector, &object.meta.labels)
+                &*object.meta.namespace == namespace && chooses(selector, &object.meta.labels)
             })
             .filter(|(_, pod)| !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")))
             .filter_map(|&(object, pod)| {

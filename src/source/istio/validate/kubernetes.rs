@@ -22,6 +22,11 @@ pub(super) fn service(check: &mut Checker<'_>, service: &Service) {
         }
         Some(_) | None => {}
     }
+    check.each("ipFamilies", &service.ip_families, |check, family| {
+        if !matches!(family.as_str(), "IPv4" | "IPv6") {
+            check.error(format!("{} is not IPv4 or IPv6", quoted(family)));
+        }
+    });
     if service.ports.is_empty() && !external {
         check.error_at("ports", "a service needs at least one port");
     }

@@ -68,12 +68,6 @@ fn http_route(check: &mut Checker<'_>, route: &HttpRoute) {
     }
     let reason = "CORS is for browsers, which do not call through it";
     check.no_effect("corsPolicy", route.cors_policy.is_some(), reason);
-    let prefixed = |check: &mut Checker<'_>, given: bool| {
-        check.no_effect("statPrefix", given, "metrics carry the name of the route");
-    };
-    check.each("match", &route.matches, |check, block| {
-        prefixed(check, block.stat_prefix.is_some());
-    });
 }
 
 pub(super) fn destination_rule(check: &mut Checker<'_>, rule: &DestinationRule) {

@@ -56,6 +56,7 @@ pub(super) fn route(
         fault: chain::alone(&overrides).fault,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: (!message.stat_prefix.is_empty()).then(|| message.stat_prefix.as_str().into()),
         origin: scope.origin(&message.name),
     };
     let said = OfRoute {

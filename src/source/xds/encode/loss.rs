@@ -48,6 +48,7 @@ pub(crate) enum Loss {
     RetryBudget,
     RetryConditions,
     RetryPriorities,
+    RouteStatistics,
     SlowStart,
     Subset,
     TcpKeepalive,
@@ -112,6 +113,7 @@ impl Loss {
         Self::RetryBudget,
         Self::RetryConditions,
         Self::RetryPriorities,
+        Self::RouteStatistics,
         Self::SlowStart,
         Self::Subset,
         Self::TcpKeepalive,
@@ -201,6 +203,7 @@ impl Loss {
             ),
             Self::RetryConditions => (&[Grpc], "only the gRPC statuses are retried"),
             Self::RetryPriorities => (&[Grpc], "retries go by the shares of the priorities"),
+            Self::RouteStatistics => (&[Grpc], "answers are not counted by route"),
             Self::SlowStart => (&[Envoy, Grpc], "new endpoints get their full share at once"),
             Self::Subset => (&[Envoy], "all endpoints are used"),
             Self::TcpKeepalive => (

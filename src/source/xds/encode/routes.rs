@@ -66,8 +66,13 @@ fn route(pen: &mut Pen<'_>, model: &Route) -> Option<wire::Route> {
         filters: _,
         // No YAML says them: they come by xDS, and are not sent on.
         limits: _,
+        stat_prefix,
         origin: _,
     } = model;
+    pen.lose_if(
+        pen.is_grpc() && stat_prefix.is_some(),
+        Loss::RouteStatistics,
+    );
     let mut extra = RouteExtra::default();
     let r#match = matches::route(pen, matcher, &mut extra)?;
     let mut filters: HashMap<String, Any> = HashMap::new();
@@ -117,6 +122,7 @@ fn route(pen: &mut Pen<'_>, model: &Route) -> Option<wire::Route> {
             true => extra::metadata(&extra),
             false => None,
         },
+        stat_prefix: stat_prefix.as_deref().unwrap_or_default().to_owned(),
         ..wire::Route::default()
     })
 }

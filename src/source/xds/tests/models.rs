@@ -397,6 +397,7 @@ pub(super) fn route(c: &mut Chance) -> Route {
         fault: c.option(fault),
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: c.flag().then(|| "statistics".into()),
         origin: c.origin(),
     };
     // What a destination says that is what its route says too is not said.

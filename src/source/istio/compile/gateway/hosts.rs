@@ -195,6 +195,7 @@ fn redirect(origin: Origin) -> Route {
         fault: None,
         filters: Vec::new(),
         limits: Vec::new(),
+        stat_prefix: None,
         origin,
     }
 }

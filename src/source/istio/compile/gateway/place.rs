@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::{gateways, is_for};
 use crate::source::istio::fault::{Code, Faults};
 use crate::source::istio::kinds::{
-    GatewayServer, Kind, Object, ServerProtocol, ServerTlsMode, TargetPort,
+    GatewayServer, Kind, Object, ServerProtocol, ServerTlsMode, ServicePort,
 };
-use crate::source::istio::registry::{origin, place, selects, warning};
+use crate::source::istio::registry::{chooses, origin, place, warning};
 use crate::source::istio::yaml::Located;
 use crate::workload::Workload;
 
@@ -91,16 +91,12 @@ fn targets(objects: &[&Object], client: &Workload) -> BTreeMap<u16, u16> {
         let Kind::Service(service) = &object.kind else {
             continue;
         };
-        let selects = *object.meta.namespace == *client.namespace()
-            && !service.selector.is_empty()
-            && selects(&service.selector, client.labels());
-        for port in service.ports.iter().filter(|_| selects) {
-            let target = match port.target_port {
-                Some(TargetPort::Number(number)) => number,
-                // A name is one of a pod's, which nobody knows here.
-                Some(TargetPort::Name(_)) => port.port,
-                None => continue,
-            };
+        let before = *object.meta.namespace == *client.namespace()
+            && chooses(&service.selector, client.labels());
+        let written = |port: &&Located<ServicePort>| before && port.target_port.is_some();
+        for port in service.ports.iter().filter(written) {
+            // A name is one of a pod's, which nobody knows here.
+            let target = port.target_number().unwrap_or(port.port);
             targets.entry(port.port).or_insert(target);
         }
     }

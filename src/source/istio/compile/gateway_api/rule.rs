@@ -314,6 +314,7 @@ impl<'a> Rule<'a> {
             fault: None,
             filters: Vec::new(),
             limits: Vec::new(),
+            stat_prefix: None,
             origin: origin(self.object).at_line(self.place.0.max(1)),
         }
     }

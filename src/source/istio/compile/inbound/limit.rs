@@ -4,6 +4,7 @@
 //! Linkerd each process counts for itself, a second's requests may come at once, callers without an
 //! identity are one, and a caller with an override has no other limit of its own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Scope;
@@ -22,6 +23,14 @@ pub(super) fn limits(
     faults: &mut Faults,
 ) -> Vec<LocalLimit> {
     let own = |object: &&&Object| *object.meta.namespace == *scope.workload.namespace();
+    let servers = objects
+        .iter()
+        .filter(own)
+        .filter_map(|object| match &object.kind {
+            Kind::LinkerdServer(server) => Some((&*object.meta.name, &**server)),
+            _other_kinds => None,
+        });
+    let servers: BTreeMap<&str, &LinkerdServer> = servers.collect();
     let mut limits: Vec<LocalLimit> = Vec::new();
     for object in objects.iter().filter(own) {
         let Kind::HttpLocalRateLimitPolicy(policy) = &object.kind else {
@@ -30,14 +39,7 @@ pub(super) fn limits(
         let Some(target) = &policy.target_ref else {
             continue;
         };
-        let named = objects
-            .iter()
-            .filter(own)
-            .find_map(|other| match &other.kind {
-                Kind::LinkerdServer(server) if *other.meta.name == *target.name => Some(server),
-                _other_kinds => None,
-            });
-        let Some(server) = named else {
+        let Some(server) = servers.get(&*target.name) else {
             let text = format!(
                 "Server {} is not among the objects: the policy limits nothing",
                 quoted(&target.name)

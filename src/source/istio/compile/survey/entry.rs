@@ -2,7 +2,7 @@
 
 use super::Survey;
 use crate::source::istio::fault::{Code, Fault};
-use crate::source::istio::kinds::{Kind, Object, Service, ServicePort, TargetPort};
+use crate::source::istio::kinds::{Kind, Object, Service, ServicePort};
 use crate::source::istio::registry::{selects, warning};
 
 /// IST0134: a port of TCP without an address. A sidecar knows a connection by where it goes, and
@@ -97,10 +97,6 @@ fn conflict(
             .unwrap_or_default();
         said.split('-').next().unwrap_or_default().to_owned()
     };
-    let target = |port: &ServicePort| {
-        let own = TargetPort::Number(port.port);
-        port.target_port.clone().unwrap_or(own)
-    };
     let all = survey
         .census
         .selected(Some(&*object.meta.namespace), Some(&service.selector));
@@ -109,7 +105,7 @@ fn conflict(
     let (port, first) = service.ports.iter().find_map(|port| {
         let mut others = before.ports.iter();
         let other =
-            others.find(|other| target(other) == target(port) && said(other) != said(port))?;
+            others.find(|other| other.target() == port.target() && said(other) != said(port))?;
         Some((port, other))
     })?;
     let text = format!(

@@ -7,7 +7,7 @@ use super::{DOMAIN, Survey};
 use crate::model::security::MutualTls;
 use crate::source::istio::Options;
 use crate::source::istio::fault::{Code, Fault};
-use crate::source::istio::kinds::{DestinationRule, Kind, Object, Service, TargetPort, TlsMode};
+use crate::source::istio::kinds::{DestinationRule, Kind, Object, Service, TlsMode};
 use crate::source::istio::registry::warning;
 
 /// Envoy's share of endpoints that may be ejected where nothing is said.
@@ -186,14 +186,11 @@ fn of_service(
     let services = all.iter().flat_map(|one| survey.census.before(one));
     let ports =
         services.flat_map(|(service, spec)| spec.ports.iter().map(move |one| (service, one)));
-    let target = |one: &crate::source::istio::kinds::ServicePort| match &one.target_port {
-        None => one.port.to_string(),
-        Some(TargetPort::Number(number)) => number.to_string(),
-        Some(TargetPort::Name(name)) => name.clone(),
-    };
-    let number = port.to_string();
     let mut ports: Vec<_> = ports.collect();
-    if ports.iter().any(|(_, one)| target(one) == number) {
+    if ports
+        .iter()
+        .any(|(_, one)| one.target_number() == Some(port))
+    {
         return None;
     }
     ports.retain(|(_, one)| one.port == port);
@@ -201,7 +198,7 @@ fn of_service(
     let text = format!(
         "{port} is the port of {}; its workload listens on {}, and that is what counts here",
         service.reference(),
-        target(written)
+        written.target()
     );
     Some(warning(object, Code::ServicePort, place, text))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::source::istio::kinds::{Container, Kind, Object, PodSpec, Probe, Service, TargetPort};
-use crate::source::istio::registry::selects;
+use crate::source::istio::registry::{chooses, selects};
 
 /// The annotation and label of pods that are not to be a part of the mesh.
 pub(super) const INJECT: &str = "sidecar.istio.io/inject";
@@ -69,9 +69,7 @@ impl<'a> Census<'a> {
         one: &Runs<'_>,
     ) -> impl Iterator<Item = &(&'a Object, &'a Service)> {
         self.services.iter().filter(move |(object, service)| {
-            *object.meta.namespace == *one.namespace
-                && !service.selector.is_empty()
-                && selects(&service.selector, one.labels)
+            *object.meta.namespace == *one.namespace && chooses(&service.selector, one.labels)
         })
     }
 

@@ -41,6 +41,8 @@ rule_tests! {
         => "ports[1].port: port 80 stands twice";
     a_selector_has_labels: refuses(service, "{ports: [{port: 80}], selector: {'a b': c}}")
         => "selector[\"a b\"]: \"a b\" is no label key";
+    an_ip_family_is_one: refuses(service, "{ports: [{port: 80}], ipFamilies: [IPv4, IPv5]}")
+        => "ipFamilies[1]: \"IPv5\" is not IPv4 or IPv6";
     an_external_name_is_required: refuses(service, "{type: ExternalName}")
         => "externalName: an ExternalName service needs a name";
     an_external_name_is_a_host: refuses(service, "{type: ExternalName, externalName: a/b}")

@@ -56,9 +56,6 @@ rule_tests! {
     a_scheme_that_no_request_has: warns(route, "match: [{scheme: {exact: https}}, {scheme: {prefix: ht}}]")
         => "http[0].match[0].scheme: no request of this client has it: callers write http, whether the \
             mesh encrypts or not";
-    stat_prefixes: warns(route, "match: [{statPrefix: a}]")
-        => "http[0].match[0].statPrefix: statPrefix has no effect in this client: metrics carry \
-            the name of the route";
     a_share_without_a_mirror: warns(route, "mirrorPercentage: {value: 10}")
         => "http[0].mirrorPercentage: mirrorPercentage has no effect in this client: it is the \
             share of mirror, which is absent";

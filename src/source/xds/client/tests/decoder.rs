@@ -106,6 +106,7 @@ fn routes(name: &str, clusters: &str, stamp: u64) -> model::RouteConfiguration {
             fault: None,
             filters: Vec::new(),
             limits: Vec::new(),
+            stat_prefix: None,
             origin: Origin::built_in(),
         })
     };
