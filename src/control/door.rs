@@ -18,11 +18,15 @@ use tonic::service::Routes;
 use tower_service::Service as _;
 
 use super::ca::{CREATE, Caller, Office};
+use super::calls::{Call, Calls, Quiet};
+use super::csds::{self, Asker};
 use super::house::House;
 use super::services::Health;
 use super::stream::{self, Method};
+use crate::layer::held::HeldBody;
 use crate::model::identity::SpiffeId;
 use crate::model::security::MutualTls;
+use crate::operator::begin;
 use crate::tls::{Acceptor, Credentials};
 
 /// A connection is asked for a sign of life this often.
@@ -35,6 +39,8 @@ const STREAMS: u32 = 1_000;
 const SEND_BUFFER: usize = 64 << 10;
 /// What everybody may ask for.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// What is answered at once, and whatever else there is.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// How long to wait after a listener refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -115,6 +121,7 @@ impl Door {
             house: self.house.clone(),
             office: self.office.clone(),
             routes: self.routes.clone(),
+            calls: Calls::default(),
             address: peer.ip(),
             principal: None,
         };
@@ -156,7 +163,8 @@ impl Door {
     }
 }
 
-/// Serves HTTP/2 on a connection until it ends, gracefully once the server does.
+/// Serves HTTP/2 on a connection until it ends, gracefully once the server does or nobody has called for
+/// a while.
 async fn speak<S>(
     stream: S,
     answering: Answering,
@@ -165,6 +173,20 @@ async fn speak<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let limits = answering.house.limits;
+    let mut ended = std::pin::pin!(async move { drop(ends.wait_for(|ends| *ends).await) });
+    // HTTP/1.1 gets HTTP/2's answer, which is an error.
+    let begun = tokio::select! {
+        begun = begin(stream, limits.hello) => begun,
+        () = &mut ended => return,
+    };
+    let stream = match begun {
+        Ok((_, stream)) => stream,
+        Err(error) => {
+            return tracing::debug!(target: "meshwork::control", %peer, %error, "not begun");
+        }
+    };
+    let mut calls = answering.calls.watch();
     let answer = service_fn(move |request| answering.clone().answer(request));
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
@@ -175,14 +197,22 @@ async fn speak<S>(
         .max_send_buf_size(SEND_BUFFER);
     let connection = builder.serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = async { drop(ends.wait_for(|ends| *ends).await) } => {
+    let over = tokio::select! {
+        over = &mut connection => over,
+        () = &mut ended => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        quiet = calls.quiet(limits.idle) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                over = &mut connection, if quiet == Quiet::Idle => over,
+                // Whoever does not answer to the farewell, and does not call either.
+                _ = calls.quiet(limits.drain) => Ok(()),
+            }
+        }
     };
-    if let Err(error) = ended {
+    if let Err(error) = over {
         tracing::debug!(target: "meshwork::control", %peer, %error, "a connection failed");
     }
 }
@@ -200,6 +230,7 @@ struct Answering {
     house: Arc<House>,
     office: Option<Arc<Office>>,
     routes: Routes,
+    calls: Calls,
     address: IpAddr,
     /// Who is at the other end, if it is proven.
     principal: Option<SpiffeId>,
@@ -207,7 +238,8 @@ struct Answering {
 
 impl Answering {
     /// Answers one request. A discovery stream's answer begins at once and ends with the stream.
-    async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let call = self.calls.begin();
         let path = request.uri().path();
         if let Some(office) = &self.office {
             if path == CREATE {
@@ -216,21 +248,131 @@ impl Answering {
                     certificate: self.principal,
                 };
                 // Apart, so that the other answers, which last, are small.
-                return Ok(Box::pin(office.answer(request, caller)).await);
+                let response = Box::pin(office.answer(request, caller)).await;
+                return Ok(held(response, call));
             }
             if self.principal.is_none() && !path.starts_with(HEALTH) {
                 return Ok(unknown().into_http());
             }
         }
         let Some(method) = Method::of(path) else {
-            return Box::pin(self.routes.call(request)).await;
+            return Ok(Box::pin(self.beside(request, call)).await);
         };
         let replies = stream::start(&self.house, method, self.principal, request.into_body());
-        let mut response = Response::new(Body::new(replies));
+        let mut response = Response::new(Body::new(HeldBody::new(replies, call)));
         let grpc = HeaderValue::from_static("application/grpc");
         response
             .headers_mut()
             .insert(http::header::CONTENT_TYPE, grpc);
         Ok(response)
+    }
+
+    /// Answers a request to another service than discovery.
+    async fn beside(mut self, mut request: Request<Incoming>, mut call: Call) -> Response<Body> {
+        let path = request.uri().path();
+        // Who asks whether a server is alive and is turned away takes it for dead.
+        let seat = match path {
+            CHECK => Ok(None),
+            _ => self.house.side_seat().map(Some),
+        };
+        let place = match path.starts_with(csds::PATH) {
+            true => self.house.status_call().map(Some),
+            false => Ok(None),
+        };
+        let places = match (seat, place) {
+            (Ok(seat), Ok(place)) => (seat, place),
+            (Err(full), _) | (_, Err(full)) => return full.into_http(),
+        };
+        if places.1.is_some() {
+            // It ends by itself before, if it is read.
+            let limits = &self.house.limits;
+            call.must_end_within(limits.write.saturating_add(limits.hello));
+        }
+        let asker = Asker(self.principal.take());
+        request.extensions_mut().insert(asker);
+        let Ok(response) = self.routes.call(request).await;
+        held(response, (call, places))
+    }
+}
+
+/// An answer that holds something until its last byte has gone out.
+fn held<H: Send + 'static>(response: Response<Body>, what: H) -> Response<Body> {
+    response.map(|body| Body::new(HeldBody::new(body, what)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use hyper::client::conn::http2;
+
+    use super::*;
+    use crate::control::{Limits, Store, services};
+    use crate::random::Random;
+
+    /// Over a connection in memory, whose clock stands still.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_lasts_as_long_as_its_streams_and_a_while_longer() {
+        let limits = Limits {
+            hello: Duration::from_secs(86_400),
+            ..Limits::default()
+        };
+        let house = House::new(Store::new(), limits, Random::seeded(1));
+        let (_health, routes) = services::all(&house);
+        let answering = Answering {
+            house,
+            office: None,
+            routes,
+            calls: Calls::default(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            principal: None,
+        };
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let ends = watch::Sender::new(false);
+        let mut serving = tokio::spawn(speak(theirs, answering, peer, ends.subscribe()));
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(ours))
+            .await
+            .expect("it speaks HTTP/2");
+        let connection = tokio::spawn(connection);
+        let (says, said) = tokio::sync::oneshot::channel();
+        let ads = "http://c/envoy.service.discovery.v3.AggregatedDiscoveryService";
+        let request = Request::post(format!("{ads}/StreamAggregatedResources"))
+            .body(Unsaid(said))
+            .expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        let hours = Duration::from_secs(7_200);
+        let over = tokio::time::timeout(hours, &mut serving).await;
+        assert!(over.is_err(), "it has a stream");
+        drop((says, response));
+        let begun = tokio::time::Instant::now();
+        serving.await.expect("it ends by itself");
+        let (lasted, idle) = (begun.elapsed(), limits.idle);
+        assert!(
+            lasted >= idle && lasted < idle + PING_INTERVAL,
+            "{lasted:?}"
+        );
+        connection.abort();
+    }
+
+    /// A request that says nothing, and ends when its other side is dropped.
+    struct Unsaid(tokio::sync::oneshot::Receiver<Infallible>);
+
+    impl http_body::Body for Unsaid {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            match Pin::new(&mut self.0).poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(never)) => match never {},
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
@@ -16,7 +16,11 @@ use super::lrs::Loads;
 use super::node::Node;
 use super::store::Store;
 use super::stream::{Method, SharedStream};
+use crate::model::identity::SpiffeId;
 use crate::random::Random;
+
+/// Calls of client status on the server's own port at a time: an answer holds all that the clients have.
+const STATUS_CALLS: usize = 2;
 
 /// What a server owns.
 #[derive(Debug)]
@@ -25,9 +29,14 @@ pub(super) struct House {
     pub(super) store: Store,
     pub(super) counts: Counts,
     pub(super) loads: Loads,
-    pub(super) turns: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    /// Streams that wait for such a turn.
+    waiting: Arc<AtomicUsize>,
     random: Random,
     seats: Arc<AtomicUsize>,
+    /// Calls of other services than discovery.
+    side_seats: Arc<AtomicUsize>,
+    status_calls: Arc<Semaphore>,
     clients: Mutex<Clients>,
     /// When streams may begin to end, once that is known.
     drain: watch::Sender<Option<Instant>>,
@@ -45,6 +54,8 @@ struct Clients {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) node: Node,
+    /// Who it is by its certificate.
+    pub(super) principal: Option<SpiffeId>,
     pub(super) method: Method,
     pub(super) since: Instant,
     /// Locked for one step at a time, by the stream's task or by somebody who looks.
@@ -69,7 +80,7 @@ impl Drop for Client {
     }
 }
 
-/// A place for one stream.
+/// A place for one stream, or that it is counted among others.
 #[derive(Debug)]
 pub(super) struct Seat(Arc<AtomicUsize>);
 
@@ -85,12 +96,15 @@ impl House {
             turns: Arc::new(Semaphore::new(
                 limits.initial_syncs.clamp(1, Semaphore::MAX_PERMITS),
             )),
+            waiting: Arc::default(),
             limits,
             store,
             counts: Counts::default(),
             loads: Loads::default(),
             random,
             seats: Arc::default(),
+            side_seats: Arc::default(),
+            status_calls: Arc::new(Semaphore::new(STATUS_CALLS)),
             clients: Mutex::default(),
             drain: watch::Sender::new(None),
             tasks: Mutex::default(),
@@ -103,8 +117,34 @@ impl House {
     /// # Errors
     /// All are taken.
     pub(super) fn seat(&self) -> Result<Seat, Status> {
-        let taken = self.seats.fetch_add(1, Relaxed);
-        let seat = Seat(self.seats.clone());
+        self.seat_of(&self.seats)
+    }
+
+    /// A place for a call of another service than discovery; there are as many, so that neither keeps the
+    /// other out.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(super) fn side_seat(&self) -> Result<Seat, Status> {
+        self.seat_of(&self.side_seats)
+    }
+
+    /// A place for a call of client status.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(super) fn status_call(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = self.status_calls.clone().try_acquire_owned();
+        place.map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{STATUS_CALLS} calls of client status are under way, which is the limit of this port"
+            ))
+        })
+    }
+
+    fn seat_of(&self, seats: &Arc<AtomicUsize>) -> Result<Seat, Status> {
+        let taken = seats.fetch_add(1, Relaxed);
+        let seat = Seat(seats.clone());
         if taken < self.limits.streams {
             self.full.store(false, Relaxed);
             return Ok(seat);
@@ -124,6 +164,15 @@ impl House {
         Err(Status::resource_exhausted(text))
     }
 
+    /// Waits for the turn of a stream to get its first state. It is cancel safe; who is dropped loses its
+    /// place among those that wait.
+    pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
+        self.waiting.fetch_add(1, Relaxed);
+        let _waits = Seat(self.waiting.clone());
+        let turn = self.turns.clone().acquire_owned().await;
+        turn.expect("nobody closes the semaphore")
+    }
+
     /// How many streams there are.
     pub(super) fn streams(&self) -> usize {
         self.seats.load(Relaxed)
@@ -131,7 +180,7 @@ impl House {
 
     pub(super) fn register(
         self: &Arc<Self>,
-        node: Node,
+        (node, principal): (Node, Option<SpiffeId>),
         method: Method,
         stream: Stream,
     ) -> Arc<Client> {
@@ -140,6 +189,7 @@ impl House {
         clients.last += 1;
         let client = Arc::new(Client {
             node,
+            principal,
             method,
             since: Instant::now(),
             stream: Mutex::new(stream),
@@ -276,6 +326,8 @@ impl Counts {
 pub struct Report {
     /// Streams that are open.
     pub streams: usize,
+    /// Streams of these that wait for their turn to get their first state.
+    pub waiting: usize,
     /// Streams that were ever served.
     pub opened: u64,
     /// Streams that were refused because of [`Limits::streams`].
@@ -298,6 +350,7 @@ impl Report {
         let counts = &house.counts;
         Self {
             streams: house.streams(),
+            waiting: house.waiting.load(Relaxed),
             opened: counts.opened.load(Relaxed),
             turned_away: counts.turned_away.load(Relaxed),
             stuck: counts.stuck.load(Relaxed),

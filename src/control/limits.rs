@@ -14,7 +14,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time; further ones wait in the listener's queue. Default: 20,000.
     pub connections: usize,
-    /// Discovery streams at a time; further ones end with `RESOURCE_EXHAUSTED`. A client may have
+    /// Discovery streams at a time, and as many calls of the services beside them (load reports, client
+    /// status, reflection, health's `Watch`); further ones end with `RESOURCE_EXHAUSTED`. A client may have
     /// many: gRPC opens one for each target. Default: 20,000.
     pub streams: usize,
     /// Names that one stream may subscribe to or bring from another one, of all kinds together; beyond
@@ -22,15 +23,20 @@ pub struct Limits {
     pub names: usize,
     /// Bytes of one request. Default: 4 MiB, as gRPC has it.
     pub message_bytes: usize,
-    /// Streams that get their first state at the same time; others wait for their turn, so that a
-    /// restart with thousands of clients serves some at once instead of all late. Default: 100.
+    /// Streams that get their first state at the same time, from the making of their view on; others wait
+    /// for their turn, so that a restart with thousands of clients serves some at once instead of all late.
+    /// Default: 100.
     pub initial_syncs: usize,
-    /// For how long a stream may keep such a turn. Default: 5 s.
+    /// For how long a stream may keep such a turn; one that answers nothing keeps it for a tenth of that.
+    /// Default: 5 s.
     pub initial_sync: Duration,
     /// How long a stream may leave a response unread before it is ended. Default: 30 s.
     pub write: Duration,
-    /// How long a new stream may take to say who it is. Default: 30 s.
+    /// How long a new connection may take to begin with HTTP/2, and a new stream to say who it is. Default:
+    /// 30 s.
     pub hello: Duration,
+    /// How long a connection may carry no call before it is ended, with a `GOAWAY`. Default: 5 minutes.
+    pub idle: Duration,
     /// How long a shutdown waits for streams to end, and spreads their ends over half of that, so
     /// that not all clients come to another server in one moment. Default: 2 s.
     pub drain: Duration,
@@ -47,6 +53,7 @@ impl Default for Limits {
             initial_sync: Duration::from_secs(5),
             write: Duration::from_secs(30),
             hello: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
             drain: Duration::from_secs(2),
         }
     }

@@ -31,6 +31,7 @@
 mod admin;
 mod ads;
 mod ca;
+mod calls;
 mod csds;
 mod door;
 mod dump;

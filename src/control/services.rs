@@ -38,7 +38,9 @@ pub(super) fn all(house: &Arc<House>) -> (Health, Routes) {
     let mut routes = Routes::builder();
     routes
         .add_service(health)
-        .add_service(ClientStatusDiscoveryServiceServer::new(Csds(house.clone())))
+        .add_service(ClientStatusDiscoveryServiceServer::new(Csds::for_clients(
+            house.clone(),
+        )))
         .add_service(LoadReportingServiceServer::new(Lrs(house.clone())));
     let reflection = || {
         tonic_reflection::server::Builder::configure()

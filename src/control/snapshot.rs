@@ -325,6 +325,11 @@ impl Set {
         direct.or_else(|| self.entries.get(self.aliases.get(name)?))
     }
 
+    /// Whether there is something of exactly that name, with whatever parameters.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.entries.contains_key(name) || self.variants.contains_key(name)
+    }
+
     /// Every name, also of what has only variants that ask for parameters.
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         let variants = self.variants.keys();

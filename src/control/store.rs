@@ -24,7 +24,7 @@ use super::snapshot::{Reserved, Snapshot};
 use super::variant::Constraints;
 use super::view::{self, Key};
 use crate::source::istio::kinds::Object;
-use crate::source::istio::{Faults, Options, RawFile, RawResource, follow};
+use crate::source::istio::{self, Faults, Options, RawFile, RawResource, follow};
 
 /// Everything that a server knows at one time.
 ///
@@ -384,15 +384,22 @@ fn content(
     options: Options,
     beside: &Content,
 ) -> Result<Content, Faults> {
-    let read = texts.objects(&options);
+    let mut read = texts.objects(&options);
     if read.faults.has_errors() {
+        return Err(read.faults);
+    }
+    let mut objects = beside.objects.clone();
+    objects.append(&mut read.objects);
+    // What is wrong between objects shows in views, and a view is made when somebody asks for it: too late.
+    let mut between = istio::judge(&objects, &options);
+    if between.has_errors() {
+        between.show(&read.sources);
+        read.faults.extend(between);
         return Err(read.faults);
     }
     for fault in read.faults.iter() {
         tracing::warn!(target: "meshwork::control", "{fault}");
     }
-    let mut objects = beside.objects.clone();
-    objects.extend(read.objects);
     let content = beside.clone().with_objects(objects, options);
     Ok(read.raw.into_iter().fold(content, Content::with_file))
 }

@@ -229,23 +229,26 @@ impl<S> Inbound<S> {
     ) -> Option<Meter> {
         let telemetry = self.door.telemetry();
         let told = telemetry.told_besides();
-        let logs = told.as_ref().map(|told| &told.server.logs);
-        let logs = logs.filter(|logs| !logs.is_empty());
-        if !telemetry.measures() && span.is_none() && logs.is_none() {
+        let peer = request.extensions().get::<Peer>();
+        let entry = told.as_ref().and_then(|told| {
+            let make = |logs: &_| entry(logs, request, peer, span.as_ref());
+            told.server.entry(span.as_ref(), make)
+        });
+        if !telemetry.measures() && span.is_none() && entry.is_none() {
             return None;
         }
-        let peer = request.extensions().get::<Peer>();
-        let entry = logs.map(|logs| entry(logs, request, peer, span.as_ref()));
         let principal = peer.and_then(|peer| peer.principal.as_ref());
         let series = telemetry.from(principal);
         let protocol = match dialect {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
-        if protocol == Protocol::Grpc && telemetry.measures() {
-            series.begun();
-        }
         let mut meter = Meter::new(&series, Instant::now(), protocol);
+        if protocol == Protocol::Grpc && telemetry.measures() {
+            let method = telemetry.methods().of(request);
+            series.begun(method);
+            meter.calls(method);
+        }
         if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());
         }

@@ -57,7 +57,6 @@ mod identity;
 mod materials;
 mod pem;
 mod plan;
-mod protobuf;
 mod provider;
 mod refusal;
 mod rewound;

@@ -47,7 +47,7 @@ pub(super) struct Desk {
 pub(super) async fn serve(listener: TcpListener, desk: Desk) {
     let house = desk.house.clone();
     let serves: Serves = Arc::new(move || !house.drains());
-    let status = ClientStatusDiscoveryServiceServer::new(Csds(desk.house.clone()));
+    let status = ClientStatusDiscoveryServiceServer::new(Csds::for_operator(desk.house.clone()));
     let services = Services::new(status, serves);
     operator::serve(listener, Arc::new(Asked { desk, services })).await;
 }

@@ -56,6 +56,12 @@ pub(super) fn metrics(house: &House) -> String {
         report.streams as u64,
     );
     one(
+        "streams_waiting",
+        "gauge",
+        "Streams that wait for their turn to get their first state.",
+        report.waiting as u64,
+    );
+    one(
         "streams_opened_total",
         "counter",
         "Streams that were served.",

@@ -51,6 +51,8 @@ impl Stream {
                 self.want_no_more(kind, name, now);
             }
         }
+        // Names that nobody else names stay until the client is told of them.
+        self.room_for(kind, &[], &[])?;
         if first {
             self.brings(kind, &request.initial, now)?;
         }
@@ -81,15 +83,20 @@ impl Stream {
     }
 
     fn want_no_more(&mut self, kind: Kind, name: &Arc<str>, now: Instant) {
+        let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         if !watch.drop_name(name) {
             return;
         }
+        let listed = watch.lists(&snapshot, kind, name);
         if watch.wildcard {
             // The client cannot know whether the name is in the wildcard: it is told.
-            watch.have.entry(name.clone()).or_default();
+            if !listed {
+                watch.have.entry(name.clone()).or_default();
+                watch.strangers.insert(name.clone());
+            }
             watch.force(name, now);
-        } else if !watch.wants(name) {
+        } else if !watch.wants(name) || (!listed && !watch.have.contains_key(name)) {
             watch.forget(name);
         }
     }

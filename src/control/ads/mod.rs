@@ -132,6 +132,7 @@ impl Stream {
                     watch.compare(&self.snapshot, kind, now);
                 }
             }
+            watch.forget_passed(&self.snapshot, kind);
         }
     }
 

@@ -126,6 +126,7 @@ impl Stream {
         now: Instant,
     ) -> (Vec<Arc<str>>, Vec<Arc<Encoded>>) {
         let delta = self.client.variant == Variant::Delta;
+        let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         let (mut changed, mut left) = (Vec::new(), Vec::new());
         for (name, target) in &plan.send {
@@ -137,7 +138,6 @@ impl Stream {
             left.extend(before.filter(|before| {
                 before.constraints().is_some() && before.constraints() != target.constraints()
             }));
-            watch.strangers.remove(name);
             (have.force, have.here) = (false, true);
             have.set_gone(None);
             if plan.introduced.contains(name) {
@@ -148,6 +148,9 @@ impl Stream {
                 watch.due.remove(name);
             }
             watch.told.remove(name);
+            if watch.lists(&snapshot, kind, name) {
+                watch.strangers.remove(name);
+            }
             match target.ttl().filter(|_| delta) {
                 Some(ttl) => watch.beats.insert(name.clone(), now + ttl / 2),
                 None => watch.beats.remove(name),

@@ -100,14 +100,12 @@ impl Stream {
         }
         if was && !wildcard {
             watch.forget_unwanted();
-        } else {
-            for name in dropped
-                .iter()
-                .filter(|name| !watch.wants(name))
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                watch.forget(&name);
+        }
+        for name in &dropped {
+            let keeps = watch.wants(name)
+                && (watch.lists(&snapshot, kind, name) || watch.is_leaving(&snapshot, kind, name));
+            if !keeps {
+                watch.forget(name);
             }
         }
         if wildcard && !was {

@@ -50,8 +50,8 @@ pub(in crate::control) struct Watch {
     pub(super) version: Option<Arc<str>>,
     /// The last refusal, until something is acknowledged: version and text.
     pub(super) error: Option<(Arc<str>, Arc<str>)>,
-    /// Names that it brought from another stream, and that neither it nor the snapshot names: what
-    /// they cost is the client's doing.
+    /// Names that it brought from another stream, or dropped and is not told of yet, and that neither it
+    /// nor the snapshot names: what they cost is the client's doing.
     pub(super) strangers: Names,
     /// How many resources the client had when they were last packed.
     packed: usize,
@@ -300,6 +300,33 @@ impl Watch {
         self.strangers.remove(name);
         self.due.remove(name);
         self.beats.remove(name);
+    }
+
+    /// Whether the snapshot itself has a name that it would be sent without asking for it by name. What
+    /// exists under any of many spellings, or for any parameters, is the client's doing.
+    pub(super) fn lists(&self, snapshot: &Snapshot, kind: Kind, name: &str) -> bool {
+        let parameters = variant::parameters(name);
+        (parameters.is_empty() || *parameters == *self.parameters)
+            && snapshot.set(kind).lists(variant::name(name))
+    }
+
+    /// Whether the client has something under a name of which nothing is left: that it drops the name does
+    /// not take away what other resources may still refer to.
+    pub(super) fn is_leaving(&self, snapshot: &Snapshot, kind: Kind, name: &str) -> bool {
+        let had = self.have.get(name);
+        had.is_some_and(|have| have.sent.is_some() || have.brought)
+            && snapshot.get(kind, name).is_none()
+    }
+
+    /// Lets go of names that came and went before the client could be told of them: of those that it
+    /// neither has nor named there is nothing to tell.
+    pub(super) fn forget_passed(&mut self, snapshot: &Snapshot, kind: Kind) {
+        let (have, named) = (&self.have, &self.named);
+        self.due.retain(|name, _| {
+            have.contains_key(name)
+                || named.contains(name)
+                || snapshot.set(kind).get(name).is_some()
+        });
     }
 
     /// Forgets everything that is not wanted any more.

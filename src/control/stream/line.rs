@@ -88,6 +88,19 @@ impl Speaker {
         .await;
     }
 
+    /// Waits until nobody listens any more. It is cancel safe.
+    pub(super) async fn deserted(&self) {
+        poll_fn(|cx| {
+            let mut line = lock(&self.0);
+            if line.body_gone {
+                return Poll::Ready(());
+            }
+            line.task = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Says the end, behind what was said before.
     pub(super) fn end(self, status: Status) {
         lock(&self.0).end = Some(status);
@@ -186,11 +199,14 @@ mod tests {
         let said = assert_ready!(body.enter(|cx, _| listener.poll(cx)));
         assert!(matches!(said, Said::Nothing));
         let (speaker, listener) = line();
+        let mut deserted = task::spawn(speaker.deserted());
+        assert_pending!(deserted.poll());
         speaker.send(message("one"));
         let mut taken = task::spawn(speaker.taken());
         assert_pending!(taken.poll());
         drop(listener);
         assert!(taken.is_woken());
         assert_ready!(taken.poll());
+        assert_ready!(deserted.poll());
     }
 }

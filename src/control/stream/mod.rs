@@ -4,6 +4,12 @@
 //! connection has taken the last byte of that, so a client that reads slowly is sent the latest
 //! state when it is ready, and one that does not read at all is ended after a while. Everything it
 //! waits for is an arm of one `select!`; none of the arms waits for a third party.
+//!
+//! A stream's first state is the dear part: its view may have to be compiled, and everything in it is sent. So
+//! that is done in turns, which are taken before anything is made. A turn ends when all that there is to send was
+//! acknowledged, when what was sent is not answered for a tenth of the time of a turn, or with that time. It does
+//! not end with the write: a client asks for its state in steps (clusters, then the endpoints of these), and if
+//! all were let in after their first one, all would be late.
 
 mod grpc;
 mod line;
@@ -31,6 +37,9 @@ use crate::model::identity::SpiffeId;
 
 /// Longer than any time that is waited for.
 const FAR: Duration = Duration::from_secs(3_600);
+
+/// A turn ends when nothing was answered for this part of its time.
+const SILENCE: u32 = 10;
 
 /// What a method serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,7 +129,17 @@ where
         Ok(hello) => hello,
         Err(refusal) => return status(refusal),
     };
-    Session::open(house, method, node, seat)
+    let permit = tokio::select! {
+        permit = house.turn() => permit,
+        () = drained.begun() => return going(),
+        () = replies.deserted() => return Status::cancelled("the client has left"),
+    };
+    let turn = Turn::Has {
+        _permit: permit,
+        until: Instant::now() + house.limits.initial_sync,
+        silent: None,
+    };
+    Session::open(house, method, (node, peer), (seat, turn))
         .await
         .serve(first, requests, replies)
         .await
@@ -160,8 +179,21 @@ enum Turn {
     Has {
         _permit: OwnedSemaphorePermit,
         until: Instant,
+        /// Since everything was sent and nothing of it answered, it ends then.
+        silent: Option<Instant>,
     },
-    Waits,
+}
+
+impl Turn {
+    /// When it ends if nothing comes.
+    fn end(&self) -> Option<Instant> {
+        match self {
+            Self::Done => None,
+            Self::Has { until, silent, .. } => {
+                Some(silent.map_or(*until, |silent| silent.min(*until)))
+            }
+        }
+    }
 }
 
 /// A stream whose client is known.
@@ -187,11 +219,15 @@ enum Event {
     Request(Result<Option<Bytes>, Status>),
     Taken,
     Time,
-    Turn(OwnedSemaphorePermit),
 }
 
 impl Session {
-    async fn open(house: &Arc<House>, method: Method, node: Node, seat: Seat) -> Self {
+    async fn open(
+        house: &Arc<House>,
+        method: Method,
+        (node, peer): (Node, Option<SpiffeId>),
+        (seat, turn): (Seat, Turn),
+    ) -> Self {
         let mut generations = house.store.generations();
         let generation = generations.borrow_and_update().clone();
         let key = generation.key(&node);
@@ -205,13 +241,13 @@ impl Session {
         };
         let stream = Stream::new(client, snapshot.clone());
         Self {
-            client: house.register(node, method, stream),
+            client: house.register((node, peer), method, stream),
             house: house.clone(),
             method,
             generations,
             view,
             snapshot,
-            turn: Turn::Waits,
+            turn,
             sending: None,
             _seat: seat,
         }
@@ -239,8 +275,6 @@ impl Session {
             return status(refusal);
         }
         let mut drained = self.house.drained();
-        let turns = self.house.turns.clone();
-        let mut turn = Box::pin(turns.acquire_owned());
         let mut making = None;
         loop {
             let wake = self.send(replies);
@@ -249,7 +283,6 @@ impl Session {
                 request = requests.next() => Event::Request(request),
                 made = poll_some(&mut making) => Event::Made(made.0, made.1),
                 Ok(()) = self.generations.changed(), if making.is_none() => Event::Changed,
-                Ok(permit) = &mut turn, if matches!(self.turn, Turn::Waits) => Event::Turn(permit),
                 () = replies.taken(), if self.sending.is_some() => Event::Taken,
                 () = sleep_until(wake.unwrap_or_else(far)), if wake.is_some() => Event::Time,
             };
@@ -274,13 +307,6 @@ impl Session {
                     return Status::deadline_exceeded("the stream was not read for too long");
                 }
                 Event::Time => {}
-                Event::Turn(permit) => {
-                    let until = Instant::now() + self.house.limits.initial_sync;
-                    self.turn = Turn::Has {
-                        _permit: permit,
-                        until,
-                    };
-                }
             }
         }
     }
@@ -306,35 +332,37 @@ impl Session {
     /// Sends what can be sent; yields when to look again.
     fn send(&mut self, replies: &Speaker) -> Option<Instant> {
         let now = Instant::now();
-        if let Turn::Has { until, .. } = self.turn
-            && (until <= now || self.stream().is_settled())
+        if let Some(end) = self.turn.end()
+            && (end <= now || self.stream().is_settled())
         {
             self.turn = Turn::Done;
         }
         if self.sending.is_some() {
-            return self.sending;
-        }
-        if matches!(self.turn, Turn::Waits) {
-            return None;
+            return self.sending.into_iter().chain(self.turn.end()).min();
         }
         let (response, wake) = {
             let mut stream = self.stream();
             (stream.next(now), stream.wake())
         };
-        let turn = match self.turn {
-            Turn::Has { until, .. } => Some(until),
-            Turn::Done | Turn::Waits => None,
-        };
         let Some(response) = response else {
-            return [wake, turn].into_iter().flatten().min();
+            if let Turn::Has { silent, .. } = &mut self.turn {
+                silent.get_or_insert(now + self.house.limits.initial_sync / SILENCE);
+            }
+            return [wake, self.turn.end()].into_iter().flatten().min();
         };
+        if let Turn::Has { silent, .. } = &mut self.turn {
+            *silent = None;
+        }
         let pieces = wire::write(self.method.variant, &response);
         let bytes = pieces.iter().map(Bytes::len).sum();
         self.house.counts.pushed(response.kind, bytes);
         // The one before was taken. If nobody listens, the next request says so.
         replies.send(pieces);
-        self.sending = Some(now + self.house.limits.write);
-        self.sending
+        let until = now + self.house.limits.write;
+        self.sending = Some(until);
+        self.turn
+            .end()
+            .map_or(Some(until), |end| Some(until.min(end)))
     }
 
     fn is_stuck(&self) -> bool {
@@ -342,7 +370,7 @@ impl Session {
         self.sending.is_some_and(|until| until <= now)
     }
 
-    fn take(&self, request: Request) -> Result<(), Refusal> {
+    fn take(&mut self, request: Request) -> Result<(), Refusal> {
         let now = Instant::now();
         let (kind, outcome) = match request.body {
             Some(wire::Body::Sotw(body)) => (body.kind, self.stream().sotw(&body, now)?),
@@ -350,7 +378,12 @@ impl Session {
             None => return Ok(()),
         };
         match outcome {
-            Outcome::Acknowledged => self.house.counts.acknowledged(kind),
+            Outcome::Acknowledged => {
+                if let Turn::Has { silent, .. } = &mut self.turn {
+                    *silent = None;
+                }
+                self.house.counts.acknowledged(kind);
+            }
             Outcome::Refused { version, error } => {
                 self.house.counts.refused(kind);
                 tracing::warn!(
@@ -394,6 +427,9 @@ fn far() -> Instant {
 
 /// Only for its type: what the registry shares.
 pub(super) type SharedStream = Mutex<Stream>;
+
+#[cfg(test)]
+mod turns;
 
 #[cfg(test)]
 mod tests {

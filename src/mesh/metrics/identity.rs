@@ -3,7 +3,7 @@
 //! Samples of the mesh's own have no label `credentials`, so that they are the same whether or not there are
 //! others. The values of the label come from the configuration alone.
 
-use crate::telemetry::prometheus::{Kind, Text};
+use crate::telemetry::family::{Families, Kind};
 use crate::tls::{Counts, Credentials, Materials};
 
 type Of = fn(&Counts) -> u64;
@@ -53,69 +53,69 @@ impl One {
         }
     }
 
-    fn sample(&self, text: &mut Text, family: &str, labels: &[(&str, &str)], value: u64) {
+    fn sample(&self, all: &mut dyn Families, family: &str, labels: &[(&str, &str)], value: u64) {
         let own = self.name.as_ref().map(|name| ("credentials", &**name));
         let labels: Vec<(&str, &str)> = own.into_iter().chain(labels.iter().copied()).collect();
-        text.sample(family, &labels, value);
+        all.sample(family, &labels, value);
     }
 }
 
-pub(super) fn tell(materials: &Materials, text: &mut Text) {
+pub(super) fn tell(materials: &Materials, all: &mut dyn Families) {
     let own = materials.mesh();
     let others = materials.others().into_iter();
     // A provider may give the mesh's own under another name.
     let others = others.filter(|(_, other)| own.is_none_or(|own| !own.is_same(other)));
-    let mut all: Vec<One> = own
+    let mut found: Vec<One> = own
         .cloned()
         .map(|own| One::new(None, own))
         .into_iter()
         .collect();
-    all.extend(others.map(|(name, other)| One::new(Some(name), other)));
-    if all.is_empty() {
+    found.extend(others.map(|(name, other)| One::new(Some(name), other)));
+    if found.is_empty() {
         return;
     }
     const EXPIRES: &str = "meshwork_identity_not_after_seconds";
-    text.family(
+    all.family(
         EXPIRES,
         Kind::Gauge,
         "When the identity expires, since 1970.",
     );
-    for one in &all {
+    for one in &found {
         let expires = one
             .credentials
             .identity()
             .map(|own| own.not_after().as_secs());
         // Who has roots alone has nothing that expires.
         if let Some(expires) = expires.or(one.name.is_none().then_some(0)) {
-            one.sample(text, EXPIRES, &[], expires);
+            one.sample(all, EXPIRES, &[], expires);
         }
     }
     for (name, help, of) in COUNTERS {
-        text.family(name, Kind::Counter, help);
-        for one in &all {
-            one.sample(text, name, &[], of(&one.counts));
+        all.family(name, Kind::Counter, help);
+        for one in &found {
+            one.sample(all, name, &[], of(&one.counts));
         }
     }
-    handshakes(&all, text);
+    handshakes(&found, all);
 }
 
-fn handshakes(all: &[One], text: &mut Text) {
+fn handshakes(found: &[One], all: &mut dyn Families) {
     const OUTCOMES: &str = "meshwork_handshakes_total";
-    text.family(OUTCOMES, Kind::Counter, "Handshakes of TLS.");
-    for one in all {
+    all.family(OUTCOMES, Kind::Counter, "Handshakes of TLS.");
+    for one in found {
         for (outcome, value) in [
             ("accepted", one.counts.accepted),
             ("connected", one.counts.connected),
             ("refused", one.counts.refused),
         ] {
-            one.sample(text, OUTCOMES, &[("outcome", outcome)], value);
+            one.sample(all, OUTCOMES, &[("outcome", outcome)], value);
         }
     }
     const REFUSED: &str = "meshwork_handshakes_refused_total";
-    text.family(REFUSED, Kind::Counter, "Handshakes of TLS that failed.");
-    for one in all {
+    all.family(REFUSED, Kind::Counter, "Handshakes of TLS that failed.");
+    for one in found {
         for (reason, value) in one.credentials.refusals() {
-            one.sample(text, REFUSED, &[("reason", reason)], value);
+            one.sample(all, REFUSED, &[("reason", reason)], value);
         }
     }
 }

@@ -6,31 +6,32 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::snapshot::InboundStats;
-use crate::telemetry::prometheus::{Kind, Text};
+use crate::telemetry::family::{Families, Kind};
 
-pub(super) fn tell(stats: &InboundStats, ports: &BTreeMap<SocketAddr, bool>, text: &mut Text) {
+pub(super) fn tell(
+    stats: &InboundStats,
+    ports: &BTreeMap<SocketAddr, bool>,
+    all: &mut dyn Families,
+) {
     const REFUSED: &str = "meshwork_inbound_refused_total";
-    text.family(
+    all.family(
         REFUSED,
         Kind::Counter,
         "Requests that were refused at the door.",
     );
     for (reason, value) in stats.refused() {
-        text.sample(REFUSED, &[("reason", reason)], value);
+        all.sample(REFUSED, &[("reason", reason)], value);
     }
     for (name, help, value) in stats.told() {
         let name = format!("meshwork_inbound_{name}_total");
-        text.family(&name, Kind::Counter, help);
-        text.sample(&name, &[], value);
-    }
-    if ports.is_empty() {
-        return;
+        all.family(&name, Kind::Counter, help);
+        all.sample(&name, &[], value);
     }
     const SERVING: &str = "meshwork_inbound_serving";
     let help = "Whether a port that a control plane configures serves.";
-    text.family(SERVING, Kind::Gauge, help);
+    all.family(SERVING, Kind::Gauge, help);
     for (address, serves) in ports {
         let address = address.to_string();
-        text.sample(SERVING, &[("address", &address)], u8::from(*serves));
+        all.sample(SERVING, &[("address", &address)], u64::from(*serves));
     }
 }

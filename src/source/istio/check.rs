@@ -50,7 +50,7 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
     let mut faults = read.faults;
     let everybody;
     let clients = if clients.is_empty() {
-        everybody = namespaces(&read.objects);
+        everybody = namespaces(read.objects.iter());
         &everybody
     } else {
         clients
@@ -73,8 +73,64 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
     }
 }
 
+/// What objects are to each other, judged as [`check`] judges them: seen from each namespace that says how
+/// requests are treated, and from one of those that only have services and workloads, whose views differ in
+/// nothing that could be wrong. The faults say no lines.
+#[cfg(feature = "control-plane")]
+pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
+    let (deciding, plain): (Vec<_>, Vec<_>) = objects.iter().partition(|object| decides(object));
+    let mut clients = namespaces(deciding.iter().copied());
+    let seen: BTreeSet<_> = clients
+        .iter()
+        .map(|one| one.namespace().to_owned())
+        .collect();
+    let other = namespaces(plain.into_iter())
+        .into_iter()
+        .find(|client| !seen.contains(client.namespace()));
+    clients.truncate(NAMESPACES - 1);
+    clients.extend(other);
+    let mut faults = Faults::default();
+    for client in &clients {
+        faults.extend(compile(objects, client, options).faults);
+    }
+    faults
+}
+
+/// Whether an object says how requests are treated, and not only who is there.
+#[cfg(feature = "control-plane")]
+fn decides(object: &Object) -> bool {
+    match &object.kind {
+        Kind::EndpointSlice(_)
+        | Kind::Endpoints(_)
+        | Kind::Namespace(_)
+        | Kind::Pod(_)
+        | Kind::Service(_)
+        | Kind::ServiceAccount(_)
+        | Kind::Workload(_)
+        | Kind::WorkloadEntry(_)
+        | Kind::WorkloadGroup(_) => false,
+        Kind::AuthorizationPolicy(_)
+        | Kind::BackendTlsPolicy(_)
+        | Kind::BackendTrafficPolicy(_)
+        | Kind::DestinationRule(_)
+        | Kind::Gateway(_)
+        | Kind::GrpcRoute(_)
+        | Kind::HttpLocalRateLimitPolicy(_)
+        | Kind::HttpRoute(_)
+        | Kind::LinkerdServer(_)
+        | Kind::MeshConfig(_)
+        | Kind::PeerAuthentication(_)
+        | Kind::ReferenceGrant(_)
+        | Kind::RequestAuthentication(_)
+        | Kind::ServiceEntry(_)
+        | Kind::Sidecar(_)
+        | Kind::Telemetry(_)
+        | Kind::VirtualService(_) => true,
+    }
+}
+
 /// One client for each namespace; without any there is still one, since faults may be global.
-fn namespaces(objects: &[Object]) -> Vec<Workload> {
+fn namespaces<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<Workload> {
     let namespace = |object: &Object| match &object.kind {
         Kind::Namespace(_) => Arc::clone(&object.meta.name),
         Kind::AuthorizationPolicy(_)
@@ -105,7 +161,6 @@ fn namespaces(objects: &[Object]) -> Vec<Workload> {
     };
     // The mesh configuration belongs to no namespace.
     let mut names: BTreeSet<Arc<str>> = objects
-        .iter()
         .map(namespace)
         .filter(|name| !name.is_empty())
         .collect();

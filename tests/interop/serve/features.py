@@ -1,8 +1,7 @@
 """Every feature that is claimed, once for all clients.
 
-A feature is a function of a world and a client. It raises what it did not see. `CANNOT` names the
-cells where a peer cannot, with what it does instead, which is asserted too: a cell that becomes
-better fails here until the table says so.
+A feature is a function of a world and a client. It raises what it did not see. A peer says in `cannot` which
+of them it does not have, and why; one that it has after all fails until the table says so.
 """
 
 from world import HOST, SUBSETS, TARGET, entry, routes, rule, say, to, total, wait_for

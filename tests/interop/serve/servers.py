@@ -2,14 +2,16 @@
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
 
+import table
 from peers import BUILT, Core, HERE
-from world import MESHWORK, Client, World, fail, say, wait_for
+from world import MESHWORK, Client, World, fail, refusals, say, wait_for
 
+OURS = subprocess.run([MESHWORK, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+HEADER = ["server", "is configured by `meshwork serve`"]
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -62,7 +64,7 @@ def start(command, port, bootstrap):
 def hello(process):
     """What a server says first: its version, or that it listens."""
     line = process.stdout.readline()
-    return "meshwork" if line.startswith("listening on ") else json.loads(line)["version"]
+    return OURS if line.startswith("listening on ") else json.loads(line)["version"]
 
 
 def policy(spec):
@@ -156,7 +158,12 @@ def main(wanted):
             continue
         with World() as world:
             try:
-                say(f"{name} as a server: yes ({serves(world, command)})")
+                version = serves(world, command)
+                refused = refusals(world)
+                assert not refused, refused[0]
+                say(f"{name} as a server: yes ({version})")
+                why = table.fault(HEADER, [version, "yes"])
+                assert not why, why
             except AssertionError as error:
                 failures += 1
                 fail(f"{name} as a server: {error}")

@@ -235,6 +235,11 @@ def total(tally):
     return sum(tally["ok"].values()) + sum(tally["failed"].values())
 
 
+def refusals(world):
+    """What the control plane's log says of responses that a client refused."""
+    return [line for line in world.logged().splitlines() if "refused a response" in line]
+
+
 def say(text):
     print(f"interop: {text}", flush=True)
 

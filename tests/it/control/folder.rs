@@ -127,6 +127,61 @@ async fn s20_a_folder_is_served_an_edit_pushed_and_a_bad_one_rejected() {
     assert_eq!(world.server.store().rejections(), 1);
 }
 
+/// Good by itself, and wrong in this mesh: nobody has declared the provider.
+const UNKNOWN_PROVIDER: &str = "
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: default, namespace: my-app}
+spec:
+  tracing:
+  - providers: [{name: nobody}]
+";
+
+/// What `check` and an embedded mesh refuse is refused here, before any client asks for a view of it.
+#[tokio::test]
+async fn s20_an_edit_whose_objects_do_not_fit_together_is_rejected() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), &mesh(10));
+    let store = Store::follow(folder.path(), Options::default())
+        .await
+        .expect("a good folder");
+    let world = World::start(store, Limits::default()).await;
+    let mut stream = open(&world, "gRPC Go").await;
+    let response = stream.next().await.expect("routes");
+    assert_eq!(weights(&response), [90, 10]);
+    stream.answer(&response, &[HOST]).await;
+
+    let bad = mesh(50) + UNKNOWN_PROVIDER;
+    write(folder.path(), &bad);
+    while world.server.store().rejected().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.server.store().generation(), 1);
+    let faults = world.server.store().rejected().expect("it is rejected");
+    let fault = faults.iter().find(|fault| fault.code().as_str() == "M040");
+    let fault = fault.unwrap_or_else(|| panic!("{faults}"));
+    assert!(
+        fault.snippet().is_some(),
+        "it is shown where it is: {fault}"
+    );
+    let checked = meshwork::source::istio::check(folder.path(), &[], &Options::default());
+    assert!(checked.faults.has_errors(), "as check says");
+    let mut later = open(&world, "gRPC Go").await;
+    let response = later.next().await.expect("routes");
+    assert_eq!(weights(&response), [90, 10], "as it was");
+
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    write(elsewhere.path(), &bad);
+    let refused = Store::follow(elsewhere.path(), Options::default()).await;
+    refused.expect_err("it does not start with it");
+
+    write(folder.path(), &mesh(50));
+    let response = stream.next().await.expect("routes");
+    assert_eq!(weights(&response), [50, 50]);
+    assert!(world.server.store().rejected().is_none());
+}
+
 #[tokio::test]
 async fn s20_a_folder_with_faults_does_not_start() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -2,9 +2,11 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use meshwork::control::{Kind, Limits, Store};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::Code;
 
-use super::world::{Sotw, World, endpoint, publish};
+use super::world::{PATIENCE, Sotw, World, endpoint, publish};
 
 #[tokio::test]
 async fn k6_streams_beyond_the_limit_are_refused_and_a_place_is_given_back() {
@@ -140,4 +142,60 @@ async fn s25_k6_a_client_that_never_answers_gets_no_more() {
         })
         .await;
     assert_eq!(silent.takes().await, ["49"]);
+}
+
+/// How HTTP/2 begins: with these bytes, and with settings.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8; 9] = b"\0\0\0\x04\0\0\0\0\0";
+
+/// Connects, says this and nothing more, and reads until the connection is closed.
+async fn says_and_waits(address: std::net::SocketAddr, said: &[u8]) -> Vec<u8> {
+    let read = async {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        // A place that is not given back is one that nobody reads from.
+        let _ = stream.write_all(said).await;
+        let mut read = Vec::new();
+        let _ = stream.read_to_end(&mut read).await;
+        read
+    };
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    read.expect("it is closed")
+}
+
+/// The only place of the server is taken by each in turn.
+#[tokio::test]
+async fn k6_a_connection_that_does_not_begin_gives_its_place_back() {
+    let limits = Limits {
+        connections: 1,
+        hello: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let world = World::start(Store::new(), limits).await;
+    for said in [&b""[..], b"P", &PREFACE[..23], b"GET / HTTP/1.1\r\n"] {
+        says_and_waits(world.address, said).await;
+    }
+}
+
+#[tokio::test]
+async fn k6_a_connection_without_a_call_is_told_to_leave_and_is_ended() {
+    let limits = Limits {
+        idle: Duration::from_millis(20),
+        drain: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let world = World::start(Store::new(), limits).await;
+    let read = says_and_waits(world.address, &[&PREFACE[..], SETTINGS].concat()).await;
+    let goaway = frames(&read).any(|kind| kind == 7);
+    assert!(goaway, "{read:?}");
+}
+
+/// The types of the frames of HTTP/2 (RFC 9113, 4.1).
+fn frames(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (head, behind) = rest.split_first_chunk::<9>()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        rest = behind.get(length..)?;
+        Some(head[3])
+    })
 }

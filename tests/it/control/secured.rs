@@ -94,3 +94,52 @@ async fn k4_the_view_follows_the_certificate_and_a_contradiction_is_denied() {
     assert!(refused, "a certificate of a foreign root");
     task.abort();
 }
+
+/// What others were sent is told to nobody but them, and to the operator.
+#[tokio::test]
+async fn k4_client_status_tells_a_caller_of_clients_with_its_own_identity() {
+    let mut authority = Authority::new("root");
+    let store = Store::new();
+    publish(&store, &[("a", "1")]);
+    let own = credentials(&mut authority, "spiffe://td/ns/mesh/sa/control");
+    let server = Server::new(store).with_mutual_tls(own);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let serving = server.clone();
+    let task = tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+    let mut streams = Vec::new();
+    let mut told = Vec::new();
+    for account in ["order", "cart"] {
+        let identity = format!("spiffe://td/ns/shop/sa/{account}");
+        let client = credentials(&mut authority, &identity);
+        let channel = connect(address, &client).await.expect("it is believed");
+        let mut stream = Sotw::open(channel.clone()).await;
+        stream.ask_as(account, Kind::Cluster, &[]).await;
+        assert_eq!(stream.takes().await, ["1"]);
+        streams.push(stream);
+        told.push((account, channel));
+    }
+    for (account, channel) in told {
+        assert_eq!(clients_told(channel).await, [account]);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let admin = listener.local_addr().expect("it is bound");
+    let operator = tokio::spawn(async move { server.admin(listener).await });
+    let channel = endpoint(admin).connect().await.expect("it listens");
+    assert_eq!(clients_told(channel).await, ["order", "cart"]);
+    operator.abort();
+    task.abort();
+}
+
+/// The node ids that client status tells of.
+async fn clients_told(channel: Channel) -> Vec<String> {
+    use csds::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
+    use envoy_types::pb::envoy::service::status::v3 as csds;
+    let mut client = ClientStatusDiscoveryServiceClient::new(channel);
+    let answer = client
+        .fetch_client_status(csds::ClientStatusRequest::default())
+        .await;
+    let told = answer.expect("an answer").into_inner().config;
+    let node = |config: csds::ClientConfig| config.node.expect("a node").id;
+    told.into_iter().map(node).collect()
+}

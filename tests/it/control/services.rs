@@ -257,3 +257,91 @@ async fn a_shutdown_drains_streams_and_says_so() {
     drop((watched, health, streams));
     assert_eq!(stopped.await.expect("no panic"), 0, "nothing had to be cut");
 }
+
+fn small() -> Limits {
+    Limits {
+        streams: 1,
+        ..Limits::default()
+    }
+}
+
+/// They have as many places as discovery, which they do not take from it.
+#[tokio::test]
+async fn k6_calls_beside_discovery_have_places_too_and_a_check_needs_none() {
+    let store = Store::new();
+    publish(&store, &[("a", "1")]);
+    let world = World::start(store, small()).await;
+    let mut health = HealthClient::new(world.channel().await);
+    let watched = health.watch(HealthCheckRequest::default()).await;
+    let mut watched = watched.expect("a stream").into_inner();
+    watched.message().await.expect("its first message");
+    let refused = health.watch(HealthCheckRequest::default()).await;
+    let refused = refused.expect_err("the only place is taken");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let mut loads = LoadReportingServiceClient::new(world.channel().await);
+    let refused = loads.stream_load_stats(tokio_stream::pending()).await;
+    let refused = refused.expect_err("the only place is taken");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let check = health.check(HealthCheckRequest::default()).await;
+    let check = check.expect("an answer").into_inner();
+    assert_eq!(check.status(), ServingStatus::Serving);
+    let mut stream = Sotw::open(world.channel().await).await;
+    stream.ask(Kind::Cluster, &[]).await;
+    assert_eq!(stream.takes().await, ["1"]);
+    drop(watched);
+    // The server learns of it when it learns of it.
+    while health.watch(HealthCheckRequest::default()).await.is_err() {}
+}
+
+/// An answer is as large as all that all clients have.
+#[tokio::test]
+async fn k6_two_calls_of_client_status_are_answered_at_a_time() {
+    let world = World::of(&[("a", "1")]).await;
+    let mut client = ClientStatusDiscoveryServiceClient::new(world.channel().await);
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let (asks, asked) = tokio::sync::mpsc::channel(1);
+        let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+        let call = client.stream_client_status(asked);
+        asks.send(csds::ClientStatusRequest::default())
+            .await
+            .expect("room for one");
+        let mut answers = call.await.expect("a place").into_inner();
+        answers.message().await.expect("an answer");
+        calls.push((asks, answers));
+    }
+    let ask = csds::ClientStatusRequest::default();
+    let refused = client.fetch_client_status(ask.clone()).await;
+    let refused = refused.expect_err("both places are taken");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    // The operator's port has other places.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = world.server.clone();
+    let admin = tokio::spawn(async move { server.admin(listener).await });
+    let channel = super::world::endpoint(address).connect().await;
+    let mut operator = ClientStatusDiscoveryServiceClient::new(channel.expect("it listens"));
+    let answer = operator.fetch_client_status(ask.clone()).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    admin.abort();
+    calls.pop();
+    while client.fetch_client_status(ask.clone()).await.is_err() {}
+}
+
+#[tokio::test]
+async fn k6_a_call_of_client_status_does_not_last() {
+    let store = Store::new();
+    publish(&store, &[("a", "1")]);
+    let limits = Limits {
+        write: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let world = World::start(store, limits).await;
+    let mut client = ClientStatusDiscoveryServiceClient::new(world.channel().await);
+    let call = client.stream_client_status(tokio_stream::pending()).await;
+    let mut answers = call.expect("a place").into_inner();
+    let end = tokio::time::timeout(PATIENCE, answers.message()).await;
+    let end = end.expect("it ends").expect_err("nothing was asked for");
+    assert_eq!(end.code(), Code::DeadlineExceeded, "{end}");
+}

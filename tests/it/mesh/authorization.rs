@@ -560,6 +560,7 @@ mod tokens {
             payload_header: Some("x-payload".parse().unwrap()),
             claim_headers: vec![("x-sub".parse().unwrap(), vec!["sub".into()])],
             spaced: Vec::new(),
+            metadata: None,
             origin: Origin::built_in(),
         };
         let anybody = StringMatcher::Prefix("".into());

@@ -1,6 +1,8 @@
 //! Clients that mean no good, or are broken.
 
 use super::*;
+use crate::control::ads::Reason;
+use crate::control::snapshot::Lookup;
 use crate::random::Random;
 
 #[test]
@@ -114,6 +116,126 @@ fn stale_and_invented_nonces_subscribe_in_the_delta_variant_and_answer_nothing()
     world.ack(&first);
     world.takes("E b=1");
     assert_eq!(world.stream.names(), 2);
+}
+
+/// Has a listener of whatever name.
+#[derive(Debug)]
+struct Anything;
+
+impl Lookup for Anything {
+    fn find(&self, kind: Kind, name: &str) -> Option<Arc<Encoded>> {
+        (kind == Kind::Listener).then(|| Arc::new(Encoded::new(kind, name, b"1")))
+    }
+}
+
+fn any_listener(variant: Variant) -> World {
+    let listed = Arc::new(resource("L l=1"));
+    let snapshot = Snapshot::default().with([listed], Some(Arc::new(Anything)));
+    World::of(variant, Arc::new(snapshot))
+}
+
+/// Asks for invented names and drops them again under a wildcard, fifty with a message, until it is ended
+/// or has said a hundred messages; how many names are kept then, and whether it was ended.
+fn asks_and_drops(world: &mut World, kind: &str, answers: bool) -> (usize, bool) {
+    world.stream.client.names = 200;
+    world.sub(kind, &["*"], &[]);
+    let first = world.next();
+    if let Some(first) = first.filter(|_| answers) {
+        world.ack(&first);
+    }
+    for at in 0..100 {
+        let names: Vec<String> = (0..50).map(|one| format!("invented-{at}-{one}")).collect();
+        let request = DeltaRequest {
+            kind: kind_of(kind),
+            subscribe: names.clone(),
+            unsubscribe: names,
+            initial: Vec::new(),
+            nonce: String::new(),
+            error: None,
+        };
+        let refusal = world.stream.delta(&request, world.now).err();
+        if let Some(refusal) = refusal {
+            assert_eq!(refusal.reason, Reason::Exhausted, "{}", refusal.message);
+            return (world.kept(kind), true);
+        }
+        if let Some(response) = world.next().filter(|_| answers) {
+            world.ack(&response);
+        }
+    }
+    (world.kept(kind), false)
+}
+
+impl World {
+    fn kept(&self, kind: &str) -> usize {
+        let watch = self.stream.watch(kind_of(kind)).expect("subscribed to");
+        watch.have.len().max(watch.due.len())
+    }
+}
+
+#[test]
+fn names_that_a_client_of_everything_drops_are_counted_until_it_is_told_that_they_are_gone() {
+    let mut silent = World::delta("C a=1");
+    assert_eq!(asks_and_drops(&mut silent, "C", false), (201, true));
+    // Once it is told, nothing is left of them.
+    let mut answering = World::delta("C a=1");
+    assert_eq!(asks_and_drops(&mut answering, "C", true), (1, false));
+    // These exist under every name, and so nothing says that they are gone.
+    let mut any = any_listener(Variant::Delta);
+    assert_eq!(asks_and_drops(&mut any, "L", true), (201, true));
+}
+
+/// Its list replaces the one before it, so that what it dropped needs no room.
+#[test]
+fn s26_names_that_a_client_of_everything_lists_no_more_leave_nothing_behind() {
+    for answers in [false, true] {
+        let mut world = any_listener(Variant::Sotw);
+        world.request("L", &["*"]);
+        for at in 0..100 {
+            if let Some(response) = world.next().filter(|_| answers) {
+                world.ack(&response);
+            }
+            world.request("L", &["*", &format!("invented-{at}")]);
+        }
+        assert_eq!(world.kept("L"), 1, "{answers}");
+    }
+    // Before it was sent anything, nothing that it says is stale.
+    let mut world = World::sotw("C a=1");
+    for at in 0..100 {
+        world.request("C", &["*", &format!("invented-{at}")]);
+    }
+    assert_eq!(world.kept("C"), 2);
+    world.takes("C a=1");
+}
+
+/// A cluster that is withdrawn late, because of its routes, is not taken away by dropping its name.
+#[test]
+fn s23_a_name_that_is_dropped_under_a_wildcard_stays_until_its_routes_let_go() {
+    let mut world = World::sotw("C a=1; C b=1; R r=1 >a");
+    world.request("C", &["*", "a"]);
+    world.request("R", &["r"]);
+    world.settles();
+    world.set("C b=2; R r=2 >b");
+    world.request("C", &["*"]);
+    world.takes("C a=1 b=2");
+    world.takes("R r=2");
+    world.takes("C b=2");
+}
+
+/// A client that does not answer keeps what is, and nothing of what came and went meanwhile.
+#[test]
+fn s26_what_comes_and_goes_while_a_client_does_not_answer_leaves_nothing_behind() {
+    for variant in [Variant::Sotw, Variant::Delta] {
+        let mut world = World::new(variant, "C a=1");
+        world.request_any("C", &["*"]);
+        let first = world.gets("C a=1");
+        for at in 0..500 {
+            world.set(&format!("C a=1; C passing-{at}=1"));
+        }
+        assert_eq!(world.kept("C"), 1, "{variant:?}");
+        world.set("C a=2; C b=1");
+        world.ack(&first);
+        world.takes("C a=2 b=1");
+    }
 }
 
 /// Anything at all, in any order: nothing panics, nothing grows, and a client that begins to behave

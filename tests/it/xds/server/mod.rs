@@ -159,8 +159,13 @@ impl Serving {
     }
 
     pub(super) async fn until(&self, path: &str, expected: Option<u16>) {
+        self.until_with(path, "", expected).await;
+    }
+
+    /// The same with further lines of the head.
+    pub(super) async fn until_with(&self, path: &str, headers: &str, expected: Option<u16>) {
         let reached = async {
-            while self.get(path, "").await != expected {
+            while self.get(path, headers).await != expected {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -7,6 +7,7 @@ use super::super::Variant;
 use super::mesh::{HOSTS, listener};
 use super::pair::{Held, Pair};
 use crate::control::ads::REMOVAL_CAP;
+use crate::control::ads::watch::Watch;
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
 use crate::model::RouteConfiguration;
@@ -32,21 +33,33 @@ impl Pair {
             self.client.entries().count() <= names + HOSTS.len(),
             "the client's resources"
         );
-        let watches = self
-            .stream
-            .iter()
-            .flat_map(|stream| stream.watches.iter().flatten());
-        for watch in watches {
-            let kept = [
-                watch.due.len(),
-                watch.have.len(),
-                watch.told.len(),
-                watch.names(),
-            ];
-            assert!(
-                kept.iter().all(|count| *count <= names + HOSTS.len()),
-                "{kept:?}"
-            );
+        let watches = self.stream.iter().flat_map(|stream| &stream.watches);
+        for (kind, watch) in Kind::ALL.into_iter().zip(watches) {
+            let Some(watch) = watch else { continue };
+            self.check_watch(kind, watch);
+        }
+    }
+
+    /// What the server keeps of a kind is what the client wants, and of that what there is, what it has, or
+    /// what it named.
+    fn check_watch(&self, kind: Kind, watch: &Watch) {
+        let (seed, there) = (self.seed, self.snapshot.set(kind));
+        for name in watch.have.keys() {
+            assert!(watch.wants(name), "seed {seed}: {kind} {name} is kept");
+        }
+        for name in watch.due.keys() {
+            let about = watch.have.contains_key(name)
+                || watch.named.contains(name)
+                || there.get(name).is_some();
+            assert!(about, "seed {seed}: {kind} {name} is due");
+        }
+        for name in watch.strangers.iter() {
+            let known = watch.have.contains_key(name);
+            assert!(known, "seed {seed}: {kind} {name} is counted");
+        }
+        let beside = watch.told.iter().chain(watch.beats.keys());
+        for name in beside {
+            assert!(watch.wants(name), "seed {seed}: {kind} {name} is noted");
         }
     }
 
