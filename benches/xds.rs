@@ -8,10 +8,13 @@
 //!
 //! Server and client are in this process, with a real socket between them: a time is from the
 //! publication until a call sees what was published, so it has decoding, linking and the swap in it,
-//! and the server's encoding and both ends of the wire too. Endpoints are not connected to.
+//! and the server's encoding and both ends of the wire too. How long the three take by themselves the
+//! library's spans tell (see `stages`). Endpoints are not connected to.
 
 #[path = "control/document.rs"]
 mod document;
+#[path = "xds/stages.rs"]
+mod stages;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ use prost::{Message, Name};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use stages::Stages;
+
 const MEMBERS: u32 = 10;
 const CHANGES: usize = 20;
 
@@ -40,8 +45,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let at = arguments.iter().position(|one| one == "--clusters");
     let clusters = at.and_then(|at| arguments.get(at + 1)?.parse().ok());
+    let stages = Stages::watched();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let table = runtime.block_on(measure(clusters.unwrap_or(10_000)));
+    let table = runtime.block_on(measure(clusters.unwrap_or(10_000), stages));
     print!("{table}");
     if !arguments.iter().any(|one| one == "--publish") {
         return ExitCode::SUCCESS;
@@ -81,7 +87,7 @@ impl World {
     }
 }
 
-async fn measure(clusters: u32) -> String {
+async fn measure(clusters: u32, stages: &Stages) -> String {
     let store = Store::new();
     let mut world = World::new(clusters);
     world.publish(&store);
@@ -94,34 +100,34 @@ async fn measure(clusters: u32) -> String {
     let mesh = mesh.expect("it starts");
 
     let before = resident();
+    let mut steps = Steps::new(stages);
     let began = Instant::now();
-    let generation = seen(&mesh, "first").await;
-    let all = millis(began.elapsed());
+    let mut generation = seen(&mesh, "first").await;
+    steps.took(began.elapsed());
     let each = resident().saturating_sub(before) as f64 / 1024.0 / f64::from(clusters);
     let mut table = format!(
         "{clusters} clusters of {MEMBERS} endpoints each; memory of a cluster, with both sides of the \
-         wire in one process: {each:.1} KiB.\n\n| what | median, ms | worst, ms |\n| --- | ---: | ---: \
-         |\n| all of it in force | {all:.0} | |\n"
+         wire in one process: {each:.1} KiB.\n\n| what | median, ms | worst, ms | of it decoding, ms \
+         | linking, ms | swap, ms |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
     );
-    let mut generation = generation;
-    let mut times = Vec::new();
+    table.push_str(&steps.told("all of it in force"));
     for change in 0..CHANGES {
         let number = change as u32 % clusters;
         world.endpoints[number as usize] = endpoints(number, change as u32 + 1);
-        generation = timed(&mesh, &store, &world, generation, &mut times).await;
+        generation = timed(&mesh, &store, &world, generation, &mut steps).await;
     }
-    table.push_str(&told("one endpoint changed", &mut times));
+    table.push_str(&steps.told("one endpoint changed"));
     for change in 0..CHANGES {
         let number = change as u32 % clusters;
         world.clusters[number as usize] = cluster(number, 2_000 + change as u32);
-        generation = timed(&mesh, &store, &world, generation, &mut times).await;
+        generation = timed(&mesh, &store, &world, generation, &mut steps).await;
     }
-    table.push_str(&told("one cluster changed", &mut times));
+    table.push_str(&steps.told("one cluster changed"));
     for change in 0..CHANGES {
         world.routes = routes(clusters, &format!("later {change}"));
-        generation = timed(&mesh, &store, &world, generation, &mut times).await;
+        generation = timed(&mesh, &store, &world, generation, &mut steps).await;
     }
-    table.push_str(&told("all routes changed", &mut times));
+    table.push_str(&steps.told("all routes changed"));
     table
 }
 
@@ -131,26 +137,66 @@ async fn timed(
     store: &Store,
     world: &World,
     before: u64,
-    times: &mut Vec<Duration>,
+    steps: &mut Steps<'_>,
 ) -> u64 {
     let began = Instant::now();
     world.publish(store);
     while mesh.generation() == before {
         tokio::task::yield_now().await;
     }
-    times.push(began.elapsed());
+    steps.took(began.elapsed());
     mesh.generation()
 }
 
-fn told(what: &str, times: &mut Vec<Duration>) -> String {
-    times.sort();
-    let row = format!(
-        "| {what}, {CHANGES} times | {:.2} | {:.2} |\n",
-        millis(times[times.len() / 2]),
-        millis(times[times.len() - 1])
-    );
-    times.clear();
-    row
+/// The times of the same step, again and again: the whole, and what the library says of its stages.
+struct Steps<'s> {
+    stages: &'s Stages,
+    whole: Vec<Duration>,
+    of_it: [Vec<Duration>; 3],
+}
+
+impl<'s> Steps<'s> {
+    fn new(stages: &'s Stages) -> Self {
+        stages.taken();
+        Self {
+            stages,
+            whole: Vec::new(),
+            of_it: Default::default(),
+        }
+    }
+
+    fn took(&mut self, whole: Duration) {
+        self.whole.push(whole);
+        for (times, time) in self.of_it.iter_mut().zip(self.stages.taken()) {
+            times.push(time);
+        }
+    }
+
+    /// A row of the table; the next step begins with nothing.
+    fn told(&mut self, what: &str) -> String {
+        self.whole.sort();
+        let last = self.whole.len() - 1;
+        let worst = match last {
+            0 => String::new(),
+            last => format!("{:.2}", millis(self.whole[last])),
+        };
+        let mut row = format!("| {what}");
+        if last > 0 {
+            row.push_str(&format!(", {} times", last + 1));
+        }
+        row.push_str(&format!(
+            " | {:.2} | {worst} |",
+            millis(self.whole[last / 2])
+        ));
+        for times in &mut self.of_it {
+            times.sort();
+            row.push_str(&format!(" {:.2} |", millis(times[last / 2])));
+            times.clear();
+        }
+        self.whole.clear();
+        row.push('\n');
+        row
+    }
 }
 
 /// Calls until a route of this name takes the call; returns the generation that it is in.

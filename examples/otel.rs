@@ -124,7 +124,8 @@ async fn main() -> Result<(), Failure> {
     let body = response.into_body().collect().await?.to_bytes();
     println!("{}", String::from_utf8_lossy(&body));
 
-    for mesh in [order, catalog] {
+    // They stay until the SDK has read what they count.
+    for mesh in [&order, &catalog] {
         mesh.shutdown(std::time::Duration::from_secs(5)).await;
     }
     // The SDK blocks while it sends.

@@ -179,6 +179,7 @@ mod name;
 mod operator;
 #[cfg(feature = "outbound")]
 mod outbound;
+mod protobuf;
 mod random;
 #[cfg(feature = "outbound")]
 mod snapshot;
@@ -191,8 +192,6 @@ pub mod testing;
 pub mod tls;
 #[cfg(feature = "outbound")]
 pub mod transport;
-#[cfg(feature = "outbound")]
-mod varint;
 mod workload;
 
 pub use body::Body;

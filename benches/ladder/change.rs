@@ -82,7 +82,7 @@ impl Changing {
 
 fn set(resources: &mut Resources, balancing: Balancing) {
     for cluster in resources.clusters.values_mut() {
-        Arc::make_mut(cluster).balancing = balancing;
+        Arc::make_mut(cluster).balancing = balancing.clone();
     }
 }
 

@@ -6,7 +6,17 @@ use http::Request;
 use meshwork::model::Resources;
 use meshwork::model::cluster::Protocol;
 use meshwork::source::Publisher;
-use meshwork::{Body, Builder, Channel, Client, Mesh, Random, source};
+use meshwork::{AccessLog, Body, Builder, Channel, Client, Mesh, Random, source};
+#[cfg(feature = "otel")]
+use {
+    meshwork::model::Fraction,
+    opentelemetry::Context,
+    opentelemetry::global::BoxedTracer,
+    opentelemetry::trace::TracerProvider as _,
+    opentelemetry_sdk::error::OTelSdkResult,
+    opentelemetry_sdk::trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
+    std::time::Duration,
+};
 
 use crate::call::HOST_NAME;
 use crate::scenario::{self, Step};
@@ -29,6 +39,47 @@ pub(crate) async fn answering(step: Step, endpoints: usize) -> Channel {
 pub(crate) async fn unmeasured(step: Step) -> Channel {
     let resources = addressless(step, Speaks::Http2, scenario::ENDPOINTS);
     channel(&start(answered(Mesh::builder()).metrics(false), resources).await)
+}
+
+/// The same with metrics on and a line of an access log for each call, which nobody keeps.
+pub(crate) async fn logged() -> Channel {
+    let log = AccessLog::text().to(std::io::sink());
+    channel(&start(answered(Mesh::builder()).access_log(log), whole()).await)
+}
+
+/// The same with metrics on and this share of traces sampled; what the SDK does with a span that has ended is
+/// left out, for that is the exporter's.
+#[cfg(feature = "otel")]
+pub(crate) async fn traced(share: Fraction) -> Channel {
+    let provider = SdkTracerProvider::builder().with_span_processor(Forget);
+    let tracer = BoxedTracer::new(Box::new(provider.build().tracer("ladder")));
+    let builder = answered(Mesh::builder()).traces(tracer);
+    channel(&start(builder.trace_sampling(share), whole()).await)
+}
+
+/// Forgets spans that have ended.
+#[cfg(feature = "otel")]
+#[derive(Debug)]
+struct Forget;
+
+#[cfg(feature = "otel")]
+impl SpanProcessor for Forget {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, _: SpanData) {}
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// The whole bench config.
+fn whole() -> Resources {
+    addressless(Step::Retry, Speaks::Http2, scenario::ENDPOINTS)
 }
 
 /// A client over endpoints that answer at once.

@@ -1,5 +1,9 @@
 //! The rungs, from the ground up.
 
+#[cfg(feature = "otel")]
+use meshwork::model::Fraction;
+use meshwork::model::cluster::Balancing;
+
 use crate::bare::{self, Http1, Http2, NoOp};
 use crate::call::{Caller, Form, Tower, caller};
 use crate::change;
@@ -84,6 +88,21 @@ fn no_op() -> Vec<Rung> {
                 Tower(mesh::unmeasured(Step::Retry).await)
             })
         }),
+        rung("no-op/+ logs", || {
+            caller(Form::Path, async || Tower(mesh::logged().await))
+        }),
+        #[cfg(feature = "otel")]
+        rung("no-op/+ traces unsampled", || {
+            caller(Form::Path, async || {
+                Tower(mesh::traced(Fraction::ZERO).await)
+            })
+        }),
+        #[cfg(feature = "otel")]
+        rung("no-op/+ traces", || {
+            caller(Form::Path, async || {
+                Tower(mesh::traced(Fraction::ONE).await)
+            })
+        }),
         rung("no-op/client", || {
             caller(Form::Absolute, async || {
                 Tower(mesh::client(Step::Retry).await)
@@ -99,8 +118,9 @@ fn pick() -> Vec<Rung> {
     })];
     for (name, way) in pick::ways() {
         for (count, endpoints) in [("1", 1), ("10", ENDPOINTS), ("10,000", 10_000)] {
+            let way = way.clone();
             rungs.push(rung(format!("pick/{name} {count}"), move || {
-                caller(Form::Path, async || Picking::new(way, endpoints))
+                caller(Form::Path, async || Picking::new(way.clone(), endpoints))
             }));
         }
     }
@@ -113,15 +133,17 @@ fn pick() -> Vec<Rung> {
 /// One endpoint leaves and another comes; the floor is an edit that changes nothing.
 fn change() -> Vec<Rung> {
     let [(_, least), .., (_, ring), (_, maglev)] = pick::ways();
-    let among =
-        |name, endpoints, way, edits| rung(name, move || change::among(endpoints, way, edits));
+    let among = |name, endpoints, way: &Balancing, edits| {
+        let way = way.clone();
+        rung(name, move || change::among(endpoints, way.clone(), edits))
+    };
     vec![
-        among("change/nothing", 10_000, least, false),
-        among("change/least request 10", ENDPOINTS, least, true),
-        among("change/least request 10,000", 10_000, least, true),
-        among("change/least request 100,000", 100_000, least, true),
-        among("change/ring hash 10,000", 10_000, ring, true),
-        among("change/maglev 10,000", 10_000, maglev, true),
+        among("change/nothing", 10_000, &least, false),
+        among("change/least request 10", ENDPOINTS, &least, true),
+        among("change/least request 10,000", 10_000, &least, true),
+        among("change/least request 100,000", 100_000, &least, true),
+        among("change/ring hash 10,000", 10_000, &ring, true),
+        among("change/maglev 10,000", 10_000, &maglev, true),
     ]
 }
 

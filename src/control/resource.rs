@@ -22,7 +22,7 @@ use twox_hash::XxHash64;
 use super::kind::Kind;
 use super::references;
 use super::variant::{self, Constraints};
-use crate::varint;
+use crate::protobuf;
 
 /// What a variant is wrapped in.
 const RESOURCE: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -194,7 +194,7 @@ impl<'a> Parts<'a> {
         let mut any = BytesMut::new();
         text(&mut any, 1, self.kind.type_url());
         tag(&mut any, 2);
-        varint::put(&mut any, self.body.len() as u64);
+        protobuf::put(&mut any, self.body.len() as u64);
         let mut head = BytesMut::new();
         text(&mut head, 1, &version);
         match &self.constraints {
@@ -213,11 +213,11 @@ impl<'a> Parts<'a> {
         tag(&mut head, 2);
         let any_length = any.len() + self.body.len();
         let mut any_prefix = BytesMut::new();
-        varint::put(&mut any_prefix, any_length as u64);
+        protobuf::put(&mut any_prefix, any_length as u64);
         let length = head.len() + any_prefix.len() + any_length;
         let mut frame = BytesMut::with_capacity(length + 12);
         tag(&mut frame, 2);
-        varint::put(&mut frame, length as u64);
+        protobuf::put(&mut frame, length as u64);
         frame.extend_from_slice(&head);
         // The tag of the field `resource` is the last byte of the head.
         let at = frame.len() - 1;
@@ -286,7 +286,7 @@ pub(super) fn tag(out: &mut BytesMut, field: u8) {
 pub(super) fn framed(field: u8, inner: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(inner.len() + 6);
     tag(&mut out, field);
-    varint::put(&mut out, inner.len() as u64);
+    protobuf::put(&mut out, inner.len() as u64);
     out.extend_from_slice(inner);
     out.freeze()
 }
@@ -295,7 +295,7 @@ pub(super) fn framed(field: u8, inner: &[u8]) -> Bytes {
 pub(super) fn text(out: &mut BytesMut, field: u8, value: &str) {
     if !value.is_empty() {
         tag(out, field);
-        varint::put(out, value.len() as u64);
+        protobuf::put(out, value.len() as u64);
         out.extend_from_slice(value.as_bytes());
     }
 }
@@ -305,14 +305,14 @@ pub(super) fn duration(out: &mut BytesMut, field: u8, value: Duration) {
     let mut inner = BytesMut::new();
     if value.as_secs() > 0 {
         inner.put_u8(1 << 3);
-        varint::put(&mut inner, value.as_secs());
+        protobuf::put(&mut inner, value.as_secs());
     }
     if value.subsec_nanos() > 0 {
         inner.put_u8(2 << 3);
-        varint::put(&mut inner, u64::from(value.subsec_nanos()));
+        protobuf::put(&mut inner, u64::from(value.subsec_nanos()));
     }
     tag(out, field);
-    varint::put(out, inner.len() as u64);
+    protobuf::put(out, inner.len() as u64);
     out.extend_from_slice(&inner);
 }
 

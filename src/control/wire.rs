@@ -14,7 +14,7 @@ use super::ads::{DeltaRequest, Item, Refusal, Response, SotwRequest, Variant};
 use super::kind::Kind;
 use super::resource::{Encoded, duration, framed, text};
 use super::variant;
-use crate::varint;
+use crate::protobuf;
 
 /// A request as it arrives, of either variant.
 #[derive(Debug)]
@@ -213,7 +213,7 @@ fn error(out: &mut BytesMut, field: u8, name: &str, (code, why): (tonic::Code, &
     let named = variant::resource_name(name, None);
     let mut status = BytesMut::new();
     status.put_u8(1 << 3);
-    varint::put(&mut status, code as u64);
+    protobuf::put(&mut status, code as u64);
     text(&mut status, 2, why);
     let mut inner = BytesMut::new();
     inner.extend_from_slice(&framed(1, &named));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request};
 
 use super::secured::secured;
 use super::{Refusal, Times, Way};
@@ -27,6 +27,9 @@ pub struct Forwarded {
     pub origin: Origin,
     /// The URI that the endpoint sees.
     pub uri: String,
+    /// The headers that the endpoint sees, but for those that a mesh adds (how often it was tried, how long it
+    /// may take). They are marked as sensitive, so that `Debug` does not show values.
+    pub headers: HeaderMap,
     /// Headers of the request that are changed, in order, in words.
     pub request_changes: Vec<String>,
     /// The endpoint that a session cookie names, if that still serves.
@@ -135,13 +138,16 @@ impl Way<'_> {
         let named = chosen.remembered.as_deref();
         let session = named.and_then(|key| balancer.named(key));
         let panicking = balancer.panicking();
-        let usable = panicking || members.iter().any(|member| member.admitted());
+        let anybody = panicking || members.iter().any(|member| member.admitted());
+        let strict = to.affinity.session.as_ref().is_some_and(|own| own.strict);
+        let usable = anybody && !(strict && named.is_some() && session.is_none());
         let none = || chosen.locate(Error::new(Kind::NoEndpoint));
         let endpoints = cluster.endpoints.load();
         Ok(Forwarded {
             cluster: model.name.clone(),
             origin: model.origin.clone(),
             uri: sent.uri().to_string(),
+            headers: hidden(sent.headers()),
             request_changes: self.request_changes(),
             session: session.map(|member| member.endpoint.label().to_string()),
             times: Times::of(to, Asked::of(self.request.headers()), held),
@@ -188,6 +194,14 @@ impl Way<'_> {
         let all = self.chosen.changes().flat_map(response);
         all.map(|change: HeaderChange| change.to_string()).collect()
     }
+}
+
+fn hidden(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for value in headers.values_mut() {
+        value.set_sensitive(true);
+    }
+    headers
 }
 
 fn look(member: &Arc<snapshot::Member>) -> Member {
@@ -256,6 +270,7 @@ fn balancing(balancing: &Balancing) -> &'static str {
         Balancing::LeastRequest => "least request",
         Balancing::Maglev(_) => "Maglev hash",
         Balancing::PeakEwma(_) => "peak EWMA",
+        Balancing::PickFirst(_) => "the first that can be connected to",
         Balancing::Random => "random",
         Balancing::RingHash(_) => "ring hash",
         Balancing::RoundRobin => "round robin",

@@ -20,6 +20,8 @@
 
 mod forward;
 mod secured;
+#[cfg(feature = "yaml")]
+pub mod servers;
 mod telling;
 mod text;
 mod time;

@@ -23,7 +23,8 @@
 //! that was accepted long before. One that is still under way when the configuration changes, a
 //! long stream for example, is judged again by the policies (not by authorizers and not
 //! for its token's age); if they deny it by then it ends: before the response with the answer of step 6, in a
-//! gRPC stream with trailers that say PERMISSION_DENIED, in another body with an error.
+//! gRPC stream with trailers that say PERMISSION_DENIED, in another body with an error. So does a connection that
+//! has switched to another protocol (WebSocket), at the ports of [`Mesh::listen`](crate::Mesh).
 //!
 //! # Who the caller is
 //!
@@ -63,6 +64,9 @@ mod seen;
 )]
 mod served;
 mod serving;
+mod standing;
+#[cfg(feature = "tls-core")]
+mod switch;
 #[cfg(feature = "jwt")]
 mod token;
 
@@ -225,23 +229,26 @@ impl<S> Inbound<S> {
     ) -> Option<Meter> {
         let telemetry = self.door.telemetry();
         let told = telemetry.told_besides();
-        let logs = told.as_ref().map(|told| &told.server.logs);
-        let logs = logs.filter(|logs| !logs.is_empty());
-        if !telemetry.measures() && span.is_none() && logs.is_none() {
+        let peer = request.extensions().get::<Peer>();
+        let entry = told.as_ref().and_then(|told| {
+            let make = |logs: &_| entry(logs, request, peer, span.as_ref());
+            told.server.entry(span.as_ref(), make)
+        });
+        if !telemetry.measures() && span.is_none() && entry.is_none() {
             return None;
         }
-        let peer = request.extensions().get::<Peer>();
-        let entry = logs.map(|logs| entry(logs, request, peer, span.as_ref()));
         let principal = peer.and_then(|peer| peer.principal.as_ref());
         let series = telemetry.from(principal);
         let protocol = match dialect {
             Dialect::Grpc => Protocol::Grpc,
             Dialect::Http => Protocol::Http,
         };
-        if protocol == Protocol::Grpc && telemetry.measures() {
-            series.begun();
-        }
         let mut meter = Meter::new(&series, Instant::now(), protocol);
+        if protocol == Protocol::Grpc && telemetry.measures() {
+            let method = telemetry.methods().of(request);
+            series.begun(method);
+            meter.calls(method);
+        }
         if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());
         }

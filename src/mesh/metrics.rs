@@ -1,12 +1,17 @@
 //! What a mesh has measured, as Prometheus reads it.
 
 mod grpc;
+#[cfg(feature = "tls-core")]
+mod identity;
+#[cfg(feature = "inbound")]
+mod inbound;
 #[cfg(feature = "xds")]
 mod planes;
 
 use super::Mesh;
 use crate::snapshot::{ClusterStats, RouteStats, Stats};
-use crate::telemetry::prometheus::{CONTENT_TYPE, Kind, Text};
+use crate::telemetry::family::{Families, Kind};
+use crate::telemetry::prometheus::{CONTENT_TYPE, Text};
 
 impl Mesh {
     /// The content type of [`metrics`](Self::metrics), for who serves it.
@@ -25,14 +30,21 @@ impl Mesh {
     #[must_use]
     pub fn metrics(&self) -> String {
         let telemetry = &self.shared.core.environment.telemetry;
-        let stats = self.stats();
         let mut text = Text::default();
-        let all = telemetry.all();
-        text.requests(&all);
-        text.calls(&all);
-        text.family("istio_build", Kind::Gauge, "The version of the mesh.");
+        let series = telemetry.all();
+        text.requests(&series);
+        text.calls(&series);
+        self.tell(&mut text);
+        text.into_string()
+    }
+
+    /// All that is counted elsewhere than at requests.
+    pub(super) fn tell(&self, all: &mut dyn Families) {
+        let telemetry = &self.shared.core.environment.telemetry;
+        let stats = self.stats();
+        all.family("istio_build", Kind::Gauge, "The version of the mesh.");
         let version = [("component", "proxy"), ("tag", env!("CARGO_PKG_VERSION"))];
-        text.sample("istio_build", &version, 1);
+        all.sample("istio_build", &version, 1);
         let single = [
             (
                 "meshwork_config_generation",
@@ -66,96 +78,31 @@ impl Mesh {
             ),
         ];
         for (name, kind, help, value) in single {
-            text.family(name, kind, help);
-            text.sample(name, &[], value);
+            all.family(name, kind, help);
+            all.sample(name, &[], value);
         }
         #[cfg(feature = "tls-core")]
-        if let Some(own) = self.credentials() {
-            identity(&own, &mut text);
-        }
+        identity::tell(&self.shared.core.environment.materials, all);
         #[cfg(feature = "xds")]
         if let Some(dump) = self.xds() {
-            planes::tell(&dump, &mut text);
+            planes::tell(&dump, all);
         }
         #[cfg(feature = "inbound")]
-        self.ports(&mut text);
-        grpc::tell(&stats, &mut text);
-        clusters(&stats, &mut text);
-        routes(&stats, &mut text);
-        text.into_string()
+        inbound::tell(&stats.inbound, &self.shared.core.inbound.ports(), all);
+        grpc::tell(&stats, all);
+        clusters(&stats, all);
+        routes(&stats, all);
     }
 
-    /// Whether the ports that a control plane configures serve.
-    #[cfg(feature = "inbound")]
-    fn ports(&self, text: &mut Text) {
-        let ports = self.shared.core.inbound.ports();
-        if ports.is_empty() {
-            return;
-        }
-        let name = "meshwork_inbound_serving";
-        let help = "Whether a port that a control plane configures serves.";
-        text.family(name, Kind::Gauge, help);
-        for (address, serves) in ports {
-            let address = address.to_string();
-            text.sample(name, &[("address", &address)], u8::from(serves));
-        }
-    }
-}
-
-/// What became of the credentials of the mesh.
-#[cfg(feature = "tls-core")]
-fn identity(own: &crate::tls::Credentials, text: &mut Text) {
-    let counts = own.counts();
-    let expires = own.identity().map_or(0, |own| own.not_after().as_secs());
-    for (name, kind, help, value) in [
-        (
-            "meshwork_identity_not_after_seconds",
-            Kind::Gauge,
-            "When the identity expires, since 1970.",
-            expires,
-        ),
-        (
-            "meshwork_identity_rotations_total",
-            Kind::Counter,
-            "Identities that came into force.",
-            counts.rotations,
-        ),
-        (
-            "meshwork_identity_renewal_failures_total",
-            Kind::Counter,
-            "Tries to renew that failed.",
-            counts.renewal_failures,
-        ),
-        (
-            "meshwork_trust_changes_total",
-            Kind::Counter,
-            "Trusts that came into force.",
-            counts.trust_changes,
-        ),
-        (
-            "meshwork_connections_disbelieved_total",
-            Kind::Counter,
-            "Connections that had time to end, since their peer is not believed any more.",
-            counts.disbelieved,
-        ),
-        (
-            "meshwork_connections_cut_total",
-            Kind::Counter,
-            "Connections that were cut, since their peer is not believed any more.",
-            counts.cut,
-        ),
-    ] {
-        text.family(name, kind, help);
-        text.sample(name, &[], value);
-    }
-    const HANDSHAKES: &str = "meshwork_handshakes_total";
-    text.family(HANDSHAKES, Kind::Counter, "Handshakes of TLS.");
-    for (outcome, value) in [
-        ("accepted", counts.accepted),
-        ("connected", counts.connected),
-        ("refused", counts.refused),
-    ] {
-        text.sample(HANDSHAKES, &[("outcome", outcome)], value);
+    /// Tells the same to who asks for it through this meter, for as long as the mesh lives.
+    #[cfg(feature = "otel")]
+    pub(super) fn observe(&self, meter: &opentelemetry::metrics::Meter) {
+        let shared = std::sync::Arc::downgrade(&self.shared);
+        crate::telemetry::observe(meter, move |all| {
+            if let Some(shared) = shared.upgrade() {
+                Self { shared }.tell(all);
+            }
+        });
     }
 }
 
@@ -246,39 +193,36 @@ const GAUGES: [(&str, &str, Of); 6] = [
     ),
 ];
 
-fn clusters(stats: &Stats, text: &mut Text) {
+fn clusters(stats: &Stats, all: &mut dyn Families) {
     let counters = COUNTERS.iter().map(|family| (Kind::Counter, family));
     let gauges = GAUGES.iter().map(|family| (Kind::Gauge, family));
     for (kind, (name, help, of)) in counters.chain(gauges) {
         let name = format!("meshwork_cluster_{name}");
-        text.family(&name, kind, help);
+        all.family(&name, kind, help);
         for cluster in &stats.clusters {
-            text.sample(&name, &[("cluster", &cluster.name)], of(cluster));
+            all.sample(&name, &[("cluster", &cluster.name)], of(cluster));
         }
     }
 }
 
 /// Answers of routes that are counted, by the class of their status.
-fn routes(stats: &Stats, text: &mut Text) {
-    if stats.routes.is_empty() {
-        return;
-    }
+fn routes(stats: &Stats, all: &mut dyn Families) {
     let name = "meshwork_route_answers_total";
     let help = "Answers of routes with a prefix for statistics, by the class of their status.";
-    text.family(name, Kind::Counter, help);
+    all.family(name, Kind::Counter, help);
     for route in &stats.routes {
         for (class, count) in RouteStats::CLASSES.iter().zip(route.answers) {
             let labels = [("route", &*route.prefix), ("response_code_class", class)];
-            text.sample(name, &labels, count);
+            all.sample(name, &labels, count);
         }
     }
     let name = "meshwork_route_timeouts_total";
-    text.family(
+    all.family(
         name,
         Kind::Counter,
         "Answers of these routes that came too late.",
     );
     for route in &stats.routes {
-        text.sample(name, &[("route", &*route.prefix)], route.timeouts);
+        all.sample(name, &[("route", &*route.prefix)], route.timeouts);
     }
 }

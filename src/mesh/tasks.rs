@@ -164,8 +164,9 @@ impl Applier {
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         core.environment.telemetry.tell(&resources.telemetry);
         let before = core.live.load_full();
-        let (next, moves) = snapshot::link(&before, resources, &core.environment);
-        let after = core.live.store(next);
+        let linking = || snapshot::link(&before, resources, &core.environment);
+        let (next, moves) = tracing::debug_span!("link").in_scope(linking);
+        let after = tracing::debug_span!("swap").in_scope(|| core.live.store(next));
         snapshot::retire(&before, &after, &moves);
         drop(before);
         core.environment.telemetry.prune();
@@ -177,7 +178,8 @@ impl Applier {
         let core = &*self.core;
         let _one_at_a_time = core.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let current = core.live.load_full();
-        let moves = snapshot::replace_endpoints(&current, endpoints, &core.environment);
+        let swapping = || snapshot::replace_endpoints(&current, endpoints, &core.environment);
+        let moves = tracing::debug_span!("swap").in_scope(swapping);
         let generation = current.generation();
         // What those count for that have left is looked for now and then: it takes a look at all.
         if generation.is_multiple_of(PRUNED) {

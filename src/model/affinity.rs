@@ -81,12 +81,36 @@ pub struct MadeCookie {
     pub attributes: Vec<(Box<str>, Option<Box<str>>)>,
 }
 
+/// What keeps the requests of a session with the endpoint that served it before.
+///
+/// ```
+/// use meshwork::model::affinity::{Session, SessionKey};
+///
+/// let session = Session::from(SessionKey::Header(http::HeaderName::from_static("x-at")));
+/// assert!(!session.strict);
+/// ```
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Session {
+    /// What names that endpoint.
+    pub key: SessionKey,
+    /// Whether a request fails, without an endpoint (503), whose endpoint is not there or is not
+    /// admitted, or whose cluster is none of the route's (Envoy's `StatefulSession.strict`); otherwise it
+    /// goes to another one and the session with it. Default: no.
+    pub strict: bool,
+}
+
+impl From<SessionKey> for Session {
+    fn from(key: SessionKey) -> Self {
+        Self { key, strict: false }
+    }
+}
+
 /// What names the endpoint that served a session before.
 ///
 /// Its value is base64 of `address;cluster`, as gRPC makes it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Session {
+pub enum SessionKey {
     /// A cookie, which the caller keeps as cookies are kept.
     Cookie(SessionCookie),
     /// A header of the response, which the caller sends with its next request.

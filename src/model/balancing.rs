@@ -6,9 +6,11 @@
 
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Percent;
+use super::reported::ReportedMetric;
 
 /// A finite number that is not negative.
 ///
@@ -230,10 +232,22 @@ impl Default for PeakEwma {
     }
 }
 
+/// One endpoint for all requests: the first that can be connected to, for as long as it can be (gRPC's
+/// `pick_first`, A62). Then the next in the order is, from the top of it.
+///
+/// Envoy and Istio have no such policy; a control plane says it in `load_balancing_policy`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct PickFirst {
+    /// Whether each client has an order of its own, which stays the same across edits and in which
+    /// heavier endpoints tend to stand before lighter ones (gRPC A113). Default: the order of the
+    /// configuration, without a look at weights.
+    pub shuffle: bool,
+}
+
 /// In turns by weights that the endpoints report: requests per second by utilization (gRPC A58).
 ///
 /// The weights of the configuration are not looked at, as in gRPC.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct WeightedRoundRobin {
     /// How long reports must have come in before they count. Default 10 s.
     pub blackout: Duration,
@@ -248,6 +262,10 @@ pub struct WeightedRoundRobin {
     /// may report less often. What responses say does not count then. Default: `None`, reports come
     /// with responses.
     pub out_of_band: Option<Duration>,
+    /// The metrics of a report whose largest positive value is the utilization (Envoy's
+    /// `metric_names_for_computing_utilization`, gRPC A114). A report without any of them counts by
+    /// `application_utilization`, else by `cpu_utilization`, as all do by default, where this is empty.
+    pub utilization: Arc<[ReportedMetric]>,
 }
 
 impl Default for WeightedRoundRobin {
@@ -258,6 +276,7 @@ impl Default for WeightedRoundRobin {
             update: Duration::from_secs(1),
             error_penalty: Ratio::ONE,
             out_of_band: None,
+            utilization: Arc::new([]),
         }
     }
 }

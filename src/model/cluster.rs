@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancing::{Maglev, PeakEwma, RingHash, Spread, WeightedRoundRobin};
+use super::balancing::{Maglev, PeakEwma, PickFirst, RingHash, Spread, WeightedRoundRobin};
 use super::health::HealthCheck;
 use super::limit::Limits;
 use super::outlier::Outlier;
@@ -191,7 +191,7 @@ impl Families {
 }
 
 /// How an endpoint is picked.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Balancing {
     /// The less busy of two drawn at random (Envoy's LEAST_REQUEST with two choices).
@@ -201,6 +201,8 @@ pub enum Balancing {
     Maglev(Maglev),
     /// The less costly of two drawn at random, by latency and load.
     PeakEwma(PeakEwma),
+    /// The same for all requests: the first that can be connected to.
+    PickFirst(PickFirst),
     /// Any, by weight.
     Random,
     /// The same for the same key, by a ring.

@@ -34,6 +34,7 @@ mod origin;
 mod outbound_traffic;
 pub mod outlier;
 pub mod rate;
+pub mod reported;
 mod resources;
 pub mod retry;
 pub mod route;

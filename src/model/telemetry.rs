@@ -134,6 +134,9 @@ pub enum TagValue {
         /// Where the request has none.
         default: Option<Arc<str>>,
     },
+    /// A line of Envoy's operators, as an access log has them, made when the request is over; what is not
+    /// known is `-`.
+    Line(Arc<str>),
     /// Always the same.
     Literal(Arc<str>),
 }

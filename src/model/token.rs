@@ -26,6 +26,9 @@ pub struct TokenRule {
     pub claim_headers: Vec<(HeaderName, Vec<Box<str>>)>,
     /// Claims that are lists with spaces between.
     pub spaced: Vec<Box<str>>,
+    /// Under which name conditions on metadata see its claims (Envoy's `payload_in_metadata`); `None`: not
+    /// at all.
+    pub metadata: Option<Box<str>>,
     /// Where it was written.
     pub origin: Origin,
 }

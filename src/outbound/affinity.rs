@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderValue, Request};
 use smallvec::SmallVec;
 
 use crate::body::Body;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::layer::balance::{Ask, HashKey};
-use crate::model::affinity::{HashPolicy, HashSource, MadeCookie, Session};
+use crate::model::affinity::{HashPolicy, HashSource, MadeCookie, Session, SessionKey};
 use crate::model::route::Forward;
 use crate::random::Random;
-use crate::snapshot::{Cluster, Endpoint};
+use crate::snapshot::{Cluster, Endpoint, Member};
 
 use super::{Call, Chosen, Core, rewrite};
 
@@ -119,6 +119,20 @@ impl<'a> Bond<'a> {
         }
     }
 
+    /// The endpoint of its session, if that can be picked.
+    ///
+    /// # Errors
+    /// It cannot be, and the session goes nowhere else.
+    pub(super) fn endpoint(&self, cluster: &Cluster) -> Result<Option<Arc<Member>>, Error> {
+        let Some(key) = self.remembered else {
+            return Ok(None);
+        };
+        match (cluster.balancer.named(key), self.session) {
+            (None, Some(session)) if session.strict => Err(Error::new(Kind::NoEndpoint)),
+            (found, _) => Ok(found),
+        }
+    }
+
     /// An endpoint answered.
     pub(super) fn served_by(&mut self, endpoint: &Arc<Endpoint>) {
         if self.session.is_some() {
@@ -138,9 +152,9 @@ impl<'a> Bond<'a> {
             return;
         }
         let value = BASE64_STANDARD.encode(format!("{};{}", served.label(), self.cluster));
-        let session = match session {
-            Session::Cookie(session) => session,
-            Session::Header(name) => {
+        let session = match &session.key {
+            SessionKey::Cookie(session) => session,
+            SessionKey::Header(name) => {
                 // base64 is made of visible characters only.
                 if let Ok(value) = HeaderValue::try_from(value) {
                     headers.insert(name, value);
@@ -160,23 +174,27 @@ impl<'a> Bond<'a> {
 }
 
 /// Which destination and endpoint the session of a request was with, if it can still be served
-/// there: the cluster must be one of the route's (gRPC A55).
+/// there: the cluster must be one of the route's (gRPC A55). A strict session that was with another
+/// cluster is with the endpoint without a name, which nobody is.
 pub(super) fn remembered<B>(forward: &Forward, request: &Request<B>) -> Option<(usize, Box<str>)> {
     let headers = request.headers();
-    let value = match forward.affinity.session.as_ref()? {
-        Session::Cookie(session) => {
+    let session = forward.affinity.session.as_ref()?;
+    let value = match &session.key {
+        SessionKey::Cookie(session) => {
             let covers = |path: &str| covers(path, request.uri().path());
             if !session.path.as_deref().is_none_or(covers) {
                 return None;
             }
             cookie(headers, &session.cookie)?
         }
-        Session::Header(name) => headers.get(name)?.to_str().ok()?,
+        SessionKey::Header(name) => headers.get(name)?.to_str().ok()?,
     };
     let value = BASE64_STANDARD.decode(value).ok()?;
     let (addresses, cluster) = std::str::from_utf8(&value).ok()?.split_once(';')?;
     let all = forward.destinations.all();
-    let destination = all.iter().position(|one| &*one.cluster == cluster)?;
+    let Some(destination) = all.iter().position(|one| &*one.cluster == cluster) else {
+        return session.strict.then(|| (0, "".into()));
+    };
     // An endpoint has one address here; others write several, the first of which it is known by.
     let address = addresses.split(',').next()?;
     Some((destination, address.into()))

@@ -17,7 +17,7 @@ use crate::layer::limit::Permit;
 use crate::layer::retry::{Failed, Summary, Tries, Try};
 use crate::model::route::Forward;
 use crate::snapshot::{Cluster, Endpoint, InFlight, Located, Member};
-use crate::telemetry::{Repeats, Series, Span};
+use crate::telemetry::{Method, Repeats, Series, Span};
 use crate::transport::{self, Lost};
 
 use super::drain::Work;
@@ -33,6 +33,7 @@ pub(super) struct Attempts<'a> {
     cluster: Arc<Cluster>,
     /// What the try that was begun last counts for.
     series: Arc<Series>,
+    method: Method,
     /// The span that those of the tries are children of.
     span: Option<Span>,
     report: Option<CallReport>,
@@ -51,6 +52,8 @@ pub(super) struct Attempts<'a> {
     number: u32,
     /// The tries that are under way: one, or several if the policy hedges.
     running: SmallVec<[Running; 1]>,
+    /// How many endpoints were passed by because they could not be connected to.
+    passed: usize,
     /// What the answer that came last said of its endpoint.
     outcome: Option<Outcome>,
     /// The endpoint of the try that ended last, if that try got as far.
@@ -107,6 +110,7 @@ impl<'a> Attempts<'a> {
         Ok(Self {
             core,
             series: cluster.series.clone(),
+            method: call.method,
             span: None,
             cluster,
             report: call.report.clone(),
@@ -131,6 +135,7 @@ impl<'a> Attempts<'a> {
             priorities: SmallVec::new(),
             number: 0,
             running: SmallVec::new(),
+            passed: 0,
             outcome: None,
             last: None,
             watched: measured.then_some(call.began),
@@ -176,7 +181,7 @@ impl<'a> Attempts<'a> {
         if let Some(judged) = self.judged.take() {
             let until = judged.until.unwrap_or_else(Instant::now);
             let took = until.saturating_duration_since(judged.since);
-            self.series.tried(judged.status, took);
+            self.series.tried(self.method, judged.status, took);
         }
     }
 
@@ -188,7 +193,7 @@ impl<'a> Attempts<'a> {
         };
         let Some(status) = status else {
             let took = Instant::now().saturating_duration_since(since);
-            return self.series.tried(CANCELLED, took);
+            return self.series.tried(self.method, CANCELLED, took);
         };
         self.give_up();
         self.judged = Some(Judged {
@@ -227,7 +232,7 @@ impl<'a> Attempts<'a> {
             _ => Instant::now(),
         });
         if since.is_some() {
-            self.series.begun();
+            self.series.begun(self.method);
             self.begun.0 += 1;
         }
         self.running.push(Running {
@@ -255,7 +260,7 @@ impl<'a> Attempts<'a> {
         };
         let balancer = &self.cluster.balancer;
         // All tries of a session go to its endpoint, as long as that is admitted (gRPC A55).
-        let remembered = self.bond.remembered.and_then(|key| balancer.named(key));
+        let remembered = self.bond.endpoint(&self.cluster)?;
         let mut ask = self.bond.ask(&self.cluster);
         ask.leave = self.left_out();
         remembered
@@ -339,12 +344,13 @@ impl<'a> Attempts<'a> {
         self.cluster.retried(summary.retries, summary.denied);
         if self.watched.is_some() {
             let (_, hedges) = self.begun;
-            self.series.repeated(Repeats {
+            let repeats = Repeats {
                 retries: summary.retries.saturating_sub(hedges),
                 transparent: summary.resends,
                 hedges,
                 delay: summary.paused,
-            });
+            };
+            self.series.repeated(self.method, repeats);
         }
         let failed = result.is_err() || matches!(self.outcome, Some(Outcome::Failure(500..)));
         count(&counters.failures, u32::from(failed));
@@ -424,6 +430,8 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 if let Some(own) = self.running.iter().find(|own| own.number == number) {
                     let (endpoint, headers) = (&own.endpoint, response.headers());
                     self.cluster.take_report(endpoint, &own.located, headers);
+                    let signals = &endpoint.record.signals;
+                    self.cluster.balancer.reached(signals, Instant::now());
                     self.bond.served_by(&own.endpoint);
                 }
                 let status = response.status();
@@ -434,9 +442,30 @@ impl<'a> Tries<Body> for Attempts<'a> {
             Err(Failed { error, .. }) => {
                 let overflow = u32::from(error.limit().is_some());
                 count(&self.cluster.running.counters.overflows, overflow);
+                if is_lost(error)
+                    && let Some(own) = self.running.iter().find(|own| own.number == number)
+                {
+                    let signals = &own.endpoint.record.signals;
+                    self.cluster.balancer.lost(signals, Instant::now());
+                }
                 self.settle(number, told(error), || error.to_string());
             }
         }
+    }
+
+    /// Where one endpoint is used for all, a call that finds it lost goes on to the next one, past each
+    /// of them once (gRPC A62).
+    fn onward(&mut self, result: &mut Result<Response<Body>, Failed>) -> Option<Request<Body>> {
+        let failed = result.as_mut().err()?;
+        let balancer = &self.cluster.balancer;
+        if !balancer.is_ordered() || !is_lost(&failed.error) {
+            return None;
+        }
+        self.passed += 1;
+        if self.passed >= balancer.len() {
+            return None;
+        }
+        failed.unsent.take().map(|request| *request)
     }
 
     /// A loser says nothing about its endpoint.
@@ -457,6 +486,11 @@ impl<'a> Tries<Body> for Attempts<'a> {
         }
         balancer.any(|member| member.admitted() && !self.is_busy(&member.endpoint))
     }
+}
+
+/// Whether the endpoint could not be connected to, and that is not for want of what this side needs.
+fn is_lost(error: &Error) -> bool {
+    error.is_connect() && !transport::is_exhausted(error)
 }
 
 /// What an error says of its endpoint: nothing, if this side lacked what connecting takes.

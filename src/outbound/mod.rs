@@ -47,7 +47,7 @@ use crate::layer::retry;
 use crate::model::route::{Action, Forward};
 use crate::random::Random;
 use crate::snapshot::{Environment, InboundCounts, Live};
-use crate::telemetry::{Meter, Protocol, Span, access, trace};
+use crate::telemetry::{Meter, Method, Protocol, Span, access, trace};
 
 use affinity::Bond;
 pub(crate) use answer::Dialect;
@@ -339,6 +339,8 @@ struct Call {
     asked: Asked,
     report: Option<CallReport>,
     dialect: Dialect,
+    /// What it calls, if that is measured.
+    method: Method,
     reader: Reader,
     /// When the caller stops waiting, as far as it is known before a route is.
     caller: Deadline,
@@ -352,6 +354,11 @@ impl Call {
         let extensions = request.extensions_mut();
         let options = extensions.remove::<CallOptions>().unwrap_or_default();
         let report = extensions.remove::<CallReport>();
+        let telemetry = &core.environment.telemetry;
+        let method = match dialect {
+            Dialect::Grpc if telemetry.measures() => telemetry.methods().of(request),
+            Dialect::Grpc | Dialect::Http => Method::OTHER,
+        };
         let upgrade = Upgrade::take(request, core.random());
         let asked = Asked::take(request.headers_mut());
         let said = |after| Deadline::caller(began, after);
@@ -360,6 +367,7 @@ impl Call {
         Self {
             began,
             dialect,
+            method,
             reader: match (scope, dialect) {
                 (Scope::Target(_), Dialect::Grpc) => Reader::Grpc,
                 (Scope::Target(_), Dialect::Http) | (Scope::Authority, _) => Reader::Plain,
@@ -406,9 +414,10 @@ impl Call {
             return None;
         }
         let told = telemetry.told_besides();
-        let logs = told.as_ref().map(|told| &told.client.logs);
-        let logs = logs.filter(|logs| !logs.is_empty());
-        let mut entry = logs.map(|logs| access::Entry::new(logs, request));
+        let mut entry = told.as_ref().and_then(|told| {
+            let make = |logs: &_| access::Entry::new(logs, request);
+            told.client.entry(span.as_ref(), make)
+        });
         if let (Some(entry), Some(span)) = (&mut entry, &span) {
             entry.trace = span
                 .parent()
@@ -419,6 +428,7 @@ impl Call {
             Dialect::Http => Protocol::Http,
         };
         let mut meter = Meter::new(telemetry.unknown(), self.began, protocol);
+        meter.calls(self.method);
         if told.is_some_and(|told| told.methods) {
             meter.by_method(request.method());
         }

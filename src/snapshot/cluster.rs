@@ -13,11 +13,11 @@ use super::endpoint::{Commons, Endpoint, Member};
 use super::health::Checks;
 use super::on_demand::OnDemand;
 use super::overload::Overloads;
-use super::propagation::Propagation;
+use super::propagation::{Gathering, Propagation};
 use super::reports::Reports;
 use super::turns::{Detections, Turns};
 use crate::event::{self, Announcer};
-use crate::layer::balance::Balancer;
+use crate::layer::balance::{Balancer, written};
 use crate::layer::classify::Outcome;
 use crate::layer::limit::Limits;
 use crate::layer::outlier::{Detector, Event, Swept};
@@ -142,13 +142,24 @@ impl Cluster {
 
     /// Takes what an endpoint there reports of its load, in the head or the trailers of a response.
     pub(crate) fn take_report(&self, endpoint: &Endpoint, at: &Located, headers: &HeaderMap) {
-        if let Some(locality) = at.locality() {
-            let reported = &self.running.counters.reported;
-            reported.take(&self.model.load_metrics, locality, headers);
+        let mut weighed = self.balancer.reading();
+        let mut told = at.locality().map(|locality| {
+            let gathering = Gathering::of(&self.model.load_metrics);
+            (locality, gathering)
+        });
+        // Read once for both, each of which takes other numbers for damage.
+        let whole = written(headers, &mut |metric, value| {
+            let reading = weighed.as_mut().and_then(|own| own.take(metric, value));
+            let gathering = told.as_mut().and_then(|(_, own)| own.take(metric, value));
+            reading.or(gathering)
+        });
+        if let Some(report) = weighed.and_then(|reading| reading.end(whole)) {
+            let signals = &endpoint.record.signals;
+            self.balancer.weigh(signals, &report, Instant::now());
         }
-        if self.balancer.watches_reports() {
-            self.balancer
-                .report(&endpoint.record.signals, headers, Instant::now());
+        if let (Some((locality, gathering)), Some(())) = (told, whole) {
+            let reported = &self.running.counters.reported;
+            reported.add(locality, &gathering);
         }
     }
 

@@ -207,7 +207,7 @@ pub(super) fn renew(
 
 fn rules(model: &model::Cluster) -> Rules {
     Rules {
-        balancing: model.balancing,
+        balancing: model.balancing.clone(),
         spread: model.spread,
         panic_threshold: model.panic_threshold,
     }
@@ -276,6 +276,17 @@ impl<'a> Maker<'a> {
             self.check(once_each(&after), Age::Known);
         }
         balancer.change(&leaving, joining);
+        if balancer.is_ordered() {
+            let places: HashMap<&Address, usize> = entries(after)
+                .enumerate()
+                .map(|(place, entry)| (entry.address, place))
+                .collect();
+            let last = || places.len();
+            balancer.arrange(|member| {
+                let own = places.get(member.endpoint.address());
+                own.copied().unwrap_or_else(last)
+            });
+        }
         if reports::wanted(self.model).is_some() {
             let members = balancer.members();
             let reports = &self.running.reports;

@@ -7,11 +7,12 @@
 //! for. A number above 1e9, or below -1e9, is left out, so that sums stay exact enough.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use http::HeaderMap;
+use smallvec::SmallVec;
 
-use crate::layer::balance::{Metric, written};
+use crate::layer::balance::Metric;
 use crate::model::cluster::LoadMetric;
 use crate::model::endpoint::Locality;
 
@@ -40,27 +41,57 @@ pub(crate) struct Propagation {
     sums: OnceLock<Box<Mutex<Reported>>>,
 }
 
+/// What one response says, as far as it is wanted: names in one text, whatever their number.
+#[derive(Debug)]
+pub(crate) struct Gathering<'w> {
+    wanted: &'w [LoadMetric],
+    names: String,
+    /// Where a name is in `names`, whether it was asked for, and the number.
+    found: SmallVec<[(Range<usize>, bool, f64); 8]>,
+    asked: usize,
+    others: usize,
+    sane: bool,
+}
+
+impl<'w> Gathering<'w> {
+    pub(crate) fn of(wanted: &'w [LoadMetric]) -> Self {
+        Self {
+            wanted,
+            names: String::new(),
+            found: SmallVec::new(),
+            asked: 0,
+            others: 0,
+            sane: true,
+        }
+    }
+
+    /// Takes one number; `None` if the report is damaged, and then all of it counts for nothing.
+    pub(crate) fn take(&mut self, metric: Metric<'_>, value: f64) -> Option<()> {
+        self.sane &= sane(metric, value);
+        if !self.sane {
+            return None;
+        }
+        let Some(asked) = wants(self.wanted, metric).filter(|_| value.abs() <= LARGEST) else {
+            return Some(());
+        };
+        let (seen, most) = match asked {
+            true => (&mut self.asked, self.wanted.len()),
+            false => (&mut self.others, METRICS),
+        };
+        if *seen < most {
+            *seen += 1;
+            let start = self.names.len();
+            write_name(&mut self.names, metric);
+            self.found.push((start..self.names.len(), asked, value));
+        }
+        Some(())
+    }
+}
+
 impl Propagation {
-    /// Adds what a response says, as far as it is wanted. A damaged report counts for nothing.
-    pub(crate) fn take(&self, wanted: &[LoadMetric], locality: &Locality, headers: &HeaderMap) {
-        let mut found: Vec<(Box<str>, f64)> = Vec::new();
-        let (mut asked, mut others) = (0, 0);
-        let whole = written(headers, &mut |metric, value| {
-            if value.abs() <= LARGEST
-                && let Some(name) = named(wanted, metric)
-            {
-                let (seen, most) = match is_asked(wanted, &name) {
-                    true => (&mut asked, wanted.len()),
-                    false => (&mut others, METRICS),
-                };
-                if *seen < most {
-                    *seen += 1;
-                    found.push((name, value));
-                }
-            }
-            sane(metric, value).then_some(())
-        });
-        if whole.is_none() || found.is_empty() {
+    /// Adds what a response says.
+    pub(crate) fn add(&self, locality: &Locality, gathered: &Gathering<'_>) {
+        if !gathered.sane || gathered.found.is_empty() {
             return;
         }
         let sums = self.sums.get_or_init(Box::default);
@@ -71,14 +102,18 @@ impl Propagation {
         let Some(sums) = sums.get_mut(locality) else {
             return;
         };
-        for (name, value) in found {
-            if !sums.contains_key(&name) && !is_asked(wanted, &name) {
-                let others = sums.keys().filter(|name| !is_asked(wanted, name));
-                if others.count() >= METRICS {
-                    continue;
+        for (name, asked, value) in &gathered.found {
+            let name = &gathered.names[name.clone()];
+            let sum = match sums.get_mut(name) {
+                Some(sum) => sum,
+                None => {
+                    let others = sums.keys().filter(|own| !is_asked(gathered.wanted, own));
+                    if !asked && others.count() >= METRICS {
+                        continue;
+                    }
+                    sums.entry(name.into()).or_default()
                 }
-            }
-            let sum = sums.entry(name).or_default();
+            };
             sum.requests += 1;
             sum.total += value;
         }
@@ -108,27 +143,37 @@ fn is_asked(wanted: &[LoadMetric], name: &str) -> bool {
     wanted.iter().any(by_name)
 }
 
-/// The name of a metric, if it is wanted.
-fn named(wanted: &[LoadMetric], metric: Metric<'_>) -> Option<Box<str>> {
-    let wants = |one: &LoadMetric| match (one, metric) {
+/// Whether a metric is wanted, and then whether it was asked for by its name.
+fn wants(wanted: &[LoadMetric], metric: Metric<'_>) -> Option<bool> {
+    let asked = |one: &LoadMetric| match (one, metric) {
         (LoadMetric::Application, Metric::Application)
         | (LoadMetric::Cpu, Metric::Cpu)
-        | (LoadMetric::Memory, Metric::Memory)
-        | (LoadMetric::AllNamed, Metric::Named(_)) => true,
+        | (LoadMetric::Memory, Metric::Memory) => true,
         (LoadMetric::Named(name), Metric::Named(own)) => **name == *own,
         _ => false,
     };
-    if !wanted.iter().any(wants) {
-        return None;
+    let all = matches!(metric, Metric::Named(_)) && wanted.contains(&LoadMetric::AllNamed);
+    match wanted.iter().any(asked) {
+        true => Some(true),
+        false => all.then_some(false),
     }
-    let name = match metric {
-        Metric::Application => LoadMetric::Application.to_string(),
-        Metric::Cpu => LoadMetric::Cpu.to_string(),
-        Metric::Memory => LoadMetric::Memory.to_string(),
-        Metric::Named(name) => format!("named_metrics.{name}"),
-        Metric::Errors | Metric::Other | Metric::Requests => return None,
+}
+
+/// The name of a metric that can be wanted, in xDS's words.
+fn write_name(out: &mut String, metric: Metric<'_>) {
+    let (map, name) = match metric {
+        Metric::Application => ("", "application_utilization"),
+        Metric::Cpu => ("", "cpu_utilization"),
+        Metric::Memory => ("", "mem_utilization"),
+        Metric::Named(name) => ("named_metrics.", name),
+        Metric::Cost(_)
+        | Metric::Errors
+        | Metric::Other
+        | Metric::Requests
+        | Metric::Utilization(_) => ("", ""),
     };
-    Some(name.into())
+    out.push_str(map);
+    out.push_str(name);
 }
 
 /// The ranges of gRPC A51; what the application names may be any number.
@@ -138,14 +183,17 @@ fn sane(metric: Metric<'_>, value: f64) -> bool {
             value.is_finite() && value >= 0.0
         }
         Metric::Memory => (0.0..=1.0).contains(&value),
-        Metric::Named(_) => value.is_finite(),
+        Metric::Cost(_) | Metric::Named(_) | Metric::Utilization(_) => value.is_finite(),
         Metric::Other => true,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
+    use crate::layer::balance::written;
 
     fn taken(wanted: &[&str], reports: &[&str]) -> Vec<(String, u64, f64)> {
         let wanted: Vec<_> = wanted
@@ -157,7 +205,11 @@ mod tests {
             let mut headers = HeaderMap::new();
             let value = format!("TEXT {report}").parse().unwrap();
             headers.insert("endpoint-load-metrics", value);
-            propagation.take(&wanted, &Locality::default(), &headers);
+            let mut gathering = Gathering::of(&wanted);
+            let whole = written(&headers, &mut |metric, value| gathering.take(metric, value));
+            if whole.is_some() {
+                propagation.add(&Locality::default(), &gathering);
+            }
         }
         let all = propagation.read().into_values().flatten();
         all.map(|(name, sum)| (name.into(), sum.requests, sum.total))

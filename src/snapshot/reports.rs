@@ -35,8 +35,8 @@ use crate::model;
 use crate::model::balancing::WeightedRoundRobin;
 use crate::model::cluster::Balancing;
 use crate::model::endpoint::Address;
+use crate::protobuf::put_number;
 use crate::random::Random;
-use crate::varint;
 
 const PATH: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
 const UNIMPLEMENTED: u32 = 12;
@@ -91,7 +91,7 @@ impl Reports {
             staying.insert(endpoint.address().clone());
             let same = tasks
                 .get(endpoint.address())
-                .is_some_and(|task| task.rules == rules && Arc::ptr_eq(&task.endpoint, &endpoint));
+                .is_some_and(|task| task.rules == *rules && Arc::ptr_eq(&task.endpoint, &endpoint));
             if same {
                 continue;
             }
@@ -100,11 +100,11 @@ impl Reports {
                 endpoint: endpoint.clone(),
                 period,
                 random: environment.random.clone(),
-                rules,
+                rules: rules.clone(),
             };
             let address = endpoint.address().clone();
             let task = Task {
-                rules,
+                rules: rules.clone(),
                 endpoint,
                 _running: Ended::new(runtime.spawn(listening.run())),
             };
@@ -115,8 +115,8 @@ impl Reports {
 }
 
 /// How reports are weighed, and how often they shall come, if they shall come out of band.
-pub(super) fn wanted(model: &model::Cluster) -> Option<(WeightedRoundRobin, Duration)> {
-    match model.balancing {
+pub(super) fn wanted(model: &model::Cluster) -> Option<(&WeightedRoundRobin, Duration)> {
+    match &model.balancing {
         Balancing::WeightedRoundRobin(rules) => Some((rules, rules.out_of_band?)),
         _ => None,
     }
@@ -183,7 +183,9 @@ impl Listening {
                 }
             }
             while let Some(message) = next(&mut buffer) {
-                let report = message.ok().and_then(|message| Report::decode(&message));
+                let asked = &self.rules.utilization;
+                let report = message.ok();
+                let report = report.and_then(|message| Report::decode(&message, asked));
                 let Some(report) = report else {
                     return End::Broken { heard };
                 };
@@ -234,14 +236,10 @@ fn next(buffer: &mut BytesMut) -> Option<Result<Bytes, ()>> {
 fn question(period: Duration) -> Bytes {
     let period = period.max(SHORTEST_PERIOD);
     let mut interval = Vec::new();
-    for (field, number) in [
-        (1_u8, period.as_secs()),
-        (2, u64::from(period.subsec_nanos())),
-    ] {
+    for (field, number) in [(1, period.as_secs()), (2, u64::from(period.subsec_nanos()))] {
         // proto3 leaves out zeros.
         if number > 0 {
-            interval.push(field << 3);
-            varint::put(&mut interval, number);
+            put_number(&mut interval, field, number);
         }
     }
     // Less than a hundred bytes, whatever the period.

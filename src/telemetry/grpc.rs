@@ -1,19 +1,18 @@
 //! Calls of gRPC in gRPC's own names (gRFC A66), as Prometheus writes them.
 //!
-//! They are made of what is measured anyway, when metrics are read: nothing is recorded twice. A66
-//! has a label for the method, of which only registered ones are told; a mesh registers none, so that
-//! it is `other`, and what a caller writes does not become a label. Tries (A66's attempts) are the
-//! calls, less those that were tried again, and with their [tries](super::tries) in their place; what a try
+//! They are made of what is measured anyway, when metrics are read: nothing is recorded twice. Methods
+//! are told [by name](super::method) as far as they were known before. Tries (A66's attempts) are the calls, less those that were tried again, and with their [tries](super::tries) in their place; what a try
 //! sent and received is told of the one that was the answer.
 
 use std::collections::BTreeMap;
 
-use super::meter::{Protocol, Reporter};
-use super::prometheus::{Kind, Text};
-use super::series::{Reading, Series};
+use super::cells::Reading;
+use super::family::Kind;
+use super::meter::Reporter;
+use super::prometheus::Text;
+use super::series::{OfMethod, Series};
 use super::shape::{Pairs, Sums};
-use super::tries::{Difference, Fewer, Tries};
-use crate::error::GRPC_STATUSES;
+use super::tries::Fewer;
 use crate::model::telemetry::Metric;
 
 /// One family: its name, who measures it, what it is of, how many of its units are one of ours, help.
@@ -102,22 +101,18 @@ impl Text {
     pub(crate) fn calls(&mut self, all: &[impl AsRef<Series>]) {
         let read: Vec<Read<'_>> = all
             .iter()
-            .map(|series| {
+            .flat_map(|series| {
                 let series = series.as_ref();
-                let (readings, differences) = series.read_with_tries();
-                (series, readings, differences)
+                let all = series.read_by_method().into_iter();
+                all.map(move |of_method| Read { series, of_method })
             })
             .collect();
         for (name, reporter, metric, divisor, help) in CLIENT.into_iter().chain(SERVER) {
             let mut sums = Sums::default();
-            let of_side = read
-                .iter()
-                .filter(|(series, ..)| series.labels.reporter == reporter);
-            for (series, readings, _) in of_side {
-                for reading in readings {
+            for read in of(reporter, &read) {
+                for reading in &read.of_method.readings {
                     if let Some(status) = status(reading) {
-                        let labels = labels(series, reporter, status);
-                        sums.add(labels, reading.of(metric));
+                        sums.add(read.labels(status), reading.of(metric));
                     }
                 }
             }
@@ -134,10 +129,10 @@ impl Text {
     fn started(&mut self, read: &[Read<'_>]) {
         for (name, reporter, help) in STARTED {
             let mut counts: BTreeMap<Pairs, u64> = BTreeMap::new();
-            for (series, ..) in of(reporter, read) {
-                let count = series.tries().map_or(0, Tries::count);
+            for read in of(reporter, read) {
+                let count = read.of_method.tries.count();
                 if count > 0 {
-                    *counts.entry(plain(series, reporter)).or_default() += count;
+                    *counts.entry(read.plain()).or_default() += count;
                 }
             }
             self.family(name, Kind::Counter, help);
@@ -151,14 +146,14 @@ impl Text {
     fn attempts(&mut self, read: &[Read<'_>]) {
         let mut sums = Sums::default();
         let mut less = Vec::new();
-        for (series, readings, differences) in of(Reporter::Source, read) {
-            for reading in readings {
+        for read in of(Reporter::Source, read) {
+            for reading in &read.of_method.readings {
                 if let Some(status) = status(reading) {
-                    sums.add(labels(series, Reporter::Source, status), &reading.duration);
+                    sums.add(read.labels(status), &reading.duration);
                 }
             }
-            for (status, tries, whole) in differences {
-                let labels = labels(series, Reporter::Source, status);
+            for (status, tries, whole) in &read.of_method.differences {
+                let labels = read.labels(status);
                 sums.add(labels.clone(), tries);
                 less.push((labels, whole));
             }
@@ -180,11 +175,11 @@ impl Text {
     fn repeats(&mut self, read: &[Read<'_>]) {
         let mut counts: BTreeMap<Pairs, [Fewer; 3]> = BTreeMap::new();
         let mut delays = Sums::default();
-        for (series, ..) in of(Reporter::Source, read) {
-            let Some((repeats, delay)) = series.tries().and_then(Tries::repeats) else {
+        for read in of(Reporter::Source, read) {
+            let Some((repeats, delay)) = read.of_method.tries.repeats() else {
                 continue;
             };
-            let labels = plain(series, Reporter::Source);
+            let labels = read.plain();
             let sums = counts.entry(labels.clone()).or_default();
             for (sum, one) in sums.iter_mut().zip(&repeats) {
                 sum.add(one);
@@ -214,13 +209,35 @@ impl Text {
     }
 }
 
-/// A series and what was read of it, at one moment.
-type Read<'r> = (&'r Series, Vec<Reading>, Vec<Difference>);
+/// What was read of the calls of one method of a series, at one moment.
+struct Read<'r> {
+    series: &'r Series,
+    of_method: OfMethod<'r>,
+}
+
+impl Read<'_> {
+    fn labels(&self, status: &str) -> Pairs {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let method = pair("grpc_method", &self.of_method.method);
+        let mut labels = vec![method, pair("grpc_status", status)];
+        if self.series.labels.reporter == Reporter::Source {
+            labels.push(pair("grpc_target", &self.series.labels.service));
+        }
+        labels
+    }
+
+    /// The labels without a status.
+    fn plain(&self) -> Pairs {
+        let mut labels = self.labels("");
+        labels.retain(|(name, _)| name != "grpc_status");
+        labels
+    }
+}
 
 /// Those of one side.
 fn of<'r>(reporter: Reporter, read: &'r [Read<'r>]) -> impl Iterator<Item = &'r Read<'r>> {
     read.iter()
-        .filter(move |(series, ..)| series.labels.reporter == reporter)
+        .filter(move |read| read.series.labels.reporter == reporter)
 }
 
 fn borrowed(labels: &Pairs) -> Vec<(&str, &str)> {
@@ -230,26 +247,6 @@ fn borrowed(labels: &Pairs) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The labels without a status.
-fn plain(series: &Series, reporter: Reporter) -> Pairs {
-    let mut labels = labels(series, reporter, "");
-    labels.retain(|(name, _)| name != "grpc_status");
-    labels
-}
-
-/// `None`: it was no call of gRPC, or it has no status (the caller went away).
 fn status(reading: &Reading) -> Option<&'static str> {
-    let key = reading.key.filter(|key| key.protocol == Protocol::Grpc)?;
-    let number = usize::from(key.grpc?);
-    // A number that gRPC does not know is UNKNOWN to every client.
-    Some(GRPC_STATUSES.get(number).copied().unwrap_or("UNKNOWN"))
-}
-
-fn labels(series: &Series, reporter: Reporter, status: &str) -> Vec<(String, String)> {
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let mut labels = vec![pair("grpc_method", "other"), pair("grpc_status", status)];
-    if reporter == Reporter::Source {
-        labels.push(pair("grpc_target", &series.labels.service));
-    }
-    labels
+    reading.key.and_then(|key| key.status())
 }

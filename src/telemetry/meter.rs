@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::access::{Entry, Facts};
-use super::series::{Key, Measured, Series};
+use super::cells::{Key, Measured};
+use super::method::Method;
+use super::series::Series;
 use super::shape::Verb;
 use super::trace::Span;
 use crate::body::Body;
@@ -91,6 +93,8 @@ impl Flags {
 #[derive(Debug)]
 pub(crate) struct Meter {
     series: Arc<Series>,
+    /// Of gRPC.
+    method: Method,
     began: Instant,
     key: Key,
     request_bytes: u64,
@@ -115,6 +119,7 @@ impl Meter {
     pub(crate) fn new(series: &Arc<Series>, began: Instant, protocol: Protocol) -> Self {
         Self {
             series: series.clone(),
+            method: Method::OTHER,
             began,
             key: Key {
                 protocol,
@@ -146,8 +151,13 @@ impl Meter {
         self
     }
 
+    /// It is a call of this method of gRPC.
+    pub(crate) fn calls(&mut self, method: Method) {
+        self.method = method;
+    }
+
     /// Tells requests apart by their method, as the configuration wants it.
-    pub(crate) fn by_method(&mut self, method: &Method) {
+    pub(crate) fn by_method(&mut self, method: &http::Method) {
         self.key.verb = Verb::of(method);
     }
 
@@ -301,9 +311,10 @@ impl Drop for Meter {
                 Some(since) => {
                     let before = since.saturating_duration_since(self.began);
                     let last = measured.took.saturating_sub(before);
-                    self.series.record_repeated(self.key, measured, last);
+                    self.series
+                        .record_repeated(self.method, self.key, measured, last);
                 }
-                None => self.series.record(self.key, measured),
+                None => self.series.record(self.method, self.key, measured),
             }
         }
         if self.entry.is_some() || self.span.is_some() {
@@ -316,18 +327,22 @@ impl Meter {
     /// The line of the log and the end of the span.
     fn tell(&self, measured: &Measured) {
         let flags = self.key.flags.text();
+        let facts = Facts {
+            code: self.key.code,
+            grpc: self.key.grpc,
+            flags: &flags,
+            request_bytes: measured.request_bytes,
+            response_bytes: measured.response_bytes,
+            took: measured.took,
+            waited: self.waited,
+        };
         if let Some(entry) = &self.entry {
-            entry.write(&Facts {
-                code: self.key.code,
-                grpc: self.key.grpc,
-                flags: &flags,
-                request_bytes: measured.request_bytes,
-                response_bytes: measured.response_bytes,
-                took: measured.took,
-                waited: self.waited,
-            });
+            entry.write(&facts);
         }
         let Some(span) = &self.span else { return };
+        for (name, text) in self.entry.iter().flat_map(|entry| entry.tags(&facts)) {
+            span.note(name, text);
+        }
         span.note("http.status_code", self.key.code.to_string());
         span.note("response_flags", flags.clone());
         if let Some(status) = self.key.grpc {

@@ -21,9 +21,13 @@
 //! a [span](trace)) rides with it and ends with it.
 
 pub(crate) mod access;
+mod cells;
+pub(crate) mod family;
 mod grpc;
 mod histogram;
+mod labels;
 mod meter;
+mod method;
 #[cfg(not(feature = "otel"))]
 mod off;
 #[cfg(feature = "otel")]
@@ -37,10 +41,11 @@ pub(crate) mod trace;
 mod tries;
 
 pub(crate) use meter::{Meter, Protocol};
+pub(crate) use method::{Method, Methods};
 #[cfg(not(feature = "otel"))]
 pub(crate) use off::Instruments;
 #[cfg(feature = "otel")]
-pub(crate) use otel::Instruments;
+pub(crate) use otel::{Instruments, observe};
 pub(crate) use registry::{Registry, Settings};
 pub(crate) use series::Series;
 #[cfg(feature = "otel")]

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
 
+use super::cells::Reading;
+use super::family::{Families, Kind};
 use super::histogram::{BOUNDS, Distribution};
-use super::series::{Reading, Series};
+use super::series::Series;
 use super::shape::Sums;
 use super::tries::{FEW, Fewer};
 use crate::model::telemetry::Metric;
@@ -16,14 +18,33 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 #[derive(Debug, Default)]
 pub(crate) struct Text {
     text: String,
+    /// What the families that are told from elsewhere end with.
+    suffix: &'static str,
 }
 
-/// What the numbers of a family are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+impl Families for Text {
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        // Names without dots are Prometheus' own.
+        self.suffix = match kind {
+            Kind::Counter if name.contains('.') => "_total",
+            Kind::Counter | Kind::Gauge | Kind::Histogram => "",
+        };
+        let name = format!("{}{}", name.replace('.', "_"), self.suffix);
+        Self::family(self, &name, kind, help);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let name = format!("{}{}", name.replace('.', "_"), self.suffix);
+        let labels = labels
+            .iter()
+            .map(|(label, text)| (label.replace('.', "_"), *text));
+        let labels: Vec<(String, &str)> = labels.collect();
+        let labels: Vec<(&str, &str)> = labels
+            .iter()
+            .map(|(label, text)| (&**label, *text))
+            .collect();
+        Self::sample(self, &name, &labels, value);
+    }
 }
 
 impl Text {
@@ -32,7 +53,7 @@ impl Text {
     }
 
     /// Begins a family. `help` is one line without a backslash.
-    pub(crate) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -43,7 +64,7 @@ impl Text {
     }
 
     /// Adds a sample to the family that was begun last.
-    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.line(name, labels, &[], value);
     }
 
@@ -194,6 +215,30 @@ fn escaped(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_grpc_are_told_in_the_manner_of_prometheus() {
+        let mut text = Text::default();
+        let all: &mut dyn Families = &mut text;
+        all.family("grpc.a.b_c", Kind::Counter, "What it is.");
+        all.sample("grpc.a.b_c", &[("grpc.target", "a.b")], 1);
+        all.family("grpc.a.now", Kind::Gauge, "What it is.");
+        all.sample("grpc.a.now", &[], 2);
+        all.family("own_total", Kind::Counter, "What it is.");
+        all.sample("own_total", &[], 3);
+        let text = text.into_string();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let samples: Vec<&str> = samples.collect();
+        assert_eq!(
+            samples,
+            [
+                "grpc_a_b_c_total{grpc_target=\"a.b\"} 1",
+                "grpc_a_now 2",
+                "own_total 3"
+            ]
+        );
+        assert!(text.contains("# TYPE grpc_a_b_c_total counter\n"), "{text}");
+    }
 
     #[test]
     fn texts_are_escaped_and_families_have_heads() {

@@ -11,8 +11,10 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Instruments;
 use super::access::AccessLog;
+use super::labels::{Labels, Party};
 use super::meter::Reporter;
-use super::series::{Counter, Labels, Party, Series};
+use super::method::Methods;
+use super::series::{Common, Counter, Series};
 use super::told::{Logs, Told};
 use super::trace::Tracing;
 use crate::model;
@@ -42,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) tracing: Tracing,
     /// Who is told of each request besides.
     pub(crate) instruments: Option<Instruments>,
+    /// Which methods of gRPC are told by name.
+    pub(crate) methods: Methods,
 }
 
 /// What is told by the configuration in force.
@@ -62,7 +66,7 @@ struct Inner {
     /// does not.
     besides: AtomicBool,
     tracing: Tracing,
-    instruments: Option<Instruments>,
+    common: Arc<Common>,
     own: Arc<Party>,
     // Locked while a configuration is linked and while metrics are read, never by a request.
     known: Mutex<Known>,
@@ -106,7 +110,6 @@ impl Registry {
             service_namespace: "unknown".into(),
             security: "unknown",
         };
-        let instruments = settings.instruments;
         let logs = Logs {
             program: settings.log.map(|log| Arc::new(log.start())),
             #[cfg(feature = "otel")]
@@ -114,16 +117,18 @@ impl Registry {
             open: Mutex::default(),
         };
         let told: Standing = Arc::new(ArcSwap::from_pointee(logs.told(&Arc::default())));
-        let series = |labels| {
-            let labels = Arc::new(labels);
-            Arc::new(Series::new(labels, instruments.clone(), told.clone()))
-        };
+        let common = Arc::new(Common {
+            instruments: settings.instruments,
+            told: told.clone(),
+            methods: Arc::new(settings.methods),
+        });
+        let series = |labels| Arc::new(Series::new(Arc::new(labels), common.clone()));
         let inner = Inner {
             metrics: settings.metrics,
             tracing: settings.tracing,
             unknown: series(outbound("unknown")),
             blocked: series(outbound("BlackHoleCluster")),
-            instruments,
+            common,
             #[cfg(feature = "inbound")]
             callers: ArcSwap::default(),
             own,
@@ -141,6 +146,11 @@ impl Registry {
     /// Whether there are metrics.
     pub(crate) fn measures(&self) -> bool {
         self.inner.metrics
+    }
+
+    /// Which methods of gRPC are told by name.
+    pub(crate) fn methods(&self) -> &Methods {
+        &self.inner.common.methods
     }
 
     /// Whether anything is told of requests.
@@ -217,8 +227,7 @@ impl Registry {
         let caller = caller.filter(|_| known.len() < CALLERS);
         let series = Arc::new(Series::new(
             Arc::new(self.arriving(caller.as_ref())),
-            self.inner.instruments.clone(),
-            self.inner.told.clone(),
+            self.inner.common.clone(),
         ));
         self.inner.callers.rcu(|known| {
             let mut known = HashMap::clone(known);
@@ -286,11 +295,7 @@ impl Registry {
             return self.inner.unknown.clone();
         }
         let labels = Arc::new(labels);
-        let series = Arc::new(Series::new(
-            labels.clone(),
-            self.inner.instruments.clone(),
-            self.inner.told.clone(),
-        ));
+        let series = Arc::new(Series::new(labels.clone(), self.inner.common.clone()));
         known.parties.insert(labels.destination.clone());
         known.series.insert(labels, series.clone());
         series
@@ -386,6 +391,7 @@ mod tests {
             workload: Workload::new("shop", "order-sa").label("app", "order"),
             log: None,
             instruments: None,
+            methods: Methods::default(),
             #[cfg(feature = "otel")]
             logger: None,
             #[cfg(feature = "otel")]

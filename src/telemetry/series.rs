@@ -8,8 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::Instruments;
-use super::histogram::{Distribution, Histogram};
-use super::meter::{Flags, Protocol, Reporter};
+use super::cells::{Cell, Cells, Key, Measured, Reading, Whose};
+use super::labels::Labels;
+use super::meter::Reporter;
+use super::method::{METHODS, Method, Methods};
 #[cfg(not(feature = "otel"))]
 use super::off::Bound;
 #[cfg(feature = "otel")]
@@ -19,288 +21,203 @@ use super::shape::{self, Pairs, Verb};
 use super::tries::{Difference, Repeats, Tries};
 use crate::model::telemetry::Metric;
 
-/// How many combinations of status, flags and protocol a series tells apart. A callee that answers
-/// with more of them is measured as "other" beyond that.
-const CELLS: usize = 32;
-
-/// What does not change from request to request: who calls whom. Each text is a label of Istio's
-/// metrics; what is not known is `unknown`, as there.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Labels {
-    pub(crate) reporter: Reporter,
-    pub(crate) source: Arc<Party>,
-    /// Shared by all that call the same workload, or one of which nothing is known.
-    pub(crate) destination: Arc<Party>,
-    /// The host that was called.
-    pub(crate) service: Box<str>,
-    /// Its first part, or the cluster that stands for hosts nobody declared.
-    pub(crate) service_name: Box<str>,
-    pub(crate) service_namespace: Box<str>,
-    /// `mutual_tls`, `none`, or `unknown`, which a caller always says (as Istio has it).
-    pub(crate) security: &'static str,
-}
-
-/// One side of a request.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Party {
-    pub(crate) workload: Box<str>,
-    pub(crate) namespace: Box<str>,
-    pub(crate) principal: Box<str>,
-    pub(crate) app: Box<str>,
-    pub(crate) version: Box<str>,
-    pub(crate) canonical_service: Box<str>,
-    pub(crate) canonical_revision: Box<str>,
-}
-
-const UNKNOWN: &str = "unknown";
-
-impl Party {
-    /// Nobody in particular.
-    pub(crate) fn unknown() -> Self {
-        Self::of(|_| None, UNKNOWN)
-    }
-
-    /// What the labels of a workload say, by Istio's rules.
-    pub(crate) fn of<'a>(label: impl Fn(&str) -> Option<&'a str>, namespace: &str) -> Self {
-        let first = |names: &[&str]| names.iter().find_map(|name| label(name));
-        let app = first(&["app", "app.kubernetes.io/name"]);
-        let canonical = first(&["service.istio.io/canonical-name"])
-            .or(first(&["app.kubernetes.io/name", "app"]));
-        let workload = first(&["service.istio.io/workload-name"]).or(canonical);
-        let version = first(&["version", "app.kubernetes.io/version"]);
-        let revision = first(&["service.istio.io/canonical-revision"]).or(version);
-        let or = |text: Option<&str>, other: &str| Box::from(text.unwrap_or(other));
-        Self {
-            workload: or(workload, UNKNOWN),
-            namespace: namespace.into(),
-            principal: UNKNOWN.into(),
-            app: or(app, UNKNOWN),
-            version: or(version, UNKNOWN),
-            canonical_service: or(canonical, UNKNOWN),
-            canonical_revision: or(revision, "latest"),
-        }
-    }
-}
-
-impl Labels {
-    /// The labels in Istio's order, by their names.
-    pub(crate) fn pairs(&self) -> [(&'static str, &str); 20] {
-        let (source, destination) = (&self.source, &self.destination);
-        [
-            ("reporter", self.reporter.label()),
-            ("source_workload", &source.workload),
-            ("source_canonical_service", &source.canonical_service),
-            ("source_canonical_revision", &source.canonical_revision),
-            ("source_workload_namespace", &source.namespace),
-            ("source_principal", &source.principal),
-            ("source_app", &source.app),
-            ("source_version", &source.version),
-            ("source_cluster", UNKNOWN),
-            ("destination_workload", &destination.workload),
-            ("destination_workload_namespace", &destination.namespace),
-            ("destination_principal", &destination.principal),
-            ("destination_app", &destination.app),
-            ("destination_version", &destination.version),
-            ("destination_service", &self.service),
-            (
-                "destination_canonical_service",
-                &destination.canonical_service,
-            ),
-            (
-                "destination_canonical_revision",
-                &destination.canonical_revision,
-            ),
-            ("destination_service_name", &self.service_name),
-            ("destination_service_namespace", &self.service_namespace),
-            ("destination_cluster", UNKNOWN),
-        ]
-    }
-}
-
 /// The measurements under one set of labels.
 pub(crate) struct Series {
     pub(crate) labels: Arc<Labels>,
     /// Made with the first request: most of what a large configuration names is never called by one
     /// process.
     cells: OnceLock<Box<Cells>>,
-    instruments: Option<Instruments>,
+    /// Those of calls of methods that are told by name, by their place; each is made with its first call.
+    named: OnceLock<Box<[OnceLock<Box<Cells>>]>>,
+    common: Arc<Common>,
+}
+
+/// What all series of a mesh have in common.
+pub(super) struct Common {
+    pub(super) instruments: Option<Instruments>,
     /// How metrics deviate from the standard.
-    told: Standing,
+    pub(super) told: Standing,
+    pub(super) methods: Arc<Methods>,
 }
 
-#[derive(Default)]
-struct Cells {
-    told_apart: [OnceLock<Box<Cell>>; CELLS],
-    other: OnceLock<Box<Cell>>,
-    /// Of calls of gRPC.
-    tries: Tries,
-}
-
-/// What changes from request to request, in one number.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Key {
-    pub(super) protocol: Protocol,
-    /// The HTTP status; 0: the caller went away before there was one.
-    pub(super) code: u16,
-    /// The gRPC status.
-    pub(super) grpc: Option<u8>,
-    pub(super) flags: Flags,
-    /// The method as a label, if the configuration asks for it.
-    pub(super) verb: Verb,
-}
-
-impl Key {
-    /// Of statuses that peers make up only so many can be told apart.
-    fn hash(&self) -> usize {
-        let grpc = self.grpc.map_or(0, |code| u64::from(code) + 1);
-        let number = (self.verb as u64) << 52
-            | u64::from(self.code) << 32
-            | grpc << 20
-            | u64::from(self.flags.bits()) << 2
-            | self.protocol as u64;
-        (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59) as usize
-    }
-}
-
-/// The measurements of all requests that ended alike.
-#[derive(Debug)]
-pub(super) struct Cell {
-    key: Option<Key>,
-    duration: Histogram,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
-    /// Replaced when the configuration gives metrics another shape.
-    bound: ArcSwapOption<Bound>,
-}
-
-/// What one request measured.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Measured {
-    pub(super) took: Duration,
-    pub(super) request_bytes: u64,
-    pub(super) response_bytes: u64,
-}
-
-/// The measurements of a cell at one moment.
-#[derive(Clone, Debug)]
-pub(crate) struct Reading {
-    /// `None`: of all that no cell was left for.
-    pub(super) key: Option<Key>,
-    pub(super) duration: Distribution,
-    pub(super) request_bytes: Distribution,
-    pub(super) response_bytes: Distribution,
-}
-
-impl Reading {
-    /// What a metric tells of it; the count of requests is that of their durations.
-    pub(super) fn of(&self, metric: Metric) -> &Distribution {
-        match metric {
-            Metric::RequestCount | Metric::RequestDuration => &self.duration,
-            Metric::RequestSize => &self.request_bytes,
-            Metric::ResponseSize => &self.response_bytes,
-        }
-    }
+/// What was measured of the calls of one method, as of one moment.
+pub(super) struct OfMethod<'s> {
+    pub(super) method: String,
+    pub(super) readings: Vec<Reading>,
+    /// What of it is not calls but tries.
+    pub(super) differences: Vec<Difference>,
+    pub(super) tries: &'s Tries,
 }
 
 impl Series {
-    pub(super) fn new(
-        labels: Arc<Labels>,
-        instruments: Option<Instruments>,
-        told: Standing,
-    ) -> Self {
+    pub(super) fn new(labels: Arc<Labels>, common: Arc<Common>) -> Self {
         Self {
             labels,
-            instruments,
-            told,
             cells: OnceLock::new(),
+            named: OnceLock::new(),
+            common,
         }
     }
 
     /// A try of a gRPC call has begun, or, of a callee, a call.
-    pub(crate) fn begun(&self) {
-        self.made().tries.begun();
+    pub(crate) fn begun(&self, method: Method) {
+        let cells = self.made(method);
+        cells.tries.begun();
+        if let Some(bound) = &cells.bound {
+            bound.begun();
+        }
     }
 
     /// A try of a gRPC call has ended that was not its answer.
-    pub(crate) fn tried(&self, status: u8, took: Duration) {
-        self.made().tries.tried(status, took);
+    pub(crate) fn tried(&self, method: Method, status: u8, took: Duration) {
+        let cells = self.made(method);
+        cells.tries.tried(status, took);
+        if let Some(bound) = &cells.bound {
+            bound.tried(status, took);
+        }
     }
 
     /// What a gRPC call did to be tried again.
-    pub(crate) fn repeated(&self, repeats: Repeats) {
-        self.made().tries.repeated(repeats);
+    pub(crate) fn repeated(&self, method: Method, repeats: Repeats) {
+        let cells = self.made(method);
+        cells.tries.repeated(repeats);
+        if let Some(bound) = &cells.bound {
+            bound.repeated(repeats);
+        }
     }
 
     /// A call has ended that was tried more than once, and its last try took so long.
-    pub(super) fn record_repeated(&self, key: Key, measured: Measured, last: Duration) {
-        let tries = &self.made().tries;
-        let _together = tries.together();
-        let cell = self.cell(key);
-        cell.record(measured);
+    pub(super) fn record_repeated(
+        &self,
+        method: Method,
+        key: Key,
+        measured: Measured,
+        last: Duration,
+    ) {
+        let cells = self.made(method);
+        let _together = cells.tries.together();
+        let cell = self.cell(cells, key);
+        cell.record(measured, last);
         // A call that is not told apart has no status, and none is taken off.
         if let Some(status) = cell.key.and_then(|key| key.grpc) {
-            tries.answered(status, measured.took, last);
+            cells.tries.answered(status, measured.took, last);
         }
-    }
-
-    /// All that was measured, and what of it is not calls but tries, as of one moment.
-    pub(super) fn read_with_tries(&self) -> (Vec<Reading>, Vec<Difference>) {
-        let Some(tries) = self.tries() else {
-            return (Vec::new(), Vec::new());
-        };
-        let _together = tries.together();
-        (self.read(), tries.differences())
-    }
-
-    /// What was measured of tries; `None`: there was no request.
-    pub(super) fn tries(&self) -> Option<&Tries> {
-        self.cells.get().map(|cells| &cells.tries)
-    }
-
-    fn made(&self) -> &Cells {
-        self.cells.get_or_init(Box::default)
     }
 
     /// Counts a request.
-    pub(super) fn record(&self, key: Key, measured: Measured) {
-        self.cell(key).record(measured);
+    pub(super) fn record(&self, method: Method, key: Key, measured: Measured) {
+        let cells = self.made(method);
+        self.cell(cells, key).record(measured, measured.took);
     }
 
-    /// The cell of this key, or that of all others. Once a cell is made it stays, so that finding it
-    /// reads memory and nothing else.
-    fn cell(&self, key: Key) -> &Cell {
-        let cells = self.made();
-        let start = key.hash();
-        for step in 0..CELLS {
-            let cell = &cells.told_apart[(start + step) % CELLS];
-            let cell = cell.get_or_init(|| self.new_cell(Some(key)));
-            if cell.key == Some(key) {
-                return cell;
+    /// All that was measured, by the methods of gRPC that are told by name.
+    pub(super) fn read_by_method(&self) -> Vec<OfMethod<'_>> {
+        let read = |cells: &'_ Cells| {
+            let _together = cells.tries.together();
+            (
+                cells.all().map(Cell::read).collect(),
+                cells.tries.differences(),
+            )
+        };
+        let all = self.all().map(|cells| {
+            let (readings, differences) = read(cells);
+            OfMethod {
+                method: self.common.methods.name(cells.method),
+                readings,
+                differences,
+                tries: &cells.tries,
+            }
+        });
+        all.collect()
+    }
+
+    /// All that was measured, by how requests ended.
+    pub(crate) fn read(&self) -> Vec<Reading> {
+        let mut sums: Vec<Reading> = Vec::new();
+        for reading in self.all().flat_map(Cells::all).map(Cell::read) {
+            match sums.iter_mut().find(|sum| sum.key == reading.key) {
+                Some(sum) => sum.add(&reading),
+                None => sums.push(reading),
             }
         }
-        cells.other.get_or_init(|| self.new_cell(None))
+        sums
     }
 
-    /// The cells that there are.
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
-        let made = self.cells.get().into_iter();
-        let all = made.flat_map(|cells| cells.told_apart.iter().chain([&cells.other]));
-        all.filter_map(OnceLock::get).map(|cell| &**cell)
+    /// Whose requests were measured, if there were any: those of no method first.
+    fn all(&self) -> impl Iterator<Item = &Cells> {
+        let named = self.named.get().into_iter().flatten();
+        let all = [&self.cells].into_iter().chain(named);
+        all.filter_map(OnceLock::get).map(|cells| &**cells)
     }
 
-    fn new_cell(&self, key: Option<Key>) -> Box<Cell> {
-        Box::new(Cell {
-            bound: ArcSwapOption::new(self.bound(key)),
-            key,
-            duration: Histogram::default(),
-            request_bytes: Histogram::default(),
-            response_bytes: Histogram::default(),
+    /// What is measured of a method, made with its first call. Where there is no place for it, it is none
+    /// in particular.
+    fn made(&self, method: Method) -> &Cells {
+        let named = method.index().and_then(|index| {
+            let table = self.named.get_or_init(|| {
+                let places = (0..METHODS).map(|_| OnceLock::new());
+                places.collect()
+            });
+            self.made_at(table.get(index)?, method)
+        });
+        named.unwrap_or_else(|| {
+            let other = || self.new_cells(Method::OTHER);
+            self.cells.get_or_init(other)
         })
+    }
+
+    fn made_at<'s>(&self, place: &'s OnceLock<Box<Cells>>, method: Method) -> Option<&'s Cells> {
+        if let Some(cells) = place.get() {
+            return Some(cells);
+        }
+        if !self.common.methods.take_pair() {
+            return None;
+        }
+        let mut first = false;
+        let cells = place.get_or_init(|| {
+            first = true;
+            self.new_cells(method)
+        });
+        if !first {
+            self.common.methods.give_back(1);
+        }
+        Some(cells)
+    }
+
+    fn new_cells(&self, method: Method) -> Box<Cells> {
+        let instruments = self.common.instruments.as_ref();
+        let bound = instruments.map(|all| {
+            let method = self.common.methods.name(method);
+            all.bind_tries(self.whose(&method))
+        });
+        Box::new(Cells::new(method, bound))
+    }
+
+    fn whose<'s>(&'s self, method: &'s str) -> Whose<'s> {
+        Whose {
+            reporter: self.labels.reporter,
+            target: &self.labels.service,
+            method,
+        }
+    }
+
+    fn cell<'c>(&self, cells: &'c Cells, key: Key) -> &'c Cell {
+        cells.cell(key, |key| self.new_cell(cells.method, key))
+    }
+
+    fn new_cell(&self, method: Method, key: Option<Key>) -> Box<Cell> {
+        let status = key.and_then(|key| key.status());
+        let call = self.common.instruments.as_ref().zip(status);
+        let call = call.map(|(all, status)| {
+            let method = self.common.methods.name(method);
+            all.bind_call(self.whose(&method), status)
+        });
+        Box::new(Cell::new(key, ArcSwapOption::new(self.bound(key)), call))
     }
 
     /// The instruments of a cell, by the shapes in force.
     fn bound(&self, key: Option<Key>) -> Option<Arc<Bound>> {
-        let instruments = self.instruments.as_ref();
+        let instruments = self.common.instruments.as_ref();
         let bound = instruments.map(|all| {
             self.with_labels(key, |labels| {
                 all.bind(|metric| self.shaped(metric, key, labels))
@@ -316,7 +233,7 @@ impl Series {
         key: Option<Key>,
         labels: &[(&'static str, &str)],
     ) -> Option<Pairs> {
-        let told = self.told.load();
+        let told = self.common.told.load();
         let side = match self.labels.reporter {
             Reporter::Destination => &told.model.server,
             Reporter::Source => &told.model.client,
@@ -327,15 +244,15 @@ impl Series {
 
     /// Whether all metrics are told as the standard has them.
     pub(super) fn is_standard(&self) -> bool {
-        self.told.load().model.has_standard_metrics()
+        self.common.told.load().model.has_standard_metrics()
     }
 
     /// The configuration in force has changed.
     pub(super) fn rebind(&self) {
-        if self.instruments.is_none() {
+        if self.common.instruments.is_none() {
             return;
         }
-        for cell in self.cells() {
+        for cell in self.all().flat_map(Cells::all) {
             cell.bound.store(self.bound(cell.key));
         }
     }
@@ -365,34 +282,13 @@ impl Series {
         labels.push(("connection_security_policy", self.labels.security));
         then(&labels)
     }
-
-    /// All that was measured.
-    pub(crate) fn read(&self) -> Vec<Reading> {
-        self.cells().map(Cell::read).collect()
-    }
 }
 
-impl Cell {
-    fn record(&self, measured: Measured) {
-        let micros = u64::try_from(measured.took.as_micros()).unwrap_or(u64::MAX);
-        self.duration.record(micros);
-        if let Some(bound) = &*self.bound.load() {
-            let millis = measured.took.as_secs_f64() * 1_000.0;
-            bound.record(millis, measured.request_bytes, measured.response_bytes);
-        }
-        self.request_bytes
-            .record(measured.request_bytes.saturating_mul(1_000));
-        self.response_bytes
-            .record(measured.response_bytes.saturating_mul(1_000));
-    }
-
-    fn read(&self) -> Reading {
-        Reading {
-            key: self.key,
-            duration: self.duration.read(),
-            request_bytes: self.request_bytes.read(),
-            response_bytes: self.response_bytes.read(),
-        }
+impl Drop for Series {
+    fn drop(&mut self) {
+        let named = self.named.get().into_iter().flatten();
+        let made = named.filter(|place| place.get().is_some()).count();
+        self.common.methods.give_back(made);
     }
 }
 
@@ -420,9 +316,12 @@ impl Counter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cells::CELLS;
+    use super::super::labels::Party;
+    use super::super::meter::Protocol;
     use super::*;
 
-    fn series() -> Series {
+    fn over(methods: Arc<Methods>) -> Series {
         Series::new(
             Arc::new(Labels {
                 reporter: Reporter::Source,
@@ -433,9 +332,16 @@ mod tests {
                 service_namespace: "shop".into(),
                 security: "unknown",
             }),
-            None,
-            Standing::default(),
+            Arc::new(Common {
+                instruments: None,
+                told: Standing::default(),
+                methods,
+            }),
         )
+    }
+
+    fn series() -> Series {
+        over(Arc::default())
     }
 
     const ONE: Measured = Measured {
@@ -443,6 +349,7 @@ mod tests {
         request_bytes: 10,
         response_bytes: 20,
     };
+    const LAST: Duration = Duration::from_millis(1);
 
     #[test]
     fn statuses_are_told_apart_up_to_a_bound_and_none_is_lost() {
@@ -452,8 +359,8 @@ mod tests {
                 code,
                 ..Key::default()
             };
-            series.record(key, ONE);
-            series.record(key, ONE);
+            series.record(Method::OTHER, key, ONE);
+            series.record(Method::OTHER, key, ONE);
         }
         let read = series.read();
         assert_eq!(read.len(), CELLS + 1);
@@ -479,12 +386,12 @@ mod tests {
     fn of_a_repeated_call_that_is_not_told_apart_nothing_is_taken_off() {
         let series = series();
         for code in 0..500 {
-            series.record_repeated(call(code), ONE, Duration::from_millis(1));
+            series.record_repeated(Method::OTHER, call(code), ONE, LAST);
         }
-        let (readings, differences) = series.read_with_tries();
-        assert_eq!(readings.len(), CELLS + 1);
-        let [(status, tries, whole)] = &differences[..] else {
-            panic!("{differences:?}");
+        let read = &series.read_by_method()[0];
+        assert_eq!(read.readings.len(), CELLS + 1);
+        let [(status, tries, whole)] = &read.differences[..] else {
+            panic!("{:?}", read.differences);
         };
         let taken = (*status, tries.count(), whole.count());
         assert_eq!(taken, ("OK", CELLS as u64, CELLS as u64));
@@ -494,7 +401,14 @@ mod tests {
     fn what_is_read_of_repeated_calls_is_of_one_moment() {
         let series = series();
         let read = || {
-            let (readings, differences) = series.read_with_tries();
+            let Some(OfMethod {
+                readings,
+                differences,
+                ..
+            }) = series.read_by_method().pop()
+            else {
+                return (0, 0, 0);
+            };
             let calls: u64 = readings.iter().map(|one| one.duration.count()).sum();
             let tries: u64 = differences.iter().map(|(_, tries, _)| tries.count()).sum();
             let whole: u64 = differences.iter().map(|(.., whole)| whole.count()).sum();
@@ -503,7 +417,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..2_000 {
-                    series.record_repeated(call(200), ONE, Duration::from_millis(1));
+                    series.record_repeated(Method::OTHER, call(200), ONE, LAST);
                 }
             });
             for _ in 0..500 {
@@ -514,25 +428,56 @@ mod tests {
         assert_eq!(read(), (2_000, 2_000, 2_000));
     }
 
+    fn ask(path: &str) -> http::Request<()> {
+        let mut request = http::Request::new(());
+        *request.uri_mut() = path.parse().expect("a path");
+        request
+    }
+
     #[test]
-    fn labels_are_those_of_istio() {
-        let labels = [
-            ("service.istio.io/canonical-name", "reviews"),
-            ("app", "reviews-app"),
-            ("version", "v2"),
-        ];
-        let find = |name: &str| {
-            labels
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| *value)
+    fn methods_are_measured_apart_and_requests_are_their_sum() {
+        let names = ["a.B/c".to_owned(), "a.B/d".to_owned()];
+        let methods = Arc::new(Methods::new(&names).expect("names"));
+        let series = over(methods.clone());
+        for (path, count) in [("/a.B/c", 1), ("/a.B/d", 2), ("/a.B/e", 4)] {
+            let method = methods.of(&ask(path));
+            for _ in 0..count {
+                series.begun(method);
+                series.record(method, call(200), ONE);
+            }
+        }
+        let by_method = series.read_by_method();
+        let told = by_method.iter().map(|one| {
+            let calls = one.readings.iter().map(|one| one.duration.count()).sum();
+            (one.method.as_str(), one.tries.count(), calls)
+        });
+        let told: Vec<(&str, u64, u64)> = told.collect();
+        assert_eq!(told, [("other", 4, 4), ("a.B/c", 1, 1), ("a.B/d", 2, 2)]);
+        let [all] = &series.read()[..] else {
+            panic!("one status");
         };
-        let party = Party::of(find, "shop");
-        assert_eq!((&*party.app, &*party.version), ("reviews-app", "v2"));
-        assert_eq!(&*party.canonical_service, "reviews");
-        assert_eq!(&*party.canonical_revision, "v2");
-        assert_eq!(&*party.workload, "reviews");
-        assert_eq!(&*Party::unknown().canonical_revision, "latest");
+        assert_eq!((all.duration.count(), all.duration.sum), (7, 21.0));
+    }
+
+    #[test]
+    fn pairs_without_a_place_are_other_and_those_of_a_series_that_goes_come_free() {
+        let names = ["a.B/c".to_owned(), "a.B/d".to_owned()];
+        let methods = Arc::new(Methods::new(&names).expect("names"));
+        let [c, d] = ["/a.B/c", "/a.B/d"].map(|path| methods.of(&ask(path)));
+        let first = over(methods.clone());
+        first.record(c, call(200), ONE);
+        while methods.take_pair() {}
+        let second = over(methods.clone());
+        let told = |series: &Series| -> Vec<String> {
+            let all = series.read_by_method().into_iter();
+            all.map(|one| one.method).collect()
+        };
+        second.record(d, call(200), ONE);
+        assert_eq!(told(&second), ["other"]);
+        assert_eq!(second.read()[0].duration.count(), 1, "none is lost");
+        drop(first);
+        second.record(d, call(200), ONE);
+        assert_eq!(told(&second), ["other", "a.B/d"]);
     }
 
     #[test]
@@ -546,7 +491,7 @@ mod tests {
                             code,
                             ..Key::default()
                         };
-                        series.record(key, ONE);
+                        series.record(Method::OTHER, key, ONE);
                     }
                 });
             }

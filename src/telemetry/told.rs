@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::access::{AccessLog, Log, Wanted};
+use super::Span;
+use super::access::{AccessLog, Entry, Log, Tags, Wanted};
 use crate::model;
 use crate::model::telemetry::{LineFormat, Sink};
 
@@ -32,13 +33,34 @@ pub(crate) struct Told {
 pub(crate) struct Side {
     pub(crate) logs: Arc<[Wanted]>,
     pub(crate) tracing: model::telemetry::Tracing,
+    /// What spans are told when their requests are over.
+    tags: Tags,
+}
+
+impl Side {
+    /// What is kept of a request for logs and for the end of its span, if something is wanted.
+    pub(crate) fn entry(
+        &self,
+        span: Option<&Span>,
+        make: impl FnOnce(&Arc<[Wanted]>) -> Box<Entry>,
+    ) -> Option<Box<Entry>> {
+        let tags = span.is_some() && !self.tags.is_empty();
+        if self.logs.is_empty() && !tags {
+            return None;
+        }
+        let mut entry = make(&self.logs);
+        if tags {
+            entry.tags = self.tags.clone();
+        }
+        Some(entry)
+    }
 }
 
 impl Told {
-    /// Whether there are logs, or metrics by method.
+    /// Whether there are logs, tags that are lines, or metrics by method.
     pub(super) fn has_more(&self) -> bool {
-        let logs = !self.client.logs.is_empty() || !self.server.logs.is_empty();
-        logs || self.methods
+        let more = |side: &Side| !side.logs.is_empty() || !side.tags.is_empty();
+        more(&self.client) || more(&self.server) || self.methods
     }
 }
 
@@ -94,6 +116,7 @@ impl Logs {
         Side {
             logs: wanted.collect(),
             tracing: model.tracing.clone(),
+            tags: Tags::of(&model.tracing.tags),
         }
     }
 

@@ -76,6 +76,7 @@ fn rule(issuer: &Issuer) -> TokenRule {
         payload_header: None,
         claim_headers: Vec::new(),
         spaced: vec!["scope".into()],
+        metadata: Some("payload".into()),
         origin: Origin::built_in(),
     }
 }
@@ -102,6 +103,7 @@ async fn a_good_token_says_who_it_is_of() {
     assert_eq!(good.token.principal.as_deref(), Some("https://me/you"));
     assert_eq!(good.token.audiences, ["us".into()]);
     assert_eq!(good.token.presenter.as_deref(), Some("app"));
+    assert_eq!(good.token.metadata.as_deref(), Some("payload"));
     let claim = |path: &[&str]| {
         let path: Vec<Box<str>> = path.iter().map(|name| (*name).into()).collect();
         good.token.claim(&path).cloned()

@@ -210,6 +210,7 @@ fn read_claims(claims: &Json, rule: &TokenRule, now: f64) -> Result<Token, Inval
         principal,
         audiences,
         presenter: text("azp").map(Into::into),
+        metadata: rule.metadata.clone(),
         claims: kept,
     })
 }
@@ -226,7 +227,8 @@ fn fields(json: &Json) -> Vec<(Box<str>, Claim)> {
 
 fn claim(json: &Json) -> Claim {
     match json {
-        Json::Bool(_) | Json::Null | Json::Number(..) => Claim::Other,
+        Json::Bool(value) => Claim::Bool(*value),
+        Json::Null | Json::Number(..) => Claim::Other,
         Json::List(items) => {
             let texts = items.iter().filter_map(|item| item.text().map(Into::into));
             Claim::List(texts.collect())

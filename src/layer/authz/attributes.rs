@@ -80,6 +80,8 @@ pub struct Token {
     pub audiences: Vec<Box<str>>,
     /// `azp`.
     pub presenter: Option<Box<str>>,
+    /// Under which name conditions on metadata see its claims, if they do.
+    pub metadata: Option<Box<str>>,
     /// Everything that it says.
     pub claims: Vec<(Box<str>, Claim)>,
 }
@@ -87,11 +89,13 @@ pub struct Token {
 /// The value of a claim.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Claim {
+    /// A boolean, which is no text.
+    Bool(bool),
     /// A list of texts; other items are not kept.
     List(Vec<Box<str>>),
     /// An object.
     Object(Vec<(Box<str>, Self)>),
-    /// A number, a boolean or null: nothing that can be compared with a text.
+    /// A number or null: nothing that can be compared.
     Other,
     /// A text.
     Text(Box<str>),
@@ -106,7 +110,7 @@ impl Token {
         for name in rest {
             match claim {
                 Claim::Object(fields) => claim = named(fields, name)?,
-                Claim::List(_) | Claim::Other | Claim::Text(_) => return None,
+                Claim::Bool(_) | Claim::List(_) | Claim::Other | Claim::Text(_) => return None,
             }
         }
         Some(claim)

@@ -1,7 +1,7 @@
 //! From the answers to a decision.
 
 use crate::model::authorization::{
-    Action, Audit, Authorization, Enforcement, External, Policy, Stage,
+    Action, Audit, Authorization, ClaimMatcher, Enforcement, External, Policy, Stage,
 };
 
 use super::evaluate::{Lean, holds};
@@ -112,7 +112,21 @@ fn is_observed(seen: &Observation<'_>) -> bool {
 pub(super) fn claim_holds(claim: &Claim, lean: Lean, holds: impl Fn(&str) -> bool) -> bool {
     match claim {
         Claim::List(items) => items.iter().any(|item| holds(item)),
-        Claim::Object(_) | Claim::Other => lean.in_doubt(),
+        Claim::Bool(_) | Claim::Object(_) | Claim::Other => lean.in_doubt(),
         Claim::Text(text) => holds(text),
+    }
+}
+
+/// Whether a claim is what is asked for; no kind of value is taken for another one.
+pub(super) fn claim_is(claim: &Claim, wanted: &ClaimMatcher) -> bool {
+    match (wanted, claim) {
+        (ClaimMatcher::Any(any), _) => any.iter().any(|one| claim_is(claim, one)),
+        (ClaimMatcher::Bool(wanted), Claim::Bool(found)) => wanted == found,
+        (ClaimMatcher::Item(wanted), Claim::List(items)) => {
+            items.iter().any(|item| wanted.matches(item))
+        }
+        (ClaimMatcher::Present, _) => true,
+        (ClaimMatcher::Text(wanted), Claim::Text(text)) => wanted.matches(text),
+        (ClaimMatcher::Bool(_) | ClaimMatcher::Item(_) | ClaimMatcher::Text(_), _) => false,
     }
 }

@@ -7,7 +7,7 @@ use crate::model::authorization::{Condition, Network, PeerPattern, SpiffeParts};
 use crate::model::matcher::StringMatcher;
 
 use super::Attributes;
-use super::decide::claim_holds;
+use super::decide::{claim_holds, claim_is};
 use super::header;
 
 /// Which way to err where a request has more than one reading; see the [module](super).
@@ -77,6 +77,15 @@ pub fn holds(condition: &Condition, attributes: &Attributes<'_>, lean: Lean) -> 
         }
         Condition::Sni(wanted) => text(wanted, caller.sni),
         Condition::SourceIp(network) => within(network, caller.source, lean),
+        Condition::TokenMetadata {
+            payload,
+            path,
+            value,
+        } => {
+            let named = token.filter(|token| token.metadata.as_ref() == Some(payload));
+            let claim = named.and_then(|token| token.claim(path));
+            claim.is_some_and(|claim| claim_is(claim, value))
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use http::{HeaderMap, Request};
 use super::*;
 use crate::layer::canonical::{Normalization, canonicalize};
 use crate::model::authorization::{
-    Action, Audit, Authorization, Condition, Enforcement, External, Network, PathPattern,
-    PeerPattern, Policy, PortRange, Stage,
+    Action, Audit, Authorization, ClaimMatcher, Condition, Enforcement, External, Network,
+    PathPattern, PeerPattern, Policy, PortRange, Stage,
 };
 use crate::model::matcher::{HeaderKey, HeaderMatcher, HeaderTest, Regex, StringMatcher};
 

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::draw::Draw;
+use super::report::{Reading, written};
 use super::state::State;
 use super::{Ask, Candidate, Report, Rules, Signals};
 use crate::model::cluster::Balancing;
@@ -51,7 +52,8 @@ impl<E: Candidate> Balancer<E> {
         let rules = rules.into();
         let seed = random.draw();
         let state = State::new(members.into_iter(), &rules, seed);
-        Self::with(rules, positions(&rules, seed), seed, Arc::new(state))
+        let positions = positions(&rules, seed);
+        Self::with(rules, positions, seed, Arc::new(state))
     }
 
     /// The balancer after an edit of the rules, or of more members than it keeps. Round robin goes
@@ -75,7 +77,7 @@ impl<E: Candidate> Balancer<E> {
     #[must_use]
     pub fn fork(&self) -> Self {
         let state = self.state.load_full();
-        Self::with(self.rules, self.positions.clone(), self.seed, state)
+        Self::with(self.rules.clone(), self.positions.clone(), self.seed, state)
     }
 
     fn with(rules: Rules, positions: Arc<[AtomicU64]>, seed: u64, state: Arc<State<E>>) -> Self {
@@ -179,20 +181,34 @@ impl<E: Candidate> Balancer<E> {
     /// Whether picks need to know what members report: [`report`](Balancer::report).
     #[must_use]
     pub fn watches_reports(&self) -> bool {
-        match &self.rules.balancing {
-            Balancing::WeightedRoundRobin(rules) => rules.out_of_band.is_none(),
-            _ => false,
-        }
+        self.reading().is_some()
     }
 
     /// The head or the trailers of a member's response. Of use for weighted round robin only, and
     /// not where reports come [out of band](crate::model::balancing::WeightedRoundRobin::out_of_band).
     pub fn report(&self, signals: &Signals, headers: &HeaderMap, now: Instant) {
-        if let Balancing::WeightedRoundRobin(rules) = &self.rules.balancing
-            && rules.out_of_band.is_none()
-            && let Some(report) = Report::read(headers)
-        {
-            signals.report(&report, rules, now);
+        if let Some(mut reading) = self.reading() {
+            let whole = written(headers, &mut |metric, value| reading.take(metric, value));
+            if let Some(report) = reading.end(whole) {
+                self.weigh(signals, &report, now);
+            }
+        }
+    }
+
+    /// What to read the report of a response with, if picks need to know it.
+    pub(crate) fn reading(&self) -> Option<Reading<'_>> {
+        match &self.rules.balancing {
+            Balancing::WeightedRoundRobin(rules) if rules.out_of_band.is_none() => {
+                Some(Reading::of(&rules.utilization))
+            }
+            _ => None,
+        }
+    }
+
+    /// A member's report that was read with [`reading`](Self::reading).
+    pub(crate) fn weigh(&self, signals: &Signals, report: &Report, now: Instant) {
+        if let Balancing::WeightedRoundRobin(rules) = &self.rules.balancing {
+            signals.report(report, rules, now);
         }
     }
 
@@ -268,6 +284,7 @@ fn positions(rules: &Rules, seed: u64) -> Arc<[AtomicU64]> {
         Balancing::LeastRequest
         | Balancing::Maglev(_)
         | Balancing::PeakEwma(_)
+        | Balancing::PickFirst(_)
         | Balancing::Random
         | Balancing::RingHash(_) => 0,
     };

@@ -16,7 +16,8 @@ impl<E: Candidate> Balancer<E> {
     ///
     /// O(change x log members), where members have [keys](Candidate::key). It is O(members) where
     /// that is in the nature of the rules: for a Maglev table, a ring whose members have other
-    /// numbers of entries after it, a subset, a locality that comes or goes.
+    /// numbers of entries after it, an order (who joins stands last), a subset, a locality that comes
+    /// or goes.
     ///
     /// A lock is taken, that picks do not wait for.
     pub fn change(&self, left: &[Arc<E>], joined: Vec<Arc<E>>) {
@@ -59,7 +60,11 @@ impl<E: Candidate> Balancer<E> {
             // Told first and tried again: the holder may have looked for the last time before.
             return self.refresh();
         };
-        match self.state.load().reconsidered(members, &self.rules) {
+        match self
+            .state
+            .load()
+            .reconsidered(members, &self.rules, self.seed)
+        {
             Some(state) => self.store(state, guard),
             None => drop(guard),
         }
@@ -75,7 +80,7 @@ impl<E: Candidate> Balancer<E> {
         }
     }
 
-    fn store(&self, state: State<E>, guard: MutexGuard<'_, ()>) {
+    pub(super) fn store(&self, state: State<E>, guard: MutexGuard<'_, ()>) {
         self.state.store(Arc::new(state));
         drop(guard);
         self.renew();

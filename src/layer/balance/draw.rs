@@ -120,6 +120,7 @@ impl<E: Candidate, F: Fn(&E) -> bool> Draw<'_, E, F> {
                 }
             }
             Balancing::WeightedRoundRobin(_) => self.turn(pool),
+            Balancing::PickFirst(_) => pool.first(),
             // Hashes are looked up; there is no table only where there is no priority.
             Balancing::Random | Balancing::Maglev(_) | Balancing::RingHash(_) => match &growth {
                 Some(growth) => self.one(pool, growth),

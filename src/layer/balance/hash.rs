@@ -82,7 +82,7 @@ impl<'a> Part<'a> {
 impl Table {
     /// `None` for ways of balancing that need none.
     pub(super) fn new<E: Candidate>(
-        balancing: Balancing,
+        balancing: &Balancing,
         members: &Slots<E>,
         groups: &[Group],
     ) -> Option<Self> {
@@ -110,6 +110,7 @@ impl Table {
             }
             Balancing::LeastRequest
             | Balancing::PeakEwma(_)
+            | Balancing::PickFirst(_)
             | Balancing::Random
             | Balancing::RoundRobin
             | Balancing::WeightedRoundRobin(_) => None,

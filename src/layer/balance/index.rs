@@ -57,13 +57,14 @@ impl Index {
         seed: u64,
         before: Option<&Self>,
     ) -> Self {
-        let due = match rules.balancing {
+        let due = match &rules.balancing {
             Balancing::WeightedRoundRobin(reports) => {
                 Instant::now().checked_add(reports.update.max(Duration::from_millis(100)))
             }
             Balancing::LeastRequest
             | Balancing::Maglev(_)
             | Balancing::PeakEwma(_)
+            | Balancing::PickFirst(_)
             | Balancing::Random
             | Balancing::RingHash(_)
             | Balancing::RoundRobin => None,
@@ -95,7 +96,7 @@ impl Index {
         let tiers = tiers.map(|(tier, priority)| {
             let first = pools;
             pools += priority.groups.len();
-            Tier::new(tier, priority, (members, rules), &mut spots, first)
+            Tier::new((tier, first), priority, (members, rules, seed), &mut spots)
         });
         index.tiers = tiers.collect();
         index.spots = spots.into_iter().collect();
@@ -111,7 +112,7 @@ impl Index {
         self.admitted
     }
 
-    fn is_admitted(&self, number: u32) -> bool {
+    pub(super) fn is_admitted(&self, number: u32) -> bool {
         let spot = self.spots.get(number as usize);
         spot.is_some_and(|spot| spot.admitted != NOWHERE)
     }

@@ -24,6 +24,8 @@
 //! - [`PeakEwma`](Balancing::PeakEwma): two are drawn as well; the one wins whose recent latency
 //!   times its requests in flight is smaller. Latency rises at once and falls slowly, and an error
 //!   never lowers it.
+//! - [`PickFirst`](Balancing::PickFirst): all go to one member, the first of the list (or of an order
+//!   of this client's own) that can be connected to, for as long as it can be.
 //! - [`RingHash`](Balancing::RingHash) and [`Maglev`](Balancing::Maglev): the same
 //!   [key](Ask::key) goes to the same member, and few keys move when members come and go. Without a
 //!   key one is drawn.
@@ -88,6 +90,7 @@
 mod balancer;
 mod changing;
 mod draw;
+mod first;
 mod future;
 mod hash;
 mod index;
@@ -156,8 +159,8 @@ pub trait Candidate {
         Placement::default()
     }
 
-    /// What has been seen of it; needed for slow start, peak EWMA and weighted round robin, which
-    /// without it take it for grown, not yet seen, and silent.
+    /// What has been seen of it; needed for slow start, peak EWMA, pick first and weighted round
+    /// robin, which without it take it for grown, not yet seen, not yet tried, and silent.
     fn signals(&self) -> Option<&Signals> {
         None
     }
@@ -202,7 +205,7 @@ impl Default for Placement {
 /// rules.panic_threshold = Percent::new(50)?;
 /// # Ok::<(), meshwork::model::InvalidPercent>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Rules {
     /// How one of the members of a locality is picked.
     pub balancing: Balancing,

@@ -7,7 +7,8 @@
 //! need; and a weight that changes is one path of a tree (see [`crate::list`]), where tables are made
 //! anew. While all weights are the same, the line is not looked at: a draw is an index.
 //!
-//! The order of members means nothing, so who leaves is replaced by the last one.
+//! The order of members means nothing, so who leaves is replaced by the last one; where it does
+//! ([`first`](super::first)) pools are made anew instead.
 
 use tokio::time::Instant;
 
@@ -191,6 +192,11 @@ impl Pool {
     /// The place after another, and after the last the first.
     pub(super) fn after(&self, place: Place) -> Place {
         self.at((place.at + 1) % self.len())
+    }
+
+    /// The first place, which means something in a pool that was put in order.
+    pub(super) fn first(&self) -> Place {
+        self.at(0)
     }
 
     /// A place that is the same for the same key.

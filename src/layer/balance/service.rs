@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{Ask, BalanceLayer, Balancer, Candidate, HashKey, ResponseFuture, Signals};
 use crate::error::{BoxError, Error};
-use crate::layer::classify::Outcome;
+use crate::layer::classify::{Local, Outcome};
 use crate::layer::held::HeldBody;
 use crate::layer::outlier::{Event, Host, Sweeper};
 use crate::random::Random;
@@ -169,6 +169,14 @@ impl<S> Shared<S> {
         };
         let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
         let took = now.saturating_duration_since(began);
+        match outcome {
+            // A service without an answer is passed over, where one is used for all.
+            Outcome::Local(Local::Connect | Local::Reset) => {
+                self.balancer.lost(&member.signals, now);
+            }
+            Outcome::Local(Local::Timeout) => {}
+            Outcome::Failure(_) | Outcome::Success => self.balancer.reached(&member.signals, now),
+        }
         self.balancer.observe(&member.signals, took, failed, now);
         let Some(sweeper) = &self.sweeper else {
             return;

@@ -34,6 +34,17 @@ pub struct Signals {
     /// When it was reported last and since when without a gap, in nanoseconds plus one; zero: not.
     reported: AtomicU64,
     reporting: AtomicU64,
+    /// See [`Standing`]: what it is in the two lowest bits, and since when in nanoseconds above.
+    standing: AtomicU64,
+}
+
+/// Whether a member can be connected to, as far as is known, with the time of that; in the order in
+/// which they are picked where there is one.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Standing {
+    Reached(u64),
+    Unknown,
+    Lost(u64),
 }
 
 impl Signals {
@@ -47,15 +58,17 @@ impl Signals {
             weight: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             reporting: AtomicU64::new(0),
+            standing: AtomicU64::new(0),
         }
     }
 
-    /// It is back after it was ejected: its share grows anew, and what it reported before is
-    /// forgotten.
+    /// It is back after it was ejected: its share grows anew, and what it reported before, or whether
+    /// it could be connected to, is forgotten.
     pub fn restart(&self, now: Instant) {
         self.since.store(self.nanos(now), Ordering::Relaxed);
         self.reported.store(0, Ordering::Relaxed);
         self.reporting.store(0, Ordering::Relaxed);
+        self.standing.store(0, Ordering::Relaxed);
     }
 
     /// Centuries are cut off.
@@ -69,6 +82,41 @@ impl Signals {
     pub(super) fn since(&self) -> Instant {
         let since = Duration::from_nanos(self.since.load(Ordering::Relaxed));
         self.born.checked_add(since).unwrap_or(self.born)
+    }
+
+    // === Standing ===
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing::read(self.standing.load(Ordering::Relaxed))
+    }
+
+    /// There is a connection; says whether that is news.
+    pub(super) fn reach(&self, now: Instant) -> bool {
+        let known = self.standing.load(Ordering::Relaxed);
+        if let Standing::Reached(_) = Standing::read(known) {
+            return false;
+        }
+        let now = Standing::Reached(self.nanos(now)).pack();
+        let order = Ordering::Relaxed;
+        let changed = self.standing.compare_exchange(known, now, order, order);
+        changed.is_ok()
+    }
+
+    /// There is none to be had; says whether there was one before.
+    pub(super) fn lose(&self, now: Instant) -> bool {
+        let now = Standing::Lost(self.nanos(now)).pack();
+        let before = self.standing.swap(now, Ordering::Relaxed);
+        matches!(Standing::read(before), Standing::Reached(_))
+    }
+
+    /// It may be tried again as if it had not been.
+    pub(super) fn forgive(&self) {
+        let known = self.standing.load(Ordering::Relaxed);
+        if let Standing::Lost(_) = Standing::read(known) {
+            let order = Ordering::Relaxed;
+            // Whoever knows better has been faster.
+            let _ = self.standing.compare_exchange(known, 0, order, order);
+        }
     }
 
     // === Latency ===
@@ -152,6 +200,25 @@ impl Signals {
             return None;
         }
         Some(f64::from_bits(self.weight.load(Ordering::Relaxed)))
+    }
+}
+
+impl Standing {
+    fn read(packed: u64) -> Self {
+        match packed & 3 {
+            1 => Self::Reached(packed >> 2),
+            2 => Self::Lost(packed >> 2),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// A century fits.
+    fn pack(self) -> u64 {
+        match self {
+            Self::Reached(since) => since << 2 | 1,
+            Self::Unknown => 0,
+            Self::Lost(since) => since << 2 | 2,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::hash::Table;
 use super::index::{Anew, Index};
 use super::slots::Slots;
 use super::{Candidate, Rules};
+use crate::model::cluster::Balancing;
 
 /// Members at one moment.
 #[derive(Debug)]
@@ -46,6 +47,13 @@ impl<E: Candidate> State<E> {
         rules: &Rules,
         seed: u64,
     ) -> Self {
+        if let Balancing::PickFirst(_) = rules.balancing {
+            // Numbers are places in the list: nobody gets that of another one.
+            let gone = |one: &Arc<E>| left.iter().any(|left| Arc::ptr_eq(left, one));
+            let all = self.members.iter().map(|(_, member)| member);
+            let kept = all.filter(|member| !gone(member)).cloned();
+            return Self::new(kept.chain(joined), rules, seed);
+        }
         let mut members = self.members.clone();
         let mut index = self.index.clone();
         let mut anew = Ok(());
@@ -107,7 +115,22 @@ impl<E: Candidate> State<E> {
 
     /// After the health of these members may have changed; `None` if it has not. Who is not there is
     /// not looked at.
-    pub(super) fn reconsidered(&self, members: &[Arc<E>], rules: &Rules) -> Option<Self> {
+    pub(super) fn reconsidered(
+        &self,
+        members: &[Arc<E>],
+        rules: &Rules,
+        seed: u64,
+    ) -> Option<Self> {
+        if let Balancing::PickFirst(_) = rules.balancing {
+            let news = |member: &Arc<E>| {
+                let number = self.members.number(member);
+                number.is_some_and(|number| self.index.is_admitted(number) != member.admitted())
+            };
+            return members
+                .iter()
+                .any(news)
+                .then(|| self.refreshed(rules, seed));
+        }
         let mut index = self.index.clone();
         let mut news = false;
         for member in members {
@@ -123,8 +146,8 @@ impl<E: Candidate> State<E> {
 
     /// After the health of any member may have changed, or reports have come in.
     pub(super) fn refreshed(&self, rules: &Rules, seed: u64) -> Self {
-        if self.index.due.is_some() {
-            // What one member weighs depends on what the others report.
+        if self.index.due.is_some() || matches!(rules.balancing, Balancing::PickFirst(_)) {
+            // What one member weighs depends on what the others report, and its place on who is there.
             return self.with(Index::new(&self.members, rules, seed, Some(&self.index)));
         }
         let mut index = self.index.clone();
@@ -147,7 +170,7 @@ impl<E: Candidate> State<E> {
 fn tables<E: Candidate>(members: &Slots<E>, index: &Index, rules: &Rules) -> Arc<[Table]> {
     let groups = index.groups();
     let made: Vec<Table> = groups
-        .filter_map(|groups| Table::new(rules.balancing, members, &groups))
+        .filter_map(|groups| Table::new(&rules.balancing, members, &groups))
         .collect();
     match made.is_empty() {
         // Without hashes there is nothing to allocate.

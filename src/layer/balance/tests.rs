@@ -13,6 +13,7 @@ use crate::model::cluster::Balancing;
 use crate::random::Random;
 
 mod changes;
+mod first;
 mod growth;
 mod hash;
 mod latency;
@@ -144,7 +145,7 @@ fn f11_shares_are_those_of_the_weights() {
         (&[5, 1, 1, 1, 1, 1, 1, 1, 1, 1], 27.88),
     ] {
         for balancing in ALL {
-            let (balancer, random) = balancer(balancing, weights);
+            let (balancer, random) = balancer(balancing.clone(), weights);
             let picks = names(&balancer, &random, 200_000);
             // An idle least request draws by weight too: the first of two equals wins.
             let found = chi_square(&picks, weights);
@@ -157,7 +158,7 @@ fn f11_shares_are_those_of_the_weights() {
 fn f11_the_same_seed_gives_the_same_picks() {
     for balancing in ALL {
         let picks = || {
-            let (balancer, random) = balancer(balancing, &[1, 2, 3, 4]);
+            let (balancer, random) = balancer(balancing.clone(), &[1, 2, 3, 4]);
             names(&balancer, &random, 1_000)
         };
         assert_eq!(picks(), picks(), "{balancing:?}");
@@ -233,7 +234,7 @@ fn least_request_draws_every_pair() {
 #[test]
 fn f2_the_ejected_are_not_picked_and_the_others_keep_their_shares() {
     for balancing in ALL {
-        let (balancer, random) = balancer(balancing, &[10, 20, 30, 40]);
+        let (balancer, random) = balancer(balancing.clone(), &[10, 20, 30, 40]);
         balancer.members()[3].put(true);
         // No refresh: a pick that meets an ejected member finds out by itself.
         let picks = names(&balancer, &random, 60_000);
@@ -258,7 +259,8 @@ fn f8_health_is_ignored_below_the_panic_threshold_and_only_there() {
                 let threshold = Percent::new(threshold).unwrap();
                 let members = peers(&[1; 10]);
                 members[..out].iter().for_each(|member| member.put(true));
-                let balancer = Balancer::new(panicking(balancing, threshold), members, &random);
+                let balancer =
+                    Balancer::new(panicking(balancing.clone(), threshold), members, &random);
                 let picked: std::collections::BTreeSet<_> = (0..400)
                     .filter_map(|_| Some(balancer.pick(&random, |_| false)?.name))
                     .collect();
@@ -281,7 +283,7 @@ fn f8_health_is_ignored_below_the_panic_threshold_and_only_there() {
 #[test]
 fn nobody_is_picked_of_none() {
     for balancing in ALL {
-        let (balancer, random) = balancer(balancing, &[]);
+        let (balancer, random) = balancer(balancing.clone(), &[]);
         assert!(balancer.pick(&random, |_| false).is_none());
         balancer.refresh();
         assert!(!balancer.panicking());
@@ -292,7 +294,7 @@ fn nobody_is_picked_of_none() {
 fn avoided_members_are_picked_only_if_there_is_no_other() {
     for balancing in ALL {
         for weights in [&[1; 5][..], &[1_000_000, 1, 1, 1, 1]] {
-            let (balancer, random) = balancer(balancing, weights);
+            let (balancer, random) = balancer(balancing.clone(), weights);
             for avoided in 0..5 {
                 for _ in 0..200 {
                     let avoid = |peer: &Peer| peer.name <= avoided;
@@ -355,7 +357,7 @@ proptest! {
         let members = peers(&weights);
         let random = Random::seeded(seed);
         let threshold = Percent::new(threshold).unwrap();
-        let balancer = Balancer::new(panicking(balancing, threshold), members, &random);
+        let balancer = Balancer::new(panicking(balancing.clone(), threshold), members, &random);
         for (member, (_, out, _)) in balancer.members().iter().zip(&peers_of) {
             member.put(*out);
         }

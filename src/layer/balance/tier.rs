@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::first;
 use super::index::{NOWHERE, Spot};
 use super::layout::Priority;
 use super::loads::{Health, capacity};
@@ -48,15 +49,20 @@ pub(super) struct Located {
 }
 
 impl Tier {
-    /// Puts the members of a priority into pools; `spots` knows who of them is admitted. The pools
-    /// have numbers from `first` on.
+    /// Puts the members of a priority into pools; `spots` knows who of them is admitted. The tier has
+    /// this number, the pools have numbers from the other one on.
     pub(super) fn new<E: Candidate>(
-        number: usize,
+        (number, pools): (usize, usize),
         priority: Priority,
-        (members, rules): (&Slots<E>, &Rules),
+        (members, rules, seed): (&Slots<E>, &Rules, u64),
         spots: &mut [Spot],
-        first: usize,
     ) -> Self {
+        // Where there is an order an index is never changed, so that places in pools are not looked at.
+        let arranged = |numbers: &mut Vec<u32>| {
+            if let Balancing::PickFirst(own) = rules.balancing {
+                first::arrange(numbers, members, own, seed);
+            }
+        };
         let mut everybody = Vec::new();
         let mut groups = Vec::new();
         for (place, group) in priority.groups.into_iter().enumerate() {
@@ -71,15 +77,17 @@ impl Tier {
                     admitted.push(*member);
                 }
             }
+            arranged(&mut admitted);
             let (seats, unreported) = seats(&admitted, members, rules);
             groups.push(Located {
                 locality: group.locality,
                 weight: group.weight,
                 size: group.members.len() as u32,
-                admitted: Pool::new(first + place, seats.into_iter()),
+                admitted: Pool::new(pools + place, seats.into_iter()),
                 unreported,
             });
         }
+        arranged(&mut everybody);
         let (seats, unreported) = seats(&everybody, members, rules);
         Self {
             priority: priority.number,
@@ -87,7 +95,7 @@ impl Tier {
             end: 0,
             panic: false,
             // Whoever is drawn from all is not drawn from a group at the same time.
-            all: Pool::new(first, seats.into_iter()),
+            all: Pool::new(pools, seats.into_iter()),
             unreported,
             groups: groups.into(),
             served: Box::default(),
@@ -186,12 +194,13 @@ impl Located {
 pub(super) fn seat<E: Candidate>(number: u32, member: &E, rules: &Rules, unreported: u32) -> Seat {
     Seat {
         member: number,
-        weight: match rules.balancing {
+        weight: match &rules.balancing {
             // What it reports is looked at when all are.
             Balancing::WeightedRoundRobin(_) => unreported,
             Balancing::LeastRequest
             | Balancing::Maglev(_)
             | Balancing::PeakEwma(_)
+            | Balancing::PickFirst(_)
             | Balancing::Random
             | Balancing::RingHash(_)
             | Balancing::RoundRobin => member.weight().get(),
@@ -210,9 +219,9 @@ fn seats<E: Candidate>(numbers: &[u32], members: &Slots<E>, rules: &Rules) -> (V
         .map(|(number, member)| seat(number, &**member, rules, 1))
         .collect();
     let mut unreported = 1;
-    if let Balancing::WeightedRoundRobin(reports) = rules.balancing {
+    if let Balancing::WeightedRoundRobin(reports) = &rules.balancing {
         let weights;
-        (weights, unreported) = reported(all.map(|(_, member)| &**member), &reports);
+        (weights, unreported) = reported(all.map(|(_, member)| &**member), reports);
         for (seat, weight) in seats.iter_mut().zip(weights) {
             seat.weight = weight;
         }

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::{Ending, Probe, Verdict, read};
 use crate::body::Body;
 use crate::layer::classify::grpc_status;
+use crate::protobuf::{Field, Fields, Value, put_bytes};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
@@ -149,16 +150,7 @@ fn judge(status: StatusCode, message: &[u8], trailers: &HeaderMap) -> Verdict {
 fn encode(name: &str) -> Bytes {
     let mut message = Vec::with_capacity(name.len() + 3);
     if !name.is_empty() {
-        message.push(0x0a);
-        // At most 8 KiB: one or two bytes of seven bits each.
-        let length = name.len();
-        if length < 0x80 {
-            message.push(length as u8);
-        } else {
-            message.push((length & 0x7f) as u8 | 0x80);
-            message.push((length >> 7) as u8);
-        }
-        message.extend_from_slice(name.as_bytes());
+        put_bytes(&mut message, 1, name.as_bytes());
     }
     let mut framed = Vec::with_capacity(message.len() + 5);
     framed.push(0);
@@ -172,50 +164,19 @@ fn encode(name: &str) -> Bytes {
 /// none at all is 0 (UNKNOWN).
 fn decode(framed: &[u8]) -> Option<u64> {
     let (flag, rest) = framed.split_first()?;
-    let (length, mut message) = rest.split_first_chunk::<4>()?;
+    let (length, message) = rest.split_first_chunk::<4>()?;
     let complete = usize::try_from(u32::from_be_bytes(*length)) == Ok(message.len());
     if *flag != 0 || !complete {
         return None;
     }
     let mut status = 0;
-    while !message.is_empty() {
-        let key = varint(&mut message)?;
-        match (key >> 3, key & 7) {
-            (0, _) => return None,
-            (1, 0) => status = varint(&mut message)?,
-            (_, 0) => {
-                varint(&mut message)?;
-            }
-            (_, 1) => skip(&mut message, 8)?,
-            (_, 2) => {
-                let length = varint(&mut message)?;
-                skip(&mut message, usize::try_from(length).ok()?)?;
-            }
-            (_, 5) => skip(&mut message, 4)?,
-            // Groups are not of proto3; 6 and 7 do not exist.
-            (_, _) => return None,
+    for field in Fields(message) {
+        let Field { number, value, .. } = field.ok()?;
+        if let (1, Value::Number(number)) = (number, value) {
+            status = number;
         }
     }
     Some(status)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        // Bits above the 64th fall off, as in every protobuf decoder.
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn skip(bytes: &mut &[u8], count: usize) -> Option<()> {
-    *bytes = bytes.get(count..)?;
-    Some(())
 }
 
 impl<S> fmt::Debug for GrpcProbe<S> {

@@ -1,5 +1,4 @@
-//! What became of connections and of failing endpoints, as gRPC's clients tell it (gRFC A94, A91), in
-//! Prometheus' names.
+//! What became of connections and of failing endpoints, as gRPC's clients tell it (gRFC A94, A91).
 //!
 //! A subchannel is an endpoint of a cluster here. Connections of plain HTTP are told like those of gRPC,
 //! since nobody can tell them apart before a request.
@@ -7,35 +6,35 @@
 use crate::layer::outlier::{Cause, Reason};
 use crate::snapshot::{ClusterStats, Stats};
 use crate::telemetry::Registry;
-use crate::telemetry::prometheus::{Kind, Text};
+use crate::telemetry::family::{Families, Kind};
 
-const SUBCHANNEL: &str = "grpc_subchannel";
-const OUTLIER: &str = "grpc_lb_outlier_detection_ejections";
+const SUBCHANNEL: &str = "grpc.subchannel";
+const OUTLIER: &str = "grpc.lb.outlier_detection.ejections";
 
-pub(super) fn tell(stats: &Stats, text: &mut Text) {
-    connections(&stats.clusters, text);
-    detections(&stats.clusters, text);
+pub(super) fn tell(stats: &Stats, all: &mut dyn Families) {
+    connections(&stats.clusters, all);
+    detections(&stats.clusters, all);
 }
 
 /// The labels that all of them have.
 fn labels(cluster: &ClusterStats) -> [(&str, &str); 2] {
     [
-        ("grpc_target", Registry::target(&cluster.name)),
-        ("grpc_lb_backend_service", &cluster.name),
+        ("grpc.target", Registry::target(&cluster.name)),
+        ("grpc.lb.backend_service", &cluster.name),
     ]
 }
 
-fn connections(clusters: &[ClusterStats], text: &mut Text) {
+fn connections(clusters: &[ClusterStats], all: &mut dyn Families) {
     type Of = fn(&ClusterStats) -> u64;
     let families: [(&str, Kind, &str, Of); 3] = [
         (
-            "connection_attempts_succeeded_total",
+            "connection_attempts_succeeded",
             Kind::Counter,
             "Connections that came up.",
             |one| one.turns.connected,
         ),
         (
-            "connection_attempts_failed_total",
+            "connection_attempts_failed",
             Kind::Counter,
             "Connections that could not be made.",
             |one| one.turns.failed,
@@ -48,14 +47,14 @@ fn connections(clusters: &[ClusterStats], text: &mut Text) {
         ),
     ];
     for (name, kind, help, of) in families {
-        let name = format!("{SUBCHANNEL}_{name}");
-        text.family(&name, kind, help);
+        let name = format!("{SUBCHANNEL}.{name}");
+        all.family(&name, kind, help);
         for cluster in clusters {
-            text.sample(&name, &labels(cluster), of(cluster));
+            all.sample(&name, &labels(cluster), of(cluster));
         }
     }
-    let name = format!("{SUBCHANNEL}_disconnections_total");
-    text.family(
+    let name = format!("{SUBCHANNEL}.disconnections");
+    all.family(
         &name,
         Kind::Counter,
         "Connections that were up and are gone.",
@@ -63,8 +62,8 @@ fn connections(clusters: &[ClusterStats], text: &mut Text) {
     for cluster in clusters {
         for (why, count) in &cluster.turns.gone {
             let [target, service] = labels(cluster);
-            let why = ("grpc_disconnect_error", why.as_str());
-            text.sample(&name, &[target, service, why], count);
+            let why = ("grpc.disconnect_error", why.as_str());
+            all.sample(&name, &[target, service, why], *count);
         }
     }
 }
@@ -78,20 +77,20 @@ fn method(cause: Cause) -> (&'static str, &'static str) {
         Cause::FailurePercentage => "failure_percentage",
         Cause::SuccessRate => "success_rate",
     };
-    ("grpc_lb_outlier_detection_detection_method", word)
+    ("grpc.lb.outlier_detection.detection_method", word)
 }
 
-fn detections(clusters: &[ClusterStats], text: &mut Text) {
-    let name = format!("{OUTLIER}_enforced_total");
-    text.family(&name, Kind::Counter, "Endpoints that were ejected.");
+fn detections(clusters: &[ClusterStats], all: &mut dyn Families) {
+    let name = format!("{OUTLIER}_enforced");
+    all.family(&name, Kind::Counter, "Endpoints that were ejected.");
     for cluster in clusters {
         for (cause, count) in &cluster.detections.ejected {
             let [target, service] = labels(cluster);
-            text.sample(&name, &[target, service, method(*cause)], count);
+            all.sample(&name, &[target, service, method(*cause)], *count);
         }
     }
-    let name = format!("{OUTLIER}_unenforced_total");
-    text.family(
+    let name = format!("{OUTLIER}_unenforced");
+    all.family(
         &name,
         Kind::Counter,
         "Endpoints that would have been ejected.",
@@ -103,8 +102,8 @@ fn detections(clusters: &[ClusterStats], text: &mut Text) {
                 Reason::Enforcement => "enforcement_percentage",
                 Reason::Overflow => "max_ejection_overflow",
             };
-            let reason = ("grpc_lb_outlier_detection_unenforced_reason", reason);
-            text.sample(&name, &[target, service, method(*cause), reason], count);
+            let reason = ("grpc.lb.outlier_detection.unenforced_reason", reason);
+            all.sample(&name, &[target, service, method(*cause), reason], *count);
         }
     }
 }

@@ -1,71 +1,70 @@
-//! Metrics of control planes and of what they sent, as gRPC's clients tell them (gRFC A78, A88), in
-//! Prometheus' names.
+//! Metrics of control planes and of what they sent, as gRPC's clients tell them (gRFC A78, A88).
 
 use std::collections::BTreeMap;
 
 use crate::source::xds::{Dump, Kind as Resource, ResourceDump, ResourceState, ServerDump};
-use crate::telemetry::prometheus::{Kind, Text};
+use crate::telemetry::family::{Families, Kind};
 
 /// All channels of a mesh have one client.
-const TARGET: (&str, &str) = ("grpc_target", "#mesh");
+const TARGET: (&str, &str) = ("grpc.target", "#mesh");
 
 type Updates = fn(&ServerDump) -> &BTreeMap<Resource, u64>;
 
 /// Resources that came, good and bad.
 const UPDATES: [(&str, &str, Updates); 2] = [
     (
-        "grpc_xds_client_resource_updates_valid_total",
+        "grpc.xds_client.resource_updates_valid",
         "Good resources that were received.",
         |server| &server.valid,
     ),
     (
-        "grpc_xds_client_resource_updates_invalid_total",
+        "grpc.xds_client.resource_updates_invalid",
         "Resources that were refused.",
         |server| &server.invalid,
     ),
 ];
 
-pub(super) fn tell(dump: &Dump, text: &mut Text) {
-    servers(dump, text);
-    resources(dump, text);
+pub(super) fn tell(dump: &Dump, all: &mut dyn Families) {
+    servers(dump, all);
+    resources(dump, all);
 }
 
-fn servers(dump: &Dump, text: &mut Text) {
-    let name = "grpc_xds_client_connected";
-    text.family(name, Kind::Gauge, "Whether a stream to the server works.");
+fn servers(dump: &Dump, all: &mut dyn Families) {
+    let name = "grpc.xds_client.connected";
+    all.family(name, Kind::Gauge, "Whether a stream to the server works.");
     for server in &dump.servers {
-        let labels = [TARGET, ("grpc_xds_server", &*server.uri)];
-        text.sample(name, &labels, u8::from(server.connected));
+        let labels = [TARGET, ("grpc.xds.server", &*server.uri)];
+        all.sample(name, &labels, u64::from(server.connected));
     }
-    let name = "grpc_xds_client_server_failure_total";
-    text.family(
+    let name = "grpc.xds_client.server_failure";
+    all.family(
         name,
         Kind::Counter,
         "Streams that ended before any response.",
     );
     for server in &dump.servers {
-        let labels = [TARGET, ("grpc_xds_server", &*server.uri)];
-        text.sample(name, &labels, server.failures);
+        let labels = [TARGET, ("grpc.xds.server", &*server.uri)];
+        all.sample(name, &labels, server.failures);
     }
     for (name, help, of) in UPDATES {
-        text.family(name, Kind::Counter, help);
+        all.family(name, Kind::Counter, help);
         for server in &dump.servers {
             for (kind, count) in of(server) {
                 let kind = kind.to_string();
                 let labels = [
                     TARGET,
-                    ("grpc_xds_server", &*server.uri),
-                    ("grpc_xds_resource_type", &*kind),
+                    ("grpc.xds.server", &*server.uri),
+                    ("grpc.xds.resource_type", &*kind),
                 ];
-                text.sample(name, &labels, count);
+                all.sample(name, &labels, *count);
             }
         }
     }
 }
 
-fn resources(dump: &Dump, text: &mut Text) {
-    let name = "grpc_xds_client_resources";
-    text.family(
+fn resources(dump: &Dump, all: &mut dyn Families) {
+    let name = "grpc.xds_client.resources";
+    all.family(
         name,
         Kind::Gauge,
         "Resources, by kind and by how they stand.",
@@ -80,10 +79,10 @@ fn resources(dump: &Dump, text: &mut Text) {
     for ((kind, state), count) in &resources {
         let labels = [
             TARGET,
-            ("grpc_xds_cache_state", state),
-            ("grpc_xds_resource_type", &**kind),
+            ("grpc.xds.cache_state", state),
+            ("grpc.xds.resource_type", &**kind),
         ];
-        text.sample(name, &labels, count);
+        all.sample(name, &labels, *count);
     }
 }
 

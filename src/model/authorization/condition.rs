@@ -56,6 +56,33 @@ pub enum Condition {
     Sni(StringMatcher),
     /// The address that the connection comes from.
     SourceIp(Network),
+    /// A claim of the token has this value, as Envoy compares what its filter of tokens leaves in a
+    /// request's metadata: each kind of value for itself.
+    TokenMetadata {
+        /// The name of the claims among the metadata, which is that of
+        /// [the rule of the token](crate::model::token::TokenRule::metadata).
+        payload: Box<str>,
+        /// The names that lead to the claim, from the outermost.
+        path: Vec<Box<str>>,
+        /// What it should be.
+        value: ClaimMatcher,
+    },
+}
+
+/// What a claim should be (Envoy's `ValueMatcher`).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ClaimMatcher {
+    /// One of these; without any it is nothing.
+    Any(Vec<Self>),
+    /// This boolean.
+    Bool(bool),
+    /// A list with a text that is this.
+    Item(StringMatcher),
+    /// Whatever it is.
+    Present,
+    /// A text that is this.
+    Text(StringMatcher),
 }
 
 impl Condition {
@@ -69,6 +96,23 @@ impl Condition {
     #[must_use]
     pub fn never() -> Self {
         Self::Any(Vec::new())
+    }
+
+    /// The same of a request without token metadata.
+    #[must_use]
+    pub fn without_token_metadata(self) -> Self {
+        let all = |all: Vec<Self>| {
+            all.into_iter()
+                .map(Self::without_token_metadata)
+                .collect::<Vec<_>>()
+        };
+        match self {
+            Self::All(inner) => Self::All(all(inner)),
+            Self::Any(inner) => Self::Any(all(inner)),
+            Self::Not(inner) => inner.without_token_metadata().not(),
+            Self::TokenMetadata { .. } => Self::never(),
+            other => other,
+        }
     }
 
     /// The opposite.

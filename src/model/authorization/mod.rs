@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::Origin;
 
-pub use condition::Condition;
+pub use condition::{ClaimMatcher, Condition};
 pub use path::{InvalidTemplate, PathPattern, Template};
 pub use principal::{PeerPattern, SpiffeParts};
 pub use range::{InvalidNetwork, Network, PortRange};

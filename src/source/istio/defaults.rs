@@ -26,6 +26,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// MeshConfig's `dnsRefreshRate`.
 const DNS_REFRESH: Duration = Duration::from_secs(60);
 
+/// The trust domain of identities in a mesh of these objects.
+#[cfg(feature = "outbound")]
+pub(crate) fn trust_domain(objects: &[Object]) -> String {
+    let objects: Vec<&Object> = objects.iter().collect();
+    let mut domains = Defaults::of(&objects).trust_domains();
+    domains.next().unwrap_or(TRUST_DOMAIN).to_owned()
+}
+
 /// The defaults of a set of objects.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Defaults<'a> {

@@ -59,6 +59,8 @@ pub use check::{Checked, check};
 #[cfg(feature = "control-plane")]
 pub(crate) use compile::{Chain, Leads, ReadLabels, edge, selected_by_labels, unopened};
 pub use compile::{Compiled, Ejection, compile};
+#[cfg(feature = "outbound")]
+pub(crate) use defaults::trust_domain;
 #[cfg(feature = "control-plane")]
 pub(crate) use fault::did_you_mean;
 pub use fault::{Code, Fault, Faults, ObjectRef, Severity, Snippet, Sources};

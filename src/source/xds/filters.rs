@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::model::RouteConfiguration;
 use crate::model::affinity::Session;
-use crate::model::authorization::{Authorization, Stage};
+use crate::model::authorization::{Authorization, Policy, Stage};
 use crate::model::custom::CustomFilter;
 use crate::model::fault::Fault;
 use crate::model::rate::LocalLimit;
@@ -116,6 +116,18 @@ pub(crate) struct Effect {
     pub(crate) custom: Vec<CustomFilter>,
 }
 
+/// The stage of a request that no filter of tokens has seen.
+fn before_tokens(stage: Stage) -> Stage {
+    let blind = |policy: Policy| Policy {
+        condition: policy.condition.without_token_metadata(),
+        ..policy
+    };
+    Stage {
+        policies: stage.policies.into_iter().map(blind).collect(),
+        ..stage
+    }
+}
+
 /// The inner level over the outer one.
 pub(crate) fn over(outer: &Overrides, inner: Overrides) -> Overrides {
     let mut all = outer.clone();
@@ -154,8 +166,15 @@ impl Chain {
     /// What the chain does where `overrides` say something of it.
     pub(super) fn effect(&self, overrides: &Overrides) -> Effect {
         let mut effect = Effect::default();
-        for filter in &self.filters {
+        let tokens = |filter: &Filter| matches!(filter.config, Config::Jwt(_));
+        let tokens = self.filters.iter().position(tokens);
+        for (place, filter) in self.filters.iter().enumerate() {
             let said = overrides.get(&filter.name);
+            // What stands before the filter of tokens sees nothing of what it leaves behind.
+            let read = |stage: Stage| match tokens.is_some_and(|tokens| tokens < place) {
+                true => stage,
+                false => before_tokens(stage),
+            };
             match (&filter.config, said) {
                 (_, Some(Override::Off)) => {}
                 (Config::Custom(_), Some(Override::Custom(own))) => {
@@ -173,7 +192,7 @@ impl Chain {
                         name: (*filter.name).into(),
                         ..stage.clone()
                     };
-                    effect.stages.extend(own.as_ref().map(named));
+                    effect.stages.extend(own.as_ref().map(named).map(&read));
                 }
                 (Config::Jwt(jwt), Some(Override::Jwt(own))) => match jwt.named.get(&**own) {
                     Some(demand) => effect.tokens = demand.clone(),
@@ -189,7 +208,7 @@ impl Chain {
                 (Config::Fault(fault), _) => effect.fault.clone_from(fault),
                 (Config::Jwt(jwt), _) => effect.tokens = jwt.whole.clone(),
                 (Config::Limit(limit), _) => effect.limits.extend(limit.clone()),
-                (Config::Rbac(stage), _) => effect.stages.extend(stage.clone()),
+                (Config::Rbac(stage), _) => effect.stages.extend(stage.clone().map(&read)),
                 (Config::Session(session), _) => effect.session.clone_from(session),
             }
         }

@@ -44,6 +44,7 @@ impl Reading {
         context: Context<'_>,
         wants: impl Fn(&str) -> bool,
     ) -> Self {
+        let _span = tracing::debug_span!("decode", %kind).entered();
         let mut reading = Self::default();
         let mut seen = BTreeSet::new();
         for (index, incoming) in response.resources.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, Request, Version};
 
-use super::{Wanted, format};
+use super::{Tags, Wanted, format};
 use crate::model::expression::{Attribute, Attributes, Value};
 
 /// What a line needs of a request; the rest is known when it is over.
@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) server_name: Option<Arc<str>>,
     /// Whether the caller has proved who it is.
     pub(crate) proved: bool,
+    /// What its span is told besides.
+    pub(crate) tags: Tags,
     /// Trace and span, for records.
     #[cfg_attr(
         not(feature = "otel"),
@@ -85,6 +87,7 @@ impl Entry {
             local: None,
             server_name: None,
             proved: false,
+            tags: Tags::default(),
             trace: None,
         })
     }
@@ -94,6 +97,15 @@ impl Entry {
         self.response.clone_from(headers);
         self.details
             .get_or_insert_with(|| "via_upstream".to_owned());
+    }
+
+    /// The tags of its span that are lines.
+    pub(crate) fn tags<'e>(
+        &'e self,
+        facts: &'e Facts<'_>,
+    ) -> impl Iterator<Item = (String, String)> + 'e {
+        let tags = self.tags.0.iter();
+        tags.map(|(name, format)| (name.clone(), format.text_of(self, facts)))
     }
 
     /// Writes a line into each log that wants one.

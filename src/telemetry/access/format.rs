@@ -96,8 +96,13 @@ impl Format {
                 )
             }
             LineFormat::Text => Self::text(),
-            LineFormat::Words(text) => Self::Text(built_in(text)),
+            LineFormat::Words(text) => Self::words(text),
         }
+    }
+
+    /// A line of these operators, which were read before.
+    pub(super) fn words(text: &str) -> Self {
+        Self::Text(built_in(text))
     }
 
     /// The values of its fields, or the whole as one.
@@ -117,6 +122,15 @@ impl Format {
             }
             Self::Text(pieces) => vec![(String::new(), one(pieces))],
         }
+    }
+
+    /// The line, without its end; of JSON there is none.
+    pub(super) fn text_of(&self, entry: &Entry, facts: &Facts<'_>) -> String {
+        let mut text = String::new();
+        if let Self::Text(pieces) = self {
+            write(pieces, entry, facts, &mut text);
+        }
+        text
     }
 
     /// The line, with its end.

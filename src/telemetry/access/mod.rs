@@ -11,6 +11,7 @@ mod format;
 mod records;
 mod time;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::series::Counter;
 use crate::error::Error;
 use crate::model::expression::Expression;
-use crate::model::telemetry::LineFormat;
+use crate::model::telemetry::{LineFormat, TagValue};
 pub(crate) use entry::{Entry, Facts};
 use format::Format;
 #[cfg(feature = "otel")]
@@ -173,13 +174,32 @@ pub(crate) struct Wanted {
     pub(crate) filter: Option<Expression>,
 }
 
+/// Tags of spans that are lines, by their names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tags(Arc<[(String, Format)]>);
+
+impl Tags {
+    /// Those among the tags of a configuration, whose texts were read before.
+    pub(crate) fn of(tags: &BTreeMap<Arc<str>, TagValue>) -> Self {
+        let lines = tags.iter().filter_map(|(name, value)| match value {
+            TagValue::Line(text) => Some((name.to_string(), Format::words(text))),
+            TagValue::Environment { .. } | TagValue::Header { .. } | TagValue::Literal(_) => None,
+        });
+        Self(lines.collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Log {
     /// Records for a collector, with this body and these attributes.
     #[cfg(feature = "otel")]
     pub(crate) fn records(
         emit: Emit,
         body: &LineFormat,
-        attributes: &std::collections::BTreeMap<Arc<str>, Arc<str>>,
+        attributes: &BTreeMap<Arc<str>, Arc<str>>,
     ) -> Self {
         Self {
             out: Out::Records(records::Records::new(emit, body, attributes)),

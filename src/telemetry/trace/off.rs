@@ -55,7 +55,7 @@ impl Span {
         match *self {}
     }
 
-    pub(crate) fn note(&self, _: &'static str, _: impl Into<String>) {
+    pub(crate) fn note(&self, _: impl Into<String>, _: impl Into<String>) {
         match *self {}
     }
 

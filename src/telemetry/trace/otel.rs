@@ -8,7 +8,7 @@ use opentelemetry::trace::{
     SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
     TraceState, Tracer as _,
 };
-use opentelemetry::{Context, ContextGuard, KeyValue};
+use opentelemetry::{Context, ContextGuard, Key, KeyValue};
 
 use super::Parent;
 use crate::model::Fraction;
@@ -143,6 +143,8 @@ const LONGEST: usize = 256;
 fn tags<'a>(said: &'a Said, headers: &'a HeaderMap) -> impl Iterator<Item = KeyValue> + 'a {
     said.tags.iter().filter_map(|(name, value)| {
         let value = match value {
+            // Made when the request is over.
+            TagValue::Line(_) => return None,
             TagValue::Literal(text) => text.to_string(),
             TagValue::Environment { name, default } => std::env::var(&**name)
                 .ok()
@@ -216,7 +218,7 @@ impl Span {
     }
 
     /// Adds an attribute.
-    pub(crate) fn note(&self, name: &'static str, value: impl Into<String>) {
+    pub(crate) fn note(&self, name: impl Into<Key>, value: impl Into<String>) {
         let span = self.context.span();
         if span.is_recording() {
             span.set_attribute(KeyValue::new(name, value.into()));

@@ -1,6 +1,6 @@
 //! The two messages of `istio.v1.auth.IstioCertificateService/CreateCertificate`.
 
-use super::super::protobuf::{Fields, Malformed, Value, put_bytes, put_number};
+use crate::protobuf::{Field, Fields, Malformed, Value, put_bytes, put_number};
 
 /// How many texts an answer may have.
 const TEXTS: usize = 64;
@@ -17,7 +17,8 @@ pub(super) fn request(csr: &str, seconds: u64) -> Vec<u8> {
 pub(super) fn response(message: &[u8]) -> Result<Vec<String>, Malformed> {
     let mut chain = Vec::new();
     for field in Fields(message) {
-        if let (1, Value::Bytes(bytes)) = field? {
+        let Field { number, value, .. } = field?;
+        if let (1, Value::Bytes(bytes)) = (number, value) {
             let text = std::str::from_utf8(bytes).map_err(|_| Malformed)?;
             chain.push(text.to_owned());
         }

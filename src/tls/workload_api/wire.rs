@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 use super::super::identity::Identity;
 use super::super::pem::Unusable;
-use super::super::protobuf::{Fields, Malformed, Value};
 use super::super::trust::{Bundle, Trust};
 use crate::model::identity::{InvalidSpiffeId, TrustDomain};
+use crate::protobuf::{Field, Fields, Malformed, Value};
 
 /// How many certificates, lists or domains a message may have.
 const MANY: usize = 1_024;
@@ -55,7 +55,8 @@ impl<'a> Message<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut message = Self::default();
         for field in Fields(bytes) {
-            match field? {
+            let Field { number, value, .. } = field?;
+            match (number, value) {
                 (1, Value::Bytes(svid)) => message.svids.push(Svid::read(svid)?),
                 (2, Value::Bytes(list)) => message.revocations.push(list),
                 (3, Value::Bytes(entry)) => message.federated.push(entry_of(entry)?),
@@ -126,7 +127,8 @@ impl<'a> Svid<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut svid = Self::default();
         for field in Fields(bytes) {
-            match field? {
+            let Field { number, value, .. } = field?;
+            match (number, value) {
                 (1, Value::Bytes(id)) => svid.id = text(id)?,
                 (2, Value::Bytes(chain)) => svid.chain = chain,
                 (3, Value::Bytes(key)) => svid.key = key,
@@ -143,7 +145,8 @@ impl<'a> Svid<'a> {
 fn entry_of(bytes: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     let (mut key, mut value) = ("", &[][..]);
     for field in Fields(bytes) {
-        match field? {
+        let field = field?;
+        match (field.number, field.value) {
             (1, Value::Bytes(name)) => key = text(name)?,
             (2, Value::Bytes(roots)) => value = roots,
             _ => {}

@@ -102,7 +102,9 @@ def check_metrics(text):
     assert sorted(set(counts)) == expected, counts
     for name in ["istio_requests_total", "istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"]:
         assert f"-> Name: {name}" in text, name
-    print("interop: otel: the collector has Istio's four metrics, without the label that a Telemetry takes away")
+    for name in ["meshwork_cluster_retries_total", "meshwork_config_generation", "grpc.subchannel.connection_attempts_succeeded"]:
+        assert f"-> Name: {name}" in text, name
+    print("interop: otel: the collector has Istio's four metrics, without the label that a Telemetry takes away, and the mesh's own")
 
 
 def check_logs(text, call):

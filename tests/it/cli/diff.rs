@@ -83,3 +83,82 @@ async fn a_matcher_that_only_the_new_folder_has_is_probed_too() {
     let missing = run(&["diff", CANARY, "no/such"]).await;
     assert_eq!(missing.status.code(), Some(2));
 }
+
+/// A service behind a policy.
+fn guarded(rule: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: payment, namespace: my-app}}
+spec: {{selector: {{app: payment}}, ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: payment-1, namespace: my-app, labels: {{app: payment, security.istio.io/tlsMode: istio}}}}
+spec: {{serviceAccountName: payment-sa, containers: [{{name: payment}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: payment, namespace: my-app, labels: {{kubernetes.io/service-name: payment}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}]
+endpoints: [{{addresses: [10.0.0.1], targetRef: {{kind: Pod, name: payment-1, namespace: my-app}}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: guard, namespace: my-app}}
+spec: {{rules: [{rule}]}}
+"
+    );
+    std::fs::write(folder.path().join("mesh.yaml"), text).expect("a file");
+    folder
+}
+
+#[tokio::test]
+async fn what_servers_say_is_compared_for_the_paths_and_methods_that_policies_name() {
+    let narrow = guarded("{to: [{operation: {methods: [GET], paths: [/pay/*]}}]}");
+    let wide = guarded("{to: [{operation: {methods: [GET, POST], paths: [/pay/*]}}]}");
+    let [old, new] = [&narrow, &wide].map(|one| one.path().to_str().expect("UTF-8"));
+    let (code, json) = diff(old, new).await;
+    assert_eq!(code, Some(1), "{json:#}");
+    let differences = json["differences"].as_array().expect("a list");
+    let [one] = &differences[..] else {
+        panic!("POST alone is decided differently: {json:#}");
+    };
+    let request = one["request"].as_str().expect("text");
+    assert!(
+        request.starts_with("POST http://payment.my-app"),
+        "{request}"
+    );
+    assert!(request.ends_with("/pay/"), "{request}");
+    let fields = one["fields"].as_array().expect("a list");
+    let allowed = fields
+        .iter()
+        .find(|field| field["field"] == "servers[pod my-app/payment-1].allowed");
+    let allowed = allowed.unwrap_or_else(|| panic!("{one:#}"));
+    assert_eq!(
+        (&allowed["old"], &allowed["new"]),
+        (&false.into(), &true.into())
+    );
+    let (code, json) = diff(old, old).await;
+    assert_eq!(code, Some(0), "{json:#}");
+}
+
+#[tokio::test]
+async fn a_field_that_is_nothing_on_both_sides_is_no_difference() {
+    let other = edited(|text| {
+        text.replace("weight: 90", "weight: 100")
+            .replace("weight: 10\n", "weight: 0\n")
+    });
+    let (_, json) = diff(CANARY, other.path().to_str().expect("UTF-8")).await;
+    let differences = json["differences"].as_array().expect("a list");
+    let fields = differences
+        .iter()
+        .flat_map(|one| one["fields"].as_array().expect("a list"));
+    let fields: Vec<&Value> = fields.collect();
+    assert!(!fields.is_empty(), "{json:#}");
+    let same = fields.iter().find(|field| field["old"] == field["new"]);
+    assert_eq!(same, None, "{json:#}");
+}

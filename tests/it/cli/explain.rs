@@ -177,7 +177,7 @@ async fn tls_and_what_the_servers_policies_say_are_told() {
     for part in [
         "secured     to endpoints that speak it mutual TLS as the mesh",
         "spiffe://cluster.local/ns/my-app/sa/payment-sa",
-        "server pod my-app/payment-1 at port 8080 (PERMISSIVE) allows it: ",
+        "server pod my-app/payment-1 at port 8080 (PERMISSIVE), asked in mutual TLS, allows it: ",
         "policy[restrict-payment]",
         "payment.yaml:",
     ] {
@@ -195,6 +195,75 @@ async fn tls_and_what_the_servers_policies_say_are_told() {
         security.is_some_and(|text| text.contains("mutual TLS")),
         "{denied}"
     );
+}
+
+/// Pods of two subsets; the route leads to the second of them, whose port has a name, and changes what is asked.
+const SUBSETS: &str = "
+mesh: {trustDomain: td}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shop, namespace: my-app}
+spec: {selector: {app: shop}, ports: [{name: http, port: 80, targetPort: web}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shop-1, namespace: my-app, labels: {app: shop, version: v1, security.istio.io/tlsMode: istio}}
+spec: {serviceAccountName: shop-sa, containers: [{name: shop}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shop-2, namespace: my-app, labels: {app: shop, version: v2, security.istio.io/tlsMode: istio}}
+spec: {serviceAccountName: shop-sa, containers: [{name: shop}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: shop, namespace: my-app, labels: {kubernetes.io/service-name: shop}}
+addressType: IPv4
+ports: [{name: http, port: 8443}]
+endpoints:
+- {addresses: [10.0.0.1], targetRef: {kind: Pod, name: shop-1, namespace: my-app}}
+- {addresses: [10.0.0.2], targetRef: {kind: Pod, name: shop-2, namespace: my-app}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: shop, namespace: my-app}
+spec: {host: shop, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: my-app}
+spec:
+  hosts: [shop]
+  http: [{headers: {request: {set: {x-role: admin}}}, route: [{destination: {host: shop, subset: v2}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: admins, namespace: my-app}
+spec:
+  rules:
+  - from: [{source: {principals: [td/ns/my-app/sa/order-sa]}}]
+    to: [{operation: {ports: ['8443']}}]
+    when: [{key: 'request.headers[x-role]', values: [admin]}]
+";
+
+#[tokio::test]
+async fn servers_are_asked_as_they_would_be_by_the_route_the_port_and_the_identity() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("shop.yaml"), SUBSETS).expect("a file");
+    let path = folder.path().to_str().expect("UTF-8");
+    let explained = json(path, &["--request", "GET http://shop/"]).await;
+    let servers = explained["servers"].as_array().expect("servers");
+    assert_eq!(
+        servers.len(),
+        1,
+        "the first subset is not called: {explained:#}"
+    );
+    let server = &servers[0];
+    assert_eq!(server["workload"], "pod my-app/shop-2");
+    assert_eq!(server["port"], 8443, "that of the endpoint");
+    assert_eq!(server["spoken"], "mutual TLS");
+    assert_eq!(server["allowed"], true, "{server:#}");
 }
 
 const EDGE: &str = "

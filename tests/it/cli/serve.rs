@@ -20,6 +20,12 @@ spec: {ports: [{name: grpc, port: 80}]}
 ";
 
 pub(super) async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
+    let (child, address, _) = start_with_admin(arguments).await;
+    (child, address)
+}
+
+/// The second address is that of the admin endpoint, if the flags have one.
+async fn start_with_admin(arguments: &[&str]) -> (Child, SocketAddr, Option<SocketAddr>) {
     let mut child = meshwork(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -30,15 +36,16 @@ pub(super) async fn start(arguments: &[&str]) -> (Child, SocketAddr) {
     let first = first.expect("readable").expect("a line before it ends");
     let address = first.strip_prefix("listening on ").expect(&first);
     let address = address.parse().expect(address);
-    (child, address)
-}
-
-/// A port that was free a moment ago.
-async fn free() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
-    listener.local_addr().expect("it is bound")
+    if !arguments.contains(&"--admin") {
+        return (child, address, None);
+    }
+    let second = timeout(PATIENCE, lines.next_line()).await.expect("in time");
+    let second = second.expect("readable").expect("a second line");
+    let admin = second
+        .strip_prefix("admin endpoint at http://")
+        .expect(&second);
+    let admin = admin.parse().expect(admin);
+    (child, address, Some(admin))
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -55,9 +62,10 @@ async fn the_page_and_status_tell_of_a_server_without_clients() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("mesh.yaml"), SERVICE).expect("a file");
     let path = folder.path().to_str().expect("a path of text");
-    let admin = free().await.to_string();
-    let listen = ["--listen", "127.0.0.1:0", "--admin", &admin];
-    let (_child, _) = start(&[&["serve", "--config", path], &listen[..]].concat()).await;
+    let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let flags = [&["serve", "--config", path], &listen[..]].concat();
+    let (_child, _, admin) = start_with_admin(&flags).await;
+    let admin = admin.expect("an admin endpoint").to_string();
     let page = get(admin.parse().expect("an address"), "/").await;
     for part in [
         "200 OK",
@@ -90,7 +98,6 @@ async fn a_folder_is_served_admin_answers_and_sigterm_drains() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("mesh.yaml"), SERVICE).expect("a file");
     let path = folder.path().to_str().expect("a path of text");
-    let admin = free().await;
     let flags = [
         "serve",
         "--config",
@@ -98,9 +105,10 @@ async fn a_folder_is_served_admin_answers_and_sigterm_drains() {
         "--listen",
         "127.0.0.1:0",
         "--admin",
-        &admin.to_string(),
+        "127.0.0.1:0",
     ];
-    let (mut child, address) = start(&flags).await;
+    let (mut child, address, admin) = start_with_admin(&flags).await;
+    let admin = admin.expect("an admin endpoint");
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
     let channel = endpoint
         .expect("a URL")

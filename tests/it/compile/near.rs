@@ -1,6 +1,6 @@
 //! What services say of near and far endpoints, and of hosts that they are not.
 
-use meshwork::model::affinity::Session;
+use meshwork::model::affinity::SessionKey;
 use meshwork::model::cluster::{Discovery, ProxyProtocol};
 use meshwork::model::endpoint::Locality;
 
@@ -212,10 +212,11 @@ fn a_session_of_a_route_is_a_cookie_or_a_header() {
             .session
             .clone()
             .unwrap()
+            .key
     };
     for kind in ["HTTPRoute", "GRPCRoute"] {
         let cookie = |session: &str| match of(kind, session) {
-            Session::Cookie(cookie) => (cookie.cookie.to_string(), cookie.ttl.as_secs()),
+            SessionKey::Cookie(cookie) => (cookie.cookie.to_string(), cookie.ttl.as_secs()),
             other => panic!("{other:?}"),
         };
         assert_eq!(cookie("{}"), ("gateway-session".to_owned(), 0));
@@ -229,7 +230,7 @@ fn a_session_of_a_route_is_a_cookie_or_a_header() {
         let header = of(kind, "{sessionName: X-At, type: Header}");
         assert_eq!(
             header,
-            Session::Header(http::HeaderName::from_static("x-at"))
+            SessionKey::Header(http::HeaderName::from_static("x-at"))
         );
     }
 }

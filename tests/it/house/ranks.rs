@@ -7,8 +7,8 @@ use super::tree::{File, files, words};
 /// From the bottom to the top. A module may name those of lower rows; those of one row do not know
 /// each other.
 const RANKS: &[&[&str]] = &[
-    &["error", "random", "varint"],
-    &["body", "list", "name"],
+    &["error", "random"],
+    &["body", "list", "name", "protobuf"],
     &["model"],
     &["filter", "workload"],
     &["layer", "tls"],
@@ -108,9 +108,14 @@ fn types_of_files_stay_in_the_source_that_reads_them() {
     const FILE_TYPES: &[&str] = &["granit_parser", "notify", "schemars", "serde", "serde_json"];
     let mut inside = 0;
     for file in library() {
-        let reads = ["src/source/", "src/control/", "src/inbound/token/"]
-            .iter()
-            .any(|folder| file.path.starts_with(folder));
+        let reads = [
+            "src/source/",
+            "src/control/",
+            "src/inbound/token/",
+            "src/tls/bundle_map.rs",
+        ]
+        .iter()
+        .any(|place| file.path.starts_with(place));
         for (line, code) in file.code() {
             let wire = words(code).any(|word| FILE_TYPES.contains(&word));
             inside += usize::from(wire && reads);
@@ -140,6 +145,8 @@ fn types_of_the_wire_stay_where_messages_arrive() {
     const FILES: &[&str] = &[
         "src/inbound/authorizer/grpc.rs",
         "src/outbound/orca.rs",
+        // What a generated client says that it calls.
+        "src/telemetry/method.rs",
         "src/tls/csr.rs",
     ];
     for file in library() {

@@ -29,7 +29,7 @@ async fn the_layer_keeps_the_contract() {
         Balancing::Random,
         Balancing::RoundRobin,
     ] {
-        assert_contract(|inner| layer(balancing).layer(vec![inner])).await;
+        assert_contract(|inner| layer(balancing.clone()).layer(vec![inner])).await;
     }
 }
 

@@ -14,11 +14,12 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use meshwork::model::Resources;
-use meshwork::model::affinity::{Session, SessionCookie};
+use meshwork::model::affinity::{Session, SessionCookie, SessionKey};
 use meshwork::model::balancing::{PeakEwma, WeightedRoundRobin};
-use meshwork::model::cluster::{Balancing, Protocol};
+use meshwork::model::cluster::{Balancing, LoadMetric, Protocol};
 use meshwork::model::endpoint::Locality;
 use meshwork::model::matcher::RouteMatcher;
+use meshwork::model::reported::ReportedMetric;
 use meshwork::source::Publisher;
 use meshwork::source::istio::{Options, compile, read};
 use meshwork::{Body, CallOptions, Mesh, Workload};
@@ -258,11 +259,12 @@ async fn a_missing_cookie_is_made_and_leads_back() {
 async fn a_session_stays_with_its_endpoint_and_cluster() {
     let world = named(1..=6);
     let mut all = forward(weighted(&[("v1", 50), ("v2", 50)]));
-    all.affinity.session = Some(Session::Cookie(SessionCookie {
+    let cookie = SessionCookie {
         cookie: "at".into(),
         path: Some("/shop".into()),
         ttl: Duration::from_secs(60),
-    }));
+    };
+    all.affinity.session = Some(Session::from(SessionKey::Cookie(cookie)));
     let plan = |ports: &[u16]| {
         Plan::default()
             .cluster(cluster("v1", Protocol::Http1), ports)
@@ -375,6 +377,44 @@ async fn f14_reported_loads_become_weights() {
     }
     let mut model = cluster("v1", Protocol::Http1);
     model.balancing = Balancing::WeightedRoundRobin(WeightedRoundRobin::default());
+    let plan = Plan::default()
+        .cluster(model, &[1, 2])
+        .host("catalog.example", vec![all_to("v1")]);
+    let (mesh, _publisher) = world.mesh(plan.build()).await;
+    assert!(spread(&mesh, 100).await["1"].abs_diff(50) <= 1);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    spread(&mesh, 2).await;
+    let found = spread(&mesh, 1_000).await;
+    assert!(found["1"].abs_diff(800) <= 5, "{found:?}");
+}
+
+/// gRPC A114: the largest of the metrics that are asked for, before what else is reported. The reports
+/// are added up for the control plane as well.
+#[tokio::test(start_paused = true)]
+async fn f14_metrics_that_are_asked_for_become_weights() {
+    let world = World::default();
+    for (port, disk) in [(1, "0.2"), (2, "0.8")] {
+        world.serve(port, move |_| async move {
+            let mut response = text(port.to_string());
+            let report = format!(
+                "TEXT utilization.disk={disk}, named_metrics.queue=0.1, cpu_utilization=0.5, \
+                 rps_fractional=100"
+            );
+            let headers = response.headers_mut();
+            headers.insert("endpoint-load-metrics", report.parse().unwrap());
+            response
+        });
+    }
+    let mut model = cluster("v1", Protocol::Http1);
+    let asked = ["named_metrics.queue", "utilization.disk"];
+    model.balancing = Balancing::WeightedRoundRobin(WeightedRoundRobin {
+        utilization: asked
+            .iter()
+            .map(|name| ReportedMetric::parse(name).unwrap())
+            .collect(),
+        ..WeightedRoundRobin::default()
+    });
+    model.load_metrics = vec![LoadMetric::AllNamed];
     let plan = Plan::default()
         .cluster(model, &[1, 2])
         .host("catalog.example", vec![all_to("v1")]);

@@ -67,7 +67,7 @@ async fn f1_a_thousand_changes_a_second_among_ten_thousand_endpoints_fail_no_cal
     for balancing in [Balancing::LeastRequest, Balancing::RingHash(ring)] {
         let world = World::default();
         (1..=ENDPOINTS).for_each(|port| world.named(port));
-        let resources = begin(balancing);
+        let resources = begin(balancing.clone());
         let mut endpoints = resources.endpoints["c"].clone();
         let (mesh, publisher) = world.mesh(resources).await;
         let (ends, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());

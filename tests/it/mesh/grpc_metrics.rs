@@ -267,3 +267,148 @@ async fn detections_are_counted_by_rule_and_by_what_spared_them() {
     let stats = mesh.stats();
     assert_eq!(stats.clusters[0].detections.ejected.len(), 1);
 }
+
+/// What started, by the method that it is told as.
+fn methods(mesh: &Mesh, name: &str, names: &[&'static str]) -> Vec<f64> {
+    let started = names
+        .iter()
+        .map(|method| found(mesh, name, &[("grpc_method", method)]));
+    started.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn methods_that_the_program_names_are_told_and_what_callers_write_is_not() {
+    let world = World::default();
+    world.serve(1, |request| async move {
+        match request.uri().path() {
+            "/shop.Catalog/List" => well().await,
+            _ => status("12"),
+        }
+    });
+    let resources = one(cluster("c", Protocol::Http2), &[1], |_| {});
+    let (_publisher, feed) = meshwork::source::feed(resources);
+    let builder = Mesh::builder().feed(feed).connector(world.clone());
+    let builder = builder.grpc_methods(["shop.Catalog/List"]);
+    let mesh = builder
+        .grpc_methods(["/shop.Catalog/Get"])
+        .start()
+        .await
+        .unwrap();
+    for path in [
+        "/shop.Catalog/List",
+        "/shop.Catalog/List",
+        "/shop.Catalog/Get",
+        "/shop.Catalog/Made.Up",
+        "/",
+    ] {
+        call(&mesh, ask(path)).await.unwrap();
+    }
+    let names = ["shop.Catalog/List", "shop.Catalog/Get", "other"];
+    let started = methods(&mesh, "grpc_client_attempt_started_total", &names);
+    assert_eq!(started, [2.0, 1.0, 2.0]);
+    for name in ["call_duration_seconds", "attempt_duration_seconds"] {
+        let name = format!("grpc_client_{name}_count");
+        assert_eq!(methods(&mesh, &name, &names), [2.0, 1.0, 2.0], "{name}");
+        let list = [("grpc_method", "shop.Catalog/List"), ("grpc_status", "OK")];
+        assert_eq!(found(&mesh, &name, &list), 2.0, "{name}");
+    }
+    let of_istio = sum(&read(&mesh.metrics()), "istio_requests_total", &[]);
+    assert_eq!(of_istio, 5.0, "requests are counted once");
+    assert!(!mesh.metrics().contains("Made.Up"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn methods_of_tries_are_those_of_their_call() {
+    let world = World::default();
+    let asked = Arc::new(AtomicU32::new(0));
+    let seen = asked.clone();
+    world.serve(1, move |_| {
+        let first = seen.fetch_add(1, Relaxed) == 0;
+        async move { if first { status("14") } else { well().await } }
+    });
+    let resources = one(cluster("c", Protocol::Http2), &[1], |forward| {
+        forward.retry = Some(patient(2));
+    });
+    let (_publisher, feed) = meshwork::source::feed(resources);
+    let builder = Mesh::builder().feed(feed).connector(world.clone());
+    let mesh = builder.grpc_methods(["a.B/c"]).start().await.unwrap();
+    call(&mesh, ask("/a.B/c")).await.unwrap();
+    let named = ["a.B/c", "other"];
+    for (name, count) in [
+        ("grpc_client_attempt_started_total", 2.0),
+        ("grpc_client_attempt_duration_seconds_count", 2.0),
+        ("grpc_client_call_duration_seconds_count", 1.0),
+        ("grpc_client_call_retries_count", 1.0),
+    ] {
+        assert_eq!(methods(&mesh, name, &named), [count, 0.0], "{name}");
+    }
+}
+
+#[cfg(feature = "tonic")]
+#[tokio::test(start_paused = true)]
+async fn a_client_that_tonic_generated_says_what_it_calls() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    let world = World::default();
+    world.serve(1, |_| async { status("12") });
+    let resources = one(cluster("c", Protocol::Http2), &[1], |_| {});
+    let (mesh, _publisher) = world.mesh(resources).await;
+    let mut client = HealthClient::new(mesh.channel("catalog").unwrap());
+    let failure = client.check(HealthCheckRequest::default()).await;
+    assert_eq!(failure.unwrap_err().code(), tonic::Code::Unimplemented);
+    // The same path, written by hand, is known from then on; another one is not.
+    for path in [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/List",
+    ] {
+        call(&mesh, ask(path)).await.unwrap();
+    }
+    let names = [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/List",
+        "other",
+    ];
+    let started = methods(&mesh, "grpc_client_attempt_started_total", &names);
+    assert_eq!(started, [2.0, 0.0, 1.0]);
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_method_is_a_fault() {
+    let builder = Mesh::builder().grpc_methods(["shop.Catalog/List", "Catalog"]);
+    let text = builder.start().await.unwrap_err().to_string();
+    assert!(
+        text.contains("\"Catalog\" is no method of gRPC; one is written as package.Service/Method"),
+        "{text}"
+    );
+}
+
+#[cfg(feature = "inbound")]
+#[tokio::test(start_paused = true)]
+async fn methods_of_calls_that_arrive_are_told_if_they_are_named() {
+    use tower::Layer as _;
+    let mesh = Mesh::builder()
+        .grpc_methods(["shop.Catalog/List"])
+        .start()
+        .await
+        .unwrap();
+    for path in ["/shop.Catalog/List", "/shop.Catalog/Other"] {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            Ok::<_, std::convert::Infallible>(well().await)
+        });
+        let mut request = ask(path);
+        let peer = meshwork::inbound::Peer::plaintext(None, None);
+        request.extensions_mut().insert(peer);
+        let response = mesh
+            .inbound_layer()
+            .layer(service)
+            .oneshot(request)
+            .await
+            .unwrap();
+        drop(http_body_util::BodyExt::collect(response.into_body()).await);
+    }
+    let names = ["shop.Catalog/List", "other", "shop.Catalog/Other"];
+    for name in ["call_started_total", "call_duration_seconds_count"] {
+        let name = format!("grpc_server_{name}");
+        assert_eq!(methods(&mesh, &name, &names), [1.0, 1.0, 0.0], "{name}");
+    }
+}

@@ -512,6 +512,12 @@ mod exported {
                 AggregatedMetrics::U64(MetricData::Sum(sum)) => {
                     sum.data_points().map(|point| point.value()).sum()
                 }
+                AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
+                    gauge.data_points().map(|point| point.value()).sum()
+                }
+                AggregatedMetrics::U64(MetricData::Histogram(values)) => {
+                    values.data_points().map(|point| point.count()).sum()
+                }
                 AggregatedMetrics::F64(MetricData::Histogram(values)) => {
                     values.data_points().map(|point| point.count()).sum()
                 }
@@ -558,6 +564,202 @@ mod exported {
             assert_eq!(totals.get(name), Some(&4), "{name}: {totals:?}");
         }
         assert_eq!(requests(&mesh, &[]), 4.0, "both tell the same");
+    }
+
+    /// The attributes of the points of a counter or histogram, with their counts.
+    fn points(all: &[ResourceMetrics], name: &str) -> Vec<(Vec<(String, String)>, u64)> {
+        fn told<'a>(
+            attributes: impl Iterator<Item = &'a opentelemetry::KeyValue>,
+            count: u64,
+        ) -> (Vec<(String, String)>, u64) {
+            let pairs = attributes.map(|one| (one.key.to_string(), one.value.to_string()));
+            let mut pairs: Vec<_> = pairs.collect();
+            pairs.sort();
+            (pairs, count)
+        }
+        let metrics = all.iter().flat_map(ResourceMetrics::scope_metrics);
+        let metrics = metrics.flat_map(|scope| scope.metrics());
+        let found = metrics.filter(|metric| metric.name() == name);
+        let mut points: Vec<_> = found
+            .flat_map(|metric| -> Vec<_> {
+                match metric.data() {
+                    AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                        let points = sum.data_points();
+                        points
+                            .map(|one| told(one.attributes(), one.value()))
+                            .collect()
+                    }
+                    AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
+                        let points = gauge.data_points();
+                        points
+                            .map(|one| told(one.attributes(), one.value()))
+                            .collect()
+                    }
+                    AggregatedMetrics::U64(MetricData::Histogram(values)) => {
+                        let points = values.data_points();
+                        points
+                            .map(|one| told(one.attributes(), one.count()))
+                            .collect()
+                    }
+                    AggregatedMetrics::F64(MetricData::Histogram(values)) => {
+                        let points = values.data_points();
+                        points
+                            .map(|one| told(one.attributes(), one.count()))
+                            .collect()
+                    }
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        points.sort();
+        points
+    }
+
+    fn pairs(labels: &[(&str, &str)]) -> Vec<(String, String)> {
+        let labels = labels.iter();
+        labels
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    /// Two calls of a method that is named, of which the first is tried again, and one of another.
+    #[tokio::test]
+    async fn calls_of_grpc_arrive_at_an_exporter_in_names_of_grpc() {
+        let exporter = InMemoryMetricExporter::default();
+        let reader = PeriodicReader::builder(exporter.clone()).build();
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let world = World::default();
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        world.serve(1, move |_| {
+            let first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                let mut response = super::super::world::answer(200);
+                let status = if first { "14" } else { "0" };
+                response
+                    .headers_mut()
+                    .insert("grpc-status", status.parse().unwrap());
+                response
+            }
+        });
+        let resources = super::super::world::one(cluster("c", Protocol::Http2), &[1], |forward| {
+            let mut policy = super::super::world::retries(2, None);
+            policy.on.grpc = vec![14];
+            forward.retry = Some(policy);
+        });
+        let (_publisher, feed) = source::feed(resources);
+        let builder = Mesh::builder().feed(feed).connector(world.clone());
+        let builder = builder
+            .grpc_methods(["a.B/c"])
+            .meter(provider.meter("order"));
+        let mesh = builder.start().await.unwrap();
+        for path in ["/a.B/c", "/a.B/c", "/a.B/d"] {
+            let request = http::Request::post(format!("http://catalog{path}"));
+            let request = request.header("content-type", "application/grpc");
+            let body = meshwork::Body::from("12345");
+            call(&mesh, request.body(body).unwrap()).await.unwrap();
+        }
+        provider.force_flush().unwrap();
+        let finished = exporter.get_finished_metrics().unwrap();
+        let last = &finished[finished.len() - 1..];
+        let of = |method, status: &'static str| {
+            let labels = [
+                ("grpc.method", method),
+                ("grpc.status", status),
+                ("grpc.target", "c"),
+            ];
+            pairs(&labels)
+        };
+        let named = |method| pairs(&[("grpc.method", method), ("grpc.target", "c")]);
+        let calls = [(of("a.B/c", "OK"), 2), (of("other", "OK"), 1)];
+        for name in [
+            "grpc.client.call.duration",
+            "grpc.client.attempt.sent_total_compressed_message_size",
+            "grpc.client.attempt.rcvd_total_compressed_message_size",
+        ] {
+            assert_eq!(points(last, name), calls, "{name}");
+        }
+        assert_eq!(
+            points(last, "grpc.client.attempt.duration"),
+            [
+                (of("a.B/c", "OK"), 2),
+                (of("a.B/c", "UNAVAILABLE"), 1),
+                (of("other", "OK"), 1)
+            ]
+        );
+        let started = [(named("a.B/c"), 3), (named("other"), 1)];
+        assert_eq!(points(last, "grpc.client.attempt.started"), started);
+        for name in ["grpc.client.call.retries", "grpc.client.call.retry_delay"] {
+            assert_eq!(points(last, name), [(named("a.B/c"), 1)], "{name}");
+        }
+        assert_eq!(
+            points(last, "grpc.client.call.hedges"),
+            [],
+            "zero is not recorded"
+        );
+        // Cells of two methods tell Istio's metrics together.
+        let all: u64 = points(last, "istio_requests_total")
+            .iter()
+            .map(|(_, count)| count)
+            .sum();
+        assert_eq!(all, 3);
+        assert_eq!(points(last, "istio_requests_total").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_elsewhere_is_observed_until_the_mesh_ends() {
+        let exporter = InMemoryMetricExporter::default();
+        let reader = PeriodicReader::builder(exporter.clone()).build();
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let world = World::default();
+        world.named(1);
+        let plan = Plan::default()
+            .cluster(cluster("ok", Protocol::Http1), &[1])
+            .host("ok", vec![all_to("ok")]);
+        let (publisher, feed) = source::feed(plan.build());
+        let builder = Mesh::builder().feed(feed).connector(world.clone());
+        let mesh = builder
+            .meter(provider.meter("order"))
+            .start()
+            .await
+            .unwrap();
+        let read = || {
+            exporter.reset();
+            provider.force_flush().unwrap();
+            exporter.get_finished_metrics().unwrap()
+        };
+        let requests = "meshwork_cluster_requests_total";
+        let cluster_ok = pairs(&[("cluster", "ok")]);
+        assert_eq!(points(&read(), requests), [(cluster_ok.clone(), 0)]);
+        call(&mesh, get("http://ok/")).await.unwrap();
+        let all = read();
+        assert_eq!(points(&all, requests), [(cluster_ok, 1)]);
+        assert_eq!(
+            points(&all, "meshwork_config_generation"),
+            [(Vec::new(), 1)]
+        );
+        let subchannel = pairs(&[("grpc.lb.backend_service", "ok"), ("grpc.target", "ok")]);
+        let connected = "grpc.subchannel.connection_attempts_succeeded";
+        assert_eq!(points(&all, connected), [(subchannel, 1)]);
+        // Everything that the text of Prometheus has besides requests and calls is there too.
+        let text = mesh.metrics();
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        for family in families.filter_map(|family| family.split_whitespace().next()) {
+            let recorded = ["istio_re", "grpc_client", "grpc_server"];
+            let observed = !recorded.iter().any(|prefix| family.starts_with(prefix));
+            let has = |name: &str| {
+                let mut metrics = all.iter().flat_map(ResourceMetrics::scope_metrics);
+                metrics.any(|scope| scope.metrics().any(|metric| metric.name() == name))
+            };
+            if observed && text.contains(&format!("\n{family}{{")) {
+                let dotted = family.replace("grpc_subchannel_", "grpc.subchannel.");
+                assert!(
+                    has(&dotted) || has(dotted.trim_end_matches("_total")),
+                    "{family}"
+                );
+            }
+        }
+        drop((mesh, publisher));
+        assert_eq!(points(&read(), requests), [], "nobody is there to be asked");
     }
 }
 

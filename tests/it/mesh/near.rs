@@ -7,7 +7,7 @@ use http::Request;
 use hyper::body::Incoming;
 use meshwork::OutboundTraffic;
 use meshwork::model::Resources;
-use meshwork::model::affinity::Session;
+use meshwork::model::affinity::SessionKey;
 use meshwork::model::cluster::{Cluster, Connection, Protocol, ProxyProtocol};
 use meshwork::model::endpoint::{Address, LocalityEndpoints};
 use meshwork::{CallReport, Mesh, Random};
@@ -108,7 +108,7 @@ async fn a_session_by_header_comes_back_to_its_endpoint() {
     let world = World::default();
     (1..=5).for_each(|port| world.named(port));
     let name = http::HeaderName::from_static("x-at");
-    let session = Session::Header(name.clone());
+    let session = SessionKey::Header(name.clone()).into();
     let resources = one(cluster("c", Protocol::Http1), &[1, 2, 3, 4, 5], |to| {
         to.affinity.session = Some(session);
     });

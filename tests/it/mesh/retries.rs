@@ -228,7 +228,7 @@ async fn retries_go_to_endpoints_that_were_not_tried() {
         meshwork::model::cluster::Balancing::RoundRobin,
     ] {
         let cluster = Cluster {
-            balancing,
+            balancing: balancing.clone(),
             ..unlimited.clone()
         };
         let (mesh, _publisher) = world.mesh(with_retries(cluster, 2)).await;

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::header::{COOKIE, SET_COOKIE};
 use http_body_util::BodyExt;
 use meshwork::Mesh;
 use meshwork::model::Resources;
-use meshwork::model::affinity::{Session, SessionCookie};
+use meshwork::model::affinity::{Session, SessionCookie, SessionKey};
 use meshwork::model::cluster::Protocol;
 use meshwork::model::matcher::RouteMatcher;
 use proptest::prelude::*;
@@ -33,13 +35,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Two clusters of three endpoints each, as far as they are there.
-fn plan(ports: &BTreeSet<u16>) -> Resources {
+fn plan(ports: &BTreeSet<u16>, strict: bool) -> Resources {
     let mut all = forward(weighted(&[("v1", 50), ("v2", 50)]));
-    all.affinity.session = Some(Session::Cookie(SessionCookie {
+    let cookie = SessionCookie {
         cookie: "at".into(),
         path: None,
         ttl: Duration::ZERO,
-    }));
+    };
+    all.affinity.session = Some(Session {
+        key: SessionKey::Cookie(cookie),
+        strict,
+    });
     let of = |first: u16| -> Vec<u16> {
         let range = first..first + 3;
         ports
@@ -77,11 +83,11 @@ async fn send(mesh: &Mesh, cookie: Option<&str>) -> (u16, String, Option<String>
     (status, String::from_utf8(body.to_vec()).unwrap(), made)
 }
 
-async fn hold(steps: Vec<Step>) {
+async fn hold(steps: Vec<Step>, strict: bool) {
     let world = World::default();
     (1..=6).for_each(|port| world.named(port));
     let mut there: BTreeSet<u16> = (1..=6).collect();
-    let (mesh, publisher) = world.mesh(plan(&there)).await;
+    let (mesh, publisher) = world.mesh(plan(&there, strict)).await;
     // The cookie of each caller, and where it leads.
     let mut callers: [Option<(String, u16)>; 4] = Default::default();
     for step in steps {
@@ -90,7 +96,7 @@ async fn hold(steps: Vec<Step>) {
                 if !there.remove(&port) {
                     there.insert(port);
                 }
-                publisher.publish(plan(&there)).await.unwrap();
+                publisher.publish(plan(&there, strict)).await.unwrap();
                 continue;
             }
             Step::Call(caller) => &mut callers[caller],
@@ -100,6 +106,8 @@ async fn hold(steps: Vec<Step>) {
         let (status, body, made) = send(&mesh, cookie).await;
         if let Some((_, port)) = known {
             assert_eq!((status, body, made), (200, port.to_string(), None));
+        } else if strict && cookie.is_some() {
+            assert_eq!((status, made), (503, None), "the endpoint is gone");
         } else if status == 200 {
             let port: u16 = body.parse().unwrap();
             assert!(there.contains(&port), "{port} of {there:?}");
@@ -117,9 +125,46 @@ proptest! {
     #![proptest_config(crate::properties(24))]
 
     #[test]
-    fn a_caller_with_a_cookie_is_served_by_its_endpoint_while_that_is_there(steps in steps()) {
+    fn a_caller_with_a_cookie_is_served_by_its_endpoint_while_that_is_there(
+        steps in steps(),
+        strict in any::<bool>(),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(hold(steps));
+        runtime.block_on(hold(steps, strict));
     }
+}
+
+/// Envoy's `strict`: where the endpoint of a session is out, or its cluster is none of the route's, the
+/// request fails; one without a session is balanced.
+#[tokio::test(start_paused = true)]
+async fn a_strict_session_goes_nowhere_else() {
+    let world = World::default();
+    (1..=6).for_each(|port| world.named(port));
+    let all: BTreeSet<u16> = (1..=6).collect();
+    let (mesh, publisher) = world.mesh(plan(&all, true)).await;
+    let (status, body, made) = send(&mesh, None).await;
+    let (cookie, port) = (made.unwrap(), body.parse::<u16>().unwrap());
+    assert_eq!(status, 200);
+    assert_eq!(send(&mesh, Some(&cookie)).await, (200, body, None));
+    let value = |text: &str| format!("at={}", BASE64_STANDARD.encode(text));
+    for lost in ["10.0.0.1:9;v1", "10.0.0.1:1;other"] {
+        let (status, _, made) = send(&mesh, Some(&value(lost))).await;
+        assert_eq!((status, made), (503, None), "{lost}");
+    }
+    let error = mesh.client().request({
+        let mut request = get("http://catalog/");
+        let lost = value("10.0.0.1:9;v1").parse().unwrap();
+        request.headers_mut().insert(COOKIE, lost);
+        request
+    });
+    assert!(error.await.unwrap_err().is_no_endpoint());
+    // What is no session at all is one of nobody.
+    assert_eq!(send(&mesh, Some("at=nonsense")).await.0, 200);
+    let mut fewer = all.clone();
+    fewer.remove(&port);
+    publisher.publish(plan(&fewer, true)).await.unwrap();
+    assert_eq!(send(&mesh, Some(&cookie)).await.0, 503);
+    publisher.publish(plan(&fewer, false)).await.unwrap();
+    assert_eq!(send(&mesh, Some(&cookie)).await.0, 200);
 }

@@ -433,6 +433,29 @@ mod spans {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn tags_of_operators_are_told_when_the_request_is_over() {
+        let world = World::default();
+        tell(&world);
+        let text = telemetry(
+            "  tracing:
+  - customTags:
+      line: {formatter: {value: '%REQ(:METHOD)% %REQ(X-ZONE)% %RESPONSE_CODE% %REQ(X-NONE)% 100%%'}}
+      attempts: {formatter: {value: '%ATTEMPT_COUNT%'}}
+",
+        );
+        let traced = Traced::new(&world, &text).await;
+        call(&traced.mesh, request(None)).await.unwrap();
+        let calls = traced.calls();
+        let attribute = |name: &str| {
+            let mut all = calls[0].attributes.iter();
+            let found = all.find(|one| one.key.as_str() == name)?;
+            Some(found.value.to_string())
+        };
+        assert_eq!(attribute("line").as_deref(), Some("GET a 200 - 100%"));
+        assert_eq!(attribute("attempts").as_deref(), Some("1"));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn records_go_through_the_logger_of_the_program() {
         use opentelemetry::logs::LoggerProvider as _;
 

@@ -3,6 +3,8 @@
 pub(crate) mod authority;
 mod certificates;
 mod doors;
+#[cfg(feature = "yaml")]
+mod explained;
 mod files;
 pub(crate) mod handshakes;
 #[cfg(feature = "yaml")]

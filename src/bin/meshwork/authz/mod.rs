@@ -6,10 +6,8 @@ use std::process::ExitCode;
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use meshwork::Workload;
-use meshwork::layer::authz::{Attributes, Caller, Decision, decide, external};
-use meshwork::layer::canonical::canonicalize;
+use meshwork::explain::servers::{Arrival, Judgement, Spoken, judge};
 use meshwork::model::Resources;
-use meshwork::model::security::MutualTls;
 use meshwork::source::istio::kinds::{Kind, Object};
 use meshwork::source::istio::{compile, read_dir};
 use serde_json::{Value, json};
@@ -89,17 +87,6 @@ enum Output {
     Yaml,
 }
 
-/// What is said of a call.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Verdict {
-    pub(crate) allowed: bool,
-    pub(crate) why: String,
-    /// The object that decides.
-    pub(crate) origin: Option<String>,
-    /// Authorizers that would be asked besides.
-    pub(crate) asks: Vec<String>,
-}
-
 /// Answers and prints.
 ///
 /// # Errors
@@ -136,9 +123,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) => return usage(error),
     };
     let text = match can.output {
-        Output::Json => format!("{:#}\n", verdict.json()),
-        Output::Text => verdict.text(can),
-        Output::Yaml => yaml::text(&verdict.json()),
+        Output::Json => format!("{:#}\n", json(&verdict)),
+        Output::Text => text(&verdict, can),
+        Output::Yaml => yaml::text(&json(&verdict)),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if verdict.allowed {
@@ -193,85 +180,15 @@ fn workload(can: &Can, objects: &[Object]) -> anyhow::Result<Workload> {
     Ok(workload)
 }
 
-fn verdict(can: &Can, resources: &Resources) -> anyhow::Result<Verdict> {
+fn verdict(can: &Can, resources: &Resources) -> anyhow::Result<Judgement> {
     let principal = principal(&can.principal)?;
-    Ok(judge(
-        resources,
-        request(can)?,
-        principal.as_deref(),
-        can.port,
-    ))
-}
-
-/// What the server with this configuration says of a request that arrives at a port of it.
-pub(crate) fn judge(
-    resources: &Resources,
-    mut request: Request<()>,
-    principal: Option<&str>,
-    port: u16,
-) -> Verdict {
-    let denied = |why: String| Verdict {
-        allowed: false,
-        why,
-        origin: None,
-        asks: Vec::new(),
+    let spoken = principal.map_or(Spoken::Plaintext, Spoken::Mutual);
+    let arrival = Arrival {
+        spoken: &spoken,
+        sni: None,
+        port: can.port,
     };
-    match (resources.peers.on(port), principal) {
-        (MutualTls::Strict, None) => {
-            return denied(format!(
-                "port {port} is STRICT: a connection without a certificate is refused"
-            ));
-        }
-        (MutualTls::Disable, Some(name)) => {
-            return denied(format!(
-                "port {port} is plaintext (DISABLE): the caller cannot prove that it is {name}"
-            ));
-        }
-        (_, Some(_) | None) => {}
-    }
-    if let Err(ambiguous) = canonicalize(&mut request, resources.inbound.normalization) {
-        return denied(format!("refused with 400: {ambiguous}"));
-    }
-    decided(resources, &request, principal, port)
-}
-
-/// What the policies say.
-fn decided(
-    resources: &Resources,
-    request: &Request<()>,
-    principal: Option<&str>,
-    port: u16,
-) -> Verdict {
-    let caller = Caller {
-        destination: Some(([127, 0, 0, 1], port).into()),
-        principal,
-        encrypted: principal.is_some(),
-        ..Caller::default()
-    };
-    let attributes = Attributes::of(request, caller);
-    let authorization = &resources.inbound.authorization;
-    let asks = external(authorization, &attributes).map(|(external, policy)| {
-        format!(
-            "{}, because of {} ({})",
-            external.provider, policy.name, policy.origin
-        )
-    });
-    let asks = asks.collect();
-    let Decision {
-        allowed, policy, ..
-    } = decide(authorization, &attributes, &mut |_| {});
-    let why = match (allowed, policy) {
-        (true, None) => "no policy is about it".to_owned(),
-        (true, Some(policy)) => format!("{} allows it", policy.name),
-        (false, None) => "there are policies that allow, and none allows this".to_owned(),
-        (false, Some(policy)) => format!("{} denies it", policy.name),
-    };
-    Verdict {
-        allowed,
-        why,
-        origin: policy.map(|policy| policy.origin.to_string()),
-        asks,
-    }
+    Ok(judge(resources, request(can)?, arrival))
 }
 
 fn principal(text: &str) -> anyhow::Result<Option<String>> {
@@ -319,30 +236,28 @@ fn request(can: &Can) -> anyhow::Result<Request<()>> {
     Ok(request)
 }
 
-impl Verdict {
-    fn text(&self, can: &Can) -> String {
-        let may = if self.allowed { "yes" } else { "no" };
-        let mut text = format!(
-            "{may}: {} {} {} at {}\n  {}\n",
-            can.principal, can.method, can.path, can.at, self.why
-        );
-        if let Some(origin) = &self.origin {
-            text.push_str(&format!("  {origin}\n"));
-        }
-        for asked in &self.asks {
-            text.push_str(&format!("  if the external authorizer agrees: {asked}\n"));
-        }
-        text
+fn text(verdict: &Judgement, can: &Can) -> String {
+    let may = if verdict.allowed { "yes" } else { "no" };
+    let mut text = format!(
+        "{may}: {} {} {} at {}\n  {}\n",
+        can.principal, can.method, can.path, can.at, verdict.why
+    );
+    if let Some(origin) = &verdict.origin {
+        text.push_str(&format!("  {origin}\n"));
     }
+    for asked in &verdict.asks {
+        text.push_str(&format!("  if the external authorizer agrees: {asked}\n"));
+    }
+    text
+}
 
-    fn json(&self) -> Value {
-        json!({
-            "allowed": self.allowed,
-            "why": self.why,
-            "origin": self.origin,
-            "asks": self.asks,
-        })
-    }
+fn json(verdict: &Judgement) -> Value {
+    json!({
+        "allowed": verdict.allowed,
+        "why": verdict.why,
+        "origin": verdict.origin,
+        "asks": verdict.asks,
+    })
 }
 
 #[cfg(test)]

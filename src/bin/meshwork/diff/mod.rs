@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use http::Request;
 use meshwork::Mesh;
-use meshwork::source::istio::compile_dir;
+use meshwork::explain::servers::Servers;
+use meshwork::source::istio::{compile, read_dir};
 use serde_json::{Value, json};
 
 use crate::config::{self, Client, Reading};
@@ -83,17 +84,24 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     }
-    let old = mesh(args, &args.old).await?;
-    let new = mesh(args, &args.new).await?;
+    let (workload, options) = (args.client.workload(), args.reading.options());
+    let objects = [&args.old, &args.new].map(|path| read_dir(path, &options).objects);
     let mut probes = Probes::default();
-    for path in [&args.old, &args.new] {
-        let workload = args.client.workload();
-        let compiled = compile_dir(path, &workload, &args.reading.options());
-        probes.add(&compiled.resources);
+    for objects in &objects {
+        probes.add(objects, &compile(objects, &workload, &options).resources);
     }
+    let [old, new] = &objects;
+    let mut old = Side {
+        mesh: mesh(args, &args.old).await?,
+        servers: Servers::new(old, &workload, &options),
+    };
+    let mut new = Side {
+        mesh: mesh(args, &args.new).await?,
+        servers: Servers::new(new, &workload, &options),
+    };
     let differences: Vec<Difference> = probes
         .requests()
-        .filter_map(|request| compare(&old, &new, request))
+        .filter_map(|request| compare(&mut old, &mut new, request))
         .collect();
     let count = probes.requests().count();
     let text = match args.output {
@@ -120,27 +128,35 @@ async fn mesh(args: &Args, path: &Path) -> anyhow::Result<Mesh> {
     Ok(builder.start().await?)
 }
 
-fn compare(old: &Mesh, new: &Mesh, request: &Request<()>) -> Option<Difference> {
-    let told = |mesh: &Mesh| {
+/// One of the two folders.
+struct Side<'a> {
+    mesh: Mesh,
+    servers: Servers<'a>,
+}
+
+impl Side<'_> {
+    /// All that it says of a request, by path.
+    fn tell(&mut self, request: &Request<()>) -> BTreeMap<String, Value> {
+        let explained = self.mesh.explain(request);
         let mut flat = BTreeMap::new();
-        flatten(
-            "",
-            &explain::json::explanation(&mesh.explain(request)),
-            &mut flat,
-        );
+        flatten("", &explain::json::explanation(&explained), &mut flat);
+        let servers = self.servers.say(&explained, request);
+        let servers = servers.iter().map(explain::servers::json).collect();
+        flatten("servers", &Value::Array(servers), &mut flat);
         flat
-    };
-    let (was, is) = (told(old), told(new));
+    }
+}
+
+fn compare(old: &mut Side<'_>, new: &mut Side<'_>, request: &Request<()>) -> Option<Difference> {
+    let (was, is) = (old.tell(request), new.tell(request));
     let paths: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-    let fields: Vec<_> = paths
+    let value =
+        |side: &BTreeMap<String, Value>, path| side.get(path).cloned().unwrap_or(Value::Null);
+    let fields = paths
         .into_iter()
-        .filter(|path| was.get(*path) != is.get(*path))
-        .map(|path| {
-            let value =
-                |side: &BTreeMap<String, Value>| side.get(path).cloned().unwrap_or(Value::Null);
-            (path.clone(), value(&was), value(&is))
-        })
-        .collect();
+        .map(|path| (path.clone(), value(&was, path), value(&is, path)));
+    // What is not said is what is said to be nothing.
+    let fields: Vec<_> = fields.filter(|(_, was, is)| was != is).collect();
     let mut text = format!("{} {}", request.method(), request.uri());
     for (name, value) in request.headers() {
         text.push_str(&format!(
@@ -178,7 +194,8 @@ fn flatten(path: &str, value: &Value, flat: &mut BTreeMap<String, Value>) {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 // What has a name is found by it, so that one more does not shift all others.
-                let name = item["name"].as_str().or(item["address"].as_str());
+                let name = ["name", "address", "workload"];
+                let name = name.iter().find_map(|name| item[name].as_str());
                 let key = name.map_or_else(|| index.to_string(), str::to_owned);
                 flatten(&format!("{path}[{key}]"), item, flat);
             }

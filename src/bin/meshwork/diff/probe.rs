@@ -8,6 +8,7 @@ use meshwork::model::matcher::{
     HeaderKey, HeaderTest, PathMatcher, QueryMatcher, RouteMatcher, StringMatcher,
 };
 use meshwork::model::route::{Domain, VirtualHost};
+use meshwork::source::istio::kinds::{Kind, Object, RuleOperation};
 
 /// Requests to ask two configurations about, each once.
 #[derive(Debug, Default)]
@@ -17,8 +18,8 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Adds requests for all routes of hosts by port.
-    pub(super) fn add(&mut self, resources: &Resources) {
+    /// Adds requests for all routes of hosts by port, and for what policies of their namespaces ask about.
+    pub(super) fn add(&mut self, objects: &[Object], resources: &Resources) {
         for (name, routes) in &resources.routes {
             // Other route configurations hold the same virtual hosts, for channels.
             let Ok(port) = name.parse::<u16>() else {
@@ -26,17 +27,14 @@ impl Probes {
             };
             for host in &routes.virtual_hosts {
                 self.host(host, port);
+                self.policies(objects, host, port);
             }
         }
     }
 
     fn host(&mut self, host: &VirtualHost, port: u16) {
-        let Some(authority) = host.domains.iter().find_map(authority) else {
+        let Some(authority) = authority_at(host, port) else {
             return;
-        };
-        let authority = match port {
-            80 => authority,
-            port => format!("{}:{port}", authority.split(':').next().unwrap_or_default()),
         };
         self.insert(Example::any(), &authority);
         for route in &host.routes {
@@ -48,6 +46,62 @@ impl Probes {
                         self.not_probed.push(name);
                     }
                 }
+            }
+        }
+    }
+
+    /// What servers say depends on who calls, which is given, and on what is asked: one request for each path and
+    /// method that a policy names.
+    fn policies(&mut self, objects: &[Object], host: &VirtualHost, port: u16) {
+        let Some(authority) = authority_at(host, port) else {
+            return;
+        };
+        for object in objects {
+            let Kind::AuthorizationPolicy(policy) = &object.kind else {
+                continue;
+            };
+            let of_namespace = authority.contains(&format!(".{}.svc", object.meta.namespace));
+            if !of_namespace && *object.meta.namespace != *ROOT_NAMESPACE {
+                continue;
+            }
+            let to = policy.rules.iter().flat_map(|rule| &rule.to);
+            for operation in to.filter_map(|to| to.operation.as_ref()) {
+                self.operation(operation, &authority);
+            }
+        }
+    }
+
+    fn operation(&mut self, operation: &RuleOperation, authority: &str) {
+        let RuleOperation {
+            paths,
+            not_paths,
+            methods,
+            not_methods,
+            ..
+        } = operation;
+        let paths = paths.iter().chain(not_paths).map(|path| asked(path));
+        let mut paths: Vec<String> = paths.collect();
+        let methods = methods.iter().chain(not_methods);
+        let methods = methods.filter_map(|method| Method::from_bytes(method.as_bytes()).ok());
+        let mut methods: Vec<Method> = methods.collect();
+        if paths.is_empty() {
+            paths.push("/".to_owned());
+        }
+        if methods.is_empty() {
+            methods.push(Method::GET);
+        }
+        for path in &paths {
+            for method in &methods {
+                let (path, method) = (path.clone(), method.clone());
+                let example = Example::any();
+                self.insert(
+                    Example {
+                        path,
+                        method,
+                        ..example
+                    },
+                    authority,
+                );
             }
         }
     }
@@ -84,6 +138,31 @@ impl Probes {
     pub(super) fn not_probed(&self) -> &[String] {
         &self.not_probed
     }
+}
+
+/// Policies here are for all namespaces, unless the mesh configuration says otherwise.
+const ROOT_NAMESPACE: &str = "istio-system";
+
+/// A path that a policy's text covers: `prefix*`, `*suffix`, and templates with `{*}` and `{**}`.
+fn asked(text: &str) -> String {
+    let path = text.replace("{**}", "example").replace("{*}", "example");
+    let path = match path.strip_prefix('*') {
+        Some(suffix) if !suffix.is_empty() => format!("/example{suffix}"),
+        Some(_) | None => path.trim_end_matches('*').to_owned(),
+    };
+    match path.starts_with('/') {
+        true => path,
+        false => format!("/{path}"),
+    }
+}
+
+/// An authority of a virtual host at a port.
+fn authority_at(host: &VirtualHost, port: u16) -> Option<String> {
+    let authority = host.domains.iter().find_map(authority)?;
+    Some(match port {
+        80 => authority,
+        port => format!("{}:{port}", authority.split(':').next().unwrap_or_default()),
+    })
 }
 
 /// An authority that a domain covers.

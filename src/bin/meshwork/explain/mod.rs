@@ -1,7 +1,7 @@
 //! `meshwork explain`: what would this request do?
 
 pub(crate) mod json;
-mod servers;
+pub(crate) mod servers;
 
 use std::io;
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 use meshwork::Mesh;
 use meshwork::explain::Explanation;
+use meshwork::explain::servers::Server;
 use meshwork::model::endpoint::Address;
 use meshwork::source::istio::compile_gateway;
 use meshwork::source::{self, Feed};
@@ -21,7 +22,6 @@ use crate::USAGE;
 use crate::ask::Asked as Process;
 use crate::config::{self, Client, Reading};
 use crate::yaml;
-use servers::Server;
 
 /// Show what would become of a request, station by station, without sending it.
 ///
@@ -133,7 +133,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match args.output {
         Output::Json => format!("{:#}\n", whole(&explained, &servers)),
         Output::Text => {
-            let servers = servers.iter().map(ToString::to_string);
+            let servers = servers.iter().map(servers::text);
             format!("{explained}{}", servers.collect::<String>())
         }
         Output::Yaml => yaml::text(&whole(&explained, &servers)),
@@ -235,7 +235,7 @@ fn edge(path: &Path, name: &str, args: &Args) -> Result<Feed, ExitCode> {
 /// An explanation, and what the servers would say.
 fn whole(explained: &Explanation, servers: &[Server]) -> serde_json::Value {
     let mut value = json::explanation(explained);
-    value["servers"] = servers.iter().map(Server::json).collect();
+    value["servers"] = servers.iter().map(servers::json).collect();
     value
 }
 

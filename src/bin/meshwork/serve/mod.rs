@@ -4,6 +4,7 @@ mod authority;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::{duration, log, signal};
 /// changes nothing and is told on stderr with file, line and a way out. Each client gets the view of
 /// its own namespace, labels and locality, as its node metadata says them.
 ///
-/// The first line on stdout is `listening on ADDRESS:PORT`. SIGTERM and SIGINT drain: streams end one
+/// The first line on stdout is `listening on ADDRESS:PORT`, the second, where there is one, `admin endpoint at
+/// http://ADDRESS:PORT`. SIGTERM and SIGINT drain: streams end one
 /// by one so that clients do not all leave in one moment; then the exit code is 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -46,20 +48,20 @@ pub(crate) struct Args {
     envoy_listeners: Vec<Egress>,
 
     /// Discovery streams at a time; gRPC opens one for each target
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().streams)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().streams, value_parser = number)]
     max_streams: usize,
 
     /// Connections at a time; further ones wait
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().connections)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().connections, value_parser = number)]
     max_connections: usize,
 
     /// Streams that get their first state at the same time; others wait for their turn
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().initial_syncs)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().initial_syncs, value_parser = number)]
     initial_syncs: usize,
 
     /// Names that one stream may subscribe to or bring from another one, of all types together; beyond them it
     /// ends with RESOURCE_EXHAUSTED
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().names)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().names, value_parser = number)]
     max_names: usize,
 
     /// Views that clients have of the mesh at a time: those with equal namespace, labels, service account and
@@ -68,7 +70,7 @@ pub(crate) struct Args {
     max_views: usize,
 
     /// Bytes of one request; a larger one ends its stream with an error
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes, value_parser = bytes)]
     max_request_bytes: usize,
 
     /// How long a drain lasts before it cuts what is left
@@ -115,6 +117,24 @@ impl Tls {
     }
 }
 
+/// A bound that leaves room for one, up to ten million.
+fn number(text: &str) -> Result<usize, String> {
+    within(text, 1..=10_000_000, "")
+}
+
+/// Bytes of a request: the first one of a client, which says who it is, has some hundred.
+fn bytes(text: &str) -> Result<usize, String> {
+    within(text, 1_024..=1 << 30, " bytes")
+}
+
+fn within(text: &str, bounds: RangeInclusive<usize>, unit: &str) -> Result<usize, String> {
+    let parsed = text.parse().ok().filter(|number| bounds.contains(number));
+    parsed.ok_or_else(|| {
+        let (least, most) = bounds.into_inner();
+        format!("expected a number from {least} to {most}{unit}")
+    })
+}
+
 impl Args {
     fn limits(&self) -> Limits {
         Limits {
@@ -157,8 +177,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     // Before the line that tells a script that it may send signals.
     let shutdown = signal::end()?;
-    let address = listener.local_addr()?;
-    writeln!(std::io::stdout(), "listening on {address}").context("cannot write to stdout")?;
+    // In one piece: who reads a line and leaves has not missed the other.
+    let mut told = format!("listening on {}\n", listener.local_addr()?);
+    if let Some(admin) = &admin {
+        told.push_str(&format!(
+            "admin endpoint at http://{}\n",
+            admin.local_addr()?
+        ));
+    }
+    let written = std::io::stdout().write_all(told.as_bytes());
+    written.context("cannot write to stdout")?;
 
     let server = Server::new(store).with_limits(limits);
     let mut server = server.with_log_levels(set_levels);
@@ -191,4 +219,26 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; choose another address, or port 0 for a free port")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_that_would_refuse_everything_or_bound_nothing_are_none() {
+        assert_eq!((number("1"), number("10000000")), (Ok(1), Ok(10_000_000)));
+        for text in ["0", "-1", "10000001", "1.5", "many", ""] {
+            let expected = Err("expected a number from 1 to 10000000".to_owned());
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert_eq!(
+            (bytes("1024"), bytes("1073741824")),
+            (Ok(1_024), Ok(1 << 30))
+        );
+        for text in ["0", "1023", "1073741825", "4MiB"] {
+            let expected = Err("expected a number from 1024 to 1073741824 bytes".to_owned());
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
 }

@@ -381,6 +381,41 @@ fn c18_c19_identities_are_compared_as_texts_and_by_their_parts() {
 }
 
 #[test]
+fn b3_nobody_has_an_identity_that_a_pattern_could_match_however_wide() {
+    let request = request("http://catalog/");
+    let patterns = [
+        StringMatcher::Regex(Regex::new(".*").unwrap()),
+        StringMatcher::Regex(Regex::new("").unwrap()),
+        StringMatcher::Prefix("".into()),
+        StringMatcher::Suffix("".into()),
+        StringMatcher::Contains("".into()),
+        exact(""),
+        // Istio's `*` is everything that is not empty.
+        StringMatcher::Regex(Regex::new(".+").unwrap()),
+    ];
+    let encrypted = Caller {
+        encrypted: true,
+        ..Caller::default()
+    };
+    for pattern in patterns {
+        for peer in [
+            PeerPattern::Name(pattern.clone()),
+            PeerPattern::Namespace(pattern.clone()),
+            PeerPattern::TrustDomain(pattern.clone()),
+        ] {
+            for caller in [Caller::default(), encrypted] {
+                let passes =
+                    |action, condition| passes_from(&one(action, condition), &request, caller);
+                let is = || Condition::Peer(peer.clone());
+                assert!(!passes(Action::Allow, is()), "ALLOW {peer:?}");
+                assert!(passes(Action::Deny, is()), "DENY {peer:?}");
+                assert!(!passes(Action::Deny, is().not()), "DENY not {peer:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_caller_without_identity_matches_what_is_negated_only() {
     let me = || Condition::Peer(PeerPattern::Name(exact("spiffe://td/ns/a/sa/b")));
     let request = request("http://catalog/");
@@ -568,11 +603,24 @@ fn tokens_are_asked_for_their_claims_audiences_and_parties() {
                 Claim::Object(vec![("key".into(), text("value"))]),
             ),
             ("level".into(), Claim::Other),
+            ("staff".into(), Claim::Bool(true)),
         ],
+        metadata: Some("payload".into()),
     };
     let claim = |path: &[&str], value: &str| Condition::Claim {
         path: path.iter().map(|name| (*name).into()).collect(),
         value: exact(value),
+    };
+    let kept = |payload: &str, path: &[&str], value: ClaimMatcher| Condition::TokenMetadata {
+        payload: payload.into(),
+        path: path.iter().map(|name| (*name).into()).collect(),
+        value,
+    };
+    let either = |text: StringMatcher| {
+        ClaimMatcher::Any(vec![
+            ClaimMatcher::Text(text.clone()),
+            ClaimMatcher::Item(text),
+        ])
     };
     let request = request("http://catalog/");
     let asked = |condition: &Condition, token, lean| {
@@ -600,6 +648,54 @@ fn tokens_are_asked_for_their_claims_audiences_and_parties() {
         (claim(&["nested", "key", "deep"], "value"), false),
         (claim(&["level"], "1"), false),
         (claim(&["absent"], ""), false),
+        (claim(&["staff"], "true"), false),
+        (
+            kept("payload", &["group"], ClaimMatcher::Item(exact("y"))),
+            true,
+        ),
+        (
+            kept("payload", &["group"], ClaimMatcher::Item(exact("z"))),
+            false,
+        ),
+        // A list is no text, and a text no list.
+        (
+            kept("payload", &["group"], ClaimMatcher::Text(exact("y"))),
+            false,
+        ),
+        (
+            kept(
+                "payload",
+                &["nested", "key"],
+                ClaimMatcher::Text(exact("value")),
+            ),
+            true,
+        ),
+        (
+            kept(
+                "payload",
+                &["nested", "key"],
+                ClaimMatcher::Item(exact("value")),
+            ),
+            false,
+        ),
+        (kept("payload", &["nested"], ClaimMatcher::Present), true),
+        (kept("payload", &["level"], ClaimMatcher::Present), true),
+        (kept("payload", &["absent"], ClaimMatcher::Present), false),
+        (kept("payload", &["staff"], ClaimMatcher::Bool(true)), true),
+        (
+            kept("payload", &["staff"], ClaimMatcher::Bool(false)),
+            false,
+        ),
+        (kept("other", &["staff"], ClaimMatcher::Present), false),
+        (kept("payload", &["group"], either(exact("y"))), true),
+        (
+            kept("payload", &["nested", "key"], either(exact("value"))),
+            true,
+        ),
+        (
+            kept("payload", &["group"], ClaimMatcher::Any(Vec::new())),
+            false,
+        ),
     ] {
         assert_eq!(
             asked(&condition, Some(&token), Lean::Narrow),
@@ -609,7 +705,7 @@ fn tokens_are_asked_for_their_claims_audiences_and_parties() {
         assert!(!asked(&condition, None, Lean::Broad), "{condition:?}");
     }
     // What is no text cannot be compared: who denies assumes the worst.
-    for path in [&["level"][..], &["nested"]] {
+    for path in [&["level"][..], &["nested"], &["staff"]] {
         assert!(asked(&claim(path, "1"), Some(&token), Lean::Broad));
     }
     assert!(!format!("{token:?}").contains("value"));

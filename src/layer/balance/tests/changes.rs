@@ -1,7 +1,9 @@
 //! Members that come and go one at a time: what that leads to is what making it anew leads to.
 
 use super::*;
-use crate::model::balancing::{LoadBound, LocalityWeights, Maglev, RingHash, WeightedRoundRobin};
+use crate::model::balancing::{
+    LoadBound, LocalityWeights, Maglev, PickFirst, RingHash, WeightedRoundRobin,
+};
 
 /// One step in the life of a cluster.
 #[derive(Clone, Debug)]
@@ -47,6 +49,7 @@ fn rules() -> impl Strategy<Value = Rules> {
     let balancing = prop::sample::select(vec![
         Balancing::LeastRequest,
         Balancing::Maglev(Maglev::new(251).unwrap()),
+        Balancing::PickFirst(PickFirst { shuffle: true }),
         Balancing::RingHash(RingHash::new(64, 4_000).unwrap()),
         Balancing::RingHash(bounded),
         Balancing::RoundRobin,
@@ -61,7 +64,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         prop::sample::select(vec![0_u32, 50]),
     )
         .prop_map(|(balancing, localities, subset, threshold)| {
-            let mut rules = panicking(balancing, Percent::new(threshold).unwrap());
+            let mut rules = panicking(balancing.clone(), Percent::new(threshold).unwrap());
             rules.spread.localities = localities;
             rules.spread.subset = subset;
             rules
@@ -121,14 +124,14 @@ proptest! {
     ) {
         let random = Random::seeded(5);
         let mut members = Vec::new();
-        let balancer = Balancer::new(rules, Vec::new(), &random);
+        let balancer = Balancer::new(rules.clone(), Vec::new(), &random);
         // A first stretch at once, the rest one by one.
         begin.iter().for_each(|step| walk(&balancer, &mut members, step));
-        let balancer = balancer.succeed(rules, members.clone());
+        let balancer = balancer.succeed(rules.clone(), members.clone());
         for step in &steps {
             walk(&balancer, &mut members, step);
             // With the seed of this client, which chooses the subset.
-            let anew = balancer.succeed(rules, members.clone());
+            let anew = balancer.succeed(rules.clone(), members.clone());
             let (changed, made) = (balancer.state.load(), anew.state.load());
             prop_assert_eq!(changed.picture(), made.picture());
             prop_assert_eq!(balancer.len(), members.len());
@@ -152,7 +155,7 @@ proptest! {
 fn a_fork_goes_its_own_way() {
     for balancing in [&ALL[..], &super::hash::rings()].concat() {
         let members = peers(&[1; 40]);
-        let before = Balancer::new(balancing, members.clone(), &Random::seeded(1));
+        let before = Balancer::new(balancing.clone(), members.clone(), &Random::seeded(1));
         let after = before.fork();
         after.change(&members[1..], vec![peer(99, 1, Placement::default())]);
         let random = Random::seeded(2);
@@ -180,7 +183,7 @@ fn who_is_not_there_is_not_taken_out() {
 fn picks_find_somebody_while_others_come_and_go() {
     for balancing in [&ALL[..], &super::hash::rings()[..1]].concat() {
         let staying = peers(&[1; 50]);
-        let balancer = Balancer::new(balancing, staying.clone(), &Random::seeded(1));
+        let balancer = Balancer::new(balancing.clone(), staying.clone(), &Random::seeded(1));
         std::thread::scope(|scope| {
             for thread in 0..2 {
                 let balancer = &balancer;
@@ -215,7 +218,7 @@ fn picks_find_somebody_while_others_come_and_go() {
 fn a_long_life_leaves_nothing_behind() {
     let ring = Balancing::RingHash(RingHash::new(16, 4_000).unwrap());
     for balancing in [Balancing::LeastRequest, ring] {
-        let (balancer, _) = balancer(balancing, &[1; 100]);
+        let (balancer, _) = balancer(balancing.clone(), &[1; 100]);
         let size = || balancer.state.load().size();
         let before = size();
         for round in 0..5_000 {

@@ -52,7 +52,7 @@ async fn f10_the_share_of_a_new_one_follows_the_curve() {
         let mut members = peers(&[1; 9]);
         advance(1_000).await;
         members.push(peer(9, 1, Placement::default()));
-        let balancer = Balancer::new(growing(balancing, 1.0), members, &random);
+        let balancer = Balancer::new(growing(balancing.clone(), 1.0), members, &random);
         let mut before = 0;
         for (seconds, part) in [(0, 0.1), (30, 0.3), (30, 0.6), (30, 0.9), (20, 1.0)] {
             advance(seconds).await;
@@ -80,7 +80,7 @@ async fn f10_the_share_of_a_new_one_follows_the_curve() {
 async fn f10_who_is_back_after_an_ejection_grows_again() {
     for balancing in ALL {
         let random = Random::seeded(3);
-        let balancer = Balancer::new(growing(balancing, 1.0), peers(&[1; 4]), &random);
+        let balancer = Balancer::new(growing(balancing.clone(), 1.0), peers(&[1; 4]), &random);
         advance(1_000).await;
         balancer.members()[2].put(true);
         balancer.refresh();
@@ -99,7 +99,7 @@ async fn f10_who_is_back_after_an_ejection_grows_again() {
 async fn those_that_start_together_share_as_if_grown() {
     for balancing in ALL {
         let random = Random::seeded(3);
-        let balancer = Balancer::new(growing(balancing, 1.0), peers(&[1, 3]), &random);
+        let balancer = Balancer::new(growing(balancing.clone(), 1.0), peers(&[1, 3]), &random);
         for _ in 0..3 {
             let found = counts(&names(&balancer, &random, 20_000));
             assert!(found[&0].abs_diff(5_000) < 300, "{balancing:?} {found:?}");

@@ -9,7 +9,7 @@ pub(super) fn rings() -> [Balancing; 2] {
 }
 
 fn hashed(balancing: Balancing, members: Vec<Arc<Peer>>) -> Balancer<Peer> {
-    Balancer::new(balancing, members, &Random::seeded(1))
+    Balancer::new(balancing.clone(), members, &Random::seeded(1))
 }
 
 fn key(number: u32) -> Ask {
@@ -104,7 +104,7 @@ fn a_maglev_table_is_the_one_of_the_paper() {
 fn keys_are_shared_by_weight() {
     for balancing in rings() {
         for weights in [&[1; 10][..], &[1, 2, 7], &[100, 1]] {
-            let balancer = hashed(balancing, peers(weights));
+            let balancer = hashed(balancing.clone(), peers(weights));
             let found = counts(&owners(&balancer, 40_000));
             let total: u32 = weights.iter().sum();
             for (name, weight) in weights.iter().enumerate() {
@@ -127,12 +127,12 @@ fn keys_are_shared_by_weight() {
 fn one_change_moves_one_share_of_the_keys() {
     for (balancing, others) in rings().into_iter().zip([0, 1_000]) {
         let members = peers(&[1; 20]);
-        let all = hashed(balancing, members.clone());
+        let all = hashed(balancing.clone(), members.clone());
         let before = owners(&all, 20_000);
         for removed in [0, 7, 19] {
             let mut fewer = members.clone();
             fewer.remove(removed);
-            let after = owners(&all.succeed(balancing, fewer), 20_000);
+            let after = owners(&all.succeed(balancing.clone(), fewer), 20_000);
             let pairs = || before.iter().zip(&after);
             let moved = pairs().filter(|(one, other)| one != other).count();
             let needless = pairs().filter(|(one, other)| one != other && **one != removed);
@@ -151,11 +151,11 @@ fn a_ring_of_whole_entries_moves_only_what_must_move() {
     let balancing = Balancing::RingHash(RingHash::new(1, 100_000).unwrap());
     let weights: Vec<u32> = vec![100; 20];
     // The smallest weight has one entry: so every ring of these has one for each.
-    let all = hashed(balancing, peers(&weights));
+    let all = hashed(balancing.clone(), peers(&weights));
     let before = owners(&all, 20_000);
     let mut fewer = peers(&weights);
     fewer.remove(7);
-    let after = owners(&all.succeed(balancing, fewer), 20_000);
+    let after = owners(&all.succeed(balancing.clone(), fewer), 20_000);
     for (one, other) in before.iter().zip(&after) {
         assert!(one == other || *one == 7);
     }
@@ -164,7 +164,7 @@ fn a_ring_of_whole_entries_moves_only_what_must_move() {
 #[test]
 fn only_the_keys_of_the_ejected_move_and_they_return() {
     for balancing in rings() {
-        let balancer = hashed(balancing, peers(&[1; 10]));
+        let balancer = hashed(balancing.clone(), peers(&[1; 10]));
         let before = owners(&balancer, 10_000);
         balancer.members()[3].put(true);
         let during = owners(&balancer, 10_000);
@@ -191,8 +191,8 @@ fn the_order_of_the_registry_does_not_matter() {
         let mut turned = members.clone();
         turned.reverse();
         assert_eq!(
-            owners(&hashed(balancing, members), 1_000),
-            owners(&hashed(balancing, turned), 1_000)
+            owners(&hashed(balancing.clone(), members), 1_000),
+            owners(&hashed(balancing.clone(), turned), 1_000)
         );
     }
 }
@@ -201,7 +201,7 @@ fn the_order_of_the_registry_does_not_matter() {
 fn tables_live_on_while_only_health_changes() {
     for balancing in rings() {
         let members = peers(&[1; 5]);
-        let balancer = hashed(balancing, members.clone());
+        let balancer = hashed(balancing.clone(), members.clone());
         let tables = || balancer.state.load().tables.clone();
         let before = tables();
         members[3].put(true);
@@ -220,7 +220,7 @@ fn bounded_loads_stay_below_the_bound() {
     let table = Balancing::Maglev(Maglev::default().bounded(bound));
     for balancing in [ring, table] {
         for weights in [&[1; 8][..], &[1, 3]] {
-            let balancer = hashed(balancing, peers(weights));
+            let balancer = hashed(balancing.clone(), peers(weights));
             let total_weight: u32 = weights.iter().sum();
             let random = Random::seeded(1);
             for in_flight in 0..400 {
@@ -244,12 +244,12 @@ fn bounded_loads_stay_below_the_bound() {
 #[test]
 fn without_a_key_and_without_members() {
     for balancing in rings() {
-        let none = hashed(balancing, Vec::new());
+        let none = hashed(balancing.clone(), Vec::new());
         assert!(
             none.pick_for(key(1), &Random::seeded(1), |_| false)
                 .is_none()
         );
-        let (balancer, random) = balancer(balancing, &[1; 4]);
+        let (balancer, random) = balancer(balancing.clone(), &[1; 4]);
         assert_eq!(counts(&names(&balancer, &random, 1_000)).len(), 4);
         let picked = balancer.pick_for(key(1), &random, |_| false).unwrap().name;
         let other = balancer
@@ -281,16 +281,16 @@ proptest! {
         const KEYS: u32 = 4_000;
         let gone = which.index(count);
         let balancing = Balancing::RingHash(RingHash::new(1, 100_000).unwrap());
-        let all = hashed(balancing, peers(&vec![100; count]));
+        let all = hashed(balancing.clone(), peers(&vec![100; count]));
         let before = owners(&all, KEYS);
         let mut fewer = peers(&vec![100; count]);
         fewer.remove(gone);
-        let without = all.succeed(balancing, fewer);
+        let without = all.succeed(balancing.clone(), fewer);
         let after = owners(&without, KEYS);
         let mut moved = before.iter().zip(&after).filter(|(one, other)| one != other);
         prop_assert!(moved.all(|(one, _)| *one == gone));
         prop_assert!(after.iter().all(|owner| *owner != gone));
-        let back = without.succeed(balancing, peers(&vec![100; count]));
+        let back = without.succeed(balancing.clone(), peers(&vec![100; count]));
         prop_assert_eq!(owners(&back, KEYS), before);
     }
 }

@@ -38,7 +38,7 @@ fn f12_traffic_spills_to_the_next_priority_by_the_formula_and_returns() {
         let mut members = at(0, 10, 0, 0, 1);
         members.extend(at(10, 10, 7, 1, 1));
         let random = Random::seeded(1);
-        let balancer = Balancer::new(balancing, members, &random);
+        let balancer = Balancer::new(balancing.clone(), members, &random);
         for (out, expected) in [
             (0, 100),
             (2, 100),
@@ -99,7 +99,7 @@ fn localities_have_the_shares_of_their_weights_and_health() {
         members.extend(at(2, 10, 0, 1, 30));
         members.extend(at(12, 3, 0, 2, 0));
         let random = Random::seeded(1);
-        let balancer = Balancer::new(weighted(balancing), members, &random);
+        let balancer = Balancer::new(weighted(balancing.clone()), members, &random);
         let picks = counts(&names(&balancer, &random, 50_000));
         assert!(
             share(&picks, 0, 2).abs_diff(35_000) < 500,
@@ -149,11 +149,11 @@ fn f13_one_endpoint_changes_at_most_one_of_a_subset() {
         let members = peers(&[1; 60]);
         let (balancer, before) = subset_of(seed, members.clone(), 10);
         assert_eq!(before.len(), 10);
-        let rules = balancer.rules;
+        let rules = balancer.rules().clone();
         for removed in 0..60 {
             let mut fewer = members.clone();
             fewer.remove(removed);
-            let after = balancer.succeed(rules, fewer);
+            let after = balancer.succeed(rules.clone(), fewer);
             let random = Random::seeded(seed);
             let after: BTreeSet<_> = names(&after, &random, 200).into_iter().collect();
             let lost = before.difference(&after).count();

@@ -87,6 +87,13 @@ pub(crate) trait Tries<B> {
         let _ = this;
     }
 
+    /// The request of a try that ended so, if it never left and goes to somebody else at once, as a part
+    /// of the same try.
+    fn onward(&mut self, result: &mut Result<Response<B>, Failed>) -> Option<Request<Body>> {
+        let _ = result;
+        None
+    }
+
     /// Whether there is somebody else to send the request to.
     fn can_hedge(&self) -> bool {
         true
@@ -176,7 +183,8 @@ impl Summary {
 /// request and so nothing is executed twice: a request that is handed back after its connection
 /// broke ([`Failed::unsent`], at most twice), and one that the peer refused unseen
 /// ([`Kind::Refused`], once, if it can be repeated). A failed connect is not among them: it
-/// is slow, it is the endpoint's failure, and `attempts: 0` must mean that the caller sees it.
+/// is slow, it is the endpoint's failure, and `attempts: 0` must mean that the caller sees it; unless
+/// it is a part of [looking for an endpoint](Tries::onward) that can be connected to.
 ///
 /// A per-try timeout and the call's deadline bound the time to the headers; there is one timer for
 /// both, since the earlier of them ends a try. Without a policy, and where no peer can refuse the
@@ -191,7 +199,7 @@ pub(crate) async fn run<B, T: Tries<B>>(
     let mut course = Course::new(call, request);
     loop {
         let hedge = course.call.policy.and_then(Policy::hedge);
-        let result = match hedge {
+        let mut result = match hedge {
             None => {
                 let this = course.begin(false);
                 let begun = tries.begin(request, this);
@@ -210,6 +218,11 @@ pub(crate) async fn run<B, T: Tries<B>>(
                 Box::pin(race(&mut course, tries, request, hedge)).await
             }
         };
+        if let Some(with) = tries.onward(&mut result) {
+            course.summary.resends += 1;
+            *request = with;
+            continue;
+        }
         match course.judge(result) {
             Next::Answer(result) => return (result, course.summary),
             Next::Again { with, pause } => {

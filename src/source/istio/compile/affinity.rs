@@ -11,7 +11,7 @@ use http::HeaderName;
 use super::Scope;
 use super::policy::Blocks;
 use crate::model::affinity::{
-    Affinity, HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie,
+    Affinity, HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie, SessionKey,
 };
 use crate::model::balancing::{Maglev, RingHash};
 use crate::model::cluster::Balancing;
@@ -62,16 +62,20 @@ const SESSION: &str = "gateway-session";
 pub(super) fn session(block: &SessionPersistence) -> Option<Session> {
     let name = block.session_name.as_deref().unwrap_or(SESSION);
     if block.persistence_type.as_deref() == Some("Header") {
-        return name.parse().ok().map(Session::Header);
+        return name
+            .parse()
+            .ok()
+            .map(|name| SessionKey::Header(name).into());
     }
     let config = block.cookie_config.as_ref();
     let permanent = config.is_some_and(|c| c.lifetime_type.as_deref() == Some("Permanent"));
     let ttl = block.absolute_timeout.filter(|_| permanent);
-    Some(Session::Cookie(SessionCookie {
+    let cookie = SessionCookie {
         cookie: name.into(),
         path: None,
         ttl: ttl.map(Duration::from).unwrap_or_default(),
-    }))
+    };
+    Some(SessionKey::Cookie(cookie).into())
 }
 
 /// The algorithm; reading has checked the sizes.

@@ -91,7 +91,7 @@ pub struct CustomTag {
     pub environment: Option<Located<NamedTag>>,
     /// From a header of the request.
     pub header: Option<Located<NamedTag>>,
-    /// From Envoy's command operators.
+    /// A line of Envoy's operators, made when the request is over.
     pub formatter: Option<Located<LiteralTag>>,
 }
 

@@ -124,8 +124,13 @@ fn custom_tag(check: &mut Checker<'_>, name: &str, tag: &CustomTag) {
             check.error_at("name", text);
         }
     });
-    let hint = "header takes a tag from a header of the request";
-    check.refuse_hint("formatter", formatter.is_some(), Some(hint));
+    check.some("formatter", formatter.as_ref(), |check, formatter| {
+        let text = &formatter.value.value;
+        if text.is_empty() {
+            check.error_at("value", "a tag needs a value");
+        }
+        check.within("value", |check| operators(check, text));
+    });
 }
 
 fn numbers(check: &mut Checker<'_>, rule: &MetricsRule) {

@@ -6,13 +6,16 @@ use std::time::Duration;
 use super::place::Place;
 use super::value;
 use crate::model::affinity::{
-    HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie,
+    HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie, SessionKey,
 };
 use crate::source::xds::proto::route::route_action as wire;
 use crate::source::xds::proto::{session as session_wire, session_cookie, session_header};
 
 /// What gRPC's filter state of the channel is called: the same for all requests of a client.
 pub(in crate::source::xds) const CHANNEL_ID: &str = "io.grpc.channel_id";
+
+/// What a strict session is answered with whose endpoint is gone, as requests are that find none.
+const UNAVAILABLE: u32 = 503;
 
 pub(super) fn hash(place: &Place<'_>, policies: &[wire::HashPolicy]) -> Option<Vec<HashPolicy>> {
     let all: Vec<Option<Option<HashPolicy>>> = policies
@@ -95,12 +98,15 @@ pub(super) fn session(
         session_state,
         strict,
         stat_prefix: _,
-        status_on_strict_destination_not_found: _,
+        status_on_strict_destination_not_found: status,
     } = message;
-    if *strict {
-        return place.field("strict").fault(
-            "is true, which is not supported; a session whose endpoint is gone goes elsewhere",
-        );
+    let strict = *strict;
+    if strict && !matches!(*status, 0 | UNAVAILABLE) {
+        return place
+            .field("status_on_strict_destination_not_found")
+            .fault(format_args!(
+                "is {status}; only 503 is supported, or 0 for it"
+            ));
     }
     let Some(state) = session_state else {
         return Some(None);
@@ -110,7 +116,10 @@ pub(super) fn session(
     if value::is::<session_header::HeaderBasedSessionState>(any) {
         let state: session_header::HeaderBasedSessionState = value::unpack(&place, any)?;
         return match state.name.parse() {
-            Ok(name) => Some(Some(Session::Header(name))),
+            Ok(name) => Some(Some(Session {
+                key: SessionKey::Header(name),
+                strict,
+            })),
             Err(_) => place.field("name").fault("is no name of a header"),
         };
     }
@@ -119,9 +128,10 @@ pub(super) fn session(
     let cookie = cookie_place.required(state.cookie)?;
     let name = value::filled(&cookie_place.field("name"), &cookie.name);
     let ttl = value::duration_or(&cookie_place.field("ttl"), cookie.ttl, Duration::ZERO);
-    Some(Some(Session::Cookie(SessionCookie {
+    let key = SessionKey::Cookie(SessionCookie {
         cookie: name?.into(),
         path: (!cookie.path.is_empty()).then(|| cookie.path.as_str().into()),
         ttl: ttl?,
-    })))
+    });
+    Some(Some(Session { key, strict }))
 }

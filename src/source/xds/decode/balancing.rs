@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::place::{Place, Quoted};
 use super::value;
 use crate::model::balancing::{
-    LoadBound, LocalityWeights, Maglev, PeakEwma, Ratio, RingHash, SlowStart, Spread,
+    LoadBound, LocalityWeights, Maglev, PeakEwma, PickFirst, Ratio, RingHash, SlowStart, Spread,
     WeightedRoundRobin,
 };
 use crate::model::cluster::Balancing;
+use crate::model::reported::ReportedMetric;
 use crate::source::xds::extra::PeakEwmaExtra;
 use crate::source::xds::proto::{Any, Duration as WireDuration, balancing as lb, cluster as wire};
 use crate::source::xds::proto::{UInt32Value, UInt64Value, percent};
@@ -127,8 +128,8 @@ fn listed(
     });
     place.fault(format_args!(
         "has no policy that is known here (the first is {}); round_robin, least_request, random, \
-         ring_hash, maglev, client_side_weighted_round_robin, wrr_locality and random_subsetting \
-         are",
+         ring_hash, maglev, pick_first, client_side_weighted_round_robin, wrr_locality and \
+         random_subsetting are",
         Quoted(first.map_or("missing", value::type_name))
     ))
 }
@@ -161,6 +162,12 @@ fn known(
         any,
     ) {
         value::unpack(place, any).and_then(|message| weighted(place, &message, spread))
+    } else if value::is::<lb::pick_first::v3::PickFirst>(any) {
+        value::unpack(place, any).map(|message: lb::pick_first::v3::PickFirst| {
+            Balancing::PickFirst(PickFirst {
+                shuffle: message.shuffle_address_list,
+            })
+        })
     } else if value::is::<lb::cluster_provided::v3::ClusterProvided>(any) {
         Some(Balancing::LeastRequest)
     } else if value::is::<PeakEwmaExtra>(any) {
@@ -330,7 +337,7 @@ fn load_bound(place: &Place<'_>, bound: Option<UInt32Value>) -> Option<Option<Lo
     }
 }
 
-/// gRFC A58.
+/// gRFC A58 and A114. Names of metrics that no report has are left alone, as in Envoy.
 fn weighted(
     place: &Place<'_>,
     message: &lb::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin,
@@ -372,7 +379,11 @@ fn weighted(
         .enable_oob_load_report
         .is_some_and(|enabled| enabled.value);
     spread.slow_start = common_warmed(place, message.slow_start_config.as_ref())?;
+    let asked = message.metric_names_for_computing_utilization.iter();
     Some(Balancing::WeightedRoundRobin(WeightedRoundRobin {
+        utilization: asked
+            .filter_map(|name| ReportedMetric::parse(name))
+            .collect(),
         out_of_band: Some(period?).filter(|_| aside),
         blackout: blackout?,
         expiration: expiration?,

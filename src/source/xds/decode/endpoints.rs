@@ -18,6 +18,8 @@ use crate::source::xds::proto::{core, endpoint as wire};
 pub(in crate::source::xds) const LABELS: &str = "envoy.lb";
 /// What is no label among them: what an endpoint is hashed by (gRPC A76).
 pub(in crate::source::xds) const HASHED_BY: &str = "hash_key";
+/// Where a label of that name is, which Envoy would take for what the endpoint is hashed by.
+pub(in crate::source::xds) const OWN_LABELS: &str = "meshwork.labels";
 /// The key of metadata that Envoy chooses transports by.
 pub(in crate::source::xds) const TLS: &str = "envoy.transport_socket_match";
 /// What Istio writes there of an endpoint that speaks its mutual TLS.
@@ -382,7 +384,7 @@ impl LabelSets {
     fn of(&mut self, metadata: Option<&core::Metadata>) -> Arc<BTreeMap<Box<str>, Box<str>>> {
         use envoy_types::pb::google::protobuf::value::Kind;
         let found = metadata.and_then(|metadata| metadata.filter_metadata.get(LABELS));
-        let labels: BTreeMap<Box<str>, Box<str>> = found
+        let mut labels: BTreeMap<Box<str>, Box<str>> = found
             .into_iter()
             .flat_map(|labels| &labels.fields)
             .filter_map(|(key, value)| match &value.kind {
@@ -396,6 +398,9 @@ impl LabelSets {
                 _ => None,
             })
             .collect();
+        if let Some(text) = text_of(metadata, OWN_LABELS, HASHED_BY) {
+            labels.insert(HASHED_BY.into(), text.into());
+        }
         if let Some(same) = self.seen.get(&labels) {
             return same.clone();
         }

@@ -55,7 +55,7 @@ use crate::model::Origin;
 pub(super) use action::{prefix_pattern, whole_path};
 pub(super) use affinity::CHANNEL_ID;
 pub(super) use connection::OPTIONS;
-pub(super) use endpoints::{HASHED_BY, ISTIO, LABELS, TLS, TLS_MODE};
+pub(super) use endpoints::{HASHED_BY, ISTIO, LABELS, OWN_LABELS, TLS, TLS_MODE};
 pub(super) use matches::escaped;
 use owner::Owner;
 use place::{Faults, Place};

@@ -9,14 +9,17 @@ use std::net::IpAddr;
 use super::place::{Place, Quoted};
 use super::{Scope, matches, value};
 use crate::model::authorization::{
-    Action, Audit, AuditLogger, Condition, Enforcement, Network, PathPattern, PeerPattern, Policy,
-    PortRange, Stage,
+    Action, Audit, AuditLogger, ClaimMatcher, Condition, Enforcement, Network, PathPattern,
+    PeerPattern, Policy, PortRange, Stage,
 };
 use crate::model::matcher::{HeaderMatcher, StringMatcher};
 use crate::source::xds::proto::{core, matcher, percent, rbac as wire, rbac_filter, route};
 
 /// So deep conditions may be nested; prost stops at a hundred messages.
 const MAX_DEPTH: usize = 32;
+
+/// Under which name the filter of tokens writes metadata, whatever its own name in a chain.
+const TOKENS: &str = "envoy.filters.http.jwt_authn";
 
 /// `Some(None)`: the filter does nothing.
 pub(super) fn stage(
@@ -190,8 +193,7 @@ fn permission(place: &Place<'_>, message: &wire::Permission, depth: usize) -> Op
         Some(Rule::DestinationPortRange(range)) => {
             ports(&place.field("destination_port_range"), *range)
         }
-        // There is none here, so it never matches (gRFC A41).
-        Some(Rule::Metadata(metadata)) => Some(always(metadata.invert)),
+        Some(Rule::Metadata(metadata)) => self::metadata(&place.field("metadata"), metadata),
         Some(Rule::RequestedServerName(name)) => {
             let place = place.field("requested_server_name");
             matches::string_matcher(&place, name).map(Condition::Sni)
@@ -232,9 +234,83 @@ fn principal(place: &Place<'_>, message: &wire::Principal, depth: usize) -> Opti
         }
         Some(Id::Header(matcher)) => header(&place.field("header"), matcher),
         Some(Id::UrlPath(path)) => url_path(&place.field("url_path"), path),
-        Some(Id::Metadata(metadata)) => Some(always(metadata.invert)),
+        Some(Id::Metadata(metadata)) => self::metadata(&place.field("metadata"), metadata),
         Some(_) => place.fault("is of a kind that is not supported"),
         None => place.fault("says nothing; \"any: true\" is for everybody"),
+    }
+}
+
+/// Metadata of a request. The filter of tokens leaves the claims of a good one, by the name that its
+/// provider gives them; nobody else leaves anything here, so that such a question never holds (gRFC A41).
+fn metadata(place: &Place<'_>, message: &matcher::MetadataMatcher) -> Option<Condition> {
+    use matcher::metadata_matcher::path_segment::Segment;
+    let condition = if message.filter == TOKENS {
+        let list = place.field("path");
+        let keys = message.path.iter().enumerate();
+        let keys: Vec<Option<Box<str>>> = keys
+            .map(|(index, segment)| match &segment.segment {
+                Some(Segment::Key(key)) => Some(key.as_str().into()),
+                None => list.index(index).fault("has no key"),
+            })
+            .collect();
+        let value = place.field("value");
+        let wanted = value.required(message.value.as_ref());
+        let wanted = wanted.and_then(|wanted| claim(&value, wanted, 0));
+        let mut keys = keys.into_iter().collect::<Option<Vec<_>>>()?.into_iter();
+        let (payload, path) = (keys.next(), keys.collect::<Vec<_>>());
+        let Some(payload) = payload.filter(|_| !path.is_empty()) else {
+            return list.fault(
+                "leads to no claim; the provider's payload_in_metadata and the names of a claim do",
+            );
+        };
+        Condition::TokenMetadata {
+            payload,
+            path,
+            value: wanted?,
+        }
+    } else {
+        Condition::never()
+    };
+    Some(match message.invert {
+        true => condition.not(),
+        false => condition,
+    })
+}
+
+/// What a claim should be.
+fn claim(place: &Place<'_>, message: &matcher::ValueMatcher, depth: usize) -> Option<ClaimMatcher> {
+    use matcher::list_matcher::MatchPattern as List;
+    use matcher::value_matcher::MatchPattern as Pattern;
+    let depth = deeper(place, depth)?;
+    match message.match_pattern.as_ref() {
+        Some(Pattern::BoolMatch(wanted)) => Some(ClaimMatcher::Bool(*wanted)),
+        Some(Pattern::StringMatch(text)) => {
+            matches::string_matcher(&place.field("string_match"), text).map(ClaimMatcher::Text)
+        }
+        Some(Pattern::PresentMatch(true)) => Some(ClaimMatcher::Present),
+        Some(Pattern::ListMatch(list)) => {
+            let place = place.field("list_match.one_of");
+            let List::OneOf(item) = place.required(list.match_pattern.as_ref())?;
+            match claim(&place, item, depth)? {
+                ClaimMatcher::Text(text) => Some(ClaimMatcher::Item(text)),
+                _ => place.fault("is no string_match, which alone is supported in a list"),
+            }
+        }
+        Some(Pattern::OrMatch(any)) => {
+            let list = place.field("or_match");
+            let list = list.field("value_matchers");
+            let all = any.value_matchers.iter().enumerate();
+            all.map(|(index, one)| claim(&list.index(index), one, depth))
+                .collect::<Option<_>>()
+                .map(ClaimMatcher::Any)
+        }
+        Some(Pattern::NullMatch(_) | Pattern::DoubleMatch(_) | Pattern::PresentMatch(false)) => {
+            place.fault(
+                "asks for null, a number or an absence, which is not supported; string_match, \
+                 bool_match, present_match: true, list_match and or_match are",
+            )
+        }
+        None => place.fault("says nothing"),
     }
 }
 

@@ -197,6 +197,12 @@ fn provider(
             !matches!(message.clock_skew_seconds, 0 | SKEW),
         ),
         ("clear_route_cache", message.clear_route_cache),
+        // Policies could ask for what they leave behind; see the filter RBAC.
+        ("header_in_metadata", !message.header_in_metadata.is_empty()),
+        (
+            "failed_status_in_metadata",
+            !message.failed_status_in_metadata.is_empty(),
+        ),
         (
             "pad_forward_payload_header",
             message.pad_forward_payload_header,
@@ -242,6 +248,8 @@ fn provider(
             .flat_map(|payload| &payload.space_delimited_claims)
             .map(|one| one.as_str().into())
             .collect(),
+        metadata: (!message.payload_in_metadata.is_empty())
+            .then(|| message.payload_in_metadata.as_str().into()),
         origin: scope.origin(name),
     })
 }

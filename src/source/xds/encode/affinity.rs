@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::loss::Loss;
 use super::{Pen, value};
 use crate::model::affinity::{
-    HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie,
+    HashCookie, HashPolicy, HashSource, MadeCookie, Session, SessionCookie, SessionKey,
 };
 use crate::source::xds::decode::CHANNEL_ID;
 use crate::source::xds::extra::any;
@@ -89,10 +89,12 @@ fn hash_cookie(model: &HashCookie) -> wire::hash_policy::Cookie {
 }
 
 /// What a route says of the filter. Clients that do not know it may leave it alone.
-pub(super) fn session(model: &Session) -> Any {
+pub(super) fn session(pen: &mut Pen<'_>, model: &Session) -> Any {
     use session_wire::stateful_session_per_route::Override;
-    let (name, state) = match model {
-        Session::Cookie(SessionCookie { cookie, path, ttl }) => {
+    let Session { key, strict } = model;
+    pen.lose_if(pen.is_grpc() && *strict, Loss::StrictSession);
+    let (name, state) = match key {
+        SessionKey::Cookie(SessionCookie { cookie, path, ttl }) => {
             let state = session_cookie::CookieBasedSessionState {
                 cookie: Some(http_type::Cookie {
                     name: cookie.to_string(),
@@ -103,7 +105,7 @@ pub(super) fn session(model: &Session) -> Any {
             };
             ("envoy.http.stateful_session.cookie", any(&state))
         }
-        Session::Header(name) => {
+        SessionKey::Header(name) => {
             let name = name.to_string();
             let state = session_header::HeaderBasedSessionState { name };
             ("envoy.http.stateful_session.header", any(&state))
@@ -114,6 +116,7 @@ pub(super) fn session(model: &Session) -> Any {
             name: name.to_owned(),
             typed_config: Some(state),
         }),
+        strict: *strict,
         ..session_wire::StatefulSession::default()
     };
     let of_route = session_wire::StatefulSessionPerRoute {

@@ -7,7 +7,8 @@
 use super::loss::Loss;
 use super::{Dialect, Pen, value};
 use crate::model::balancing::{
-    LoadBound, LocalityWeights, Maglev, PeakEwma, RingHash, SlowStart, Spread, WeightedRoundRobin,
+    LoadBound, LocalityWeights, Maglev, PeakEwma, PickFirst, RingHash, SlowStart, Spread,
+    WeightedRoundRobin,
 };
 use crate::model::cluster::Balancing;
 use crate::source::xds::extra::{ClusterExtra, PeakEwmaExtra, any};
@@ -18,7 +19,7 @@ use crate::source::xds::proto::{
 pub(super) fn balancing(
     pen: &mut Pen<'_>,
     message: &mut wire::Cluster,
-    policy: Balancing,
+    policy: &Balancing,
     spread: &Spread,
     extra: &mut ClusterExtra,
 ) {
@@ -31,7 +32,7 @@ pub(super) fn balancing(
 
 fn meshwork(
     message: &mut wire::Cluster,
-    policy: Balancing,
+    policy: &Balancing,
     spread: &Spread,
     extra: &mut ClusterExtra,
 ) {
@@ -43,7 +44,7 @@ fn meshwork(
     }
     let mut policies = vec![entry(name, config)];
     if matches!(policy, Balancing::PeakEwma(_)) {
-        let (name, config) = typed(Balancing::LeastRequest, &Spread::default());
+        let (name, config) = typed(&Balancing::LeastRequest, &Spread::default());
         policies.push(entry(name, config));
     }
     let mut listed = wire::LoadBalancingPolicy { policies };
@@ -87,12 +88,12 @@ fn wrr_locality(child: wire::LoadBalancingPolicy) -> Any {
 }
 
 /// Policies whose messages have a place for warming.
-fn warms(policy: Balancing) -> bool {
+fn warms(policy: &Balancing) -> bool {
     matches!(policy, Balancing::LeastRequest | Balancing::RoundRobin)
 }
 
 /// A policy as an extension.
-fn typed(policy: Balancing, spread: &Spread) -> (&'static str, Any) {
+fn typed(policy: &Balancing, spread: &Spread) -> (&'static str, Any) {
     let warming = spread.slow_start.map(|warming| {
         let wire::cluster::SlowStartConfig {
             slow_start_window,
@@ -114,13 +115,19 @@ fn typed(policy: Balancing, spread: &Spread) -> (&'static str, Any) {
                 ..Default::default()
             }),
         ),
-        Balancing::Maglev(table) => ("envoy.load_balancing_policies.maglev", maglev(table)),
-        Balancing::PeakEwma(settings) => ("meshwork.peak_ewma", peak_ewma(settings)),
+        Balancing::Maglev(table) => ("envoy.load_balancing_policies.maglev", maglev(*table)),
+        Balancing::PeakEwma(settings) => ("meshwork.peak_ewma", peak_ewma(*settings)),
+        Balancing::PickFirst(PickFirst { shuffle }) => (
+            "envoy.load_balancing_policies.pick_first",
+            any(&lb::pick_first::v3::PickFirst {
+                shuffle_address_list: *shuffle,
+            }),
+        ),
         Balancing::Random => (
             "envoy.load_balancing_policies.random",
             any(&lb::random::v3::Random::default()),
         ),
-        Balancing::RingHash(ring) => ("envoy.load_balancing_policies.ring_hash", ring_hash(ring)),
+        Balancing::RingHash(ring) => ("envoy.load_balancing_policies.ring_hash", ring_hash(*ring)),
         Balancing::RoundRobin => (
             "envoy.load_balancing_policies.round_robin",
             any(&lb::round_robin::v3::RoundRobin {
@@ -171,25 +178,30 @@ fn peak_ewma(settings: PeakEwma) -> Any {
     })
 }
 
-fn weighted(settings: WeightedRoundRobin) -> Any {
+fn weighted(settings: &WeightedRoundRobin) -> Any {
     let WeightedRoundRobin {
         blackout,
         expiration,
         update,
         error_penalty,
         out_of_band,
+        utilization,
     } = settings;
     any(
         &lb::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin {
             enable_oob_load_report: out_of_band.map(|_| BoolValue { value: true }),
             oob_reporting_period: out_of_band.map(value::duration),
-            blackout_period: Some(value::duration(blackout)),
-            weight_expiration_period: Some(value::duration(expiration)),
-            weight_update_period: Some(value::duration(update)),
+            blackout_period: Some(value::duration(*blackout)),
+            weight_expiration_period: Some(value::duration(*expiration)),
+            weight_update_period: Some(value::duration(*update)),
             // The message has the half of the digits.
             error_utilization_penalty: Some(FloatValue {
                 value: error_penalty.value() as f32,
             }),
+            metric_names_for_computing_utilization: utilization
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             ..Default::default()
         },
     )
@@ -212,7 +224,7 @@ pub(super) fn slow_start(model: SlowStart) -> wire::cluster::SlowStartConfig {
     }
 }
 
-fn envoy(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: Balancing, spread: &Spread) {
+fn envoy(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: &Balancing, spread: &Spread) {
     use wire::cluster::{LbConfig, LbPolicy as Policy};
     if let Some(wire::cluster::ClusterDiscoveryType::Type(kind)) = message.cluster_discovery_type
         && kind == i32::from(wire::cluster::DiscoveryType::OriginalDst)
@@ -232,8 +244,8 @@ fn envoy(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: Balancing, spre
         ));
     }
     let (lb_policy, config) = match policy {
-        Balancing::LeastRequest | Balancing::PeakEwma(_) => {
-            pen.lose_if(policy != Balancing::LeastRequest, Loss::BalancingPolicy);
+        Balancing::LeastRequest | Balancing::PeakEwma(_) | Balancing::PickFirst(_) => {
+            pen.lose_if(*policy != Balancing::LeastRequest, Loss::BalancingPolicy);
             let config = wire::cluster::LeastRequestLbConfig {
                 slow_start_config: warming,
                 ..Default::default()
@@ -253,7 +265,7 @@ fn envoy(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: Balancing, spre
         Balancing::Random => (Policy::Random, None),
         Balancing::RingHash(ring) => {
             bounded(message, ring.bound());
-            (Policy::RingHash, Some(ring_config(ring, ring.maximum())))
+            (Policy::RingHash, Some(ring_config(*ring, ring.maximum())))
         }
         Balancing::RoundRobin => {
             let config = wire::cluster::RoundRobinLbConfig {
@@ -294,51 +306,54 @@ fn bounded(message: &mut wire::Cluster, bound: Option<LoadBound>) {
 
 /// Ring hash in the older field, which every gRPC client reads. The others as a list that ends with
 /// round robin, which every client has; those older than A52 read `lb_policy`, round robin too.
-fn grpc(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: Balancing, spread: &Spread) {
+fn grpc(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: &Balancing, spread: &Spread) {
     use wire::cluster::LbPolicy as Policy;
     pen.lose_if(spread.slow_start.is_some(), Loss::SlowStart);
     let ring = match policy {
-        Balancing::RingHash(ring) => Some(ring),
+        Balancing::RingHash(ring) => Some(*ring),
         Balancing::Maglev(_) => Some(RingHash::default()),
         Balancing::LeastRequest
         | Balancing::PeakEwma(_)
+        | Balancing::PickFirst(_)
         | Balancing::Random
         | Balancing::RoundRobin
         | Balancing::WeightedRoundRobin(_) => None,
     };
     if let Some(ring) = ring {
-        let exact = policy == Balancing::RingHash(ring) && ring.bound().is_none();
+        let exact = *policy == Balancing::RingHash(ring) && ring.bound().is_none();
         pen.lose_if(!exact, Loss::BalancingPolicy);
         message.lb_policy = Policy::RingHash.into();
         message.lb_config = Some(ring_config(ring, ring.maximum()));
         return;
     }
     message.lb_policy = Policy::RoundRobin.into();
-    let known = matches!(
-        policy,
-        Balancing::RoundRobin | Balancing::LeastRequest | Balancing::WeightedRoundRobin(_)
-    );
-    pen.lose_if(!known, Loss::BalancingPolicy);
     let first = match policy {
-        Balancing::WeightedRoundRobin(_) | Balancing::RoundRobin => policy,
-        _ => Balancing::LeastRequest,
+        Balancing::PickFirst(_)
+        | Balancing::RoundRobin
+        | Balancing::WeightedRoundRobin(_)
+        | Balancing::LeastRequest => policy,
+        _ => {
+            pen.lose(Loss::BalancingPolicy);
+            &Balancing::LeastRequest
+        }
     };
     let plain = Spread::default();
     let (name, config) = typed(first, &plain);
     let mut policies = vec![entry(name, config)];
-    if first != Balancing::RoundRobin {
-        let (name, config) = typed(Balancing::RoundRobin, &plain);
+    if *first != Balancing::RoundRobin {
+        let (name, config) = typed(&Balancing::RoundRobin, &plain);
         policies.push(entry(name, config));
     }
+    let mut listed = wire::LoadBalancingPolicy { policies };
     // gRPC weighs localities in any case; where nobody gave weights, all have what their endpoints
-    // weigh, so that each endpoint gets the same.
-    let child = entry(
-        "envoy.load_balancing_policies.wrr_locality",
-        wrr_locality(wire::LoadBalancingPolicy { policies }),
-    );
-    let mut listed = wire::LoadBalancingPolicy {
-        policies: vec![child],
-    };
+    // weigh, so that each endpoint gets the same. What has one endpoint for all is not shared out.
+    let whole = matches!(first, Balancing::PickFirst(_));
+    if !whole || spread.localities == LocalityWeights::InForce {
+        listed = one(entry(
+            "envoy.load_balancing_policies.wrr_locality",
+            wrr_locality(listed),
+        ));
+    }
     if let Some(size) = spread.subset {
         let inner = any(&lb::random_subsetting::v3::RandomSubsetting {
             subset_size: Some(value::number(size.get())),

@@ -8,8 +8,7 @@
 
 use std::borrow::Cow;
 
-use super::wire::Field;
-use crate::varint;
+use crate::protobuf::{Fields, put_bytes};
 
 /// Where maps are in a message, by field numbers.
 pub(super) struct Maps {
@@ -65,16 +64,14 @@ pub(super) fn sorted(bytes: Vec<u8>, maps: &Maps) -> Vec<u8> {
 fn rewritten(bytes: &[u8], maps: &Maps) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut entries: Vec<(u32, Cow<'_, [u8]>)> = Vec::new();
-    for field in Field::all(bytes) {
-        let field = field?;
+    for field in Fields(bytes) {
+        let field = field.ok()?;
         let inner = maps.inside.iter().find(|(tag, _)| *tag == field.number);
-        let whole = match (inner, field.content) {
+        let whole = match (inner, field.content()) {
             (Some((_, maps)), Some(content)) => {
                 let content = rewritten(content, maps)?;
                 let mut whole = Vec::with_capacity(content.len() + 10);
-                varint::put(&mut whole, (u64::from(field.number) << 3) | 2);
-                varint::put(&mut whole, content.len() as u64);
-                whole.extend_from_slice(&content);
+                put_bytes(&mut whole, field.number, &content);
                 Cow::Owned(whole)
             }
             _ => Cow::Borrowed(field.whole),

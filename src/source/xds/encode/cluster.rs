@@ -87,7 +87,7 @@ pub(super) fn cluster(
         | Discovery::Endpoints(_)
         | Discovery::OnDemand { .. }
         | Discovery::Passthrough => {
-            balancing::balancing(pen, &mut message, *policy, spread, &mut extra);
+            balancing::balancing(pen, &mut message, policy, spread, &mut extra);
         }
     }
     connection::connection(pen, &mut message, *protocol, connection, &mut extra);

@@ -6,12 +6,12 @@ use std::num::NonZeroU32;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind as ValueKind};
 
 use super::loss::Loss;
-use super::{Pen, value};
+use super::{Dialect, Pen, value};
 use crate::model::Endpoints;
 use crate::model::endpoint::{
     Address, Endpoint, HASH_KEY, Health, Locality, LocalityEndpoints, Overload,
 };
-use crate::source::xds::decode::{HASHED_BY, ISTIO, LABELS, TLS, TLS_MODE};
+use crate::source::xds::decode::{HASHED_BY, ISTIO, LABELS, OWN_LABELS, TLS, TLS_MODE};
 use crate::source::xds::proto::{core, endpoint as wire};
 
 pub(super) fn assignment(pen: &mut Pen<'_>, model: &Endpoints) -> wire::ClusterLoadAssignment {
@@ -135,10 +135,15 @@ fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
         Health::Healthy => core::HealthStatus::Healthy,
         Health::Unhealthy => core::HealthStatus::Unhealthy,
     };
-    pen.lose_if(pen.is_grpc() && !labels.is_empty(), Loss::Labels);
+    let lost = match pen.dialect {
+        Dialect::Envoy => labels.contains_key(HASHED_BY),
+        Dialect::Grpc => !labels.is_empty(),
+        Dialect::Meshwork => false,
+    };
+    pen.lose_if(lost, Loss::Labels);
     let metadata = match pen.is_grpc() {
         true => None,
-        false => self::metadata(labels, *meshed),
+        false => self::metadata(labels, *meshed, pen.is_meshwork()),
     };
     wire::LbEndpoint {
         health_status: health.into(),
@@ -156,8 +161,13 @@ fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
 
 type Labels = BTreeMap<Box<str>, Box<str>>;
 
-fn metadata(labels: &Labels, meshed: bool) -> Option<core::Metadata> {
+/// `whole`: also what other clients would take for something else.
+fn metadata(labels: &Labels, meshed: bool, whole: bool) -> Option<core::Metadata> {
     let mut all = HashMap::new();
+    if let Some(text) = labels.get(HASHED_BY).filter(|_| whole) {
+        let fields = HashMap::from([text_value(HASHED_BY, text)]);
+        all.insert(OWN_LABELS.to_owned(), Struct { fields });
+    }
     if !labels.is_empty() {
         // A label of that name would be what the endpoint is hashed by.
         let told = labels.iter().filter_map(|(key, text)| match &**key {

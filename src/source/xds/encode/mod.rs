@@ -27,7 +27,6 @@ mod retry;
 mod routes;
 mod security;
 mod value;
-pub(in crate::source::xds) mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

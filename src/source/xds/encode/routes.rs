@@ -86,7 +86,7 @@ fn route(pen: &mut Pen<'_>, model: &Route) -> Option<wire::Route> {
         }
         Action::Forward(forward) => {
             if let Some(session) = &forward.affinity.session {
-                filters.insert(affinity::FILTER.to_owned(), affinity::session(session));
+                filters.insert(affinity::FILTER.to_owned(), affinity::session(pen, session));
             }
             wire::route::Action::Route(action::forward(pen, forward, matcher, &mut extra))
         }

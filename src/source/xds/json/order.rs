@@ -3,8 +3,7 @@
 use prost_reflect::{Kind, MessageDescriptor};
 
 use super::descriptor;
-use crate::source::xds::encode::wire::Field;
-use crate::varint;
+use crate::protobuf::{Field, Fields, put_bytes};
 
 /// Messages inside of each other; protobuf's own limit.
 const DEPTH: usize = 100;
@@ -23,16 +22,19 @@ fn rewritten(of: &MessageDescriptor, bytes: &[u8], depth: usize) -> Option<Vec<u
     }
     let mut out = Vec::with_capacity(bytes.len());
     let mut entries: Vec<(u32, Vec<u8>)> = Vec::new();
-    for field in Field::all(bytes) {
-        let field = field?;
+    for field in Fields(bytes) {
+        let field = field.ok()?;
         let known = of.get_field(field.number);
         let inner = known.as_ref().and_then(|known| match known.kind() {
             Kind::Message(inner) => Some(inner),
             _scalar => None,
         });
-        let whole = match (inner, field.content) {
+        let whole = match (inner, field.content()) {
             (Some(inner), Some(content)) => {
-                delimited(field.number, &rewritten(&inner, content, depth - 1)?)
+                let content = rewritten(&inner, content, depth - 1)?;
+                let mut whole = Vec::with_capacity(content.len() + 10);
+                put_bytes(&mut whole, field.number, &content);
+                whole
             }
             _ => field.whole.to_vec(),
         };
@@ -50,28 +52,20 @@ fn rewritten(of: &MessageDescriptor, bytes: &[u8], depth: usize) -> Option<Vec<u
 
 /// An `Any`: its type (1) says how its value (2) is read.
 fn any(bytes: &[u8], depth: usize) -> Option<Vec<u8>> {
-    let fields: Vec<Field<'_>> = Field::all(bytes).collect::<Option<_>>()?;
-    let url = fields.iter().find(|field| field.number == 1)?.content?;
+    let fields: Vec<Field<'_>> = Fields(bytes).collect::<Result<_, _>>().ok()?;
+    let url = fields.iter().find(|field| field.number == 1)?.content()?;
     let Some(inner) = descriptor(std::str::from_utf8(url).ok()?) else {
         return Some(bytes.to_vec());
     };
     let mut out = Vec::with_capacity(bytes.len());
     for field in fields {
-        match (field.number, field.content) {
+        match (field.number, field.content()) {
             (2, Some(content)) => {
                 let content = rewritten(&inner, content, depth - 1)?;
-                out.extend_from_slice(&delimited(2, &content));
+                put_bytes(&mut out, 2, &content);
             }
             _ => out.extend_from_slice(field.whole),
         }
     }
     Some(out)
-}
-
-fn delimited(number: u32, content: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::with_capacity(content.len() + 10);
-    varint::put(&mut whole, (u64::from(number) << 3) | 2);
-    varint::put(&mut whole, content.len() as u64);
-    whole.extend_from_slice(content);
-    whole
 }

@@ -58,6 +58,7 @@ fn of_servers() -> Vec<(Loss, Dialect)> {
         payload_header: None,
         claim_headers: Vec::new(),
         spaced: Vec::new(),
+        metadata: None,
         origin: Origin::built_in(),
     });
     inbound.limits.push(LocalLimit {

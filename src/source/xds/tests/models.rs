@@ -26,6 +26,7 @@ use crate::model::limit::*;
 use crate::model::listener::Routes;
 use crate::model::matcher::*;
 use crate::model::outlier::*;
+use crate::model::reported::ReportedMetric;
 use crate::model::retry::*;
 use crate::model::route::*;
 use crate::model::security::*;
@@ -311,13 +312,16 @@ fn affinity(c: &mut Chance) -> Affinity {
             },
             terminal: c.flag(),
         }),
-        session: c.option(|c| match c.flag() {
-            true => Session::Header(c.header_name()),
-            false => Session::Cookie(SessionCookie {
-                cookie: c.text().into(),
-                path: c.option(Chance::text),
-                ttl: c.option(Chance::duration).unwrap_or_default(),
-            }),
+        session: c.option(|c| Session {
+            key: match c.flag() {
+                true => SessionKey::Header(c.header_name()),
+                false => SessionKey::Cookie(SessionCookie {
+                    cookie: c.text().into(),
+                    path: c.option(Chance::text),
+                    ttl: c.option(Chance::duration).unwrap_or_default(),
+                }),
+            },
+            strict: c.flag(),
         }),
     }
 }
@@ -437,7 +441,7 @@ pub(super) fn route_configuration(c: &mut Chance, name: Arc<str>) -> RouteConfig
 
 fn balancing(c: &mut Chance) -> Balancing {
     let bound = c.option(|c| LoadBound::new(c.below(900) + 100).unwrap());
-    match c.below(7) {
+    match c.below(8) {
         0 => Balancing::LeastRequest,
         1 => Balancing::Maglev(match bound {
             Some(bound) => Maglev::new(251).unwrap().bounded(bound),
@@ -453,12 +457,23 @@ fn balancing(c: &mut Chance) -> Balancing {
             None => RingHash::default(),
         }),
         5 => Balancing::RoundRobin,
+        6 => Balancing::PickFirst(PickFirst { shuffle: c.flag() }),
         _ => Balancing::WeightedRoundRobin(WeightedRoundRobin {
             blackout: c.duration(),
             expiration: c.duration(),
             update: c.duration(),
             error_penalty: Ratio::new(f64::from(c.below(8)) / 4.0).unwrap(),
             out_of_band: c.flag().then(|| c.duration()),
+            utilization: c
+                .list(3, |c| match c.below(6) {
+                    0 => ReportedMetric::Application,
+                    1 => ReportedMetric::Cost(c.text()),
+                    2 => ReportedMetric::Cpu,
+                    3 => ReportedMetric::Memory,
+                    4 => ReportedMetric::Named(c.text()),
+                    _ => ReportedMetric::Utilization(c.text()),
+                })
+                .into(),
         }),
     }
 }
@@ -744,7 +759,10 @@ pub(super) fn endpoints(c: &mut Chance, name: Arc<str>) -> Endpoints {
                         _ => Health::Healthy,
                     },
                     meshed: c.flag(),
-                    labels: Arc::new(BTreeMap::from_iter(c.list(2, |c| (c.text(), c.text())))),
+                    labels: Arc::new(BTreeMap::from_iter(c.list(2, |c| match c.below(6) {
+                        0 => ("hash_key".into(), c.text()),
+                        _ => (c.text(), c.text()),
+                    }))),
                 }
             });
             localities.push(LocalityEndpoints {

@@ -86,11 +86,20 @@ async fn start_with(more: &str) -> Serving {
 
 /// The same, built with more.
 pub(super) async fn start_built(more: &str, build: impl FnOnce(Builder) -> Builder) -> Serving {
+    start_under(r#""fail_on_data_errors""#, more, build).await
+}
+
+/// A server whose control plane has these features.
+async fn start_under(
+    features: &str,
+    more: &str,
+    build: impl FnOnce(Builder) -> Builder,
+) -> Serving {
     let world = World::default();
     let plane = Plane::new(&world);
     let text = format!(
         r#"{{"xds_servers": [{{"server_uri": "plane:{PORT}", "channel_creds": [{{"type": "insecure"}}],
-              "server_features": ["fail_on_data_errors"]}}],
+              "server_features": [{features}]}}],
             "server_listener_resource_name_template": "server/%s"{more}}}"#
     );
     let mesh = Mesh::builder()
@@ -150,8 +159,13 @@ impl Serving {
     }
 
     pub(super) async fn until(&self, path: &str, expected: Option<u16>) {
+        self.until_with(path, "", expected).await;
+    }
+
+    /// The same with further lines of the head.
+    pub(super) async fn until_with(&self, path: &str, headers: &str, expected: Option<u16>) {
         let reached = async {
-            while self.get(path, "").await != expected {
+            while self.get(path, headers).await != expected {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

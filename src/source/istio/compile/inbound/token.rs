@@ -64,6 +64,8 @@ fn token_rule(object: &Object, rule: &Located<JwtRule>) -> Option<TokenRule> {
                 Some((named(&one.header)?, path))
             })
             .collect(),
+        // Policies of these kinds ask for claims by their own words.
+        metadata: None,
         spaced: spaced
             .chain(SPACED.iter().copied())
             .map(Into::into)

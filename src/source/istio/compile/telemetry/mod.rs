@@ -252,6 +252,9 @@ fn value(tag: &CustomTag) -> Option<TagValue> {
     if let Some(literal) = &tag.literal {
         return Some(TagValue::Literal(literal.value.value.as_str().into()));
     }
+    if let Some(formatter) = &tag.formatter {
+        return Some(TagValue::Line(formatter.value.value.as_str().into()));
+    }
     if let Some(environment) = &tag.environment {
         return Some(TagValue::Environment {
             name: environment.name.as_str().into(),

@@ -60,8 +60,11 @@ rule_tests! {
         => "tracing[0].customTags.zone.header.name: \"a b\" is no name of a header";
     a_variable_has_a_name: refuses(tag, "environment: {defaultValue: a}")
         => "tracing[0].customTags.zone.environment.name: it needs a name";
-    formatters_are_refused: refuses(tag, "formatter: {value: '%REQ(a)%'}")
-        => "tracing[0].customTags.zone.formatter: formatter is known, not yet supported";
+    a_formatter_has_a_value: refuses(tag, "formatter: {value: ''}")
+        => "tracing[0].customTags.zone.formatter.value: a tag needs a value";
+    a_formatter_is_of_operators: refuses(tag, "formatter: {value: '%REQ(a)% %PROTOCOL'}")
+        => "tracing[0].customTags.zone.formatter.value: the operator %PROTOCOL is not closed; %% is a \
+            percent sign";
     an_interval_is_for_proxies: warns(telemetry, "metrics: [{reportingInterval: 5s}]")
         => "metrics[0].reportingInterval: reportingInterval has no effect in this client: it is for \
             the metrics of TCP connections of a proxy";

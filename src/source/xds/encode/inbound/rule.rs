@@ -234,7 +234,8 @@ impl Reader {
             | Condition::Claim { .. }
             | Condition::Presenter(_)
             | Condition::RequestPrincipal(_)
-            | Condition::Sni(_) => self.doubt(lean),
+            | Condition::Sni(_)
+            | Condition::TokenMetadata { .. } => self.doubt(lean),
             Condition::DestinationIp(network) => within(network, Leaf::DestinationIp),
             Condition::DestinationPort(ports) => constant(ports.contains(self.port)),
             Condition::Encrypted => Expr::leaf(Leaf::Authenticated),

@@ -166,10 +166,29 @@ fn rule(prefix: &str, requires: jwt::jwt_requirement::RequiresType) -> jwt::Requ
 }
 
 #[cfg(feature = "jwt")]
+fn in_metadata(provider: &mut jwt::JwtProvider) {
+    provider.header_in_metadata = "header".to_owned();
+}
+
+#[cfg(feature = "jwt")]
 #[test]
 fn d7_tokens_that_cannot_be_asked_for_are_refused() {
     use jwt::jwt_requirement::RequiresType as Type;
     tokens_refused(|_| {}, "");
+    for (field, set) in [
+        (
+            "header_in_metadata",
+            in_metadata as fn(&mut jwt::JwtProvider),
+        ),
+        ("failed_status_in_metadata", |provider| {
+            provider.failed_status_in_metadata = "status".to_owned();
+        }),
+    ] {
+        tokens_refused(
+            |message| message.providers.values_mut().for_each(set),
+            &format!("{field}: is not supported"),
+        );
+    }
     let with_rule = |rule: jwt::RequirementRule| {
         move |message: &mut jwt::JwtAuthentication| message.rules = vec![rule]
     };

@@ -209,6 +209,7 @@ fn requests_with_a_token_are_denied_since_nobody_verifies_it() {
         payload_header: None,
         claim_headers: Vec::new(),
         spaced: Vec::new(),
+        metadata: None,
         origin: Origin::built_in(),
     };
     let inbound = Inbound {

@@ -4,21 +4,31 @@
 //! four calls without a lookup (2.7 ns for a counter instead of 115). The instruments must come from an
 //! SDK that is built with `experimental_metrics_bound_instruments`: one without drops what a bound
 //! instrument records, in silence. The tests assert that what was recorded arrives.
+//!
+//! Istio's metrics and [calls of gRPC](calls) are recorded; all that lives elsewhere is [observed](observed).
+
+mod calls;
+mod observed;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter};
 
+pub(super) use calls::{BoundCall, BoundTries};
+pub(crate) use observed::observe;
+
+use super::cells::Whose;
 use super::histogram::BOUNDS;
 use super::shape::Pairs;
 use crate::model::telemetry::Metric;
 
-/// Istio's standard metrics of requests.
+/// Istio's standard metrics of requests, and gRPC's of calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Instruments {
     requests: Counter<u64>,
     duration: Histogram<f64>,
     request_bytes: Histogram<f64>,
     response_bytes: Histogram<f64>,
+    calls: calls::Calls,
 }
 
 /// Those of one cell; `None`: the configuration does not want it told.
@@ -41,7 +51,18 @@ impl Instruments {
             duration: histogram("istio_request_duration_milliseconds", "ms"),
             request_bytes: histogram("istio_request_bytes", "By"),
             response_bytes: histogram("istio_response_bytes", "By"),
+            calls: calls::Calls::new(meter),
         }
+    }
+
+    /// Calls of gRPC that end with this status.
+    pub(super) fn bind_call(&self, whose: Whose<'_>, status: &'static str) -> BoundCall {
+        self.calls.bind_call(whose, status)
+    }
+
+    /// Calls of gRPC, however they end.
+    pub(super) fn bind_tries(&self, whose: Whose<'_>) -> BoundTries {
+        self.calls.bind_tries(whose)
     }
 
     pub(super) fn bind(&self, labels: impl Fn(Metric) -> Option<Pairs>) -> Bound {
