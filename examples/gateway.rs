@@ -1,5 +1,6 @@
 //! An edge: whatever arrives at one port leaves through the mesh, with its routes, retries and limits.
-//! Requests and responses stream through as they come, gRPC, trailers and upgrades among them.
+//! Requests and responses stream through as they come, gRPC and trailers among them, and so do WebSockets of callers that
+//! speak HTTP/1.1.
 //!
 //! `cargo run --example gateway` sends itself a few requests and ends;
 //! `cargo run --example gateway -- LISTEN TARGET FOLDER` serves until it is told to stop: at that

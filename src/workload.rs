@@ -62,6 +62,12 @@ impl Workload {
         self
     }
 
+    /// Keeps only the labels of which a function says yes.
+    #[cfg(feature = "control-plane")]
+    pub(crate) fn retain_labels(&mut self, stays: impl Fn(&str) -> bool) {
+        self.labels.retain(|key, _| stays(key));
+    }
+
     /// Says where the workload runs. Without it no endpoint is near or far.
     #[must_use]
     pub fn with_locality(mut self, locality: Locality) -> Self {

@@ -202,6 +202,12 @@ fn counted(one: &ClusterStats) -> [(&'static str, u64); 15] {
     ]
 }
 
+/// The numbers of the door by name.
+fn at_the_door(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> {
+    let told = stats.inbound.told().map(|(name, _, number)| (name, number));
+    told.into_iter().chain(stats.inbound.refused())
+}
+
 /// What is told of the routes that are counted, under the names of Envoy's numbers.
 fn answered(one: &RouteStats) -> [(&'static str, u64); 6] {
     let [first, second, third, fourth, fifth] = one.answers;
@@ -220,6 +226,9 @@ fn lines(stats: &Stats) -> String {
         "config.generation: {}\nbuffered_bytes: {}\n",
         stats.generation, stats.buffered_bytes
     );
+    for (name, number) in at_the_door(stats) {
+        let _ = writeln!(text, "inbound.{name}: {number}");
+    }
     for cluster in &stats.clusters {
         for (name, number) in counted(cluster) {
             // Writing to a string cannot fail.
@@ -240,6 +249,7 @@ fn numbers(stats: &Stats) -> Json {
         fields.extend(counted(cluster).map(|(name, number)| (name, number.into())));
         Json::Object(fields)
     });
+    let inbound = at_the_door(stats).map(|(name, number)| (name, number.into()));
     let routes = stats.routes.iter().map(|route| {
         let mut fields = vec![("prefix", Json::from(&*route.prefix))];
         fields.extend(answered(route).map(|(name, number)| (name, number.into())));
@@ -248,6 +258,7 @@ fn numbers(stats: &Stats) -> Json {
     Json::Object(vec![
         ("generation", stats.generation.into()),
         ("buffered_bytes", (stats.buffered_bytes as u64).into()),
+        ("inbound", Json::Object(inbound.collect())),
         ("clusters", clusters.collect()),
         ("routes", routes.collect()),
     ])

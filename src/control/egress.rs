@@ -6,9 +6,11 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
@@ -61,6 +63,18 @@ impl Egress {
         let name = format!("egress_{}_{}", self.address.ip(), self.address.port());
         let message = self.message(&name);
         encoded(Kind::Listener, name.into(), &message.encode_to_vec())
+    }
+
+    /// Its routes where no service has its port. Envoy opens none of its first listeners before the routes of all
+    /// are there, and an Envoy of the delta variant waits for ever for those of which it is told that they are
+    /// not.
+    pub(super) fn no_routes(self) -> Encoded {
+        let message = RouteConfiguration {
+            name: self.port.to_string(),
+            ..Default::default()
+        };
+        let name = Arc::from(&*message.name);
+        encoded(Kind::Routes, name, &message.encode_to_vec())
     }
 
     fn message(self, name: &str) -> listener::Listener {

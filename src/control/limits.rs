@@ -21,6 +21,10 @@ pub struct Limits {
     /// Names that one stream may subscribe to or bring from another one, of all kinds together; beyond
     /// them it ends with `RESOURCE_EXHAUSTED`. Default: 100,000.
     pub names: usize,
+    /// Views that clients have of the mesh at a time: those that are alike share one, and a new stream that
+    /// would need one more ends with `RESOURCE_EXHAUSTED`. An edit takes away no view that somebody has.
+    /// Default: 10,000.
+    pub views: usize,
     /// Bytes of one request. Default: 4 MiB, as gRPC has it.
     pub message_bytes: usize,
     /// Streams that get their first state at the same time, from the making of their view on; others wait
@@ -48,6 +52,7 @@ impl Default for Limits {
             connections: 20_000,
             streams: 20_000,
             names: 100_000,
+            views: 10_000,
             message_bytes: 4 << 20,
             initial_syncs: 100,
             initial_sync: Duration::from_secs(5),

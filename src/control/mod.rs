@@ -32,6 +32,7 @@ mod admin;
 mod ads;
 mod ca;
 mod calls;
+mod common;
 mod csds;
 mod door;
 mod dump;

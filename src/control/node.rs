@@ -86,6 +86,13 @@ impl Node {
         &self.workload
     }
 
+    /// The same of another implementation.
+    #[cfg(test)]
+    pub(super) fn speaking(self, user_agent: &str) -> Self {
+        let dialect = dialect(user_agent, None);
+        Self { dialect, ..self }
+    }
+
     pub(super) fn shared_workload(&self) -> &Arc<Workload> {
         &self.workload
     }

@@ -110,6 +110,16 @@ impl Encoded {
         self.ttl
     }
 
+    /// The bytes that it is held in.
+    pub(super) fn size(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Whether it is the same in all that is told of it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.frame == other.frame
+    }
+
     pub(super) fn is_labelled(&self) -> bool {
         self.labelled
     }

@@ -3,13 +3,15 @@
 //! A client of gRPC dials what a program says, and programs say `catalog`, `catalog:80` or
 //! `catalog.my-app` as often as the whole name. Each spelling that the client's namespace allows is
 //! answered with a copy of the listener under the name that was asked for, as istiod does; a name
-//! without a port stands for the service's sole port, else 80.
+//! without a port stands for the service's sole port, else 80. A host may end with one point, and a port has no
+//! zeros before it: else each listener would have names without end. Copies are made once for all streams
+//! that have them.
 //!
 //! Listeners of servers are found here by their addresses, and made in [inbound](super::inbound).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Dialect;
 use super::inbound::{Doors, PREFIX};
@@ -29,6 +31,8 @@ pub(super) struct Spellings {
     domain: Arc<str>,
     dialect: Dialect,
     doors: Doors,
+    /// Those that somebody has. Held for a look or an insertion.
+    copies: Mutex<HashMap<Arc<str>, Weak<Encoded>>>,
 }
 
 impl Spellings {
@@ -44,17 +48,18 @@ impl Spellings {
             domain: workload.cluster_domain().into(),
             dialect,
             doors,
+            copies: Mutex::default(),
         }
     }
 
     /// The listener that a name means.
     fn meant(&self, name: &str) -> Option<&Arc<Listener>> {
         let (host, port) = match name.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
+            Some((host, port)) => (host, Some(number(port)?)),
             None => (name, None),
         };
         let host = host.to_ascii_lowercase();
-        let host = host.trim_end_matches('.');
+        let host = host.strip_suffix('.').unwrap_or(&host);
         let (namespace, domain) = (&self.namespace, &self.domain);
         let spellings = [
             host.to_owned(),
@@ -93,13 +98,38 @@ impl Spellings {
     }
 }
 
+/// A port in its one spelling.
+fn number(text: &str) -> Option<u16> {
+    let port: u16 = text.parse().ok()?;
+    (port.to_string() == text).then_some(port)
+}
+
 impl Lookup for Spellings {
     fn find(&self, kind: Kind, name: &str) -> Option<Arc<Encoded>> {
         if kind != Kind::Listener {
             return None;
         }
+        let copies = || self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = copies().get(name).and_then(Weak::upgrade) {
+            return Some(known);
+        }
+        let copy = Arc::new(self.copy(name)?);
+        let mut copies = copies();
+        if copies.len() == copies.capacity() {
+            copies.retain(|_, copy| copy.strong_count() > 0);
+        }
+        copies.insert(copy.name().clone(), Arc::downgrade(&copy));
+        Some(copy)
+    }
+}
+
+impl Spellings {
+    /// The listener that a name means, under that name.
+    fn copy(&self, name: &str) -> Option<Encoded> {
         if let Some(address) = name.strip_prefix(PREFIX) {
-            return self.doors.listener(name, address).map(Arc::new);
+            let (_, port) = address.rsplit_once(':')?;
+            number(port)?;
+            return self.doors.listener(name, address);
         }
         let mut copy = Resources::default();
         copy.insert_listener(Listener {
@@ -108,11 +138,7 @@ impl Lookup for Spellings {
         });
         let encoding = encode(&copy, self.dialect);
         let listener = encoding.resources.first()?;
-        Some(Arc::new(encoded(
-            Kind::Listener,
-            name.into(),
-            &listener.bytes,
-        )))
+        Some(encoded(Kind::Listener, name.into(), &listener.bytes))
     }
 }
 
@@ -176,6 +202,10 @@ spec:
         for name in [
             "catalog:80",
             "catalog:x",
+            "catalog:08080",
+            "catalog:+8080",
+            "catalog..",
+            "catalog.my-app.svc.cluster.local..:8080",
             "catalog.other",
             "",
             ":80",
@@ -184,6 +214,13 @@ spec:
         ] {
             assert!(all.find(Kind::Listener, name).is_none(), "{name}");
         }
+        let (one, again) = ["catalog"; 2]
+            .map(|name| all.find(Kind::Listener, name))
+            .into();
+        assert!(
+            Arc::ptr_eq(&one.expect("found"), &again.expect("found")),
+            "made once"
+        );
         let elsewhere = spellings(&Workload::new("other", "x"));
         assert!(elsewhere.find(Kind::Listener, "catalog").is_none());
         assert!(elsewhere.find(Kind::Listener, "catalog.my-app").is_some());

@@ -9,12 +9,13 @@
 //! streams that come later too. A state is a function of the content and the node alone, so two
 //! servers of the same files serve the same versions.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
+use super::common::Common;
 use super::egress::Egress;
 use super::kind::Kind;
 use super::node::Node;
@@ -24,7 +25,7 @@ use super::snapshot::{Reserved, Snapshot};
 use super::variant::Constraints;
 use super::view::{self, Key};
 use crate::source::istio::kinds::Object;
-use crate::source::istio::{self, Faults, Options, RawFile, RawResource, follow};
+use crate::source::istio::{self, Faults, Options, RawFile, RawResource, ReadLabels, follow};
 
 /// Everything that a server knows at one time.
 ///
@@ -148,31 +149,15 @@ pub(super) struct Generation {
     number: u64,
     content: Arc<Content>,
     reserved: Arc<Reserved>,
+    read: ReadLabels,
     views: Mutex<HashMap<Key, Weak<View>>>,
-    told: Arc<Told>,
+    common: Arc<Common>,
 }
 
 /// A view, made once for all streams that have it.
 #[derive(Debug, Default)]
 pub(super) struct View {
     snapshot: OnceCell<Arc<Snapshot>>,
-}
-
-/// What was logged already, so that nothing is told twice.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    texts: Mutex<BTreeMap<String, ()>>,
-}
-
-/// The most texts that are remembered; beyond it, nothing more is told.
-const TOLD: usize = 10_000;
-
-impl Told {
-    /// Whether a text is new.
-    pub(super) fn is_new(&self, text: &str) -> bool {
-        let mut texts = lock(&self.texts);
-        texts.len() < TOLD && texts.insert(text.into(), ()).is_none()
-    }
 }
 
 impl Default for Store {
@@ -247,7 +232,7 @@ impl Store {
             number = current.number + 1;
             *current = Arc::new(Generation {
                 number,
-                told: current.told.clone(),
+                common: current.common.clone(),
                 ..made
             });
         });
@@ -320,15 +305,16 @@ impl Generation {
         Self {
             number,
             reserved: Arc::new(Reserved::of(restricted)),
+            read: ReadLabels::of(&content.objects),
             content: Arc::new(content),
             views: Mutex::default(),
-            told: Arc::default(),
+            common: Arc::default(),
         }
     }
 
     /// Which view a node has.
     pub(super) fn key(&self, node: &Node) -> Key {
-        Key::of(&self.content, node)
+        Key::of(&self.content, &self.read, node)
     }
 
     /// A view that somebody has made.
@@ -345,12 +331,25 @@ impl Generation {
         key: Key,
         before: &Arc<Snapshot>,
     ) -> (Arc<View>, Arc<Snapshot>) {
-        let view = self.shared_view(&key);
+        let view = self.joined(&key, usize::MAX).unwrap_or_default();
+        self.filled(view, key, before).await
+    }
+
+    /// A view that was [joined](Self::joined), which is made if nobody has made it.
+    pub(super) async fn filled(
+        &self,
+        view: Arc<View>,
+        key: Key,
+        before: &Arc<Snapshot>,
+    ) -> (Arc<View>, Arc<Snapshot>) {
         let make = || async {
             let (content, before) = (self.content.clone(), before.clone());
-            let told = self.told.clone();
-            let made =
-                tokio::task::spawn_blocking(move || view::make(&content, &key, &before, &told));
+            let common = self.common.clone();
+            let maker = common.maker().await;
+            let made = tokio::task::spawn_blocking(move || {
+                let _maker = maker;
+                view::make(&content, &key, &before, &common)
+            });
             match made.await {
                 Ok(snapshot) => Arc::new(snapshot.denying(self.reserved.clone())),
                 Err(failed) => match failed.try_into_panic() {
@@ -364,10 +363,17 @@ impl Generation {
         (view, snapshot)
     }
 
-    fn shared_view(&self, key: &Key) -> Arc<View> {
+    /// Becomes one of those that have a view; `None`: it would be one more than `most`.
+    pub(super) fn joined(&self, key: &Key, most: usize) -> Option<Arc<View>> {
         let mut views = lock(&self.views);
         if let Some(view) = views.get(key).and_then(Weak::upgrade) {
-            return view;
+            return Some(view);
+        }
+        if views.len() >= most {
+            views.retain(|_, view| view.strong_count() > 0);
+            if views.len() >= most {
+                return None;
+            }
         }
         // Those of clients that have gone make room for those that come.
         if views.len() == views.capacity() {
@@ -375,7 +381,7 @@ impl Generation {
         }
         let view = Arc::<View>::default();
         views.insert(key.clone(), Arc::downgrade(&view));
-        view
+        Some(view)
     }
 }
 
@@ -408,3 +414,6 @@ fn content(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Dialect;
+use super::common::{Common, Told};
 use super::edge;
 use super::inbound::{Doors, asked};
 use super::kind::Kind;
@@ -12,19 +13,23 @@ use super::references;
 use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
 use super::spelling::Spellings;
-use super::store::{Content, Told};
+use super::store::Content;
 use crate::model::Resources;
-use crate::source::istio::{self, Faults, compile, unopened};
+use crate::source::istio::{self, Faults, ReadLabels, compile, unopened};
 use crate::source::xds::{Lost, encode};
 use crate::workload::Workload;
 
 /// How the id of an Envoy at the edge begins, as istiod's agents write it.
 const ROUTER: &str = "router~";
 
+/// In place of the labels of a client of which none is read: it is not one that says none.
+const UNREAD: &str = "";
+
 /// What a view depends on. Clients whose keys are equal share one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Key {
     dialect: Dialect,
+    /// With those of its labels that something in the content reads.
     workload: Arc<Workload>,
     proven: bool,
     /// Whether it is an Envoy at the edge and nothing else.
@@ -34,7 +39,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn of(content: &Content, node: &Node) -> Self {
+    pub(super) fn of(content: &Content, read: &ReadLabels, node: &Node) -> Self {
         let files = content.files.iter().enumerate();
         let seen = files.filter(|(_, file)| file.nodes.contains(node.id()));
         Self {
@@ -42,13 +47,39 @@ impl Key {
             router: node.dialect() == Dialect::Envoy && node.id().starts_with(ROUTER),
             files: seen.map(|(index, _)| index).collect(),
             dialect: node.dialect(),
-            workload: node.shared_workload().clone(),
+            workload: read_part(node.shared_workload(), read),
         }
     }
 }
 
+#[cfg(test)]
+impl Key {
+    /// One with all labels, read or not.
+    pub(super) fn whole(content: &Content, node: &Node) -> Self {
+        Self {
+            workload: node.shared_workload().clone(),
+            ..Self::of(content, &ReadLabels::default(), node)
+        }
+    }
+}
+
+/// A workload without the labels that nothing reads.
+fn read_part(workload: &Arc<Workload>, read: &ReadLabels) -> Arc<Workload> {
+    let labels = workload.labels();
+    if labels.keys().all(|key| read.contains(key)) {
+        return workload.clone();
+    }
+    let mut part = Workload::clone(workload);
+    part.retain_labels(|key| read.contains(key));
+    if part.labels().is_empty() {
+        part = part.label(UNREAD, "");
+    }
+    Arc::new(part)
+}
+
 /// Compiles, encodes, and compares with what was there before.
-pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told) -> Snapshot {
+pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, common: &Common) -> Snapshot {
+    let told = &common.told;
     let mut compiled = compile(&content.objects, &key.workload, &content.options);
     tell(told, compiled.faults.iter());
     // Envoys are no servers of gRPC, and nobody else opens listeners at an edge.
@@ -83,14 +114,18 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, told: &Told)
         .egress
         .iter()
         .filter(|_| key.dialect == Dialect::Envoy);
+    // Those of services come later, in place of these.
+    let no_routes = egress.clone().map(|egress| Arc::new(egress.no_routes()));
     let egress = egress.map(|egress| Arc::new(egress.encode()));
     let files = key.files.iter();
     let restricted = files.flat_map(|index| &content.files[*index].resources);
-    let resources = encoded
+    let resources = no_routes
+        .chain(encoded)
         .chain(egress)
         .chain(edge.listeners)
         .chain(content.resources.iter().cloned())
         .chain(restricted.cloned());
+    let resources = common.interned.share(resources.collect());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
     before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))

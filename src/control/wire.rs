@@ -115,7 +115,10 @@ fn said(error: WireStatus) -> String {
 }
 
 /// A response as one gRPC message, in pieces.
-pub(super) fn write(variant: Variant, response: &Response) -> Vec<Bytes> {
+///
+/// # Errors
+/// It is longer than such a message can be.
+pub(super) fn write(variant: Variant, response: &Response) -> Result<Vec<Bytes>, Refusal> {
     let mut head = BytesMut::new();
     text(&mut head, 1, &response.version);
     let mut pieces = Vec::with_capacity(response.items.len() + 2);
@@ -161,10 +164,23 @@ pub(super) fn write(variant: Variant, response: &Response) -> Vec<Bytes> {
     let length = head.len() + pieces.iter().map(Bytes::len).sum::<usize>();
     let mut framed = BytesMut::with_capacity(5 + head.len());
     framed.put_u8(0);
-    framed.put_u32(u32::try_from(length).expect("files are read up to 256 MiB together"));
+    framed.put_u32(prefixed(length)?);
     framed.extend_from_slice(&head);
     pieces[0] = framed.freeze();
-    pieces
+    Ok(pieces)
+}
+
+/// The length of a message as gRPC writes it before it.
+///
+/// # Errors
+/// It is longer than that can say.
+fn prefixed(length: usize) -> Result<u32, Refusal> {
+    u32::try_from(length).map_err(|_| {
+        Refusal::exhausted(format!(
+            "a response of {length} bytes: a message of gRPC has {} at most",
+            u32::MAX
+        ))
+    })
 }
 
 /// A `Resource` without its resource, which the client has.
@@ -239,7 +255,7 @@ mod tests {
             Item::Beat(resource.clone()),
             Item::Unknown("r/h".into()),
         ];
-        let pieces = write(Variant::Delta, &response(items));
+        let pieces = write(Variant::Delta, &response(items)).expect("a short one");
         let delta = pb::DeltaDiscoveryResponse::decode(joined(&pieces)).expect("it decodes");
         assert_eq!((&*delta.nonce, &*delta.system_version_info), ("7", "v"));
         assert_eq!(delta.type_url, Kind::Endpoints.type_url());
@@ -251,7 +267,7 @@ mod tests {
         assert_eq!(delta.resources[2].aliases, ["r/h"]);
         let mut whole = response(vec![Item::Full(resource)]);
         whole.removed.clear();
-        let pieces = write(Variant::Sotw, &whole);
+        let pieces = write(Variant::Sotw, &whole).expect("a short one");
         let sotw = pb::DiscoveryResponse::decode(joined(&pieces)).expect("it decodes");
         assert_eq!((&*sotw.nonce, &*sotw.version_info), ("7", "v"));
         assert_eq!(sotw.resources[0].value, b"\x0a\x01a");
@@ -263,6 +279,20 @@ mod tests {
             let told: Vec<_> = told.collect();
             assert_eq!(told, [(Some("none"), Some(5)), (Some("hidden"), Some(7))]);
         }
+    }
+
+    /// Files are bounded; what a program publishes is not.
+    #[test]
+    fn a_response_that_grpc_cannot_carry_is_an_error() {
+        assert_eq!(prefixed(5).expect("short enough"), 5);
+        let most = u32::MAX as usize;
+        assert_eq!(prefixed(most).expect("just short enough"), u32::MAX);
+        let refusal = prefixed(most + 1).expect_err("too long");
+        assert!(
+            refusal.message.contains("4294967296 bytes"),
+            "{}",
+            refusal.message
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! An accepted connection: HTTP over it, and the end of it.
+//! An accepted connection: HTTP over it, and the end of it. What it may switch to is in
+//! [`switch`](super::switch).
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -20,6 +21,7 @@ use super::answer::{self, Answer, without_mutual_tls};
 use super::listener::{Port, answer};
 use super::peer::Peer;
 use super::served::Way;
+use super::switch::{Arming, Cuttable, Slot, Switched, lock};
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::layer::held::HeldBody;
@@ -27,6 +29,7 @@ use crate::model::security::MutualTls;
 use crate::operator::{Version, begin};
 use crate::outbound::Dialect;
 use crate::tls::Credentials;
+use crate::transport::upgrade;
 
 /// How many requests a connection carries at once; callers open a further one above it.
 const STREAMS: u32 = 1_024;
@@ -130,6 +133,12 @@ impl Connection {
         tokio::time::sleep(GREETING).await;
     }
 
+    /// Ready when it should have come to its end, and has not within the drain time. Cancel-safe.
+    pub(super) async fn outstayed(&self) {
+        self.ended().await;
+        tokio::time::sleep(self.port.drain).await;
+    }
+
     /// Ready when the connection should come to its end: the mesh drains, the policy has changed, or
     /// the certificate of the peer has expired.
     async fn ended(&self) {
@@ -138,7 +147,9 @@ impl Connection {
         let expiry = async {
             match self.expires {
                 Some(expires) => {
-                    tokio::time::sleep(expires.saturating_sub(self.port.clock.now())).await;
+                    let clock = self.port.clock;
+                    let until = expires.saturating_add(clock.skew());
+                    tokio::time::sleep(until.saturating_sub(clock.now())).await;
                 }
                 None => std::future::pending().await,
             }
@@ -160,6 +171,31 @@ impl Connection {
 
 /// Serves a connection until it ends, or has been asked to and has finished its requests.
 pub(super) async fn serve<I, S, B>(io: I, connection: Connection, service: S)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (io, line) = Cuttable::new(io);
+    let switched = Slot::default();
+    let door = Door {
+        connection: connection.clone(),
+        service,
+        switched: switched.clone(),
+        arming: line.arming(),
+    };
+    converse(io, &connection, door).await;
+    let switched = lock(&switched).take();
+    if let Some(switched) = switched {
+        switched.stay(line, &connection).await;
+    }
+}
+
+/// Speaks HTTP until the connection has ended or switched.
+async fn converse<I, S, B>(io: I, connection: &Connection, door: Door<S>)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
@@ -194,11 +230,7 @@ where
         .max_header_list_size(HEADER_LIST)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG);
-    let door = Door {
-        connection: connection.clone(),
-        service,
-    };
-    let mut http = pin!(builder.serve_connection(TokioIo::new(io), door));
+    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), door));
     tokio::select! {
         biased;
         outcome = http.as_mut() => return told(outcome, &connection.peer),
@@ -247,6 +279,9 @@ impl<F: Future + Send + 'static> Executor<F> for Tasks {
 struct Door<S> {
     connection: Connection,
     service: S,
+    /// The request that has switched, if one has.
+    switched: Slot,
+    arming: Arming,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
@@ -269,7 +304,7 @@ where
             let refusal = refusal(&request);
             return Box::pin(async move { Ok(refusal) });
         }
-        let Ok(permit) = self.connection.port.request() else {
+        let Ok(mut permit) = self.connection.port.request() else {
             let overloaded = overloaded(&request);
             return Box::pin(async move { Ok(overloaded) });
         };
@@ -280,10 +315,18 @@ where
         if let Some(way) = &self.connection.way {
             request.extensions_mut().insert(way.clone());
         }
+        let switch = switch_of(&request).cloned();
         let answering = answer(self.service.clone(), request);
         let leaving = self.connection.leaving.clone();
+        let (slot, arming) = (self.switched.clone(), self.arming.clone());
         Box::pin(async move {
             let mut response = answering.await?;
+            let switched = switch.and_then(|ours| Switched::of(&mut response, ours, &mut permit));
+            if let Some(switched) = switched {
+                arming.now();
+                *lock(&slot) = Some(switched);
+                return Ok(response.map(|_| Body::empty()));
+            }
             if leaving.load(Relaxed) {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -294,6 +337,12 @@ where
             })
         })
     }
+}
+
+/// What a request's connection can be switched by, if it asks for that.
+fn switch_of<B>(request: &Request<B>) -> Option<&hyper::upgrade::OnUpgrade> {
+    upgrade::protocol(request.headers())?;
+    request.extensions().get()
 }
 
 /// The answer to a plaintext request where mutual TLS is demanded meanwhile.

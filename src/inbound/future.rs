@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tokio::task::futures::TaskLocalFuture;
@@ -18,6 +18,7 @@ use super::answer::{self, Answer};
 use super::body::InboundBody;
 use super::judge::{Asking, Passed};
 use super::recheck::Recheck;
+use super::standing::Standing;
 use crate::error::BoxError;
 use crate::filter::{self, Running};
 use crate::layer::deadline::{Context as Inherited, Deadline};
@@ -146,7 +147,7 @@ where
                     held,
                 } => match traced(held.as_ref(), inner, cx) {
                     Poll::Ready(result) => {
-                        let (watch, mut held) = (watch.take(), held.take());
+                        let (mut watch, mut held) = (watch.take(), held.take());
                         let added = std::mem::take(to_caller);
                         let filters = std::mem::take(filters);
                         state.set(State::Over);
@@ -162,6 +163,10 @@ where
                             let (mut head, body) = response.into_parts();
                             filter::response(&filters, &mut head);
                             response = Response::from_parts(head, body);
+                        }
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                            let standing = Standing::new(watch.take(), held.take());
+                            response.extensions_mut().insert(standing);
                         }
                         let with = |inner| InboundBody::handler(inner, watch, held);
                         return Poll::Ready(Ok(response.map(with)));

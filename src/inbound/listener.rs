@@ -37,7 +37,7 @@ use crate::model::capacity::Capacity;
 use crate::model::security::MutualTls;
 use crate::outbound::Owner;
 use crate::snapshot::{Held, Snapshot};
-use crate::tls::{Acceptor, Clock, Credentials, Handshaken};
+use crate::tls::{Acceptor, Clock, Credentials, Handshaken, Unaccepted};
 
 /// How many connections a listener holds at once, unless told otherwise.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -89,6 +89,14 @@ const DRAIN: Duration = Duration::from_secs(45);
 ///     request
 /// }));
 /// ```
+///
+/// A `hyper::service::Service` is served as a tower service that is always ready: `tower::service_fn(move |request|
+/// service.call(request))`.
+///
+/// A request that [switches](crate::transport::upgrade) its connection (WebSocket) does so over HTTP/1.1, by
+/// `hyper::upgrade::on` in the handler as axum's `ws` does it, or by a [channel](crate::Channel) that is the handler. It goes
+/// on to count for the drain and against what the port takes, and is cut by a policy that denies it. Over HTTP/2 no switch
+/// is offered.
 ///
 /// tonic's services are served in the same way: `Routes::new(service).prepare()` is such an `app`. Its handlers
 /// find the [`Peer`] in `request.extensions()`; there is no need of tonic's `Connected`.
@@ -347,8 +355,7 @@ where
     let accepted = match acceptor.accept(stream, mode).await {
         Ok(accepted) => accepted,
         Err(why) => {
-            let cause = std::error::Error::source(&why).map(ToString::to_string);
-            tracing::debug!(%remote, reason = why.reason(), cause, "connection refused: {why}");
+            refused(&why, remote);
             return;
         }
     };
@@ -364,6 +371,21 @@ where
         port,
     };
     connection::serve(accepted, connection, service).await;
+}
+
+/// Tells why a connection was refused: who is not believed at `info`, who has only gone at `debug`.
+fn refused(why: &Unaccepted, remote: SocketAddr) {
+    let reason = why.reason();
+    match why {
+        Unaccepted::Elapsed(_) | Unaccepted::Io(_) => {
+            let cause = std::error::Error::source(why).map(ToString::to_string);
+            tracing::debug!(%remote, reason, cause, "connection refused: {why}");
+        }
+        Unaccepted::Plaintext | Unaccepted::Refused(_) | Unaccepted::Tls => {
+            let cause = std::error::Error::source(why).map(ToString::to_string);
+            tracing::info!(%remote, reason, cause, "connection refused: {why}");
+        }
+    }
 }
 
 fn peer(known: Handshaken, remote: SocketAddr, local: Option<SocketAddr>) -> Peer {

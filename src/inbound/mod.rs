@@ -23,7 +23,8 @@
 //! that was accepted long before. One that is still under way when the configuration changes, a
 //! long stream for example, is judged again by the policies (not by authorizers and not
 //! for its token's age); if they deny it by then it ends: before the response with the answer of step 6, in a
-//! gRPC stream with trailers that say PERMISSION_DENIED, in another body with an error.
+//! gRPC stream with trailers that say PERMISSION_DENIED, in another body with an error. So does a connection that
+//! has switched to another protocol (WebSocket), at the ports of [`Mesh::listen`](crate::Mesh).
 //!
 //! # Who the caller is
 //!
@@ -63,6 +64,9 @@ mod seen;
 )]
 mod served;
 mod serving;
+mod standing;
+#[cfg(feature = "tls-core")]
+mod switch;
 #[cfg(feature = "jwt")]
 mod token;
 

@@ -1,6 +1,10 @@
 //! What a mesh has measured, as Prometheus reads it.
 
 mod grpc;
+#[cfg(feature = "tls-core")]
+mod identity;
+#[cfg(feature = "inbound")]
+mod inbound;
 #[cfg(feature = "xds")]
 mod planes;
 
@@ -78,15 +82,13 @@ impl Mesh {
             all.sample(name, &[], value);
         }
         #[cfg(feature = "tls-core")]
-        if let Some(own) = self.credentials() {
-            identity(&own, all);
-        }
+        identity::tell(&self.shared.core.environment.materials, all);
         #[cfg(feature = "xds")]
         if let Some(dump) = self.xds() {
             planes::tell(&dump, all);
         }
         #[cfg(feature = "inbound")]
-        self.ports(all);
+        inbound::tell(&stats.inbound, &self.shared.core.inbound.ports(), all);
         grpc::tell(&stats, all);
         clusters(&stats, all);
         routes(&stats, all);
@@ -101,76 +103,6 @@ impl Mesh {
                 Self { shared }.tell(all);
             }
         });
-    }
-
-    /// Whether the ports that a control plane configures serve.
-    #[cfg(feature = "inbound")]
-    fn ports(&self, all: &mut dyn Families) {
-        let ports = self.shared.core.inbound.ports();
-        let name = "meshwork_inbound_serving";
-        let help = "Whether a port that a control plane configures serves.";
-        all.family(name, Kind::Gauge, help);
-        for (address, serves) in ports {
-            let address = address.to_string();
-            all.sample(name, &[("address", &address)], u64::from(serves));
-        }
-    }
-}
-
-/// What became of the credentials of the mesh.
-#[cfg(feature = "tls-core")]
-fn identity(own: &crate::tls::Credentials, all: &mut dyn Families) {
-    let counts = own.counts();
-    let expires = own.identity().map_or(0, |own| own.not_after().as_secs());
-    for (name, kind, help, value) in [
-        (
-            "meshwork_identity_not_after_seconds",
-            Kind::Gauge,
-            "When the identity expires, since 1970.",
-            expires,
-        ),
-        (
-            "meshwork_identity_rotations_total",
-            Kind::Counter,
-            "Identities that came into force.",
-            counts.rotations,
-        ),
-        (
-            "meshwork_identity_renewal_failures_total",
-            Kind::Counter,
-            "Tries to renew that failed.",
-            counts.renewal_failures,
-        ),
-        (
-            "meshwork_trust_changes_total",
-            Kind::Counter,
-            "Trusts that came into force.",
-            counts.trust_changes,
-        ),
-        (
-            "meshwork_connections_disbelieved_total",
-            Kind::Counter,
-            "Connections that had time to end, since their peer is not believed any more.",
-            counts.disbelieved,
-        ),
-        (
-            "meshwork_connections_cut_total",
-            Kind::Counter,
-            "Connections that were cut, since their peer is not believed any more.",
-            counts.cut,
-        ),
-    ] {
-        all.family(name, kind, help);
-        all.sample(name, &[], value);
-    }
-    const HANDSHAKES: &str = "meshwork_handshakes_total";
-    all.family(HANDSHAKES, Kind::Counter, "Handshakes of TLS.");
-    for (outcome, value) in [
-        ("accepted", counts.accepted),
-        ("connected", counts.connected),
-        ("refused", counts.refused),
-    ] {
-        all.sample(HANDSHAKES, &[("outcome", outcome)], value);
     }
 }
 

@@ -50,6 +50,42 @@ pub struct InboundStats {
     pub dry_run_denied: u64,
 }
 
+#[cfg(feature = "inbound")]
+impl InboundStats {
+    /// Those of requests that were refused, by the word for what.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 5] {
+        [
+            ("ambiguous", self.ambiguous),
+            ("denied", self.denied),
+            ("limited", self.limited),
+            ("overloaded", self.overloaded),
+            ("unauthenticated", self.unauthenticated),
+        ]
+    }
+
+    /// The others, by name.
+    pub(crate) fn told(&self) -> [(&'static str, &'static str, u64); 4] {
+        [
+            ("requests", "Requests that were judged.", self.requests),
+            (
+                "cut",
+                "Requests under way that a new policy denied.",
+                self.cut,
+            ),
+            (
+                "audited",
+                "Requests that an audit policy matched.",
+                self.audited,
+            ),
+            (
+                "dry_run_denied",
+                "Decisions of dry-run policies that would have denied.",
+                self.dry_run_denied,
+            ),
+        ]
+    }
+}
+
 /// The same, as they are counted.
 #[derive(Debug, Default)]
 pub(crate) struct InboundCounts {

@@ -135,6 +135,16 @@ impl Leaf {
         }
     }
 
+    /// Whether it says to have a SPIFFE identity, well formed or not.
+    pub(super) fn claims_spiffe(&self) -> bool {
+        const SCHEME: &str = "spiffe:";
+        let begins = |uri: &str| {
+            let scheme = uri.get(..SCHEME.len());
+            scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+        };
+        self.uris.iter().any(|uri| begins(uri))
+    }
+
     /// All names, the URIs first.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let all = self.uris.iter().chain(&self.dns).chain(&self.others);

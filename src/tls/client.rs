@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -57,7 +56,7 @@ impl Connector {
                 verification: tls.verification,
                 names: tls.names.clone(),
                 usage: Usage::Server,
-                skew: Duration::ZERO,
+                skew: clock.skew(),
             }),
             clock,
             shown: Shown::Required,
@@ -91,11 +90,12 @@ impl Connector {
     {
         let outcome = self.handshake(io, host, offer).await;
         let counters = self.verifier.trust.counters();
-        let counter = match outcome {
-            Ok(_) => &counters.connected,
-            Err(_) => &counters.refused,
-        };
-        counter.fetch_add(1, Relaxed);
+        match &outcome {
+            Ok(_) => {
+                counters.connected.fetch_add(1, Relaxed);
+            }
+            Err(error) => counters.refuse(reason(error)),
+        }
         outcome
     }
 
@@ -155,6 +155,13 @@ fn config(
     config.enable_sni = *sni != Sni::Nobody;
     config.alpn_protocols = names.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
+}
+
+/// The word for what a handshake failed for.
+fn reason(error: &io::Error) -> &'static str {
+    let own = error.get_ref();
+    let own = own.and_then(|inner| inner.downcast_ref::<Refusal>());
+    own.map_or("io", Refusal::reason)
 }
 
 pub(super) fn refuse(refusal: Refusal) -> io::Error {

@@ -13,7 +13,13 @@ use tokio::time::Instant;
 /// right later, the certificates are judged by the right time from then on. A test reads tokio's
 /// clock instead, which it can pause and move.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Clock(Kind);
+pub struct Clock {
+    kind: Kind,
+    skew: Duration,
+}
+
+/// The most by which clocks may be apart.
+const MAX_SKEW: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy, Debug, Default)]
 enum Kind {
@@ -30,23 +36,54 @@ impl Clock {
     /// The system's wall clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Kind::System)
+        Self {
+            kind: Kind::System,
+            skew: Duration::ZERO,
+        }
     }
 
     /// A clock that shows `time` at this moment and goes on with tokio's, for tests. A time before
     /// 1970 counts as 1970.
     #[must_use]
     pub fn starting_at(time: SystemTime) -> Self {
-        Self(Kind::Tokio {
-            epoch: since_1970(time),
-            begun: Instant::now(),
-        })
+        Self {
+            kind: Kind::Tokio {
+                epoch: since_1970(time),
+                begun: Instant::now(),
+            },
+            skew: Duration::ZERO,
+        }
+    }
+
+    /// Takes the clocks of others to be wrong by up to `skew`: certificates of peers are believed so long
+    /// before their begin and after their end. The default is zero, the most is an hour; what is above it
+    /// counts as an hour.
+    ///
+    /// Authorities mostly date certificates back for this. It is for those that do not; a certificate
+    /// that was stolen is believed longer by it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use meshwork::tls::Clock;
+    ///
+    /// let builder = meshwork::Mesh::builder().clock(Clock::system().with_skew(Duration::from_secs(10)));
+    /// ```
+    #[must_use]
+    pub fn with_skew(mut self, skew: Duration) -> Self {
+        self.skew = skew.min(MAX_SKEW);
+        self
+    }
+
+    /// How far the clocks of others may be apart from this one.
+    #[must_use]
+    pub fn skew(&self) -> Duration {
+        self.skew
     }
 
     /// The time since 1970.
     #[must_use]
     pub fn now(&self) -> Duration {
-        match self.0 {
+        match self.kind {
             Kind::System => since_1970(SystemTime::now()),
             Kind::Tokio { epoch, begun } => epoch.saturating_add(begun.elapsed()),
         }

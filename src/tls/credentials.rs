@@ -1,8 +1,9 @@
 //! The pair of identity and trust that is in force, and the handle by which it rotates.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::SignatureScheme;
@@ -57,10 +58,21 @@ pub(super) struct Counters {
     pub(super) connected: AtomicU64,
     pub(super) cut: AtomicU64,
     pub(super) disbelieved: AtomicU64,
-    pub(super) refused: AtomicU64,
+    refused: AtomicU64,
+    /// For what; one entry for each word that there is. Locked when a handshake fails.
+    reasons: Mutex<BTreeMap<&'static str, u64>>,
     renewal_failures: AtomicU64,
     rotations: AtomicU64,
     trust_changes: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a handshake that failed, by the word for what it failed for.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        self.refused.fetch_add(1, Relaxed);
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        *reasons.entry(reason).or_default() += 1;
+    }
 }
 
 /// What has been counted with one pair of [`Credentials`].
@@ -76,7 +88,7 @@ pub struct Counts {
     pub cut: u64,
     /// Connections whose peer a new trust does not accept, and which were given time to end.
     pub disbelieved: u64,
-    /// Handshakes that failed, on either side.
+    /// Handshakes that failed, on either side; for what, [`Credentials::refusals`] says.
     pub refused: u64,
     /// Attempts to renew that failed.
     pub renewal_failures: u64,
@@ -206,6 +218,7 @@ impl Credentials {
             cut,
             disbelieved,
             refused,
+            reasons: _,
             renewal_failures,
             rotations,
             trust_changes,
@@ -220,6 +233,21 @@ impl Credentials {
             rotations: rotations.load(Relaxed),
             trust_changes: trust_changes.load(Relaxed),
         }
+    }
+
+    /// How many handshakes failed for what, on either side: the words of
+    /// [`Refusal::reason`](super::Refusal::reason) and [`Unaccepted::reason`](super::Unaccepted::reason).
+    ///
+    /// ```
+    /// assert!(meshwork::tls::Credentials::default().refusals().is_empty());
+    /// ```
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        let reasons = &self.shared.counters.reasons;
+        reasons
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn counters(&self) -> &Counters {

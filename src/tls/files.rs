@@ -1,5 +1,9 @@
 //! Identities from files that somebody else keeps fresh: an agent, cert-manager, a Kubernetes secret.
 //!
+//! Roots in PEM say nothing of whom they may speak for, so those of the own files count for the own
+//! trust domain. Other domains have files of their own ([`FileSource::federated_with`]), or one file says it
+//! for all of them ([`FileSource::bundle_map`]).
+//!
 //! The files are looked at once a second. A look is a `stat`, through symbolic links, so that the
 //! swap of a directory by the kubelet (`..data`) is seen; only a change is read. What is read is
 //! taken as a whole or not at all: a certificate whose key is not there yet (a torn write) is
@@ -9,10 +13,12 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
+use super::bundle_map;
 use super::credentials::{Credentials, Weak};
 use super::identity::Identity;
 use super::pem::Unusable;
@@ -45,7 +51,20 @@ const MAX_FILE: u64 = 1 << 20;
 pub struct FileSource {
     files: Files,
     domains: Vec<TrustDomain>,
+    federated: Vec<(TrustDomain, Arc<Path>)>,
+    map: Option<Arc<Path>>,
+    vouching: Vouching,
     look: Duration,
+}
+
+/// Whom the roots of the own files vouch for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Vouching {
+    /// Anybody, whatever identity they have (gRFC A29).
+    #[cfg(feature = "xds")]
+    Anybody,
+    /// Identities of the own trust domain, and servers without one.
+    OwnDomain,
 }
 
 /// What a `stat` of all files says; equal if nothing has changed.
@@ -62,14 +81,55 @@ impl FileSource {
         Self {
             files,
             domains: Vec::new(),
+            federated: Vec::new(),
+            map: None,
+            vouching: Vouching::OwnDomain,
             look: LOOK,
         }
     }
 
-    /// Trusts the roots for this trust domain too (Istio's `trustDomainAliases`).
+    /// Trusts the roots for this trust domain too (Istio's `trustDomainAliases`): it is another name for
+    /// the own one. A domain of somebody else has roots of its own
+    /// ([`federated_with`](Self::federated_with)).
     #[must_use]
     pub fn trusted_for(mut self, domain: TrustDomain) -> Self {
         self.domains.push(domain);
+        self
+    }
+
+    /// Trusts the roots (PEM) in this file for identities of this trust domain, and for nobody else. They are
+    /// read again when the file changes, together with the others: all of them or none.
+    ///
+    /// ```
+    /// use meshwork::tls::FileSource;
+    ///
+    /// # fn example(files: meshwork::model::security::Files) -> FileSource {
+    /// FileSource::new(files)
+    ///     .federated_with("partner.example".parse().unwrap(), "/etc/mesh/partner-roots.pem")
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn federated_with(mut self, domain: TrustDomain, roots: impl AsRef<Path>) -> Self {
+        self.federated.push((domain, roots.as_ref().into()));
+        self
+    }
+
+    /// Trusts for each trust domain what a SPIFFE bundle map says (gRFC A87): a JSON file
+    /// `{"trust_domains": {"td.example": {"keys": [{"kty": .., "use": "x509-svid", "x5c": [..]}]}}}` of at
+    /// most 1 MiB. It is read again when it changes; one with a fault changes nothing.
+    ///
+    /// The map alone says which domains are trusted, the own one among them; roots of the files count for
+    /// servers without a SPIFFE ID.
+    #[must_use]
+    pub fn bundle_map(mut self, map: impl AsRef<Path>) -> Self {
+        self.map = Some(map.as_ref().into());
+        self
+    }
+
+    /// Lets the roots vouch for anybody, as those of gRPC's certificate providers do (gRFC A29).
+    #[cfg(feature = "xds")]
+    pub(crate) fn for_anybody(mut self) -> Self {
+        self.vouching = Vouching::Anybody;
         self
     }
 
@@ -87,11 +147,31 @@ impl FileSource {
     /// What is wrong with them.
     pub fn load(&self, into: &Credentials) -> Result<(), Unusable> {
         let (identity, trust) = self.read()?;
-        if let Some(identity) = identity {
-            into.rotate(identity);
+        let before = into.generation();
+        let after = match identity {
+            Some(identity) => into.replace(identity, trust),
+            None => into.trust(trust),
+        };
+        if after != before {
+            self.tell(into, after);
         }
-        into.trust(trust);
         Ok(())
+    }
+
+    /// Says what is in force.
+    fn tell(&self, into: &Credentials, generation: u64) {
+        let file = self.files.certificate.as_ref();
+        let file = file.or(self.files.roots.as_ref()).or(self.map.as_ref());
+        let own = into.identity();
+        let id = own.as_ref().and_then(Identity::id);
+        tracing::info!(
+            file = file.map(|path| tracing::field::display(path.display())),
+            generation,
+            id = id.map(tracing::field::display),
+            serial = own.as_ref().map(Identity::serial),
+            not_after_unix = own.as_ref().map(|own| own.not_after().as_secs()),
+            "certificates from files are in force"
+        );
     }
 
     /// New credentials with what the files say at this moment.
@@ -165,8 +245,15 @@ impl FileSource {
             let found = fs::metadata(&real).ok()?;
             Some((real, found.modified().ok(), found.len()))
         };
-        let all = [certificate, key, roots, revocations];
-        Looked(all.into_iter().flatten().map(stat).collect())
+        let all = [certificate, key, roots, revocations, &self.map];
+        let federated = self.federated.iter().map(|(_, roots)| roots);
+        Looked(
+            all.into_iter()
+                .flatten()
+                .chain(federated)
+                .map(stat)
+                .collect(),
+        )
     }
 
     fn read(&self) -> Result<(Option<Identity>, Trust), Unusable> {
@@ -186,20 +273,47 @@ impl FileSource {
             }
             (None, _) | (_, None) => None,
         };
+        let trust = self.trust(identity.as_ref(), roots.as_deref(), revocations.as_deref())?;
+        Ok((identity, trust))
+    }
+
+    fn trust(
+        &self,
+        identity: Option<&Identity>,
+        roots: Option<&Path>,
+        revocations: Option<&Path>,
+    ) -> Result<Trust, Unusable> {
+        const ROOTS: &str = "the bundle of roots";
+        let lists = match revocations {
+            Some(lists) => Some(contents("the revocation list", lists)?),
+            None => None,
+        };
+        let with_lists = |bundle: Bundle| match &lists {
+            Some(lists) => bundle.with_revocations(lists),
+            None => Ok(bundle),
+        };
         let mut trust = Trust::default();
-        if let Some(roots) = roots {
-            let mut bundle = Bundle::from_pem(&contents("the bundle of roots", roots)?)?;
-            if let Some(lists) = revocations {
-                bundle = bundle.with_revocations(&contents("the revocation list", lists)?)?;
+        if let Some(map) = &self.map {
+            let mapped = bundle_map::read(&contents("the SPIFFE bundle map", map)?)?;
+            for (domain, bundle) in mapped.domains() {
+                trust = trust.with_domain(domain.clone(), with_lists(bundle.clone())?);
             }
-            let own = identity.as_ref().and_then(Identity::id);
-            let own = own.map(|id| id.trust_domain());
-            for domain in own.into_iter().chain(&self.domains) {
-                trust = trust.with_domain(domain.clone(), bundle.clone());
+        }
+        if let Some(roots) = roots {
+            let bundle = with_lists(Bundle::from_pem(&contents(ROOTS, roots)?)?)?;
+            if self.map.is_none() && self.vouching == Vouching::OwnDomain {
+                let own = identity.and_then(Identity::id).map(|id| id.trust_domain());
+                for domain in own.into_iter().chain(&self.domains) {
+                    trust = trust.with_domain(domain.clone(), bundle.clone());
+                }
             }
             trust = trust.with_roots(bundle);
         }
-        Ok((identity, trust))
+        for (domain, roots) in &self.federated {
+            let bundle = with_lists(Bundle::from_pem(&contents(ROOTS, roots)?)?)?;
+            trust = trust.with_domain(domain.clone(), bundle);
+        }
+        Ok(trust)
     }
 }
 

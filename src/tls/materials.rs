@@ -84,6 +84,27 @@ impl Materials {
         self.shared.mesh.as_ref()
     }
 
+    /// All credentials besides the mesh's own, by the name of their provider or secret, or by the paths of
+    /// their files.
+    pub(crate) fn others(&self) -> BTreeMap<String, Credentials> {
+        let mut all = BTreeMap::new();
+        for (name, credentials) in &*lock(&self.shared.named) {
+            all.insert(name.to_string(), credentials.clone());
+        }
+        for (files, watched) in &*lock(&self.shared.files) {
+            let Files {
+                certificate,
+                key: _,
+                roots,
+                revocations,
+            } = files;
+            let paths = [certificate, roots, revocations].into_iter().flatten();
+            let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+            all.insert(paths.join(","), watched.credentials.clone());
+        }
+        all
+    }
+
     /// What `material` names. What nobody provides yet has no identity and trusts nobody, so that
     /// handshakes fail until somebody does.
     pub(crate) fn get(&self, material: &Material) -> Credentials {

@@ -12,8 +12,9 @@
 //! strictly as the strictest implementation reads them: exactly one URI name, which is a SPIFFE ID
 //! with a path; a leaf that is no CA and can sign no certificate; key usage present and critical;
 //! basic constraints present; a chain to a root *of the peer's own trust domain*, so that a
-//! federated domain cannot speak for another; no revoked certificate on the way. For other servers,
-//! the chain and the name. See [`Refusal`] for what a peer can be refused for.
+//! federated domain cannot speak for another; no revoked certificate on the way. Where a control plane
+//! asks for the chain alone (gRFC A29), the same holds as soon as the trust knows domains (gRFC A87). For
+//! other servers, the chain and the name. See [`Refusal`] for what a peer can be refused for.
 //!
 //! # What is deliberately absent
 //!
@@ -44,6 +45,7 @@
 //! ```
 
 mod authority;
+mod bundle_map;
 mod certificate;
 mod client;
 mod clock;
@@ -82,7 +84,7 @@ pub(crate) use materials::Secret;
 pub use pem::Unusable;
 #[cfg(feature = "control-plane")]
 pub(crate) use provider::fill;
-pub use refusal::Refusal;
+pub use refusal::{NotAnSvid, Refusal};
 pub(crate) use rewound::Rewound;
 pub(crate) use server::Callers;
 pub use server::{Accepted, Acceptor, Unaccepted};

@@ -90,7 +90,7 @@ impl Acceptor {
     pub fn new(credentials: Credentials, clock: Clock) -> Self {
         let verifier = PeerVerifier {
             trust: credentials.clone(),
-            checks: checks(Verification::Svid, Vec::new()),
+            checks: checks(Verification::Svid, Vec::new(), clock),
             clock,
             shown: Shown::Required,
         };
@@ -126,7 +126,7 @@ impl Acceptor {
         };
         let verifier = PeerVerifier {
             trust,
-            checks: checks(Verification::Chain, names),
+            checks: checks(Verification::Chain, names, clock),
             clock,
             shown,
         };
@@ -182,10 +182,12 @@ impl Acceptor {
         };
         let counters = self.credentials.counters();
         match &outcome {
-            Ok(accepted) if accepted.known().tls => counters.accepted.fetch_add(1, Relaxed),
-            Ok(_) => 0,
-            Err(_) => counters.refused.fetch_add(1, Relaxed),
-        };
+            Ok(accepted) if accepted.known().tls => {
+                counters.accepted.fetch_add(1, Relaxed);
+            }
+            Ok(_) => {}
+            Err(why) => counters.refuse(why.reason()),
+        }
         outcome
     }
 
@@ -251,12 +253,12 @@ pub(crate) struct Callers {
     pub(crate) required: bool,
 }
 
-fn checks(verification: Verification, names: Vec<StringMatcher>) -> Arc<Checks> {
+fn checks(verification: Verification, names: Vec<StringMatcher>, clock: Clock) -> Arc<Checks> {
     Arc::new(Checks {
         verification,
         names,
         usage: Usage::Client,
-        skew: Duration::ZERO,
+        skew: clock.skew(),
     })
 }
 

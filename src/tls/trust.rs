@@ -162,7 +162,11 @@ impl fmt::Debug for Bundle {
 /// A peer with a SPIFFE ID is judged by the bundle of *its* trust domain; there is no bundle that
 /// counts for all domains, since with one of those every federated domain could issue identities of
 /// every other (SPIFFE Trust Domain and Bundle §4). Servers without SPIFFE IDs are judged by the
-/// roots of [`with_roots`](Self::with_roots), which no SPIFFE ID is ever judged by.
+/// roots of [`with_roots`](Self::with_roots).
+///
+/// Where a control plane asks for no more than a chain (gRFC A29), a trust that knows domains judges by them
+/// as well (gRFC A87); one that has roots alone lets them vouch for whomever they have signed. So roots that
+/// several parties hold the keys of do not belong into one [`with_roots`](Self::with_roots).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Trust {
     domains: BTreeMap<TrustDomain, Bundle>,
@@ -200,6 +204,11 @@ impl Trust {
     /// All trust domains that somebody is trusted for, with their bundles.
     pub fn domains(&self) -> impl Iterator<Item = (&TrustDomain, &Bundle)> {
         self.domains.iter()
+    }
+
+    /// Whether a certificate of which only a chain is asked is judged by the bundle of its trust domain.
+    pub(super) fn judges_by_domain(&self, claims_spiffe: bool) -> bool {
+        !self.domains.is_empty() && (claims_spiffe || self.roots.is_none())
     }
 
     /// The roots for certificates that are judged by chain and name alone.

@@ -31,7 +31,7 @@ pub(super) struct Checks {
     pub(super) verification: Verification,
     pub(super) names: Vec<StringMatcher>,
     pub(super) usage: Usage,
-    /// How far clocks may be apart.
+    /// How far clocks may be apart ([`Clock::with_skew`](super::Clock::with_skew)).
     pub(super) skew: Duration,
 }
 
@@ -74,17 +74,20 @@ pub(super) fn verify(
         return Err(Refusal::Malformed(text.into()));
     }
     let leaf = Leaf::read(first)?;
-    let (id, bundle) = match checks.verification {
+    let by_domain = match checks.verification {
         Verification::Nothing => return Ok(Proven { id: None, leaf }),
-        Verification::Svid => {
+        Verification::Svid => true,
+        Verification::Chain => trust.judges_by_domain(leaf.claims_spiffe()),
+        Verification::Name => false,
+    };
+    let (id, bundle) = match by_domain {
+        true => {
             let id = leaf.svid()?;
             let bundle = trust.domain(id.trust_domain());
             let bundle = bundle.ok_or_else(|| Refusal::WrongDomain(id.trust_domain().clone()))?;
             (Some(id), bundle)
         }
-        Verification::Chain | Verification::Name => {
-            (None, trust.roots().ok_or(Refusal::UnknownIssuer)?)
-        }
+        false => (None, trust.roots().ok_or(Refusal::UnknownIssuer)?),
     };
     let entity = EndEntityCert::try_from(first).map_err(refusal)?;
     path(&entity, others, bundle, checks, algorithms, now)?;
@@ -98,8 +101,10 @@ pub(super) fn verify(
         (_, matchers, _) if is_named(&leaf, matchers) => {}
         (_, _, _) => return Err(wrong_name(&leaf)),
     }
-    // A chain to a SPIFFE identity says who it is, also where the rules of SVIDs are not asked for.
-    let id = id.or_else(|| leaf.svid().ok());
+    // A chain to a SPIFFE identity says who it is, also where the rules of SVIDs are not asked for; but
+    // where domains are known only their own bundles do.
+    let unnamed = id.is_none() && !trust.judges_by_domain(leaf.claims_spiffe());
+    let id = id.or_else(|| unnamed.then(|| leaf.svid().ok()).flatten());
     Ok(Proven { id, leaf })
 }
 

@@ -73,7 +73,7 @@ impl Refusal {
         }
     }
 
-    pub(super) fn exhausted(message: String) -> Self {
+    pub(in crate::control) fn exhausted(message: String) -> Self {
         Self {
             reason: Reason::Exhausted,
             message,

@@ -88,6 +88,9 @@ pub(super) struct Client {
 
 /// The bytes that names on one stream may have together.
 const NAME_BYTES: usize = 16 << 20;
+/// The bytes of resources that one stream has a copy of its own of, since it asked for them by names that
+/// are not listed: however small a name is, what it stands for may be large.
+const COPY_BYTES: usize = 4 << 20;
 /// The bytes of one name.
 const NAME_LENGTH: usize = 8 << 10;
 
@@ -100,6 +103,8 @@ pub(super) struct Stream {
     /// Of the last response, of any kind.
     nonce: u64,
     wake: Option<Instant>,
+    /// Why nothing can be sent any more.
+    exceeded: Option<Refusal>,
 }
 
 impl Stream {
@@ -111,6 +116,7 @@ impl Stream {
             watches: Default::default(),
             nonce: 0,
             wake: None,
+            exceeded: None,
         }
     }
 
@@ -140,11 +146,18 @@ impl Stream {
     ///
     /// To be called until it yields none, as often as the transport has room, after every request
     /// and update, and at [`Stream::wake`].
-    pub(super) fn next(&mut self, now: Instant) -> Option<Response> {
+    ///
+    /// # Errors
+    /// It would exceed a limit; the stream is to be ended with that.
+    pub(super) fn next(&mut self, now: Instant) -> Result<Option<Response>, Refusal> {
         self.wake = None;
-        Kind::ALL
+        let response = Kind::ALL
             .into_iter()
-            .find_map(|kind| self.respond(kind, now))
+            .find_map(|kind| self.respond(kind, now));
+        match self.exceeded.take() {
+            Some(refusal) => Err(refusal),
+            None => Ok(response),
+        }
     }
 
     /// When [`Stream::next`] may have something although nothing arrived, as of its last call.

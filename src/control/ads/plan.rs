@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::introduce::Step;
 use super::order::{Gate, InUse};
 use super::watch::{Have, Watch};
-use super::{Response, Stream, Variant, earliest};
+use super::{COPY_BYTES, Refusal, Response, Stream, Variant, earliest};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
 
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     /// Something stays that cannot be repeated, since only the client has it.
     pub(super) keeps: bool,
     pub(super) wake: Option<Instant>,
+    /// The stream would have more copies than it may.
+    exceeds: bool,
 }
 
 impl Stream {
@@ -45,6 +47,13 @@ impl Stream {
             return None;
         }
         let plan = self.plan(kind, watch, now);
+        if plan.exceeds {
+            self.exceeded = Some(Refusal::exhausted(format!(
+                "the names that are subscribed to stand for more than {COPY_BYTES} bytes of copies on one \
+                 stream, which is the limit"
+            )));
+            return None;
+        }
         self.wake = earliest(self.wake, plan.wake);
         self.note(kind, &plan);
         let whole = self.client.variant == Variant::Sotw && kind.is_whole();
@@ -67,9 +76,20 @@ impl Stream {
     fn plan(&self, kind: Kind, watch: &Watch, now: Instant) -> Plan {
         let mut plan = Plan::default();
         let mut in_use: Option<InUse<'_>> = None;
+        let mut copies: Option<usize> = None;
         for (name, since) in &watch.due {
             let have = watch.have.get(name);
-            match (self.snapshot.get(kind, name), have) {
+            let target = self.snapshot.get(kind, name);
+            if let Some(copy) = target.as_ref().filter(|_| self.is_copy(kind, name)) {
+                let bytes = copies.get_or_insert_with(|| self.copied(kind, watch));
+                let before = have.and_then(|have| have.sent.as_ref());
+                *bytes += copy.size() - before.map_or(0, |before| before.size()).min(copy.size());
+                if *bytes > COPY_BYTES {
+                    plan.exceeds = true;
+                    return plan;
+                }
+            }
+            match (target, have) {
                 (Some(target), Some(have)) if !have.force && is(&target, have) => {
                     plan.settled.push(name.clone());
                 }
@@ -98,6 +118,21 @@ impl Stream {
             }
         }
         plan
+    }
+
+    /// Whether what a name stands for is made for that name.
+    fn is_copy(&self, kind: Kind, name: &str) -> bool {
+        kind == Kind::Listener && self.snapshot.set(kind).get(name).is_none()
+    }
+
+    /// The bytes of all copies that the client has of a kind.
+    fn copied(&self, kind: Kind, watch: &Watch) -> usize {
+        let had = watch
+            .have
+            .iter()
+            .filter(|(name, _)| self.is_copy(kind, name));
+        let sent = had.filter_map(|(_, have)| have.sent.as_ref());
+        sent.map(|copy| copy.size()).sum()
     }
 
     /// Whether a name that does not exist is one that the client is to be told of.

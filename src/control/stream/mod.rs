@@ -13,19 +13,20 @@
 
 mod grpc;
 mod line;
+mod turn;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 pub(super) use self::grpc::Replies;
 use self::grpc::Requests;
 use self::line::Speaker;
+use self::turn::Turn;
 use super::ads::{self, Outcome, Reason, Refusal, Stream, Variant};
 use super::house::{Client, House, Seat};
 use super::kind::Kind;
@@ -37,9 +38,6 @@ use crate::model::identity::SpiffeId;
 
 /// Longer than any time that is waited for.
 const FAR: Duration = Duration::from_secs(3_600);
-
-/// A turn ends when nothing was answered for this part of its time.
-const SILENCE: u32 = 10;
 
 /// What a method serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -134,15 +132,11 @@ where
         () = drained.begun() => return going(),
         () = replies.deserted() => return Status::cancelled("the client has left"),
     };
-    let turn = Turn::Has {
-        _permit: permit,
-        until: Instant::now() + house.limits.initial_sync,
-        silent: None,
-    };
-    Session::open(house, method, (node, peer), (seat, turn))
-        .await
-        .serve(first, requests, replies)
-        .await
+    let turn = Turn::begin(permit, house.limits.initial_sync);
+    match Session::open(house, method, (node, peer), (seat, turn)).await {
+        Ok(session) => session.serve(first, requests, replies).await,
+        Err(refusal) => status(refusal),
+    }
 }
 
 /// Reads the first request, which says who asks.
@@ -172,30 +166,6 @@ fn going() -> Status {
     Status::unavailable("the control plane is shutting down")
 }
 
-/// The turn of a stream that gets its first state.
-#[derive(Debug)]
-enum Turn {
-    Done,
-    Has {
-        _permit: OwnedSemaphorePermit,
-        until: Instant,
-        /// Since everything was sent and nothing of it answered, it ends then.
-        silent: Option<Instant>,
-    },
-}
-
-impl Turn {
-    /// When it ends if nothing comes.
-    fn end(&self) -> Option<Instant> {
-        match self {
-            Self::Done => None,
-            Self::Has { until, silent, .. } => {
-                Some(silent.map_or(*until, |silent| silent.min(*until)))
-            }
-        }
-    }
-}
-
 /// A stream whose client is known.
 struct Session {
     house: Arc<House>,
@@ -222,16 +192,25 @@ enum Event {
 }
 
 impl Session {
+    /// # Errors
+    /// It needs a view of its own, and there are as many as there may be.
     async fn open(
         house: &Arc<House>,
         method: Method,
         (node, peer): (Node, Option<SpiffeId>),
         (seat, turn): (Seat, Turn),
-    ) -> Self {
+    ) -> Result<Self, Refusal> {
         let mut generations = house.store.generations();
         let generation = generations.borrow_and_update().clone();
         let key = generation.key(&node);
-        let (view, snapshot) = generation.view(key, &Arc::default()).await;
+        let most = house.limits.views;
+        let Some(view) = generation.joined(&key, most) else {
+            return Err(Refusal::exhausted(format!(
+                "{most} views of the mesh are in use, which is the limit, and none of them is that of this node: \
+                 its namespace, labels, service account and locality"
+            )));
+        };
+        let (view, snapshot) = generation.filled(view, key, &Arc::default()).await;
         let client = ads::Client {
             variant: method.variant,
             errors: tells_errors(&node),
@@ -240,7 +219,7 @@ impl Session {
             names: house.limits.names,
         };
         let stream = Stream::new(client, snapshot.clone());
-        Self {
+        Ok(Self {
             client: house.register((node, peer), method, stream),
             house: house.clone(),
             method,
@@ -250,7 +229,7 @@ impl Session {
             turn,
             sending: None,
             _seat: seat,
-        }
+        })
     }
 
     /// The machine. Held for one step, by the task or by somebody who looks.
@@ -277,7 +256,10 @@ impl Session {
         let mut drained = self.house.drained();
         let mut making = None;
         loop {
-            let wake = self.send(replies);
+            let wake = match self.send(replies) {
+                Ok(wake) => wake,
+                Err(refusal) => return status(refusal),
+            };
             let event = tokio::select! {
                 () = drained.reached() => Event::Drained,
                 request = requests.next() => Event::Request(request),
@@ -330,7 +312,10 @@ impl Session {
     }
 
     /// Sends what can be sent; yields when to look again.
-    fn send(&mut self, replies: &Speaker) -> Option<Instant> {
+    ///
+    /// # Errors
+    /// What there is to send exceeds a limit.
+    fn send(&mut self, replies: &Speaker) -> Result<Option<Instant>, Refusal> {
         let now = Instant::now();
         if let Some(end) = self.turn.end()
             && (end <= now || self.stream().is_settled())
@@ -338,31 +323,25 @@ impl Session {
             self.turn = Turn::Done;
         }
         if self.sending.is_some() {
-            return self.sending.into_iter().chain(self.turn.end()).min();
+            return Ok(self.sending.into_iter().chain(self.turn.end()).min());
         }
         let (response, wake) = {
             let mut stream = self.stream();
-            (stream.next(now), stream.wake())
+            (stream.next(now)?, stream.wake())
         };
         let Some(response) = response else {
-            if let Turn::Has { silent, .. } = &mut self.turn {
-                silent.get_or_insert(now + self.house.limits.initial_sync / SILENCE);
-            }
-            return [wake, self.turn.end()].into_iter().flatten().min();
+            self.turn.waits(now);
+            return Ok([wake, self.turn.end()].into_iter().flatten().min());
         };
-        if let Turn::Has { silent, .. } = &mut self.turn {
-            *silent = None;
-        }
-        let pieces = wire::write(self.method.variant, &response);
+        self.turn.goes_on();
+        let pieces = wire::write(self.method.variant, &response)?;
         let bytes = pieces.iter().map(Bytes::len).sum();
         self.house.counts.pushed(response.kind, bytes);
         // The one before was taken. If nobody listens, the next request says so.
         replies.send(pieces);
         let until = now + self.house.limits.write;
         self.sending = Some(until);
-        self.turn
-            .end()
-            .map_or(Some(until), |end| Some(until.min(end)))
+        Ok(self.turn.end().into_iter().chain([until]).min())
     }
 
     fn is_stuck(&self) -> bool {
@@ -379,9 +358,7 @@ impl Session {
         };
         match outcome {
             Outcome::Acknowledged => {
-                if let Turn::Has { silent, .. } = &mut self.turn {
-                    *silent = None;
-                }
+                self.turn.goes_on();
                 self.house.counts.acknowledged(kind);
             }
             Outcome::Refused { version, error } => {

@@ -89,10 +89,25 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
         .find(|client| !seen.contains(client.namespace()));
     clients.truncate(NAMESPACES - 1);
     clients.extend(other);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut faults = Faults::default();
-    for client in &clients {
-        faults.extend(compile(objects, client, options).faults);
-    }
+    let look = &|clients: &[Workload]| {
+        let mut faults = Faults::default();
+        for client in clients {
+            faults.extend(compile(objects, client, options).faults);
+        }
+        faults
+    };
+    std::thread::scope(|scope| {
+        let parts = clients.chunks(clients.len().div_ceil(threads).max(1));
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
+        for part in parts {
+            match part.join() {
+                Ok(found) => faults.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
     faults
 }
 

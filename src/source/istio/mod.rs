@@ -57,7 +57,7 @@ mod yaml;
 pub(crate) use check::judge;
 pub use check::{Checked, check};
 #[cfg(feature = "control-plane")]
-pub(crate) use compile::{Chain, Leads, edge, selected_by_labels, unopened};
+pub(crate) use compile::{Chain, Leads, ReadLabels, edge, selected_by_labels, unopened};
 pub use compile::{Compiled, Ejection, compile};
 #[cfg(feature = "outbound")]
 pub(crate) use defaults::trust_domain;

@@ -108,6 +108,14 @@ pub(in crate::transport) fn switched<B, G: Guard>(
     response.map(|_| Body::empty())
 }
 
+impl OnUpgrade {
+    /// Whether there is a stream to wait for.
+    #[cfg(all(feature = "inbound", feature = "tls-core"))]
+    pub(crate) fn has_switched(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
 impl Future for OnUpgrade {
     type Output = Result<Upgraded, Error>;
 

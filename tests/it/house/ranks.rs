@@ -108,9 +108,14 @@ fn types_of_files_stay_in_the_source_that_reads_them() {
     const FILE_TYPES: &[&str] = &["granit_parser", "notify", "schemars", "serde", "serde_json"];
     let mut inside = 0;
     for file in library() {
-        let reads = ["src/source/", "src/control/", "src/inbound/token/"]
-            .iter()
-            .any(|folder| file.path.starts_with(folder));
+        let reads = [
+            "src/source/",
+            "src/control/",
+            "src/inbound/token/",
+            "src/tls/bundle_map.rs",
+        ]
+        .iter()
+        .any(|place| file.path.starts_with(place));
         for (line, code) in file.code() {
             let wire = words(code).any(|word| FILE_TYPES.contains(&word));
             inside += usize::from(wire && reads);

@@ -72,6 +72,8 @@ async fn every_path_of_the_index_answers() {
     for (path, part) in [
         ("/ready", "LIVE"),
         ("/stats", "cluster.c.requests: 1"),
+        ("/stats", "inbound.denied: 0"),
+        ("/stats?format=json", "\"inbound\":{\"requests\":0"),
         ("/stats?format=json", "\"requests\":1"),
         (
             "/stats?format=prometheus",

@@ -90,6 +90,19 @@ async fn a_denied_request_is_answered_in_envoys_words_and_its_reason_is_counted(
     );
     let stats = mesh.stats().inbound;
     assert_eq!((stats.requests, stats.denied, stats.ambiguous), (3, 2, 0));
+    call(&mesh, get("http://a//x")).await;
+    let metrics = mesh.metrics();
+    for line in [
+        "meshwork_inbound_requests_total 4\n",
+        "meshwork_inbound_refused_total{reason=\"denied\"} 2\n",
+        "meshwork_inbound_refused_total{reason=\"ambiguous\"} 1\n",
+        "meshwork_inbound_refused_total{reason=\"unauthenticated\"} 0\n",
+        "meshwork_inbound_cut_total 0\n",
+        "meshwork_inbound_audited_total 0\n",
+        "meshwork_inbound_dry_run_denied_total 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,8 @@ mod endpoints;
 mod events;
 mod explain;
 mod faults;
+#[cfg(all(feature = "inbound", feature = "tls-core"))]
+mod frames;
 #[cfg(feature = "yaml")]
 mod gamma;
 mod grpc_metrics;
@@ -53,6 +55,8 @@ mod sessions;
 mod shares;
 mod soak;
 mod streaming;
+#[cfg(all(feature = "inbound", feature = "tls-core"))]
+mod switched;
 mod tasks;
 #[cfg(all(feature = "inbound", feature = "yaml"))]
 mod telemetry;

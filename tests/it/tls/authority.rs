@@ -158,6 +158,19 @@ impl Authority {
     }
 }
 
+/// A SPIFFE bundle map: for each trust domain the root of one authority.
+pub(crate) fn bundle_map(domains: &[(&str, &Authority)]) -> String {
+    let entries = domains.iter().map(|(domain, authority)| {
+        let lines = authority.pem.lines().filter(|line| !line.starts_with('-'));
+        let der: String = lines.collect();
+        format!(
+            r#""{domain}": {{"keys": [{{"kty": "EC", "use": "x509-svid", "x5c": ["{der}"]}}]}}"#
+        )
+    });
+    let entries: Vec<String> = entries.collect();
+    format!(r#"{{"trust_domains": {{{}}}}}"#, entries.join(", "))
+}
+
 /// Trust in this authority for the trust domain `td`.
 pub(crate) fn trust(authority: &Authority) -> Trust {
     Trust::default().with_domain("td".parse().unwrap(), authority.bundle())

@@ -1,4 +1,4 @@
-//! Identities in files: rows A4 and A5.
+//! Identities in files: rows A4, A5 and A12.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use meshwork::Mesh;
 use meshwork::model::security::Files;
-use meshwork::tls::{Credentials, FileSource};
+use meshwork::tls::{Bundle, Credentials, FileSource};
 
-use super::authority::{Authority, Issued};
+use super::authority::{Authority, Issued, bundle_map};
 
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -88,6 +88,76 @@ async fn a4_a_torn_write_is_refused_and_the_next_look_takes_the_pair() {
         credentials.identity().unwrap().id().unwrap().as_str(),
         "spiffe://td/b"
     );
+}
+
+/// The roots that count for a trust domain.
+fn roots_of(credentials: &Credentials, domain: &str) -> Option<Bundle> {
+    let trusted = credentials.trusted();
+    trusted.domain(&domain.parse().unwrap()).cloned()
+}
+
+#[tokio::test]
+async fn a12_federated_files_count_for_their_domain_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut own, partner, next) = (
+        Authority::new("own"),
+        Authority::new("partner"),
+        Authority::new("next"),
+    );
+    write(folder.path(), &own.issue("spiffe://td/a"), own.pem());
+    let roots = folder.path().join("partner.crt");
+    fs::write(&roots, partner.pem()).unwrap();
+    let source = FileSource::new(files(folder.path()))
+        .federated_with("partner".parse().unwrap(), &roots)
+        .every(LOOK);
+    let mesh = Mesh::builder().identity(source).start().await.unwrap();
+    let credentials = mesh.credentials().unwrap();
+    assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
+    assert_eq!(roots_of(&credentials, "partner"), Some(partner.bundle()));
+    let before = credentials.generation();
+    let beside = folder.path().join("partner.new");
+    fs::write(&beside, format!("{}{}", partner.pem(), next.pem())).unwrap();
+    fs::rename(&beside, &roots).unwrap();
+    credentials.changed(before).await;
+    let both = roots_of(&credentials, "partner").unwrap();
+    assert_eq!(both.roots().count(), 2);
+    assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
+}
+
+#[tokio::test]
+async fn a12_a_bundle_map_is_read_again_and_one_with_a_fault_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut own, partner) = (Authority::new("own"), Authority::new("partner"));
+    write(folder.path(), &own.issue("spiffe://td/a"), own.pem());
+    let map = folder.path().join("bundles.json");
+    let put = |text: String| {
+        let beside = folder.path().join("bundles.new");
+        fs::write(&beside, text).unwrap();
+        fs::rename(&beside, &map).unwrap();
+    };
+    put(bundle_map(&[("td", &own), ("partner", &partner)]));
+    let source = FileSource::new(files(folder.path()))
+        .bundle_map(&map)
+        .every(LOOK);
+    let mesh = Mesh::builder().identity(source).start().await.unwrap();
+    let credentials = mesh.credentials().unwrap();
+    assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
+    assert_eq!(roots_of(&credentials, "partner"), Some(partner.bundle()));
+    let before = credentials.generation();
+    put(r#"{"trust_domains": {"td": {"keys": [{"use": "x509-svid"}]}}}"#.into());
+    while credentials.counts().renewal_failures == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        credentials.generation(),
+        before,
+        "the old map stays in force"
+    );
+    assert_eq!(roots_of(&credentials, "partner"), Some(partner.bundle()));
+    put(bundle_map(&[("td", &own)]));
+    credentials.changed(before).await;
+    assert_eq!(roots_of(&credentials, "partner"), None);
+    assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
 }
 
 /// The kubelet writes a folder beside and swaps one symbolic link.

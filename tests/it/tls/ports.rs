@@ -200,16 +200,40 @@ async fn a14_a_server_with_another_name_gets_no_byte_of_the_request() {
         ..mesh_tls()
     };
     let security = Security::Tls(Arc::new(expecting));
-    let (mesh, _publisher) =
-        client(caller, server.address, Protocol::Http2, security, |_| {}).await;
+    let (mesh, _publisher) = client(
+        caller.clone(),
+        server.address,
+        Protocol::Http2,
+        security,
+        |_| {},
+    )
+    .await;
     let error = ask(&mesh).await.unwrap_err();
-    assert!(error.is_tls(), "{error:?}");
+    assert!(error.is_tls() && error.is_unprocessed(), "{error:?}");
+    // A failure of this side's own making, as outlier detection counts them.
+    assert_eq!(error.flag().unwrap().code(), "UF");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("spiffe://td/other"), "{cause}");
+    let counted = mesh.stats();
+    assert!(counted.clusters[0].endpoints[0].failures > 0, "{counted:?}");
+    assert_eq!(
+        caller.refusals().keys().collect::<Vec<_>>(),
+        [&"wrong_name"]
+    );
+    // The server never got so far that a byte of a request could have been read.
+    let own = server.mesh.credentials().unwrap();
+    let refused = async {
+        while own.counts().refused == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, refused).await.unwrap();
+    assert_eq!(own.counts().accepted, 0);
 }
 
 #[tokio::test]
-async fn b6_a_request_that_is_under_way_finishes_when_strict_comes() {
+async fn b6_a_hundred_requests_that_are_under_way_finish_when_strict_comes() {
     let mut root = Authority::new("root");
     let own = credentials(&mut root, "spiffe://td/server");
     let (publisher, source) = feed(peers(MutualTls::Permissive));
@@ -218,30 +242,37 @@ async fn b6_a_request_that_is_under_way_finishes_when_strict_comes() {
     let listener = mesh.listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr();
     let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
-    let gate = Arc::new(tokio::sync::Notify::new());
+    const CALLERS: usize = 100;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let opened = gate.clone();
     tokio::spawn(listener.serve(service_fn(move |_: Request<Body>| {
         let (arrived, opened) = (arrived.clone(), opened.clone());
         async move {
             arrived.send(()).unwrap();
-            opened.notified().await;
+            opened.acquire().await.unwrap().forget();
             Ok::<_, std::convert::Infallible>(Response::new(Body::from("done")))
         }
     })));
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: c\r\n\r\n")
-        .await
-        .unwrap();
-    arrivals.recv().await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..CALLERS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: c\r\n\r\n")
+            .await
+            .unwrap();
+        arrivals.recv().await.unwrap();
+        streams.push(stream);
+    }
     publisher.publish(peers(MutualTls::Strict)).await.unwrap();
-    gate.notify_one();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(
-        text.starts_with("HTTP/1.1 200") && text.ends_with("done"),
-        "{text}"
-    );
+    gate.add_permits(CALLERS);
+    for mut stream in streams {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.ends_with("done"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -277,3 +277,85 @@ async fn b8_the_two_sides_of_a_mismatch_both_know_what_it_was() {
     assert!(served.to_string().contains("DISABLE"), "{served}");
     called.unwrap_err();
 }
+
+/// In TLS 1.3 a client has done its part before the server has looked: it learns by what it reads.
+#[tokio::test(start_paused = true)]
+async fn b1_who_shows_no_certificate_is_told_so_by_an_alert() {
+    let mut root = Authority::new("root");
+    let own = credentials(&mut root, "spiffe://td/server");
+    let client = credentials(&mut root, "spiffe://td/client");
+    let anonymous = ClientTls {
+        identity: None,
+        ..mesh_tls()
+    };
+    let (theirs, ours) = tokio::io::duplex(64 << 10);
+    let acceptor = Acceptor::new(own, clock());
+    let connector = connector(&anonymous, &client, clock());
+    let calling = async {
+        let mut stream = connector.connect(theirs, "a", Offer::Http1).await?;
+        stream.read_u8().await
+    };
+    let (served, told) = tokio::join!(acceptor.accept(ours, MutualTls::Strict), calling);
+    assert_eq!(served.unwrap_err().reason(), "no_certificate");
+    let told = format!("{:?}", told.unwrap_err());
+    assert!(told.contains("CertificateRequired"), "{told}");
+}
+
+/// A hello of this many bytes: the one of our own client, with padding (RFC 7685).
+fn padded(hello: &[u8], length: usize) -> Vec<u8> {
+    let mut message = hello[5..].to_vec();
+    // Type, length, version and random; then session, ciphers, compression, each behind its length.
+    let mut at = 4 + 2 + 32;
+    at += 1 + usize::from(message[at]);
+    at += 2 + usize::from(u16::from_be_bytes([message[at], message[at + 1]]));
+    at += 1 + usize::from(message[at]);
+    let padding = length.checked_sub(message.len() + 4).unwrap();
+    let padding = u16::try_from(padding).unwrap();
+    // It may not stand last: the last extension of ours may be a pre-shared key's.
+    message.splice(at + 2..at + 2, {
+        let head = [&21_u16.to_be_bytes()[..], &padding.to_be_bytes()].concat();
+        head.into_iter()
+            .chain(std::iter::repeat_n(0, padding.into()))
+    });
+    let extensions = u16::try_from(message.len() - at - 2).unwrap();
+    message[at..at + 2].copy_from_slice(&extensions.to_be_bytes());
+    let whole = u32::try_from(message.len() - 4).unwrap().to_be_bytes();
+    message[1..4].copy_from_slice(&whole[1..]);
+    assert_eq!(message.len(), length);
+    let record = |part: &[u8]| {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [&[0x16, 0x03, 0x01], &length[..], part].concat()
+    };
+    message.chunks(16 << 10).flat_map(record).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn b5_a_hello_is_tls_however_long_it_is_and_refused_above_the_cap() {
+    let mut root = Authority::new("root");
+    let own = credentials(&mut root, "spiffe://td/server");
+    let client = credentials(&mut root, "spiffe://td/client");
+    let hello = hello(&client).await;
+    for length in [8 << 10, 16 << 10, (16 << 10) + 1, 40 << 10] {
+        let bytes = padded(&hello, length);
+        let (mut theirs, ours) = tokio::io::duplex(128 << 10);
+        let acceptor = Acceptor::new(own.clone(), clock());
+        let writing = async {
+            theirs.write_all(&bytes).await.unwrap();
+            // The answer to a hello that was understood is a handshake record too.
+            assert_eq!(theirs.read_u8().await.unwrap(), 0x16, "{length}");
+        };
+        tokio::select! {
+            outcome = acceptor.accept(ours, MutualTls::Permissive) => panic!("{length}: {outcome:?}"),
+            () = writing => {}
+        }
+    }
+    // A hello that says it is longer than any may be: records of it until the port has had enough.
+    let record = [&[0x16, 0x03, 0x01, 0x40, 0x00][..], &[0; 16 << 10]].concat();
+    let mut endless = record.repeat(16);
+    endless[5..9].copy_from_slice(&[1, 0xff, 0xff, 0xff]);
+    for mode in [MutualTls::Permissive, MutualTls::Strict] {
+        let refused = begin_with(mode, &endless).await.unwrap_err();
+        let closed = matches!(refused, Unaccepted::Refused(_) | Unaccepted::Io(_));
+        assert!(closed, "{mode:?}: {refused:?}");
+    }
+}

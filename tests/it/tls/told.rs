@@ -1,10 +1,12 @@
 //! What is told of certificates: metrics and a page, and never a key.
 
 use meshwork::Mesh;
+use meshwork::tls::{Acceptor, Credentials};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::authority::{Authority, BEGIN, LIFETIME, clock, credentials};
+use super::authority::{Authority, BEGIN, LIFETIME, clock, credentials, trust};
+use super::handshakes::{connector, handshake, mesh_tls};
 
 fn value(metrics: &str, name: &str) -> Option<u64> {
     let line = metrics
@@ -54,4 +56,47 @@ async fn expiry_and_rotations_are_metrics_and_a_page() {
 async fn a_mesh_without_an_identity_tells_of_none() {
     let mesh = Mesh::builder().start().await.unwrap();
     assert!(!mesh.metrics().contains("meshwork_identity_"));
+}
+
+#[tokio::test]
+async fn a3_a_refusal_is_a_metric_with_its_reason() {
+    let (mut root, mut other) = (Authority::new("root"), Authority::new("other"));
+    let own = credentials(&mut root, "spiffe://td/order");
+    let builder = Mesh::builder().identity(own.clone()).clock(clock());
+    let mesh = builder.start().await.unwrap();
+    let stranger = other.issue("spiffe://td/x").identity();
+    let stranger = Credentials::new(Some(stranger), trust(&root));
+    let acceptor = Acceptor::new(own, clock());
+    let (served, _) = handshake(&acceptor, &connector(&mesh_tls(), &stranger, clock())).await;
+    assert!(served.is_err());
+    let metrics = mesh.metrics();
+    for line in [
+        "meshwork_handshakes_total{outcome=\"refused\"} 1\n",
+        "meshwork_handshakes_refused_total{reason=\"unknown_issuer\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_under_a_name_have_metrics_of_their_own() {
+    let mut root = Authority::new("root");
+    let own = credentials(&mut root, "spiffe://td/order");
+    let named = credentials(&mut root, "spiffe://td/partner");
+    let builder = Mesh::builder().identity(own).clock(clock());
+    let builder = builder.credential("partner", named.clone());
+    let mesh = builder.start().await.unwrap();
+    named.rotate(root.issue("spiffe://td/partner").identity());
+    named.renewal_failed();
+    let metrics = mesh.metrics();
+    let until = (BEGIN + LIFETIME).as_secs();
+    for line in [
+        "meshwork_identity_rotations_total 0\n",
+        "meshwork_identity_rotations_total{credentials=\"partner\"} 1\n",
+        "meshwork_identity_renewal_failures_total{credentials=\"partner\"} 1\n",
+        &format!("meshwork_identity_not_after_seconds{{credentials=\"partner\"}} {until}\n"),
+        "meshwork_handshakes_total{credentials=\"partner\",outcome=\"accepted\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
 }

@@ -1,10 +1,11 @@
 //! Whose word counts, and what happens when that changes: rows A2, A3, A11, A12, A13, A16 and A17.
 
-use meshwork::tls::{Acceptor, Bundle, Credentials, Refusal, Trust};
+use meshwork::model::security::{ClientTls, MutualTls, Verification};
+use meshwork::tls::{Acceptor, Bundle, Credentials, NotAnSvid, Offer, Refusal, Trust};
 use rcgen::KeyPair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::authority::{Authority, LIFETIME, clock, clock_at, credentials, trust};
+use super::authority::{Authority, LIFETIME, clock, clock_at, credentials, dns, leaf, trust, uri};
 use super::handshakes::{connector, handshake, mesh_tls, reason, refused};
 
 fn domain(trust: Trust, name: &str, authority: &Authority) -> Trust {
@@ -38,6 +39,91 @@ async fn a12_a_trust_domain_cannot_issue_for_another() {
         refused_for(&server, &forged).await,
         Some(Refusal::UnknownIssuer)
     );
+}
+
+/// What a client of which only a chain is asked (gRFC A29) refuses a server for.
+async fn chain_refused_for(trust: Trust, server: &Credentials) -> Option<Refusal> {
+    let tls = ClientTls {
+        verification: Verification::Chain,
+        ..mesh_tls()
+    };
+    let mut own = Authority::new("own");
+    let client = Credentials::new(Some(own.issue("spiffe://td/client").identity()), trust);
+    // The server believes the client, so that it is the client that refuses.
+    server.trust(domain(Trust::default(), "td", &own));
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let (_, called) = handshake(&acceptor, &connector(&tls, &client, clock())).await;
+    called.err().map(|error| reason(&error).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a12_a_chain_is_judged_by_its_own_domain_as_soon_as_domains_are_known() {
+    let (mut a, mut b) = (Authority::new("a"), Authority::new("b"));
+    let both = Bundle::from_pem(format!("{}{}", a.pem(), b.pem()).as_bytes()).unwrap();
+    let map = domain(domain(Trust::default(), "td", &a), "b", &b);
+    let map = || map.clone();
+    let show = |issued: crate::tls::authority::Issued| {
+        Credentials::new(Some(issued.identity()), Trust::default())
+    };
+    let (forged, own) = (show(a.issue("spiffe://b/x")), show(b.issue("spiffe://b/x")));
+    let stranger = show(a.issue("spiffe://c/x"));
+    let unnamed = show(a.sign({
+        let mut params = leaf("spiffe://td/x");
+        params.subject_alt_names = vec![dns("td.example")];
+        params
+    }));
+    let two = show(a.sign({
+        let mut params = leaf("spiffe://td/x");
+        params.subject_alt_names.push(uri("spiffe://td/y"));
+        params
+    }));
+    let wrong = Some(Refusal::WrongDomain("c".parse().unwrap()));
+    let names = |number| Some(NotAnSvid::Names(number).into());
+    for (row, trust, server, expected) in [
+        ("forged, map", map(), &forged, Some(Refusal::UnknownIssuer)),
+        ("own, map", map(), &own, None),
+        (
+            "a domain that is not listed",
+            map(),
+            &stranger,
+            wrong.clone(),
+        ),
+        ("no SPIFFE ID, map alone", map(), &unnamed, names(0)),
+        ("two SPIFFE IDs", map(), &two, names(2)),
+        (
+            "forged, map and roots",
+            map().with_roots(both.clone()),
+            &forged,
+            Some(Refusal::UnknownIssuer),
+        ),
+        (
+            "not listed, map and roots",
+            map().with_roots(both.clone()),
+            &stranger,
+            wrong,
+        ),
+        (
+            "no SPIFFE ID, map and roots",
+            map().with_roots(both.clone()),
+            &unnamed,
+            None,
+        ),
+        // gRFC A29: roots alone vouch for whomever they have signed.
+        (
+            "roots alone",
+            Trust::default().with_roots(both.clone()),
+            &forged,
+            None,
+        ),
+        (
+            "nobody",
+            Trust::default(),
+            &own,
+            Some(Refusal::UnknownIssuer),
+        ),
+    ] {
+        assert_eq!(chain_refused_for(trust, server).await, expected, "{row}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,6 +258,52 @@ async fn a17_a_revoked_peer_is_cut_and_others_are_not() {
         "siblings are untouched"
     );
     assert_eq!(server.counts().cut, 2);
+}
+
+/// The list comes when the certificate was judged already and the handshake is not over.
+#[tokio::test(start_paused = true)]
+async fn a17_a_list_that_comes_in_the_middle_of_a_handshake_counts_for_it() {
+    let mut root = Authority::new("root");
+    let server = credentials(&mut root, "spiffe://td/server");
+    // Serial numbers: the server has 1.
+    let client = credentials(&mut root, "spiffe://td/one");
+    let (theirs, mut from_client) = tokio::io::duplex(64 << 10);
+    let (mut to_server, ours) = tokio::io::duplex(64 << 10);
+    let connector = connector(&mesh_tls(), &client, clock());
+    let calling = tokio::spawn(async move { connector.connect(theirs, "a", Offer::Http1).await });
+    let acceptor = Acceptor::new(server.clone(), clock());
+    let serving =
+        tokio::spawn(async move { acceptor.accept(ours, MutualTls::Strict).await.map(drop) });
+    // The client's hello, and the server's whole flight back.
+    let mut bytes = vec![0; 32 << 10];
+    let hello = from_client.read(&mut bytes).await.unwrap();
+    to_server.write_all(&bytes[..hello]).await.unwrap();
+    let called = tokio::spawn(async move {
+        let called = calling.await.unwrap();
+        called.map(drop)
+    });
+    while !called.is_finished() {
+        tokio::select! {
+            biased;
+            flight = to_server.read(&mut bytes) => {
+                from_client.write_all(&bytes[..flight.unwrap()]).await.unwrap();
+            }
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    called.await.unwrap().unwrap();
+    // All that the client has said since, but its last byte: the server has judged its certificate.
+    let said = from_client.read(&mut bytes).await.unwrap();
+    to_server.write_all(&bytes[..said - 1]).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!serving.is_finished());
+    let bundle = root.bundle().with_revocations(root.revoke(&[2]).as_bytes());
+    server.trust(Trust::default().with_domain("td".parse().unwrap(), bundle.unwrap()));
+    to_server.write_all(&bytes[said - 1..said]).await.unwrap();
+    let refused = serving.await.unwrap().unwrap_err();
+    assert_eq!(refused.reason(), "revoked");
 }
 
 #[tokio::test(start_paused = true)]

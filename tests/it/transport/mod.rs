@@ -7,6 +7,6 @@ mod hostile;
 mod http1;
 mod http2;
 mod limits;
-mod peer;
+pub(crate) mod peer;
 mod sockets;
 mod world;

@@ -1,6 +1,6 @@
 //! An HTTP/2 peer that does exactly what a test says, frame by frame (RFC 9113 §4 and §6).
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -19,8 +19,8 @@ const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 const MAX_CONCURRENT_STREAMS: u8 = 3;
 
-pub(crate) struct Peer {
-    io: DuplexStream,
+pub(crate) struct Peer<T = DuplexStream> {
+    io: T,
 }
 
 #[derive(Debug)]
@@ -39,9 +39,44 @@ impl Frame {
     }
 }
 
-impl Peer {
+/// A header block: fields literal and not indexed (RFC 7541 §6.2.2), as they are given.
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            // A longer one would need another form of its length.
+            block.push(
+                u8::try_from(text.len())
+                    .ok()
+                    .filter(|length| *length < 127)
+                    .unwrap(),
+            );
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
+    /// Begins as a client: the preface and SETTINGS.
+    pub(crate) async fn call(mut io: T) -> Self {
+        io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        let mut peer = Self { io };
+        peer.settings(100).await;
+        peer
+    }
+
+    /// Sends a request without a body.
+    pub(crate) async fn send(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        let flags = END_STREAM | END_HEADERS;
+        self.write(HEADERS, flags, stream, &block(fields)).await;
+    }
+
     /// Reads the client's preface and sends SETTINGS.
-    pub(crate) async fn accept(mut io: DuplexStream, streams: u32) -> Self {
+    pub(crate) async fn accept(mut io: T, streams: u32) -> Self {
         let mut preface = [0; 24];
         io.read_exact(&mut preface).await.unwrap();
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -125,12 +160,9 @@ impl Peer {
 
     /// The end of a body: one header field, literal and not indexed (RFC 7541 §6.2.2).
     pub(crate) async fn trailers(&mut self, stream: u32, name: &str, value: &str) {
-        let mut block = vec![0, u8::try_from(name.len()).unwrap()];
-        block.extend(name.as_bytes());
-        block.push(u8::try_from(value.len()).unwrap());
-        block.extend(value.as_bytes());
         let flags = END_STREAM | END_HEADERS;
-        self.write(HEADERS, flags, stream, &block).await;
+        self.write(HEADERS, flags, stream, &block(&[(name, value)]))
+            .await;
     }
 
     pub(crate) async fn reset(&mut self, stream: u32, code: u32) {

@@ -64,6 +64,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().names, value_parser = number)]
     max_names: usize,
 
+    /// Views that clients have of the mesh at a time: those with equal namespace, labels, service account and
+    /// locality share one; beyond them a new stream ends with RESOURCE_EXHAUSTED
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().views)]
+    max_views: usize,
+
     /// Bytes of one request; a larger one ends its stream with an error
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().message_bytes, value_parser = bytes)]
     max_request_bytes: usize,
@@ -137,6 +142,7 @@ impl Args {
             streams: self.max_streams,
             initial_syncs: self.initial_syncs,
             names: self.max_names,
+            views: self.max_views,
             message_bytes: self.max_request_bytes,
             drain: self.drain,
             ..Limits::default()

@@ -125,7 +125,8 @@ impl World {
 
     /// The next response as text: `C a b !gone ?missing /denied`, with `~` before a heartbeat.
     fn next(&mut self) -> Option<Response> {
-        self.stream.next(self.now)
+        let next = self.stream.next(self.now);
+        next.expect("no limit is exceeded")
     }
 
     fn says(&mut self) -> String {

@@ -212,3 +212,36 @@ impl World {
         };
     }
 }
+
+/// Has a large listener of whatever name.
+#[derive(Debug)]
+struct Large;
+
+impl crate::control::snapshot::Lookup for Large {
+    fn find(&self, kind: Kind, name: &str) -> Option<Arc<Encoded>> {
+        let body = [b'x'; 400 << 10];
+        (kind == Kind::Listener).then(|| Arc::new(Encoded::new(kind, name, &body)))
+    }
+}
+
+#[test]
+fn copies_under_names_of_a_clients_own_are_bounded_in_bytes() {
+    for variant in [Variant::Sotw, Variant::Delta] {
+        let snapshot = Snapshot::default().with([], Some(Arc::new(Large)));
+        let mut world = World::of(variant, Arc::new(snapshot));
+        let names: Vec<String> = (0..11).map(|at| format!("copy-{at:0>2}")).collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        world.request_any("L", &names[..5]);
+        let response = world.next().expect("five copies");
+        world.ack(&response);
+        world.request_any("L", &names[..10]);
+        let response = world.next().expect("ten copies");
+        world.ack(&response);
+        // Again, in place of those before.
+        world.snapshot = Arc::new(Snapshot::default().with([], Some(Arc::new(Large))));
+        world.stream.update(world.snapshot.clone(), world.now);
+        world.request_any("L", &names);
+        let refusal = world.stream.next(world.now).expect_err("too much");
+        assert_eq!(refusal.reason, Reason::Exhausted, "{}", refusal.message);
+    }
+}

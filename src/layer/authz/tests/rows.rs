@@ -381,6 +381,41 @@ fn c18_c19_identities_are_compared_as_texts_and_by_their_parts() {
 }
 
 #[test]
+fn b3_nobody_has_an_identity_that_a_pattern_could_match_however_wide() {
+    let request = request("http://catalog/");
+    let patterns = [
+        StringMatcher::Regex(Regex::new(".*").unwrap()),
+        StringMatcher::Regex(Regex::new("").unwrap()),
+        StringMatcher::Prefix("".into()),
+        StringMatcher::Suffix("".into()),
+        StringMatcher::Contains("".into()),
+        exact(""),
+        // Istio's `*` is everything that is not empty.
+        StringMatcher::Regex(Regex::new(".+").unwrap()),
+    ];
+    let encrypted = Caller {
+        encrypted: true,
+        ..Caller::default()
+    };
+    for pattern in patterns {
+        for peer in [
+            PeerPattern::Name(pattern.clone()),
+            PeerPattern::Namespace(pattern.clone()),
+            PeerPattern::TrustDomain(pattern.clone()),
+        ] {
+            for caller in [Caller::default(), encrypted] {
+                let passes =
+                    |action, condition| passes_from(&one(action, condition), &request, caller);
+                let is = || Condition::Peer(peer.clone());
+                assert!(!passes(Action::Allow, is()), "ALLOW {peer:?}");
+                assert!(passes(Action::Deny, is()), "DENY {peer:?}");
+                assert!(!passes(Action::Deny, is().not()), "DENY not {peer:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_caller_without_identity_matches_what_is_negated_only() {
     let me = || Condition::Peer(PeerPattern::Name(exact("spiffe://td/ns/a/sa/b")));
     let request = request("http://catalog/");

@@ -50,6 +50,8 @@ mod gateway;
 mod gateway_api;
 mod host;
 mod inbound;
+#[cfg(feature = "control-plane")]
+mod labels;
 mod lint;
 mod locality;
 mod matches;
@@ -95,6 +97,8 @@ use rules::{Effective, Rules};
 use sidecar::Imports;
 use virtual_service::Claims;
 
+#[cfg(feature = "control-plane")]
+pub(crate) use labels::ReadLabels;
 pub use policy::Ejection;
 pub(super) use survey::survey;
 

@@ -97,6 +97,8 @@ pub(crate) struct CertificateProvider {
     /// Chain and key, both or neither.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     pub(crate) roots: Option<PathBuf>,
+    /// A SPIFFE bundle map, which stands in place of the roots (gRFC A87).
+    pub(crate) bundle_map: Option<PathBuf>,
     /// How often the files are looked at. The default is 10 minutes.
     pub(crate) refresh: Duration,
 }
@@ -108,16 +110,26 @@ impl Bootstrap {
             let CertificateProvider {
                 identity,
                 roots,
+                bundle_map,
                 refresh,
             } = provider;
             let path = |path: &PathBuf| Arc::from(path.as_path());
             let files = Files {
                 certificate: identity.as_ref().map(|(chain, _)| path(chain)),
                 key: identity.as_ref().map(|(_, key)| path(key)),
-                roots: roots.as_ref().map(path),
+                // Where there is a map nobody is believed by roots that count for all domains.
+                roots: match bundle_map {
+                    None => roots.as_ref().map(path),
+                    Some(_) => None,
+                },
                 revocations: None,
             };
-            (name, FileSource::new(files).every(*refresh))
+            let source = FileSource::new(files).for_anybody().every(*refresh);
+            let source = match bundle_map {
+                None => source,
+                Some(map) => source.bundle_map(map),
+            };
+            (name, source)
         })
     }
 

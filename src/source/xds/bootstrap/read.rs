@@ -264,16 +264,19 @@ fn providers(json: &Json<'_>) -> BTreeMap<Arc<str>, CertificateProvider> {
             let provider = CertificateProvider {
                 identity: identity(&config),
                 roots: path(&config, "ca_certificate_file"),
+                bundle_map: path(&config, "spiffe_trust_bundle_map_file"),
                 refresh: refresh(&config),
             };
-            // Left out, it would widen or narrow whom this client believes.
-            if let Some(bundles) = config.field("spiffe_trust_bundle_map_file") {
-                bundles.fault("is not supported; use ca_certificate_file");
-            }
-            if provider.identity.is_none() && provider.roots.is_none() {
+            let CertificateProvider {
+                identity,
+                roots,
+                bundle_map,
+                ..
+            } = &provider;
+            if identity.is_none() && roots.is_none() && bundle_map.is_none() {
                 config.fault(
-                    "provides nothing: certificate_file with private_key_file, or \
-                     ca_certificate_file, is needed",
+                    "provides nothing: certificate_file with private_key_file, \
+                     ca_certificate_file, or spiffe_trust_bundle_map_file, is needed",
                 );
             }
             providers.insert(name.into(), provider);

@@ -96,6 +96,7 @@ fn tls_tokens_and_providers_are_files() {
     assert_eq!(bootstrap.servers[0].tokens, [PathBuf::from("/token")]);
     let provider = &bootstrap.certificate_providers["default"];
     assert_eq!(provider.roots, Some("/r".into()));
+    assert_eq!(provider.bundle_map, None);
     assert_eq!(provider.refresh, Duration::from_secs(600));
 }
 

@@ -187,6 +187,40 @@ async fn who_calls_decides_in_every_protocol() {
 }
 
 #[tokio::test]
+async fn b3_a_plaintext_caller_is_no_principal_of_any_kind() {
+    let policy = |rest: &str| {
+        format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: p, namespace: my-app}}
+spec:
+  selector: {{matchLabels: {{app: catalog}}}}
+{rest}"
+        )
+    };
+    let any = "  rules: [{from: [{source: {principals: ['*']}}]}]";
+    let namespace = "  rules: [{from: [{source: {namespaces: ['*']}}]}]";
+    let others = "  action: DENY
+  rules: [{from: [{source: {notPrincipals: [cluster.local/ns/my-app/sa/order]}}]}]";
+    let mut domain = Domain::new();
+    for (row, rest) in [
+        ("any", any),
+        ("any namespace", namespace),
+        ("DENY others", others),
+    ] {
+        let server = server(&mut domain, &policy(rest)).await;
+        let own = domain.credentials(ORDER);
+        let plain = client(own.clone(), server.http, Protocol::Http1, false).await;
+        let mutual = client(own, server.http, Protocol::Http1, true).await;
+        let items = || Request::get("http://catalog/items");
+        assert_eq!(ask(&plain, items()).await.0, StatusCode::FORBIDDEN, "{row}");
+        let let_in = (StatusCode::OK, ORDER.to_owned());
+        assert_eq!(ask(&mutual, items()).await, let_in, "{row}");
+    }
+}
+
+#[tokio::test]
 async fn a_plaintext_caller_of_a_permissive_port_is_nobody_that_a_policy_allows() {
     let mut domain = Domain::new();
     let server = server(&mut domain, READERS).await;

@@ -86,11 +86,20 @@ async fn start_with(more: &str) -> Serving {
 
 /// The same, built with more.
 pub(super) async fn start_built(more: &str, build: impl FnOnce(Builder) -> Builder) -> Serving {
+    start_under(r#""fail_on_data_errors""#, more, build).await
+}
+
+/// A server whose control plane has these features.
+async fn start_under(
+    features: &str,
+    more: &str,
+    build: impl FnOnce(Builder) -> Builder,
+) -> Serving {
     let world = World::default();
     let plane = Plane::new(&world);
     let text = format!(
         r#"{{"xds_servers": [{{"server_uri": "plane:{PORT}", "channel_creds": [{{"type": "insecure"}}],
-              "server_features": ["fail_on_data_errors"]}}],
+              "server_features": [{features}]}}],
             "server_listener_resource_name_template": "server/%s"{more}}}"#
     );
     let mesh = Mesh::builder()

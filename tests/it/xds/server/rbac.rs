@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{PATIENCE, Serving, start, start_built};
+use super::{PATIENCE, Serving, start, start_built, start_under};
 use crate::xds::custom::{Tempt, tempted};
 use crate::xds::messages::{chain, filter, packed, served};
 
@@ -133,20 +133,33 @@ async fn a_route_whose_action_is_unknown_keeps_its_requests_from_the_routes_behi
 }
 
 #[tokio::test]
-async fn a_refused_listener_leaves_the_one_before_in_force() {
-    let serving = start().await;
-    serving.plane.put([serving.listener(|message| {
-        message.filter_chains = vec![chain(Vec::new(), None)];
-    })]);
+async fn c23_a_refused_policy_leaves_the_one_before_in_force_and_a_first_one_lets_nobody_in() {
+    let good = |serving: &Serving| {
+        serving.listener(|message| message.filter_chains = vec![chain(Vec::new(), None)])
+    };
+    let bad = |serving: &Serving| {
+        let unknown = filter("allow", &rules(0, header("grpc-timeout", "1S")));
+        serving.listener(|message| message.filter_chains = vec![chain(vec![unknown], None)])
+    };
+    let refused = async |serving: &Serving| {
+        let refusal = tokio::time::timeout(PATIENCE, serving.plane.refusal());
+        let refusal = refusal.await.unwrap();
+        assert!(refusal.contains("may not be matched by RBAC"), "{refusal}");
+    };
+    let serving = start_under("", "", |builder| builder).await;
+    serving.plane.put([good(&serving)]);
     serving.until("/", Some(200)).await;
     serving.plane.asked();
-    let bad = filter("allow", &rules(0, header("grpc-timeout", "1S")));
-    serving.plane.put([serving.listener(|message| {
-        message.filter_chains = vec![chain(vec![bad], None)];
-    })]);
-    let refusal = tokio::time::timeout(PATIENCE, serving.plane.refusal());
-    let refusal = refusal.await.unwrap();
-    assert!(refusal.contains("may not be matched by RBAC"), "{refusal}");
+    serving.plane.put([bad(&serving)]);
+    refused(&serving).await;
+    assert_eq!(serving.get("/", "").await, Some(200));
+
+    let first = start_under("", "", |builder| builder).await;
+    first.plane.put([bad(&first)]);
+    refused(&first).await;
+    assert_eq!(first.get("/", "").await, None, "there is no good one yet");
+    first.plane.put([good(&first)]);
+    first.until("/", Some(200)).await;
 }
 
 #[tokio::test]

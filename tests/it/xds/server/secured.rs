@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Serving, start_with};
-use crate::tls::authority::{Authority, clock, leaf, trust};
+use crate::tls::authority::{Authority, bundle_map, clock, leaf, trust};
 use crate::xds::messages::{chain, packed};
 
 /// A server with certificates of a root in files, and callers.
@@ -51,6 +51,9 @@ impl Secured {
                 "own": {{"plugin_name": "file_watcher", "config": {{
                     "certificate_file": "{at}/tls.crt", "private_key_file": "{at}/tls.key"}}}},
                 "roots": {{"plugin_name": "file_watcher", "config": {{
+                    "ca_certificate_file": "{at}/ca.crt", "refresh_interval": "1s"}}}},
+                "map": {{"plugin_name": "file_watcher", "config": {{
+                    "spiffe_trust_bundle_map_file": "{at}/map.json",
                     "ca_certificate_file": "{at}/ca.crt", "refresh_interval": "1s"}}}}}}"#
         );
         Self {
@@ -145,6 +148,66 @@ async fn a_chain_with_tls_takes_callers_that_its_roots_vouch_for() {
     });
     replaced.await.expect("the new roots are in force");
     assert_eq!(secured.call(&believed).await, None);
+}
+
+/// gRFC A87.
+#[tokio::test]
+async fn a12_a_bundle_map_chooses_the_roots_by_the_trust_domain_of_the_caller() {
+    let mut secured = Secured::start().await;
+    let mut other = Authority::new("other");
+    let map = secured.folder.path().join("map.json");
+    let put = |text: String| {
+        let beside = secured.folder.path().join("map.new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(&beside, &map).unwrap();
+    };
+    // The file of roots, which counts for everybody, is there as well and is not asked.
+    let ca = format!("{}{}", secured.root.pem(), other.pem());
+    std::fs::write(secured.folder.path().join("ca.crt"), ca).unwrap();
+    secured
+        .put(|context| {
+            let common = context.common_tls_context.as_mut().unwrap();
+            let Some(tls::common_tls_context::ValidationContextType::ValidationContext(validation)) =
+                &mut common.validation_context_type
+            else {
+                panic!("it is made above");
+            };
+            validation.ca_certificate_provider_instance = instance("map");
+        })
+        .await;
+    let server = trust(&secured.root);
+    let shown = |by: &mut Authority, id: &str| {
+        Credentials::new(Some(by.sign(lasting(id)).identity()), server.clone())
+    };
+    let own = shown(&mut secured.root, "spiffe://td/client");
+    let partner = shown(&mut other, "spiffe://other/client");
+    let forged = shown(&mut other, "spiffe://td/client");
+    let unlisted = shown(&mut other, "spiffe://third/client");
+    let mut params = lasting("spiffe://td/client");
+    params.subject_alt_names = vec![crate::tls::authority::dns("client.example")];
+    let unnamed = secured.root.sign(params).identity();
+    let unnamed = Credentials::new(Some(unnamed), server.clone());
+    assert_eq!(
+        secured.call(&own).await,
+        None,
+        "without a map nobody is let in"
+    );
+    put(bundle_map(&[("td", &secured.root), ("other", &other)]));
+    let in_force = tokio::time::timeout(super::PATIENCE, async {
+        while secured.call(&own).await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    in_force.await.expect("the map is in force");
+    let called = secured.call(&partner).await;
+    assert_eq!(called.as_deref(), Some("served spiffe://other/client"));
+    for (row, stranger) in [
+        ("another domain's root", &forged),
+        ("a domain that is not in the map", &unlisted),
+        ("no SPIFFE ID", &unnamed),
+    ] {
+        assert_eq!(secured.call(stranger).await, None, "{row}");
+    }
 }
 
 #[tokio::test]

@@ -273,7 +273,8 @@ impl Pair {
         let Some(stream) = self.stream.as_mut() else {
             return;
         };
-        let Some(response) = stream.next(self.now) else {
+        let next = stream.next(self.now).expect("no limit is exceeded");
+        let Some(response) = next else {
             return;
         };
         self.tally.count("response");
