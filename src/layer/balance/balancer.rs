@@ -64,6 +64,10 @@ impl<E: Candidate> Balancer<E> {
     #[must_use]
     pub fn succeed(&self, rules: impl Into<Rules>, members: Vec<Arc<E>>) -> Self {
         let rules = rules.into();
+        if self.is_ordered() != rules.is_ordered() {
+            let signals = members.iter().filter_map(|member| member.signals());
+            signals.for_each(Signals::forget);
+        }
         let state = State::new(members.into_iter(), &rules, self.seed);
         let positions = match self.positions.is_empty() {
             true => positions(&rules, self.seed),

@@ -23,7 +23,7 @@ use super::hash::hash;
 use super::signals::Standing;
 use super::slots::Slots;
 use super::state::State;
-use super::{Balancer, Candidate, Signals};
+use super::{Balancer, Candidate, Rules, Signals};
 use crate::model::balancing::PickFirst;
 use crate::model::cluster::Balancing;
 
@@ -65,12 +65,19 @@ fn shuffled<E: Candidate>(number: u32, member: &E, seed: u64) -> u64 {
     (drawn + 0.0).to_bits()
 }
 
+impl Rules {
+    /// Whether one member is used for all requests.
+    pub(super) fn is_ordered(&self) -> bool {
+        matches!(self.balancing, Balancing::PickFirst(_))
+    }
+}
+
 impl<E: Candidate> Balancer<E> {
     /// Whether one member is used for all requests; then it is of use to say who was
     /// [reached](Self::reached) and who was [lost](Self::lost).
     #[must_use]
     pub fn is_ordered(&self) -> bool {
-        matches!(self.rules.balancing, Balancing::PickFirst(_))
+        self.rules.is_ordered()
     }
 
     /// There is a connection to the member with these signals. O(members) where that is news, and

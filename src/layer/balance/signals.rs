@@ -33,9 +33,11 @@ pub struct Signals {
     weight: AtomicU64,
     /// When it was reported last and since when without a gap, in nanoseconds plus one; zero: not.
     reported: AtomicU64,
+    ///
+    /// Nobody reports where one member is used for all, and there the second is its [`Standing`]: what it
+    /// is in the two lowest bits, and since when in nanoseconds above. Eight bytes of each endpoint are
+    /// worth that.
     reporting: AtomicU64,
-    /// See [`Standing`]: what it is in the two lowest bits, and since when in nanoseconds above.
-    standing: AtomicU64,
 }
 
 /// Whether a member can be connected to, as far as is known, with the time of that; in the order in
@@ -58,7 +60,6 @@ impl Signals {
             weight: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             reporting: AtomicU64::new(0),
-            standing: AtomicU64::new(0),
         }
     }
 
@@ -68,7 +69,11 @@ impl Signals {
         self.since.store(self.nanos(now), Ordering::Relaxed);
         self.reported.store(0, Ordering::Relaxed);
         self.reporting.store(0, Ordering::Relaxed);
-        self.standing.store(0, Ordering::Relaxed);
+    }
+
+    /// Other rules are in force: what it was to the old ones is nothing to the new ones.
+    pub(super) fn forget(&self) {
+        self.reporting.store(0, Ordering::Relaxed);
     }
 
     /// Centuries are cut off.
@@ -87,35 +92,35 @@ impl Signals {
     // === Standing ===
 
     pub(super) fn standing(&self) -> Standing {
-        Standing::read(self.standing.load(Ordering::Relaxed))
+        Standing::read(self.reporting.load(Ordering::Relaxed))
     }
 
     /// There is a connection; says whether that is news.
     pub(super) fn reach(&self, now: Instant) -> bool {
-        let known = self.standing.load(Ordering::Relaxed);
+        let known = self.reporting.load(Ordering::Relaxed);
         if let Standing::Reached(_) = Standing::read(known) {
             return false;
         }
         let now = Standing::Reached(self.nanos(now)).pack();
         let order = Ordering::Relaxed;
-        let changed = self.standing.compare_exchange(known, now, order, order);
+        let changed = self.reporting.compare_exchange(known, now, order, order);
         changed.is_ok()
     }
 
     /// There is none to be had; says whether there was one before.
     pub(super) fn lose(&self, now: Instant) -> bool {
         let now = Standing::Lost(self.nanos(now)).pack();
-        let before = self.standing.swap(now, Ordering::Relaxed);
+        let before = self.reporting.swap(now, Ordering::Relaxed);
         matches!(Standing::read(before), Standing::Reached(_))
     }
 
     /// It may be tried again as if it had not been.
     pub(super) fn forgive(&self) {
-        let known = self.standing.load(Ordering::Relaxed);
+        let known = self.reporting.load(Ordering::Relaxed);
         if let Standing::Lost(_) = Standing::read(known) {
             let order = Ordering::Relaxed;
             // Whoever knows better has been faster.
-            let _ = self.standing.compare_exchange(known, 0, order, order);
+            let _ = self.reporting.compare_exchange(known, 0, order, order);
         }
     }
 

@@ -11,7 +11,6 @@ use super::hash::Table;
 use super::index::{Anew, Index};
 use super::slots::Slots;
 use super::{Candidate, Rules};
-use crate::model::cluster::Balancing;
 
 /// Members at one moment.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl<E: Candidate> State<E> {
         rules: &Rules,
         seed: u64,
     ) -> Self {
-        if let Balancing::PickFirst(_) = rules.balancing {
+        if rules.is_ordered() {
             // Numbers are places in the list: nobody gets that of another one.
             let gone = |one: &Arc<E>| left.iter().any(|left| Arc::ptr_eq(left, one));
             let all = self.members.iter().map(|(_, member)| member);
@@ -121,7 +120,7 @@ impl<E: Candidate> State<E> {
         rules: &Rules,
         seed: u64,
     ) -> Option<Self> {
-        if let Balancing::PickFirst(_) = rules.balancing {
+        if rules.is_ordered() {
             let news = |member: &Arc<E>| {
                 let number = self.members.number(member);
                 number.is_some_and(|number| self.index.is_admitted(number) != member.admitted())
@@ -146,7 +145,7 @@ impl<E: Candidate> State<E> {
 
     /// After the health of any member may have changed, or reports have come in.
     pub(super) fn refreshed(&self, rules: &Rules, seed: u64) -> Self {
-        if self.index.due.is_some() || matches!(rules.balancing, Balancing::PickFirst(_)) {
+        if self.index.due.is_some() || rules.is_ordered() {
             // What one member weighs depends on what the others report, and its place on who is there.
             return self.with(Index::new(&self.members, rules, seed, Some(&self.index)));
         }

@@ -5,7 +5,7 @@ use prost::Name;
 use super::{refused, told};
 use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
-use crate::source::xds::proto::{Any, core, fault, hcm, listener, router};
+use crate::source::xds::proto::{Any, core, fault, hcm, listener, router, session};
 
 pub(super) fn filter(name: &str, config: Any) -> hcm::HttpFilter {
     hcm::HttpFilter {
@@ -191,4 +191,16 @@ fn d7_d11_listeners_that_are_refused() {
         |m| m.http_filters.insert(0, filter("f", broken)),
         "http_filters[0].typed_config: is no envoy",
     );
+    let strict = |status: u32| session::StatefulSession {
+        strict: true,
+        status_on_strict_destination_not_found: status,
+        ..session::StatefulSession::default()
+    };
+    listener_refused(
+        |m| m.http_filters.insert(0, filter("f", any(&strict(404)))),
+        "http_filters[0].typed_config.status_on_strict_destination_not_found: is 404; only 503",
+    );
+    let mut fine = manager();
+    fine.http_filters.insert(0, filter("f", any(&strict(503))));
+    assert_eq!(told(Kind::Listener, &listener_of(&fine)), "");
 }

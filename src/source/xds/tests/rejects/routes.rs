@@ -121,11 +121,16 @@ fn d4_d5_matches_that_are_refused() {
         |m| m.headers = vec![header(None)],
         ".headers[0]: has no specifier",
     );
-    let empty = header(Some(Header::PrefixMatch(String::new())));
-    match_refused(
-        |m| m.headers = vec![empty],
-        ".headers[0].prefix_match: is empty",
-    );
+    for (empty, field) in [
+        (Header::PrefixMatch(String::new()), "prefix_match"),
+        (Header::SuffixMatch(String::new()), "suffix_match"),
+        (Header::ContainsMatch(String::new()), "contains_match"),
+    ] {
+        match_refused(
+            |m| m.headers = vec![header(Some(empty))],
+            &format!(".headers[0].{field}: is empty"),
+        );
+    }
     let unset = header(Some(Header::StringMatch(Default::default())));
     match_refused(
         |m| m.headers = vec![unset],
