@@ -136,7 +136,7 @@ fn missed(object: &kinds::Object, workload: &Workload) -> String {
 fn target_ports(content: &Content, workload: &Workload) -> BTreeSet<u16> {
     let labels = workload.labels();
     let mut ports = BTreeSet::new();
-    for object in &content.objects {
+    for object in content.objects.iter() {
         let kinds::Kind::Service(service) = &object.kind else {
             continue;
         };

@@ -39,7 +39,7 @@ use crate::source::istio::{self, Faults, Options, RawFile, RawResource, ReadLabe
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Content {
-    pub(super) objects: Vec<Object>,
+    pub(super) objects: Arc<Vec<Object>>,
     pub(super) options: Options,
     pub(super) resources: Vec<Arc<Encoded>>,
     pub(super) egress: Vec<Egress>,
@@ -64,7 +64,7 @@ impl Content {
     /// Istio's objects, as they were [read](crate::source::istio::read), in place of those before.
     #[must_use]
     pub fn with_objects(mut self, objects: Vec<Object>, options: Options) -> Self {
-        self.objects = objects;
+        self.objects = Arc::new(objects);
         self.options = options;
         self
     }
@@ -201,7 +201,9 @@ impl Store {
         options: Options,
         beside: Content,
     ) -> Result<Self, Faults> {
-        let make = move |texts: &crate::source::istio::Texts| content(texts, options, &beside);
+        let last = Mutex::default();
+        let make =
+            move |texts: &crate::source::istio::Texts| content(texts, options, &beside, &last);
         let (first, mut edits) = follow(path.as_ref(), make).await?;
         let store = Self::new();
         store.publish(first);
@@ -260,7 +262,7 @@ impl Store {
     /// The objects that are served.
     pub(super) fn objects(&self) -> Arc<Vec<Object>> {
         let current = self.shared.current.borrow();
-        Arc::new(current.content.objects.clone())
+        current.content.objects.clone()
     }
 
     /// How many edits were rejected so far.
@@ -389,15 +391,20 @@ fn content(
     texts: &crate::source::istio::Texts,
     options: Options,
     beside: &Content,
+    last: &Mutex<Arc<Vec<Object>>>,
 ) -> Result<Content, Faults> {
     let mut read = texts.objects(&options);
     if read.faults.has_errors() {
         return Err(read.faults);
     }
-    let mut objects = beside.objects.clone();
+    let mut objects = Vec::clone(&beside.objects);
     objects.append(&mut read.objects);
     // What is wrong between objects shows in views, and a view is made when somebody asks for it: too late.
-    let mut between = istio::judge(&objects, &options);
+    // Endpoints come and go all the time, and nothing that is judged depends on them.
+    let mut between = match istio::alike(&objects, &lock(last)) {
+        true => Faults::default(),
+        false => istio::judge(&objects, &options),
+    };
     if between.has_errors() {
         between.show(&read.sources);
         read.faults.extend(between);
@@ -407,6 +414,7 @@ fn content(
         tracing::warn!(target: "meshwork::control", "{fault}");
     }
     let content = beside.clone().with_objects(objects, options);
+    *lock(last) = content.objects.clone();
     Ok(read.raw.into_iter().fold(content, Content::with_file))
 }
 

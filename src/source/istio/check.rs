@@ -111,6 +111,23 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
     faults
 }
 
+/// Whether sets differ in nothing that [`judge`] could find wrong: in who is there at most, which changes all the
+/// time, and where it was written.
+#[cfg(feature = "control-plane")]
+pub(crate) fn alike(one: &[Object], other: &[Object]) -> bool {
+    fn matter(objects: &[Object]) -> impl Iterator<Item = (&Kind, &super::kinds::Meta)> {
+        let who = |object: &&Object| {
+            !matches!(
+                object.kind,
+                Kind::EndpointSlice(_) | Kind::Endpoints(_) | Kind::Pod(_)
+            )
+        };
+        let objects = objects.iter().filter(who);
+        objects.map(|object| (&object.kind, &object.meta))
+    }
+    matter(one).eq(matter(other))
+}
+
 /// Whether an object says how requests are treated, and not only who is there.
 #[cfg(feature = "control-plane")]
 fn decides(object: &Object) -> bool {
@@ -192,6 +209,8 @@ fn namespaces<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<Workload> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "control-plane")]
+    use crate::source::istio::read;
     use crate::source::istio::{Code, Fault};
 
     const TWO_CLAIMS: &str = "
@@ -231,5 +250,30 @@ spec: {ports: [{name: http, port: 80}]}
         assert!(codes(&[shop]).contains(&Code::NotFound));
         let other = Workload::new("other", "order-sa");
         assert!(!codes(&[other]).contains(&Code::NotFound));
+    }
+    #[cfg(feature = "control-plane")]
+    #[test]
+    fn sets_that_differ_in_who_is_there_are_alike_and_others_are_not() {
+        const SLICE: &str = "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: catalog-1, namespace: shop, labels: {kubernetes.io/service-name: catalog}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.1]}]
+";
+        let set = |text: &str| {
+            let read = read([("a.yaml", text)], &Options::default());
+            assert!(!read.faults.has_errors(), "{}", read.faults);
+            read.objects
+        };
+        let plain = set(TWO_CLAIMS);
+        let moved = set(&format!("# one line more\n{TWO_CLAIMS}"));
+        let slice = set(&format!("{TWO_CLAIMS}{SLICE}"));
+        let edited = set(&TWO_CLAIMS.replace("subset: nine", "subset: ten"));
+        let named = set(&TWO_CLAIMS.replace("name: order", "name: cart"));
+        assert!(alike(&plain, &plain) && alike(&plain, &moved) && alike(&plain, &slice));
+        assert!(!alike(&plain, &edited) && !alike(&plain, &named) && !alike(&plain, &[]));
     }
 }

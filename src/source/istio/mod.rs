@@ -53,9 +53,9 @@ mod watch;
 mod when;
 mod yaml;
 
-#[cfg(feature = "control-plane")]
-pub(crate) use check::judge;
 pub use check::{Checked, check};
+#[cfg(feature = "control-plane")]
+pub(crate) use check::{alike, judge};
 #[cfg(feature = "control-plane")]
 pub(crate) use compile::{Chain, Leads, ReadLabels, edge, selected_by_labels, unopened};
 pub use compile::{Compiled, Ejection, compile};
