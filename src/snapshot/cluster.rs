@@ -142,6 +142,9 @@ impl Cluster {
 
     /// Takes what an endpoint there reports of its load, in the head or the trailers of a response.
     pub(crate) fn take_report(&self, endpoint: &Endpoint, at: &Located, headers: &HeaderMap) {
+        if !self.watches_reports() {
+            return;
+        }
         let mut weighed = self.balancer.reading();
         let mut told = at.locality().map(|locality| {
             let gathering = Gathering::of(&self.model.load_metrics);
