@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Request;
 use meshwork::model::cluster::Protocol;
 use meshwork::{Body, Mesh};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{grouped, quantile};
 use crate::call::{self, HOST_NAME};

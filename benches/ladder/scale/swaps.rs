@@ -4,12 +4,13 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Request;
 use meshwork::model::{Endpoints, Resources};
 use meshwork::source::Publisher;
 use meshwork::{Body, Channel};
+use tokio::time::Instant;
 
 use super::quantile;
 use crate::call::HOST_NAME;
