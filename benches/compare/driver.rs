@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tonic::client::{Grpc, GrpcService};
 use tonic_prost::ProstCodec;
 
-pub(crate) use crate::identity::HOST;
+pub(crate) use crate::host::HOST;
 const METHOD: &str = "/bench.Catalog/Get";
 /// As `google.protobuf.BytesValue` a message of six bytes, which gRPC frames with five more.
 pub(crate) const PAYLOAD: &[u8] = b"item";

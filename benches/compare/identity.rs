@@ -14,8 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Whom the leaf is for.
-pub(crate) const HOST: &str = "catalog.my-app.svc.cluster.local";
+use crate::host::HOST;
 
 /// An authority's certificate, a leaf of it and the leaf's key, as PEM.
 pub(crate) struct Pems {

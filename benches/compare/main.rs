@@ -21,6 +21,7 @@
 mod document;
 mod driver;
 mod folder;
+mod host;
 mod identity;
 mod process;
 mod proxy;

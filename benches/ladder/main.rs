@@ -21,6 +21,8 @@ mod change;
 mod document;
 mod floor;
 mod gates;
+#[path = "../compare/host.rs"]
+mod host;
 #[path = "../compare/identity.rs"]
 mod identity;
 mod layers;

@@ -21,7 +21,8 @@ use {
 };
 
 use crate::call::HOST_NAME;
-use crate::identity::{HOST, Pems};
+use crate::host::HOST;
+use crate::identity::Pems;
 use crate::scenario::{self, Step};
 use crate::wire::{self, Memory};
 

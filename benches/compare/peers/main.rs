@@ -7,6 +7,8 @@
 mod collected;
 #[path = "../driver.rs"]
 mod driver;
+#[path = "../host.rs"]
+mod host;
 mod resilience;
 mod tower_stack;
 
