@@ -30,7 +30,7 @@ pub(super) fn read(text: &[u8]) -> Result<Trust, Unusable> {
     let value: Value = serde_json::from_slice(text)
         .map_err(|error| Unusable::new(WHAT, format!("it is not JSON: {error}")))?;
     let mut faults = Vec::new();
-    let mut trust = Trust::default();
+    let mut trust = Trust::of_no_domain();
     match value.get("trust_domains").and_then(Value::as_object) {
         None => faults.push("trust_domains: an object is needed".to_owned()),
         Some(domains) => {
@@ -102,11 +102,12 @@ fn certificate(key: &Map<String, Value>) -> Result<Option<Vec<u8>>, String> {
     }
     match text("kty") {
         Some("EC" | "OKP" | "RSA") => {}
-        other => {
+        Some(other) => {
             return Err(format!(
                 "kty: found {other:?}, \"EC\", \"OKP\" and \"RSA\" are allowed"
             ));
         }
+        None => return Err("kty: \"EC\", \"OKP\" or \"RSA\" is needed".to_owned()),
     }
     let chain = key.get("x5c").and_then(Value::as_array);
     let Some([Value::String(one)]) = chain.map(Vec::as_slice) else {
@@ -175,7 +176,12 @@ mod tests {
     #[test]
     fn an_empty_map_is_a_map() {
         let trust = read(br#"{"trust_domains": {}}"#).unwrap();
-        assert_eq!(trust, Trust::default());
+        assert_eq!(trust, Trust::of_no_domain());
+        assert_ne!(
+            trust,
+            Trust::default(),
+            "it is not the same as to know of no domains"
+        );
     }
 
     #[test]
@@ -222,7 +228,12 @@ mod tests {
             (
                 "another type",
                 with(json!({"kty": "oct", "use": "x509-svid", "x5c": [good]})),
-                "keys[0].kty: found Some(\"oct\")",
+                "keys[0].kty: found \"oct\", \"EC\", ",
+            ),
+            (
+                "no type",
+                with(json!({"use": "x509-svid", "x5c": [good]})),
+                "keys[0].kty: \"EC\", \"OKP\" or \"RSA\" is needed",
             ),
             (
                 "two certificates",

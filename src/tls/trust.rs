@@ -164,24 +164,38 @@ impl fmt::Debug for Bundle {
 /// every other (SPIFFE Trust Domain and Bundle §4). Servers without SPIFFE IDs are judged by the
 /// roots of [`with_roots`](Self::with_roots).
 ///
-/// Where a control plane asks for no more than a chain (gRFC A29), a trust that knows domains judges by them
-/// as well (gRFC A87); one that has roots alone lets them vouch for whomever they have signed. So roots that
-/// several parties hold the keys of do not belong into one [`with_roots`](Self::with_roots).
+/// Where a control plane asks for no more than a chain (gRFC A29), a trust that has been told of domains judges by
+/// them as well (gRFC A87), also when the last of them has left again; one that has roots alone lets them vouch for
+/// whomever they have signed. So roots that several parties hold the keys of do not belong into one
+/// [`with_roots`](Self::with_roots).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Trust {
     domains: BTreeMap<TrustDomain, Bundle>,
     roots: Option<Bundle>,
+    /// Whether domains say who is believed. It is not the same as that there are some: were it, the roots would
+    /// vouch for everybody from the moment at which the last domain is taken off a list.
+    by_domain: bool,
 }
 
 impl Trust {
+    /// A trust that judges by domains and knows none yet, such as an empty list of them.
+    pub(super) fn of_no_domain() -> Self {
+        Self {
+            by_domain: true,
+            ..Self::default()
+        }
+    }
+
     /// Trusts this bundle for this trust domain, in place of the one before.
     #[must_use]
     pub fn with_domain(mut self, domain: TrustDomain, bundle: Bundle) -> Self {
+        self.by_domain = true;
         self.domains.insert(domain, bundle);
         self
     }
 
-    /// Trusts nobody for this trust domain any more.
+    /// Trusts nobody for this trust domain any more. Without the last one nobody with a SPIFFE ID is believed:
+    /// [`with_roots`](Self::with_roots) does not stand in for domains.
     #[must_use]
     pub fn without_domain(mut self, domain: &TrustDomain) -> Self {
         self.domains.remove(domain);
@@ -208,12 +222,50 @@ impl Trust {
 
     /// Whether a certificate of which only a chain is asked is judged by the bundle of its trust domain.
     pub(super) fn judges_by_domain(&self, claims_spiffe: bool) -> bool {
-        !self.domains.is_empty() && (claims_spiffe || self.roots.is_none())
+        self.by_domain && (claims_spiffe || self.roots.is_none())
     }
 
     /// The roots for certificates that are judged by chain and name alone.
     #[must_use]
     pub fn roots(&self) -> Option<&Bundle> {
         self.roots.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle() -> Bundle {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&rcgen::KeyPair::generate().unwrap());
+        Bundle::from_der(vec![root.unwrap().der().to_vec()]).unwrap()
+    }
+
+    #[test]
+    fn domains_that_were_told_of_are_judged_by_also_when_none_is_left() {
+        let domain: TrustDomain = "td".parse().unwrap();
+        let told = Trust::default().with_domain(domain.clone(), bundle());
+        let left = told.clone().without_domain(&domain);
+        assert_eq!(left.domains().count(), 0);
+        for (row, trust, claims, others) in [
+            ("nothing", Trust::default(), false, false),
+            ("roots", Trust::default().with_roots(bundle()), false, false),
+            ("a domain", told.clone(), true, true),
+            ("a domain and roots", told.with_roots(bundle()), true, false),
+            ("the last one left", left.clone(), true, true),
+            ("and roots stayed", left.with_roots(bundle()), true, false),
+            ("an empty list", Trust::of_no_domain(), true, true),
+            (
+                "an empty list and roots",
+                Trust::of_no_domain().with_roots(bundle()),
+                true,
+                false,
+            ),
+        ] {
+            assert_eq!(trust.judges_by_domain(true), claims, "{row}");
+            assert_eq!(trust.judges_by_domain(false), others, "{row}");
+        }
     }
 }

@@ -42,7 +42,7 @@ async fn a12_a_trust_domain_cannot_issue_for_another() {
 }
 
 /// What a client of which only a chain is asked (gRFC A29) refuses a server for.
-async fn chain_refused_for(trust: Trust, server: &Credentials) -> Option<Refusal> {
+pub(super) async fn chain_refused_for(trust: Trust, server: &Credentials) -> Option<Refusal> {
     let tls = ClientTls {
         verification: Verification::Chain,
         ..mesh_tls()
@@ -101,6 +101,15 @@ async fn a12_a_chain_is_judged_by_its_own_domain_as_soon_as_domains_are_known() 
             map().with_roots(both.clone()),
             &stranger,
             wrong,
+        ),
+        (
+            "forged, roots and a map that lost its last domain",
+            map()
+                .with_roots(both.clone())
+                .without_domain(&"td".parse().unwrap())
+                .without_domain(&"b".parse().unwrap()),
+            &forged,
+            Some(Refusal::WrongDomain("b".parse().unwrap())),
         ),
         (
             "no SPIFFE ID, map and roots",
