@@ -2,7 +2,8 @@
 //!
 //! Roots in PEM say nothing of whom they may speak for, so those of the own files count for the own
 //! trust domain. Other domains have files of their own ([`FileSource::federated_with`]), or one file says it
-//! for all of them ([`FileSource::bundle_map`]).
+//! for all of them ([`FileSource::bundle_map`]). Each domain is told of in one place: where two would be of two
+//! minds about whom to believe, the files cannot be used, rather than one of the two be passed over.
 //!
 //! The files are looked at once a second. A look is a `stat`, through symbolic links, so that the
 //! swap of a directory by the kubelet (`..data`) is seen; only a change is read. What is read is
@@ -91,6 +92,9 @@ impl FileSource {
     /// Trusts the roots for this trust domain too (Istio's `trustDomainAliases`): it is another name for
     /// the own one. A domain of somebody else has roots of its own
     /// ([`federated_with`](Self::federated_with)).
+    ///
+    /// Each domain is told of in one place: beside a [`bundle_map`](Self::bundle_map), which alone says which domains
+    /// are trusted, or for a domain that has roots of its own, the files cannot be used ([`load`](Self::load)).
     #[must_use]
     pub fn trusted_for(mut self, domain: TrustDomain) -> Self {
         self.domains.push(domain);
@@ -99,6 +103,10 @@ impl FileSource {
 
     /// Trusts the roots (PEM) in this file for identities of this trust domain, and for nobody else. They are
     /// read again when the file changes, together with the others: all of them or none.
+    ///
+    /// Each domain is told of in one place: for one that has roots already (named here before, or as
+    /// [another name](Self::trusted_for) of the own one, or the own one itself where the own files hold roots), and
+    /// for any beside a [`bundle_map`](Self::bundle_map), the files cannot be used ([`load`](Self::load)).
     ///
     /// ```
     /// use meshwork::tls::FileSource;
@@ -118,8 +126,10 @@ impl FileSource {
     /// `{"trust_domains": {"td.example": {"keys": [{"kty": .., "use": "x509-svid", "x5c": [..]}]}}}` of at
     /// most 1 MiB. It is read again when it changes; one with a fault changes nothing.
     ///
-    /// The map alone says which domains are trusted, the own one among them; roots of the files count for
-    /// servers without a SPIFFE ID.
+    /// The map alone says which domains are trusted, the own one among them; an empty one says that none is. Roots
+    /// of the files count for servers without a SPIFFE ID. Beside a map the files cannot be used
+    /// ([`load`](Self::load)) if [`trusted_for`](Self::trusted_for) or [`federated_with`](Self::federated_with) say
+    /// something of domains too: what they say belongs into the map. Of two maps the later counts.
     #[must_use]
     pub fn bundle_map(mut self, map: impl AsRef<Path>) -> Self {
         self.map = Some(map.as_ref().into());
@@ -144,7 +154,7 @@ impl FileSource {
     /// force. Blocks as long as reading some small files takes.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// What is wrong with them, or with what this source was told about trust domains: each is told of in one place.
     pub fn load(&self, into: &Credentials) -> Result<(), Unusable> {
         let (identity, trust) = self.read()?;
         let before = into.generation();
@@ -284,6 +294,8 @@ impl FileSource {
         revocations: Option<&Path>,
     ) -> Result<Trust, Unusable> {
         const ROOTS: &str = "the bundle of roots";
+        let own = identity.and_then(Identity::id).map(|id| id.trust_domain());
+        self.judge(own)?;
         let lists = match revocations {
             Some(lists) => Some(contents("the revocation list", lists)?),
             None => None,
@@ -295,6 +307,7 @@ impl FileSource {
         let mut trust = Trust::default();
         if let Some(map) = &self.map {
             let mapped = bundle_map::read(&contents("the SPIFFE bundle map", map)?)?;
+            trust = Trust::of_no_domain();
             for (domain, bundle) in mapped.domains() {
                 trust = trust.with_domain(domain.clone(), with_lists(bundle.clone())?);
             }
@@ -302,7 +315,6 @@ impl FileSource {
         if let Some(roots) = roots {
             let bundle = with_lists(Bundle::from_pem(&contents(ROOTS, roots)?)?)?;
             if self.map.is_none() && self.vouching == Vouching::OwnDomain {
-                let own = identity.and_then(Identity::id).map(|id| id.trust_domain());
                 for domain in own.into_iter().chain(&self.domains) {
                     trust = trust.with_domain(domain.clone(), bundle.clone());
                 }
@@ -314,6 +326,47 @@ impl FileSource {
             trust = trust.with_domain(domain.clone(), bundle);
         }
         Ok(trust)
+    }
+}
+
+impl FileSource {
+    /// Whether each trust domain is told of in one place.
+    fn judge(&self, own: Option<&TrustDomain>) -> Result<(), Unusable> {
+        let mut faults = Vec::new();
+        if self.map.is_some() {
+            let aliases = self.domains.iter().map(|domain| ("trusted_for", domain));
+            let federated = self.federated.iter();
+            let federated = federated.map(|(domain, _)| ("federated_with", domain));
+            faults.extend(aliases.chain(federated).map(|(place, domain)| {
+                format!(
+                    "{place}({domain}): a SPIFFE bundle map alone says which domains are trusted; \
+                     put its roots into the map"
+                )
+            }));
+        } else {
+            for (index, (domain, _)) in self.federated.iter().enumerate() {
+                let before = &self.federated[..index];
+                let why = if before.iter().any(|(known, _)| known == domain) {
+                    "another file is named for it"
+                } else if self.domains.contains(domain) {
+                    "trusted_for says that it is another name of the own domain"
+                } else if own == Some(domain) && self.files.roots.is_some() {
+                    "it is the own domain, which the roots of the own files count for"
+                } else {
+                    continue;
+                };
+                faults.push(format!(
+                    "federated_with({domain}): {why}; one place is allowed for each domain"
+                ));
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Unusable::new(
+                "the list of trust domains",
+                faults.join("; "),
+            )),
+        }
     }
 }
 

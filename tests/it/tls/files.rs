@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use meshwork::Mesh;
 use meshwork::model::security::Files;
-use meshwork::tls::{Bundle, Credentials, FileSource};
+use meshwork::tls::{Bundle, Credentials, FileSource, Refusal, Trust};
 
 use super::authority::{Authority, Issued, bundle_map};
+use super::trust::chain_refused_for;
 
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -157,6 +158,100 @@ async fn a12_a_bundle_map_is_read_again_and_one_with_a_fault_changes_nothing() {
     put(bundle_map(&[("td", &own)]));
     credentials.changed(before).await;
     assert_eq!(roots_of(&credentials, "partner"), None);
+    assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a12_an_empty_bundle_map_lets_no_root_of_the_files_vouch_for_an_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = Authority::new("own");
+    write(folder.path(), &own.issue("spiffe://td/a"), own.pem());
+    let map = folder.path().join("bundles.json");
+    let source = FileSource::new(files(folder.path())).bundle_map(&map);
+    let server = Credentials::new(
+        Some(own.issue("spiffe://td/x").identity()),
+        Trust::default(),
+    );
+    let credentials = Credentials::default();
+    fs::write(&map, bundle_map(&[("td", &own)])).unwrap();
+    source.load(&credentials).unwrap();
+    let trust = Trust::clone(&credentials.trusted());
+    assert_eq!(chain_refused_for(trust, &server).await, None);
+    fs::write(&map, bundle_map(&[])).unwrap();
+    source.load(&credentials).unwrap();
+    let trust = Trust::clone(&credentials.trusted());
+    assert!(trust.roots().is_some());
+    assert_eq!(
+        chain_refused_for(trust, &server).await,
+        Some(Refusal::WrongDomain("td".parse().unwrap()))
+    );
+}
+
+#[test]
+fn a12_a_domain_that_is_told_twice_is_refused_and_each_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut own, partner) = (Authority::new("own"), Authority::new("partner"));
+    write(folder.path(), &own.issue("spiffe://td/a"), own.pem());
+    let (map, roots) = (
+        folder.path().join("bundles.json"),
+        folder.path().join("partner.crt"),
+    );
+    fs::write(&map, bundle_map(&[("td", &own), ("partner", &partner)])).unwrap();
+    fs::write(&roots, partner.pem()).unwrap();
+    let source = || FileSource::new(files(folder.path()));
+    let domain = |name: &str| {
+        name.parse::<meshwork::model::identity::TrustDomain>()
+            .unwrap()
+    };
+    for (row, source, told) in [
+        (
+            "an alias beside a map",
+            source().bundle_map(&map).trusted_for(domain("alias")),
+            &["trusted_for(alias): "][..],
+        ),
+        (
+            "files of a domain beside a map",
+            source()
+                .federated_with(domain("partner"), &roots)
+                .bundle_map(&map)
+                .trusted_for(domain("alias")),
+            &["trusted_for(alias): ", "federated_with(partner): "],
+        ),
+        (
+            "two files",
+            source()
+                .federated_with(domain("partner"), &roots)
+                .federated_with(domain("partner"), folder.path().join("ca.crt")),
+            &["federated_with(partner): "],
+        ),
+        (
+            "an alias with files of its own",
+            source()
+                .trusted_for(domain("partner"))
+                .federated_with(domain("partner"), &roots),
+            &["federated_with(partner): "],
+        ),
+        (
+            "the own domain",
+            source().federated_with(domain("td"), &roots),
+            &["federated_with(td): "],
+        ),
+    ] {
+        let credentials = Credentials::default();
+        let fault = source.load(&credentials).unwrap_err().to_string();
+        for told in told {
+            assert!(fault.contains(told), "{row}: {fault}");
+        }
+        assert_eq!(*credentials.trusted(), Trust::default(), "{row}");
+    }
+    // Without roots among the own files, those of the own domain may be in a file of their own.
+    let without = FileSource::new(Files {
+        roots: None,
+        ..files(folder.path())
+    });
+    let credentials = Credentials::default();
+    let alone = without.federated_with(domain("td"), folder.path().join("ca.crt"));
+    alone.load(&credentials).unwrap();
     assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
 }
 
