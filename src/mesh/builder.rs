@@ -252,7 +252,12 @@ impl Builder {
         self
     }
 
-    /// Judges certificates by this clock in place of the system's, for tests.
+    /// Judges certificates by this clock in place of the system's, those of peers and those that an authority issues
+    /// to this process.
+    ///
+    /// In production it is the system's with a [skew](crate::tls::Clock::with_skew), where clocks of machines are
+    /// apart and the authority does not date certificates back; the default is no skew. A test gives one
+    /// that it [can move](crate::tls::Clock::starting_at).
     #[cfg(feature = "tls-core")]
     pub fn clock(mut self, clock: crate::tls::Clock) -> Self {
         self.clock = clock;

@@ -75,12 +75,16 @@ impl Issued {
             verification: Verification::Svid,
             names: Vec::new(),
             usage: Usage::Client,
-            skew: Duration::ZERO,
+            skew: clock.skew(),
         };
         let chain = &identity.certified().cert;
         let algorithms = provider().signature_verification_algorithms;
         verify(&checks, chain, None, &trust, algorithms, clock.unix())
             .map_err(Unissued::Disbelieved)?;
+        // The skew is for a begin that is not there yet: nobody is shown an identity whose end has passed here.
+        if identity.not_after() <= clock.now() {
+            return Err(Unissued::Disbelieved(Refusal::Expired));
+        }
         Ok(Self { identity, bundle })
     }
 
@@ -284,5 +288,43 @@ mod tests {
             let error = read(texts, key).unwrap_err();
             assert!(error.contains(expected), "{row}: {error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_authority_whose_clock_is_ahead_is_believed_within_the_skew() {
+        let at = |time: Duration| Clock::starting_at(UNIX_EPOCH + time);
+        let own = Authority::generate("td".parse().unwrap(), BEGIN).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let csr = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        let csr = crate::tls::authority::CertificateRequest::from_pem(&csr.pem().unwrap()).unwrap();
+        let signed = own.sign(&csr, &id(), DAY, BEGIN).unwrap().certificate;
+        let texts = [signed.to_string(), own.bundle_pem().to_string()];
+        let key = key.serialize_pem();
+        let read = |clock| Issued::read(&texts, key.as_bytes(), &id(), clock);
+        let issued = read(at(BEGIN)).unwrap();
+        let seconds = Duration::from_secs;
+        let behind = at(issued.identity.not_before() - seconds(10));
+        for (row, clock, believed) in [
+            ("no skew", behind, false),
+            (
+                "a skew that is too small",
+                behind.with_skew(seconds(9)),
+                false,
+            ),
+            ("a skew of as much", behind.with_skew(seconds(10)), true),
+        ] {
+            let told = read(clock).err().map(|error| error.to_string());
+            let told = told.unwrap_or_default();
+            assert_eq!(told.is_empty(), believed, "{row}: {told}");
+            assert_eq!(told.contains("not valid yet"), !believed, "{row}: {told}");
+        }
+        let ahead = at(issued.identity.not_after()).with_skew(seconds(10));
+        let told = read(ahead).err().map(|error| error.to_string());
+        assert!(
+            told.unwrap().contains("has expired"),
+            "it is of no use here"
+        );
     }
 }
