@@ -99,8 +99,8 @@ impl Condition {
     }
 
     /// The same of a request without token metadata.
-    #[must_use]
-    pub fn without_token_metadata(self) -> Self {
+    #[cfg(feature = "xds")]
+    pub(crate) fn without_token_metadata(self) -> Self {
         let all = |all: Vec<Self>| {
             all.into_iter()
                 .map(Self::without_token_metadata)
@@ -111,7 +111,22 @@ impl Condition {
             Self::Any(inner) => Self::Any(all(inner)),
             Self::Not(inner) => inner.without_token_metadata().not(),
             Self::TokenMetadata { .. } => Self::never(),
-            other => other,
+            leaf @ (Self::Audience(_)
+            | Self::Claim { .. }
+            | Self::DestinationIp(_)
+            | Self::DestinationPort(_)
+            | Self::Encrypted
+            | Self::Header(_)
+            | Self::Host(_)
+            | Self::Method(_)
+            | Self::Path(_)
+            | Self::PathAndQuery(_)
+            | Self::Peer(_)
+            | Self::Presenter(_)
+            | Self::RemoteIp(_)
+            | Self::RequestPrincipal(_)
+            | Self::Sni(_)
+            | Self::SourceIp(_)) => leaf,
         }
     }
 

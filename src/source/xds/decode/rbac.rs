@@ -293,7 +293,12 @@ fn claim(place: &Place<'_>, message: &matcher::ValueMatcher, depth: usize) -> Op
             let List::OneOf(item) = place.required(list.match_pattern.as_ref())?;
             match claim(&place, item, depth)? {
                 ClaimMatcher::Text(text) => Some(ClaimMatcher::Item(text)),
-                _ => place.fault("is no string_match, which alone is supported in a list"),
+                ClaimMatcher::Any(_)
+                | ClaimMatcher::Bool(_)
+                | ClaimMatcher::Item(_)
+                | ClaimMatcher::Present => {
+                    place.fault("is no string_match, which alone is supported in a list")
+                }
             }
         }
         Some(Pattern::OrMatch(any)) => {

@@ -332,7 +332,10 @@ fn grpc(pen: &mut Pen<'_>, message: &mut wire::Cluster, policy: &Balancing, spre
         | Balancing::RoundRobin
         | Balancing::WeightedRoundRobin(_)
         | Balancing::LeastRequest => policy,
-        _ => {
+        Balancing::Maglev(_)
+        | Balancing::PeakEwma(_)
+        | Balancing::Random
+        | Balancing::RingHash(_) => {
             pen.lose(Loss::BalancingPolicy);
             &Balancing::LeastRequest
         }
