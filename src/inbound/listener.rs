@@ -373,17 +373,21 @@ where
     connection::serve(accepted, connection, service).await;
 }
 
-/// Tells why a connection was refused: who is not believed at `info`, who has only gone at `debug`.
+/// Tells why a connection was refused: at `info` who showed a certificate that is not believed, which is what an
+/// operator looks for. Anybody can connect and say something else, as often as they like: that is at `debug`.
 fn refused(why: &Unaccepted, remote: SocketAddr) {
     let reason = why.reason();
+    let cause = std::error::Error::source(why).map(ToString::to_string);
     match why {
-        Unaccepted::Elapsed(_) | Unaccepted::Io(_) => {
-            let cause = std::error::Error::source(why).map(ToString::to_string);
-            tracing::debug!(%remote, reason, cause, "connection refused: {why}");
-        }
-        Unaccepted::Plaintext | Unaccepted::Refused(_) | Unaccepted::Tls => {
-            let cause = std::error::Error::source(why).map(ToString::to_string);
+        Unaccepted::Refused(refusal) if refusal.is_of_certificate() => {
             tracing::info!(%remote, reason, cause, "connection refused: {why}");
+        }
+        Unaccepted::Elapsed(_)
+        | Unaccepted::Io(_)
+        | Unaccepted::Plaintext
+        | Unaccepted::Refused(_)
+        | Unaccepted::Tls => {
+            tracing::debug!(%remote, reason, cause, "connection refused: {why}");
         }
     }
 }

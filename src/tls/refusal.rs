@@ -123,6 +123,24 @@ impl Refusal {
             Self::WrongPurpose => "wrong_purpose",
         }
     }
+
+    /// Whether the peer has shown a certificate, and that is what is not believed.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn is_of_certificate(&self) -> bool {
+        match self {
+            Self::Expired
+            | Self::Malformed(_)
+            | Self::NotAnSvid(_)
+            | Self::NotYetValid
+            | Self::Revoked
+            | Self::Signature(_)
+            | Self::UnknownIssuer
+            | Self::WrongDomain(_)
+            | Self::WrongName { .. }
+            | Self::WrongPurpose => true,
+            Self::Handshake(_) | Self::IdentityExpired | Self::Missing | Self::NoIdentity => false,
+        }
+    }
 }
 
 impl From<NotAnSvid> for Refusal {

@@ -1,12 +1,58 @@
 //! What is told of certificates: metrics and a page, and never a key.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use meshwork::Mesh;
-use meshwork::tls::{Acceptor, Credentials};
+use meshwork::model::security::{ClientTls, MutualTls};
+use meshwork::tls::{Acceptor, Credentials, Offer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::authority::{Authority, BEGIN, LIFETIME, clock, credentials, trust};
 use super::handshakes::{connector, handshake, mesh_tls};
+use super::ports;
+
+/// What this thread logs, at `info` and above.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let to_write = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || to_write.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Waits until it says so.
+    pub(super) async fn until(&self, words: &str) {
+        let told = async {
+            while !self.text().contains(words) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+        told.unwrap_or_else(|_| panic!("{words}: {}", self.text()));
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 fn value(metrics: &str, name: &str) -> Option<u64> {
     let line = metrics
@@ -99,4 +145,42 @@ async fn credentials_under_a_name_have_metrics_of_their_own() {
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+}
+
+/// Whoever can connect could fill a disk otherwise.
+#[tokio::test]
+async fn who_shows_a_certificate_that_is_refused_is_logged_and_strangers_are_not() {
+    let (log, _guard) = Log::listen();
+    let (mut root, mut other) = (Authority::new("root"), Authority::new("other"));
+    let own = credentials(&mut root, "spiffe://td/server");
+    let server = ports::server(own, MutualTls::Strict).await;
+    for stranger in [
+        &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
+        b"\x16\x03\x01",
+        b"",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(stranger).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        // A reset is as good an end.
+        let _ = stream.read_to_end(&mut rest).await;
+    }
+    let caller = other.issue("spiffe://td/x").identity();
+    let caller = Credentials::new(Some(caller), trust(&root));
+    let anonymous = ClientTls {
+        identity: None,
+        ..mesh_tls()
+    };
+    for tls in [anonymous, mesh_tls()] {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let connector = connector(&tls, &caller, clock());
+        // What is read first tells of the refusal.
+        if let Ok(mut stream) = connector.connect(stream, "127.0.0.1", Offer::Http2).await {
+            let _ = stream.read_u8().await;
+        }
+    }
+    log.until("unknown_issuer").await;
+    let text = log.text();
+    assert_eq!(text.matches("connection refused").count(), 1, "{text}");
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -20,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::authority::{Authority, Issued, clock};
+use super::told::Log;
 
 #[derive(Clone, PartialEq, Message)]
 struct Update {
@@ -338,24 +338,7 @@ async fn a19_an_agent_that_denies_takes_the_identity_and_is_asked_again() {
 
 #[tokio::test]
 async fn a19_an_agent_that_does_not_understand_is_not_asked_again() {
-    /// The words of the log, until it says what the test waits for.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let log = Log::default();
-    let to_write = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || to_write.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::listen();
     let mut root = Authority::new("root");
     let mut agent = Agent::start();
     let (_mesh, own) = mesh(&agent).await;
@@ -363,13 +346,7 @@ async fn a19_an_agent_that_does_not_understand_is_not_asked_again() {
     send(&stream, &update(&mut root));
     own.changed(1).await;
     end(&stream, "3");
-    loop {
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        if text.contains("it is not asked again") {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+    log.until("it is not asked again").await;
     assert!(own.identity().is_some(), "what it has, it keeps");
     assert_eq!(own.counts().renewal_failures, 1);
     assert!(agent.streams.try_recv().is_err());
