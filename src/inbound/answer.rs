@@ -75,6 +75,20 @@ pub(super) fn overloaded(dialect: Dialect) -> Answer {
     answer
 }
 
+/// The handler switches protocols, or opens a tunnel, where the request is none that may.
+#[cfg(feature = "tls-core")]
+pub(super) fn unasked() -> Answer {
+    let text = "the server switched protocols, which was not asked for or is not offered";
+    answer(Dialect::Http, StatusCode::BAD_GATEWAY, "13", text)
+}
+
+/// The connection is about to end and is not switched any more.
+#[cfg(feature = "tls-core")]
+pub(super) fn ending() -> Answer {
+    let text = "the connection is about to end and is not switched any more";
+    answer(Dialect::Http, StatusCode::SERVICE_UNAVAILABLE, "14", text)
+}
+
 /// No route of the server takes the request.
 pub(super) fn unserved(dialect: Dialect) -> Answer {
     let text = "no route of this server takes the request";

@@ -1,15 +1,14 @@
-//! An accepted connection: HTTP over it, and the end of it. What it may switch to is in
-//! [`switch`](super::switch).
+//! An accepted connection: HTTP over it, and the end of it. What becomes of its requests is in
+//! [`threshold`](super::threshold), what it may switch to in [`switch`](super::switch).
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
-use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,19 +16,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
-use super::answer::{self, Answer, without_mutual_tls};
-use super::listener::{Port, answer};
+use super::listener::Port;
 use super::peer::Peer;
 use super::served::Way;
-use super::switch::{Arming, Cuttable, Slot, Switched, lock};
+use super::switch::{Cuttable, Slot, lock};
+use super::threshold::Threshold;
 use crate::body::Body;
 use crate::error::BoxError;
-use crate::layer::held::HeldBody;
 use crate::model::security::MutualTls;
 use crate::operator::{Version, begin};
-use crate::outbound::Dialect;
 use crate::tls::Credentials;
-use crate::transport::upgrade;
 
 /// How many requests a connection carries at once; callers open a further one above it.
 const STREAMS: u32 = 1_024;
@@ -69,7 +65,7 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         if !self.has.load(Relaxed) && !self.has.swap(true, Relaxed) {
             self.told.notify_waiters();
         }
@@ -87,7 +83,7 @@ impl Begun {
 
 /// Whether the policy of this moment goes with a connection that was accepted under another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Standing {
+pub(super) enum Standing {
     Good,
     /// It is drained, and what it asks meanwhile is refused.
     Refused,
@@ -96,7 +92,7 @@ enum Standing {
 }
 
 impl Connection {
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         if let Some(way) = &self.way {
             return match way.holds(self.port.owner.core()) {
                 true => Standing::Good,
@@ -139,18 +135,28 @@ impl Connection {
         tokio::time::sleep(self.port.drain).await;
     }
 
+    /// Whether the connection should come to its end, at this moment.
+    pub(super) fn is_ending(&self) -> bool {
+        self.port.owner.core().drain.is_draining()
+            || self.standing() != Standing::Good
+            || self.left_to_expiry() == Some(Duration::ZERO)
+    }
+
+    /// For how long the certificate of the peer is still believed; `None` without one.
+    fn left_to_expiry(&self) -> Option<Duration> {
+        let clock = self.port.clock;
+        let until = self.expires?.saturating_add(clock.skew());
+        Some(until.saturating_sub(clock.now()))
+    }
+
     /// Ready when the connection should come to its end: the mesh drains, the policy has changed, or
     /// the certificate of the peer has expired.
     async fn ended(&self) {
         let core = self.port.owner.core();
         let mut changes = core.generation.subscribe();
         let expiry = async {
-            match self.expires {
-                Some(expires) => {
-                    let clock = self.port.clock;
-                    let until = expires.saturating_add(clock.skew());
-                    tokio::time::sleep(until.saturating_sub(clock.now())).await;
-                }
+            match self.left_to_expiry() {
+                Some(left) => tokio::time::sleep(left).await,
                 None => std::future::pending().await,
             }
         };
@@ -181,21 +187,23 @@ where
 {
     let (io, line) = Cuttable::new(io);
     let switched = Slot::default();
-    let door = Door {
+    let threshold = Threshold {
         connection: connection.clone(),
         service,
         switched: switched.clone(),
         arming: line.arming(),
     };
-    converse(io, &connection, door).await;
+    converse(io, &connection, threshold).await;
     let switched = lock(&switched).take();
-    if let Some(switched) = switched {
-        switched.stay(line, &connection).await;
+    match switched {
+        Some(switched) => switched.stay(line, &connection).await,
+        // Whoever asked for the connection and did not switch it may have been given it by now.
+        None => line.cut(),
     }
 }
 
 /// Speaks HTTP until the connection has ended or switched.
-async fn converse<I, S, B>(io: I, connection: &Connection, door: Door<S>)
+async fn converse<I, S, B>(io: I, connection: &Connection, threshold: Threshold<S>)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
@@ -230,7 +238,7 @@ where
         .max_header_list_size(HEADER_LIST)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG);
-    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), door));
+    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), threshold));
     tokio::select! {
         biased;
         outcome = http.as_mut() => return told(outcome, &connection.peer),
@@ -273,96 +281,4 @@ impl<F: Future + Send + 'static> Executor<F> for Tasks {
             }
         });
     }
-}
-
-/// What hyper hands requests to.
-struct Door<S> {
-    connection: Connection,
-    service: S,
-    /// The request that has switched, if one has.
-    switched: Slot,
-    arming: Arming,
-}
-
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
-
-impl<S, B> hyper::service::Service<Request<Incoming>> for Door<S>
-where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = Answering;
-
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        self.connection.begun.tell();
-        if self.connection.standing() == Standing::Refused {
-            let refusal = refusal(&request);
-            return Box::pin(async move { Ok(refusal) });
-        }
-        let Ok(mut permit) = self.connection.port.request() else {
-            let overloaded = overloaded(&request);
-            return Box::pin(async move { Ok(overloaded) });
-        };
-        let mut request = request.map(Body::new);
-        request
-            .extensions_mut()
-            .insert(self.connection.peer.clone());
-        if let Some(way) = &self.connection.way {
-            request.extensions_mut().insert(way.clone());
-        }
-        let switch = switch_of(&request).cloned();
-        let answering = answer(self.service.clone(), request);
-        let leaving = self.connection.leaving.clone();
-        let (slot, arming) = (self.switched.clone(), self.arming.clone());
-        Box::pin(async move {
-            let mut response = answering.await?;
-            let switched = switch.and_then(|ours| Switched::of(&mut response, ours, &mut permit));
-            if let Some(switched) = switched {
-                arming.now();
-                *lock(&slot) = Some(switched);
-                return Ok(response.map(|_| Body::empty()));
-            }
-            if leaving.load(Relaxed) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-            }
-            Ok(match permit {
-                None => response,
-                Some(permit) => response.map(|body| Body::new(HeldBody::new(body, permit))),
-            })
-        })
-    }
-}
-
-/// What a request's connection can be switched by, if it asks for that.
-fn switch_of<B>(request: &Request<B>) -> Option<&hyper::upgrade::OnUpgrade> {
-    upgrade::protocol(request.headers())?;
-    request.extensions().get()
-}
-
-/// The answer to a plaintext request where mutual TLS is demanded meanwhile.
-fn refusal<B>(request: &Request<B>) -> Response<Body> {
-    let mut response = respond(without_mutual_tls(Dialect::of(request.headers())));
-    if request.version() <= http::Version::HTTP_11 {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    response
-}
-
-/// The answer to a request above what the port takes. The connection stays: the next may be served.
-fn overloaded<B>(request: &Request<B>) -> Response<Body> {
-    respond(answer::overloaded(Dialect::of(request.headers())))
-}
-
-fn respond(answer: Answer) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer.text));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    response
 }

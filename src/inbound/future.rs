@@ -18,7 +18,6 @@ use super::answer::{self, Answer};
 use super::body::InboundBody;
 use super::judge::{Asking, Passed};
 use super::recheck::Recheck;
-use super::standing::Standing;
 use crate::error::BoxError;
 use crate::filter::{self, Running};
 use crate::layer::deadline::{Context as Inherited, Deadline};
@@ -164,9 +163,11 @@ where
                             filter::response(&filters, &mut head);
                             response = Response::from_parts(head, body);
                         }
-                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                            let standing = Standing::new(watch.take(), held.take());
-                            response.extensions_mut().insert(standing);
+                        let keeper = held.as_mut().and_then(|held| held.keeper.take());
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                            && let Some(keeper) = keeper
+                        {
+                            keeper.keep(watch.take(), held.take());
                         }
                         let with = |inner| InboundBody::handler(inner, watch, held);
                         return Poll::Ready(Ok(response.map(with)));

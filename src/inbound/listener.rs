@@ -93,10 +93,13 @@ const DRAIN: Duration = Duration::from_secs(45);
 /// A `hyper::service::Service` is served as a tower service that is always ready: `tower::service_fn(move |request|
 /// service.call(request))`.
 ///
-/// A request that [switches](crate::transport::upgrade) its connection (WebSocket) does so over HTTP/1.1, by
-/// `hyper::upgrade::on` in the handler as axum's `ws` does it, or by a [channel](crate::Channel) that is the handler. It goes
-/// on to count for the drain and against what the port takes, and is cut by a policy that denies it. Over HTTP/2 no switch
-/// is offered.
+/// A request that [switches](crate::transport::upgrade) its connection (WebSocket) does so over HTTP/1.1, with `Connection:
+/// upgrade` and a protocol in `Upgrade` that is not `h2c`, by `hyper::upgrade::on` in the handler as axum's `ws` does it, or by a
+/// [channel](crate::Channel) that is the handler. It goes on to count for the drain and against what the port takes, and is cut by
+/// a policy that denies it, whatever is done to the response on the way; a layer that makes the *request* anew has to keep its
+/// extensions. It may be idle for as long as it likes. No other request gets its connection: not over HTTP/2, and not by
+/// CONNECT; a handler that answers such a one with 101, or CONNECT with a 2xx, is answered for with 502. When the
+/// connection is about to end (a shutdown, a policy that does not allow it) a switch is answered with 503.
 ///
 /// tonic's services are served in the same way: `Routes::new(service).prepare()` is such an `app`. Its handlers
 /// find the [`Peer`] in `request.extensions()`; there is no need of tonic's `Connected`.

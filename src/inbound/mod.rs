@@ -44,6 +44,7 @@ mod future;
 #[cfg(feature = "tls-core")]
 mod health;
 mod judge;
+mod lasting;
 #[cfg(feature = "rate-limit")]
 mod limits;
 #[cfg(feature = "tls-core")]
@@ -64,9 +65,10 @@ mod seen;
 )]
 mod served;
 mod serving;
-mod standing;
 #[cfg(feature = "tls-core")]
 mod switch;
+#[cfg(feature = "tls-core")]
+mod threshold;
 #[cfg(feature = "jwt")]
 mod token;
 
@@ -92,6 +94,7 @@ pub use future::ResponseFuture;
 #[cfg(feature = "tls-core")]
 pub(crate) use health::Health;
 use judge::{Judgement, Transport};
+use lasting::Keeper;
 #[cfg(feature = "tls-core")]
 pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
@@ -191,7 +194,11 @@ where
             None => trace::Parent::of(request.headers()),
         };
         let meter = self.meter(&request, dialect, span);
-        let held = Held { _work: work, meter };
+        let held = Held {
+            _work: work,
+            meter,
+            keeper: request.extensions().get::<Keeper>().cloned(),
+        };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
         let under = (deadline, parent);
@@ -216,6 +223,8 @@ struct Held {
     _work: Work,
     /// Measures it, if that is wanted.
     meter: Option<Meter>,
+    /// Where all this goes if it switches protocols, on a connection that may.
+    keeper: Option<Keeper>,
 }
 
 impl<S> Inbound<S> {

@@ -8,31 +8,89 @@
 //!
 //! A stream is cut where any other request would be: when a policy denies it, and when its connection should
 //! end (a shutdown, STRICT, an expired certificate) and it has not within the drain time of the port. A cut
-//! closes the connection: no word of HTTP could be said on it any more.
+//! closes the connection at once, whoever has its bytes and whether or not they look at them: no word of HTTP could
+//! be said on it any more.
+//!
+//! hyper offers its bytes for more than that: for each request of HTTP/1.1 with the header `Upgrade`, whatever
+//! `Connection` says, for each CONNECT, and once they were asked for also when the connection ends after an answer
+//! that switches nothing. A stream that was had in such a way would be one that nobody counts, judges or cuts. So
+//! only requests that [ask for a switch](crate::transport::upgrade) are offered them (`h2c` is none), an answer that
+//! switches what was not asked for is replaced by a 502, and where nothing has switched the connection is closed when
+//! HTTP is over on it. A connection that is about to end is not switched any more (503): the stream would be cut
+//! within the rest of the drain time, and the caller is better served elsewhere.
 //!
 //! Over HTTP/2 a switch would be an extended CONNECT (RFC 8441). It is not offered: hyper gives its streams to the
-//! handler past everything that is said above, and a browser that is not offered it comes by HTTP/1.1.
+//! handler past everything that is said above, and a browser that is not offered it comes by HTTP/1.1. No other
+//! CONNECT is served either.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use http::{Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::connection::Connection;
-use super::standing::{Standing, Standings};
+use super::lasting::{Keeper, Lasting, denied};
 use crate::body::Body;
 use crate::layer::limit::Permit;
 use crate::transport::upgrade::{self, OnUpgrade};
 
+/// What the connection of a request can be switched by.
+pub(super) struct Switching {
+    ours: hyper::upgrade::OnUpgrade,
+    keeper: Keeper,
+    pub(super) connection: Connection,
+}
+
+impl Switching {
+    /// Of a request that asks for a switch; any other is not offered the connection. Boxed, since most ask for none.
+    pub(super) fn of<B>(request: &mut Request<B>, connection: &Connection) -> Option<Box<Self>> {
+        let asks = request.version() == Version::HTTP_11
+            && request.method() != Method::CONNECT
+            && upgrade::protocol(request.headers()).is_some();
+        let extensions = request.extensions_mut();
+        if !asks {
+            extensions.remove::<hyper::upgrade::OnUpgrade>();
+            return None;
+        }
+        let ours = extensions.get::<hyper::upgrade::OnUpgrade>()?.clone();
+        let keeper = Keeper::default();
+        extensions.insert(keeper.clone());
+        Some(Box::new(Self {
+            ours,
+            keeper,
+            connection: connection.clone(),
+        }))
+    }
+
+    /// Takes what has to stay out of a response that switches.
+    pub(super) fn switched(
+        self,
+        response: &mut Response<Body>,
+        permit: Option<Permit>,
+    ) -> Switched {
+        let theirs = upgrade::on(response);
+        Switched {
+            lasting: self.keeper.take(),
+            _permit: permit,
+            joint: theirs.has_switched().then_some((self.ours, theirs)),
+        }
+    }
+}
+
+/// Whether hyper would hand the connection over behind an answer with this status.
+pub(super) fn switches(tunnel: bool, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || tunnel && status.is_success()
+}
+
 /// A request whose connection has switched.
 pub(super) struct Switched {
-    standings: Option<Standings>,
+    lasting: Vec<Lasting>,
     _permit: Option<Permit>,
     /// The two streams to join, where the handler is a channel.
     joint: Option<(hyper::upgrade::OnUpgrade, OnUpgrade)>,
@@ -42,43 +100,24 @@ pub(super) struct Switched {
 pub(super) type Slot = Arc<Mutex<Option<Switched>>>;
 
 impl Switched {
-    /// Takes what has to stay out of a response, if it switches.
-    pub(super) fn of(
-        response: &mut Response<Body>,
-        ours: hyper::upgrade::OnUpgrade,
-        permit: &mut Option<Permit>,
-    ) -> Option<Self> {
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return None;
-        }
-        let standing = response.extensions_mut().remove::<Standing>();
-        let theirs = upgrade::on(response);
-        Some(Self {
-            standings: standing.and_then(|standing| standing.take()),
-            _permit: permit.take(),
-            joint: theirs.has_switched().then_some((ours, theirs)),
-        })
-    }
-
     /// Stays until the stream is dropped, or is cut.
-    pub(super) async fn stay(mut self, line: Line, connection: &Connection) {
+    pub(super) async fn stay<I>(mut self, mut line: Line<I>, connection: &Connection) {
         let joint = self.joint.take();
+        let closed = &mut line.closed;
         let over = async {
             match joint {
                 Some((ours, theirs)) => join(ours, theirs).await,
-                None => line.closed.await.unwrap_or_default(),
+                None => closed.await.unwrap_or_default(),
             }
         };
-        let mut nothing = Standings::default();
-        let standings = self.standings.as_mut().unwrap_or(&mut nothing);
         let why = tokio::select! {
             biased;
             () = over => return,
-            () = standings.denied() => "a new policy denies it",
+            () = denied(&mut self.lasting) => "a new policy denies it",
             () = connection.outstayed() => "it took longer than the drain time",
         };
-        standings.broke();
-        line.cut.now();
+        self.lasting.iter_mut().for_each(Lasting::broke);
+        line.cut();
         tracing::info!(remote = ?connection.peer.remote, "switched stream cut: {why}");
     }
 }
@@ -97,117 +136,147 @@ async fn join(ours: hyper::upgrade::OnUpgrade, theirs: OnUpgrade) {
 }
 
 /// What is kept of a connection's bytes while they are somebody else's.
-pub(super) struct Line {
-    cut: Arc<Cut>,
+pub(super) struct Line<I> {
+    cut: Arc<Cut<I>>,
     closed: oneshot::Receiver<()>,
 }
 
 /// What arms it.
 #[derive(Clone)]
-pub(super) struct Arming(Arc<Cut>);
+pub(super) struct Arming(Arc<AtomicBool>);
 
 impl Arming {
-    /// From here on the bytes are watched.
+    /// From here on the bytes are where they can be cut.
     pub(super) fn now(&self) {
-        self.0.armed.store(true, Ordering::SeqCst);
+        // Set and read by the task that speaks HTTP.
+        self.0.store(true, Relaxed);
     }
 }
 
-impl Line {
+impl<I> Line<I> {
     pub(super) fn arming(&self) -> Arming {
-        Arming(self.cut.clone())
+        Arming(self.cut.armed.clone())
+    }
+
+    /// Closes the connection, and wakes whoever waits for it.
+    pub(super) fn cut(&self) {
+        let mut shared = lock(&self.cut.shared);
+        shared.is_cut = true;
+        let io = shared.io.take();
+        let waiting = std::mem::take(&mut shared.waiting);
+        drop(shared);
+        drop(io);
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
 /// Ends a stream from outside.
-#[derive(Debug, Default)]
-struct Cut {
-    /// Whether the connection has switched: before that hyper ends it, and nothing is locked.
-    armed: AtomicBool,
-    is_cut: AtomicBool,
-    /// Of whoever reads, and of whoever writes. Locked when one of them waits.
-    waiting: Mutex<[Option<Waker>; 2]>,
+struct Cut<I> {
+    /// Whether the connection may switch: before that hyper ends it, and nothing is locked.
+    armed: Arc<AtomicBool>,
+    /// Locked by whoever reads or writes, and by who cuts; never across a wait.
+    shared: Mutex<Shared<I>>,
+}
+
+struct Shared<I> {
+    /// Once it is armed and until it is cut or dropped.
+    io: Option<I>,
+    is_cut: bool,
+    /// Of whoever reads, and of whoever writes.
+    waiting: [Option<Waker>; 2],
 }
 
 #[derive(Clone, Copy)]
-enum Way {
-    In,
-    Out,
+enum Half {
+    Read,
+    Write,
 }
 
-impl Cut {
-    fn now(&self) {
-        self.is_cut.store(true, Ordering::SeqCst);
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.into_iter().flatten().for_each(Waker::wake);
-    }
-
-    fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::SeqCst)
-    }
-
-    /// Whether it is cut; else the task is woken when it is.
-    fn waits(&self, way: Way, cx: &Context<'_>) -> bool {
-        let mut waiting = lock(&self.waiting);
-        let own = match way {
-            Way::In => &mut waiting[0],
-            Way::Out => &mut waiting[1],
+impl<I> Shared<I> {
+    /// Lets a task be woken by the cut.
+    fn wait(&mut self, half: Half, cx: &Context<'_>) {
+        let own = match half {
+            Half::Read => &mut self.waiting[0],
+            Half::Write => &mut self.waiting[1],
         };
         if !own.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
             *own = Some(cx.waker().clone());
         }
-        self.is_cut()
     }
 }
 
 /// The bytes of a connection, which can be cut whoever has them.
+///
+/// They are its own until the connection may switch, and shared with the [`Line`] from the next look at them on,
+/// which is at the latest the one that writes the answer.
 pub(super) struct Cuttable<I> {
-    /// Nothing once it is cut: the connection is closed then.
-    io: Option<I>,
-    cut: Arc<Cut>,
+    own: Option<I>,
+    is_vectored: bool,
+    cut: Arc<Cut<I>>,
     _open: oneshot::Sender<()>,
 }
 
-impl<I> Cuttable<I> {
-    pub(super) fn new(io: I) -> (Self, Line) {
-        let cut = Arc::new(Cut::default());
+impl<I: AsyncWrite> Cuttable<I> {
+    pub(super) fn new(io: I) -> (Self, Line<I>) {
+        let shared = Shared {
+            io: None,
+            is_cut: false,
+            waiting: [None, None],
+        };
+        let cut = Arc::new(Cut {
+            armed: Arc::default(),
+            shared: Mutex::new(shared),
+        });
         let (open, closed) = oneshot::channel();
         let line = Line {
             cut: cut.clone(),
             closed,
         };
-        let io = Some(io);
-        (
-            Self {
-                io,
-                cut,
-                _open: open,
-            },
-            line,
-        )
+        let is_vectored = io.is_write_vectored();
+        let cuttable = Self {
+            own: Some(io),
+            is_vectored,
+            cut,
+            _open: open,
+        };
+        (cuttable, line)
     }
 }
 
 impl<I: Unpin> Cuttable<I> {
     fn poll<T>(
         &mut self,
-        way: Way,
+        half: Half,
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut I>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.cut.is_cut() {
-            self.io = None;
+        if let Some(own) = &mut self.own
+            && !self.cut.armed.load(Relaxed)
+        {
+            return poll(Pin::new(own), cx);
         }
-        let Some(io) = &mut self.io else {
+        let mut shared = lock(&self.cut.shared);
+        if let Some(own) = self.own.take()
+            && !shared.is_cut
+        {
+            shared.io = Some(own);
+        }
+        let Some(io) = &mut shared.io else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         };
         let polled = poll(Pin::new(io), cx);
-        let armed = self.cut.armed.load(Ordering::Relaxed);
-        if polled.is_pending() && armed && self.cut.waits(way, cx) {
-            self.io = None;
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        if polled.is_pending() {
+            shared.wait(half, cx);
         }
         polled
+    }
+}
+
+impl<I> Drop for Cuttable<I> {
+    /// The line has the bytes too: they are let go of here.
+    fn drop(&mut self) {
+        let io = lock(&self.cut.shared).io.take();
+        drop(io);
     }
 }
 
@@ -217,7 +286,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Cuttable<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll(Way::In, cx, |io, cx| io.poll_read(cx, buffer))
+        self.poll(Half::Read, cx, |io, cx| io.poll_read(cx, buffer))
     }
 }
 
@@ -227,19 +296,19 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Cuttable<I> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll(Way::Out, cx, |io, cx| io.poll_write(cx, bytes))
+        self.poll(Half::Write, cx, |io, cx| io.poll_write(cx, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(Way::Out, cx, AsyncWrite::poll_flush)
+        self.poll(Half::Write, cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(Way::Out, cx, AsyncWrite::poll_shutdown)
+        self.poll(Half::Write, cx, AsyncWrite::poll_shutdown)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+        self.is_vectored
     }
 
     fn poll_write_vectored(
@@ -247,7 +316,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Cuttable<I> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll(Way::Out, cx, |io, cx| io.poll_write_vectored(cx, slices))
+        self.poll(Half::Write, cx, |io, cx| io.poll_write_vectored(cx, slices))
     }
 }
 

@@ -63,5 +63,6 @@ mod telemetry;
 mod timeouts;
 #[cfg(feature = "inbound")]
 mod traces;
+mod unswitched;
 mod upgrades;
 pub(crate) mod world;
