@@ -49,6 +49,7 @@ mod node;
 mod page;
 mod references;
 mod resource;
+mod seats;
 mod server;
 mod services;
 mod snapshot;
