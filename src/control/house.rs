@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -12,6 +12,7 @@ use tonic::Status;
 use super::ads::Stream;
 use super::kind::Kind;
 use super::limits::{Limits, after};
+use super::lock::lock;
 use super::lrs::Loads;
 use super::node::Node;
 use super::seats::{Seat, Seats};
@@ -77,7 +78,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if let Some(house) = self.house.upgrade() {
-            house.lock_clients().by_number.remove(&self.number);
+            lock(&house.clients).by_number.remove(&self.number);
         }
     }
 }
@@ -162,7 +163,7 @@ impl House {
         stream: Stream,
     ) -> Arc<Client> {
         self.counts.opened.fetch_add(1, Relaxed);
-        let mut clients = self.lock_clients();
+        let mut clients = lock(&self.clients);
         clients.last += 1;
         let client = Arc::new(Client {
             node,
@@ -181,7 +182,7 @@ impl House {
 
     /// Who is there, in the order in which they came.
     pub(super) fn clients(&self) -> Vec<Arc<Client>> {
-        let clients = self.lock_clients();
+        let clients = lock(&self.clients);
         clients
             .by_number
             .values()
@@ -189,13 +190,9 @@ impl House {
             .collect()
     }
 
-    fn lock_clients(&self) -> std::sync::MutexGuard<'_, Clients> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs the task of a stream, which ends with the server.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
@@ -212,10 +209,7 @@ impl House {
 
     /// Ends every stream that is left.
     pub(super) fn end(&self) {
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .abort_all();
+        lock(&self.tasks).abort_all();
     }
 
     pub(super) fn drained(&self) -> Drained {
@@ -380,7 +374,7 @@ pub struct Connected {
 
 impl Connected {
     pub(super) fn of(client: &Client) -> Self {
-        let stream = client.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = lock(&client.stream);
         let mut resources = (0, 0);
         let mut kinds: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
         let mut refusals: Vec<(Kind, Arc<str>, Arc<str>)> = Vec::new();

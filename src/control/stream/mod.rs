@@ -15,7 +15,7 @@ mod grpc;
 mod line;
 mod turn;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -30,6 +30,7 @@ use super::ads::{self, Outcome, Reason, Refusal, Stream, Variant};
 use super::house::{Client, House};
 use super::kind::Kind;
 use super::limits::{FAR, after};
+use super::lock::lock;
 use super::node::Node;
 use super::seats::Seat;
 use super::snapshot::Snapshot;
@@ -232,10 +233,7 @@ impl Session {
 
     /// The machine. Held for one step, by the task or by somebody who looks.
     fn stream(&self) -> MutexGuard<'_, Stream> {
-        self.client
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.client.stream)
     }
 
     async fn serve<B>(
