@@ -26,6 +26,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, async_trait};
 use super::ads::Held;
 use super::house::{Client, House};
 use super::kind::Kind;
+use super::lock::lock;
 use super::variant;
 use crate::model::identity::SpiffeId;
 use crate::source::xds::json::conceal;
@@ -124,10 +125,7 @@ where
 }
 
 fn config(client: &Client, contents: bool) -> pb::ClientConfig {
-    let stream = client
-        .stream
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let stream = lock(&client.stream);
     let configs = stream
         .held()
         .map(|(kind, held)| status(kind, &held, contents));

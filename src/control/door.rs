@@ -21,6 +21,7 @@ use super::ca::{CREATE, Caller, Office};
 use super::calls::{Call, Calls, Quiet};
 use super::csds::{self, Asker};
 use super::house::House;
+use super::limits::Limits;
 use super::services::Health;
 use super::stream::{self, Method};
 use crate::layer::held::HeldBody;
@@ -81,14 +82,14 @@ impl Door {
         office: Option<Arc<Office>>,
         routes: Routes,
     ) -> Self {
-        let most = house.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+        let places = house.limits.connections;
         Self {
             house,
             secured,
             office,
             routes,
             ends: watch::Sender::new(false),
-            places: Arc::new(Semaphore::new(most)),
+            places: Arc::new(Semaphore::new(places)),
             connections: JoinSet::new(),
         }
     }
@@ -203,18 +204,35 @@ async fn speak<S>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        quiet = calls.quiet(limits.idle) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                over = &mut connection, if quiet == Quiet::Idle => over,
-                // Whoever does not answer to the farewell, and does not call either.
-                _ = calls.quiet(limits.drain) => Ok(()),
+        quiet = calls.quiet(limits.idle) => match quiet {
+            Quiet::Idle => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    over = &mut connection => over,
+                    // Whoever does not answer to the farewell, and does not call either.
+                    _ = calls.quiet(limits.drain) => Ok(()),
+                }
             }
+            // Who does not take an answer does not take a farewell.
+            Quiet::Overdue => Ok(()),
         }
     };
     if let Err(error) = over {
         tracing::debug!(target: "meshwork::control", %peer, %error, "a connection failed");
     }
+}
+
+/// The answer, if the request has come and been answered in time: an answer of one message waits for the whole
+/// request.
+async fn in_time(
+    time: Duration,
+    answering: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    let answered = tokio::time::timeout(time, answering).await;
+    answered.unwrap_or_else(|_| {
+        let text = format!("the request did not come, or was not answered, within {time:?}");
+        tonic::Status::deadline_exceeded(text).into_http()
+    })
 }
 
 /// The answer to who has no certificate where one can be had.
@@ -243,13 +261,9 @@ impl Answering {
         let path = request.uri().path();
         if let Some(office) = &self.office {
             if path == CREATE {
-                let caller = Caller {
-                    address: self.address,
-                    certificate: self.principal,
-                };
+                let office = office.clone();
                 // Apart, so that the other answers, which last, are small.
-                let response = Box::pin(office.answer(request, caller)).await;
-                return Ok(held(response, call));
+                return Ok(Box::pin(self.issue(office, request, call)).await);
             }
             if self.principal.is_none() && !path.starts_with(HEALTH) {
                 return Ok(unknown().into_http());
@@ -265,6 +279,27 @@ impl Answering {
             .headers_mut()
             .insert(http::header::CONTENT_TYPE, grpc);
         Ok(response)
+    }
+
+    /// Answers a request for a certificate, which anybody may make.
+    async fn issue(
+        self,
+        office: Arc<Office>,
+        request: Request<Incoming>,
+        mut call: Call,
+    ) -> Response<Body> {
+        let seat = match self.house.certificate_seat() {
+            Ok(seat) => seat,
+            Err(full) => return full.into_http(),
+        };
+        let caller = Caller {
+            address: self.address,
+            certificate: self.principal,
+        };
+        call.must_end_within(of_one_message(&self.house.limits));
+        let answering = office.answer(request, caller);
+        let response = in_time(self.house.limits.hello, answering).await;
+        held(response, (call, seat))
     }
 
     /// Answers a request to another service than discovery.
@@ -283,16 +318,26 @@ impl Answering {
             (Ok(seat), Ok(place)) => (seat, place),
             (Err(full), _) | (_, Err(full)) => return full.into_http(),
         };
-        if places.1.is_some() {
+        let limits = self.house.limits;
+        if path == CHECK || places.1.is_some() {
             // It ends by itself before, if it is read.
-            let limits = &self.house.limits;
-            call.must_end_within(limits.write.saturating_add(limits.hello));
+            call.must_end_within(of_one_message(&limits));
         }
         let asker = Asker(self.principal.take());
         request.extensions_mut().insert(asker);
-        let Ok(response) = self.routes.call(request).await;
+        let answering = async {
+            let Ok(response) = self.routes.call(request).await;
+            response
+        };
+        let response = in_time(limits.hello, answering).await;
         held(response, (call, places))
     }
+}
+
+/// How long a call lasts at most that does not last by itself: until its request has come, and its answer has
+/// been taken.
+fn of_one_message(limits: &Limits) -> Duration {
+    limits.hello.saturating_add(limits.write)
 }
 
 /// An answer that holds something until its last byte has gone out.
@@ -301,78 +346,4 @@ fn held<H: Send + 'static>(response: Response<Body>, what: H) -> Response<Body> 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use bytes::Bytes;
-    use hyper::client::conn::http2;
-
-    use super::*;
-    use crate::control::{Limits, Store, services};
-    use crate::random::Random;
-
-    /// Over a connection in memory, whose clock stands still.
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_lasts_as_long_as_its_streams_and_a_while_longer() {
-        let limits = Limits {
-            hello: Duration::from_secs(86_400),
-            ..Limits::default()
-        };
-        let house = House::new(Store::new(), limits, Random::seeded(1));
-        let (_health, routes) = services::all(&house);
-        let answering = Answering {
-            house,
-            office: None,
-            routes,
-            calls: Calls::default(),
-            address: IpAddr::from([127, 0, 0, 1]),
-            principal: None,
-        };
-        let (ours, theirs) = tokio::io::duplex(64 << 10);
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let ends = watch::Sender::new(false);
-        let mut serving = tokio::spawn(speak(theirs, answering, peer, ends.subscribe()));
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(ours))
-            .await
-            .expect("it speaks HTTP/2");
-        let connection = tokio::spawn(connection);
-        let (says, said) = tokio::sync::oneshot::channel();
-        let ads = "http://c/envoy.service.discovery.v3.AggregatedDiscoveryService";
-        let request = Request::post(format!("{ads}/StreamAggregatedResources"))
-            .body(Unsaid(said))
-            .expect("a request");
-        let response = sender.send_request(request).await.expect("an answer");
-        let hours = Duration::from_secs(7_200);
-        let over = tokio::time::timeout(hours, &mut serving).await;
-        assert!(over.is_err(), "it has a stream");
-        drop((says, response));
-        let begun = tokio::time::Instant::now();
-        serving.await.expect("it ends by itself");
-        let (lasted, idle) = (begun.elapsed(), limits.idle);
-        assert!(
-            lasted >= idle && lasted < idle + PING_INTERVAL,
-            "{lasted:?}"
-        );
-        connection.abort();
-    }
-
-    /// A request that says nothing, and ends when its other side is dropped.
-    struct Unsaid(tokio::sync::oneshot::Receiver<Infallible>);
-
-    impl http_body::Body for Unsaid {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-            match Pin::new(&mut self.0).poll(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(never)) => match never {},
-                Poll::Ready(Err(_)) => Poll::Ready(None),
-            }
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::ads::Held;
 use super::house::{Client, House};
 use super::kind::Kind;
+use super::lock::lock;
 use crate::source::xds::json::print;
 
 /// All streams of the nodes with this id; `None`: there are none.
@@ -30,10 +31,7 @@ fn stream(client: &Client) -> Value {
     let node = &client.node;
     // What is printed is shared and immutable; the stream is held for the time of a list of it.
     let held: Vec<(Kind, Resource)> = {
-        let stream = client
-            .stream
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stream = lock(&client.stream);
         let held = stream.held();
         held.map(|(kind, held)| (kind, Resource::of(&held)))
             .collect()

@@ -1,8 +1,8 @@
 //! What the streams of a server have in common: limits, counts, who is there, and the end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -11,9 +11,11 @@ use tonic::Status;
 
 use super::ads::Stream;
 use super::kind::Kind;
-use super::limits::Limits;
+use super::limits::{Limits, after};
+use super::lock::lock;
 use super::lrs::Loads;
 use super::node::Node;
+use super::seats::{Seat, Seats};
 use super::store::Store;
 use super::stream::{Method, SharedStream};
 use crate::model::identity::SpiffeId;
@@ -31,17 +33,18 @@ pub(super) struct House {
     pub(super) loads: Loads,
     turns: Arc<Semaphore>,
     /// Streams that wait for such a turn.
-    waiting: Arc<AtomicUsize>,
+    waiting: Seats,
     random: Random,
-    seats: Arc<AtomicUsize>,
+    streams: Seats,
     /// Calls of other services than discovery.
-    side_seats: Arc<AtomicUsize>,
+    side_calls: Seats,
+    /// Requests for certificates. They are apart from other calls, which nobody may make before.
+    certificates: Seats,
     status_calls: Arc<Semaphore>,
     clients: Mutex<Clients>,
     /// When streams may begin to end, once that is known.
     drain: watch::Sender<Option<Instant>>,
     tasks: Mutex<tokio::task::JoinSet<()>>,
-    full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -75,40 +78,29 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if let Some(house) = self.house.upgrade() {
-            house.lock_clients().by_number.remove(&self.number);
+            lock(&house.clients).by_number.remove(&self.number);
         }
-    }
-}
-
-/// A place for one stream, or that it is counted among others.
-#[derive(Debug)]
-pub(super) struct Seat(Arc<AtomicUsize>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 
 impl House {
     pub(super) fn new(store: Store, limits: Limits, random: Random) -> Arc<Self> {
+        let limits = limits.that_let_in();
         Arc::new(Self {
-            turns: Arc::new(Semaphore::new(
-                limits.initial_syncs.clamp(1, Semaphore::MAX_PERMITS),
-            )),
-            waiting: Arc::default(),
+            turns: Arc::new(Semaphore::new(limits.initial_syncs)),
+            waiting: Seats::new("streams that wait", usize::MAX),
             limits,
             store,
             counts: Counts::default(),
             loads: Loads::default(),
             random,
-            seats: Arc::default(),
-            side_seats: Arc::default(),
+            streams: Seats::new("streams", limits.streams),
+            side_calls: Seats::new("calls of other services than discovery", limits.streams),
+            certificates: Seats::new("requests for certificates", limits.streams),
             status_calls: Arc::new(Semaphore::new(STATUS_CALLS)),
             clients: Mutex::default(),
             drain: watch::Sender::new(None),
             tasks: Mutex::default(),
-            full: AtomicBool::new(false),
         })
     }
 
@@ -117,7 +109,7 @@ impl House {
     /// # Errors
     /// All are taken.
     pub(super) fn seat(&self) -> Result<Seat, Status> {
-        self.seat_of(&self.seats)
+        self.streams.take()
     }
 
     /// A place for a call of another service than discovery; there are as many, so that neither keeps the
@@ -126,7 +118,16 @@ impl House {
     /// # Errors
     /// All are taken.
     pub(super) fn side_seat(&self) -> Result<Seat, Status> {
-        self.seat_of(&self.side_seats)
+        self.side_calls.take()
+    }
+
+    /// A place for a request for a certificate; there are as many, so that whoever has none yet is kept out
+    /// by nothing else.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(super) fn certificate_seat(&self) -> Result<Seat, Status> {
+        self.certificates.take()
     }
 
     /// A place for a call of client status.
@@ -142,40 +143,17 @@ impl House {
         })
     }
 
-    fn seat_of(&self, seats: &Arc<AtomicUsize>) -> Result<Seat, Status> {
-        let taken = seats.fetch_add(1, Relaxed);
-        let seat = Seat(seats.clone());
-        if taken < self.limits.streams {
-            self.full.store(false, Relaxed);
-            return Ok(seat);
-        }
-        self.counts.turned_away.fetch_add(1, Relaxed);
-        if !self.full.swap(true, Relaxed) {
-            tracing::warn!(
-                target: "meshwork::control",
-                streams = self.limits.streams,
-                "the limit of streams is reached; further ones are turned away",
-            );
-        }
-        let text = format!(
-            "{} streams are open, which is the limit",
-            self.limits.streams
-        );
-        Err(Status::resource_exhausted(text))
-    }
-
     /// Waits for the turn of a stream to get its first state. It is cancel safe; who is dropped loses its
     /// place among those that wait.
     pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
-        self.waiting.fetch_add(1, Relaxed);
-        let _waits = Seat(self.waiting.clone());
+        let _waits = self.waiting.take();
         let turn = self.turns.clone().acquire_owned().await;
         turn.expect("nobody closes the semaphore")
     }
 
     /// How many streams there are.
     pub(super) fn streams(&self) -> usize {
-        self.seats.load(Relaxed)
+        self.streams.taken()
     }
 
     pub(super) fn register(
@@ -185,7 +163,7 @@ impl House {
         stream: Stream,
     ) -> Arc<Client> {
         self.counts.opened.fetch_add(1, Relaxed);
-        let mut clients = self.lock_clients();
+        let mut clients = lock(&self.clients);
         clients.last += 1;
         let client = Arc::new(Client {
             node,
@@ -204,7 +182,7 @@ impl House {
 
     /// Who is there, in the order in which they came.
     pub(super) fn clients(&self) -> Vec<Arc<Client>> {
-        let clients = self.lock_clients();
+        let clients = lock(&self.clients);
         clients
             .by_number
             .values()
@@ -212,13 +190,9 @@ impl House {
             .collect()
     }
 
-    fn lock_clients(&self) -> std::sync::MutexGuard<'_, Clients> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs the task of a stream, which ends with the server.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
@@ -235,10 +209,7 @@ impl House {
 
     /// Ends every stream that is left.
     pub(super) fn end(&self) {
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .abort_all();
+        lock(&self.tasks).abort_all();
     }
 
     pub(super) fn drained(&self) -> Drained {
@@ -266,7 +237,7 @@ impl Drained {
     /// It is this stream's turn to end. It is cancel safe.
     pub(super) async fn reached(&mut self) {
         let begun = self.instant().await;
-        sleep_until(begun + self.delay).await;
+        sleep_until(after(begun, self.delay)).await;
     }
 
     async fn instant(&mut self) -> Instant {
@@ -288,7 +259,6 @@ impl Drained {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     opened: AtomicU64,
-    turned_away: AtomicU64,
     stuck: AtomicU64,
     stale: AtomicU64,
     bytes: AtomicU64,
@@ -332,6 +302,8 @@ pub struct Report {
     pub opened: u64,
     /// Streams that were refused because of [`Limits::streams`].
     pub turned_away: u64,
+    /// Calls of the other services, and requests for certificates, that were refused because of it.
+    pub calls_turned_away: u64,
     /// Streams that were ended because nobody read them.
     pub stuck: u64,
     /// Requests that were about a response that was not the last one.
@@ -350,9 +322,10 @@ impl Report {
         let counts = &house.counts;
         Self {
             streams: house.streams(),
-            waiting: house.waiting.load(Relaxed),
+            waiting: house.waiting.taken(),
             opened: counts.opened.load(Relaxed),
-            turned_away: counts.turned_away.load(Relaxed),
+            turned_away: house.streams.refused(),
+            calls_turned_away: house.side_calls.refused() + house.certificates.refused(),
             stuck: counts.stuck.load(Relaxed),
             stale: counts.stale.load(Relaxed),
             bytes: counts.bytes.load(Relaxed),
@@ -401,7 +374,7 @@ pub struct Connected {
 
 impl Connected {
     pub(super) fn of(client: &Client) -> Self {
-        let stream = client.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = lock(&client.stream);
         let mut resources = (0, 0);
         let mut kinds: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
         let mut refusals: Vec<(Kind, Arc<str>, Arc<str>)> = Vec::new();

@@ -13,12 +13,13 @@
 //! alone. They are made once for all streams that go from one version to another.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use envoy_types::pb::envoy::config::route::v3 as route;
 use prost::Message as _;
 
 use super::kind::Kind;
+use super::lock::lock;
 use super::references;
 use super::resource::{Encoded, Parts};
 
@@ -61,7 +62,7 @@ impl Introductions {
     /// Where one is kept, as long as there is room. The lock is held to find it, not while it is made: who goes between other
     /// versions does not wait for that.
     fn place(&self, key: (u64, u64)) -> Option<Made> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         match made.get(&key) {
             Some(found) => Some(found.clone()),
             None if made.len() >= KEPT => None,

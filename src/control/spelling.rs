@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::Dialect;
 use super::inbound::{Doors, PREFIX};
 use super::kind::Kind;
+use super::lock::lock;
 use super::resource::Encoded;
 use super::snapshot::Lookup;
 use super::view::encoded;
@@ -109,7 +110,7 @@ impl Lookup for Spellings {
         if kind != Kind::Listener {
             return None;
         }
-        let copies = || self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let copies = || lock(&self.copies);
         if let Some(known) = copies().get(name).and_then(Weak::upgrade) {
             return Some(known);
         }

@@ -11,19 +11,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
-use super::common::Common;
 use super::egress::Egress;
 use super::kind::Kind;
+use super::lock::lock;
 use super::node::Node;
 use super::references;
 use super::resource::{Encoded, Parts};
 use super::snapshot::{Reserved, Snapshot};
 use super::variant::Constraints;
 use super::view::{self, Key};
+use super::workshop::Workshop;
 use crate::source::istio::kinds::Object;
 use crate::source::istio::{self, Faults, Options, RawFile, RawResource, ReadLabels, follow};
 
@@ -151,7 +152,7 @@ pub(super) struct Generation {
     reserved: Arc<Reserved>,
     read: ReadLabels,
     views: Mutex<HashMap<Key, Weak<View>>>,
-    common: Arc<Common>,
+    workshop: Arc<Workshop>,
 }
 
 /// A view, made once for all streams that have it.
@@ -234,7 +235,7 @@ impl Store {
             number = current.number + 1;
             *current = Arc::new(Generation {
                 number,
-                common: current.common.clone(),
+                workshop: current.workshop.clone(),
                 ..made
             });
         });
@@ -310,7 +311,7 @@ impl Generation {
             read: ReadLabels::of(&content.objects),
             content: Arc::new(content),
             views: Mutex::default(),
-            common: Arc::default(),
+            workshop: Arc::default(),
         }
     }
 
@@ -346,11 +347,11 @@ impl Generation {
     ) -> (Arc<View>, Arc<Snapshot>) {
         let make = || async {
             let (content, before) = (self.content.clone(), before.clone());
-            let common = self.common.clone();
-            let maker = common.maker().await;
+            let workshop = self.workshop.clone();
+            let maker = workshop.maker().await;
             let made = tokio::task::spawn_blocking(move || {
                 let _maker = maker;
-                view::make(&content, &key, &before, &common)
+                view::make(&content, &key, &before, &workshop)
             });
             match made.await {
                 Ok(snapshot) => Arc::new(snapshot.denying(self.reserved.clone())),
@@ -401,7 +402,8 @@ fn content(
     objects.append(&mut read.objects);
     // What is wrong between objects shows in views, and a view is made when somebody asks for it: too late.
     // Endpoints come and go all the time, and nothing that is judged depends on them.
-    let mut between = match istio::alike(&objects, &lock(last)) {
+    let same = istio::alike(&objects, &lock(last));
+    let mut between = match same {
         true => Faults::default(),
         false => istio::judge(&objects, &options),
     };
@@ -416,11 +418,6 @@ fn content(
     let content = beside.clone().with_objects(objects, options);
     *lock(last) = content.objects.clone();
     Ok(read.raw.into_iter().fold(content, Content::with_file))
-}
-
-/// Held for a look or a store, and never while something else is waited for.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Dialect;
-use super::common::{Common, Told};
 use super::edge;
 use super::inbound::{Doors, asked};
 use super::kind::Kind;
@@ -14,6 +13,8 @@ use super::resource::{Encoded, Parts};
 use super::snapshot::Snapshot;
 use super::spelling::Spellings;
 use super::store::Content;
+use super::told::Told;
+use super::workshop::Workshop;
 use crate::model::Resources;
 use crate::source::istio::{self, Faults, ReadLabels, compile, unopened};
 use crate::source::xds::{Lost, encode};
@@ -78,8 +79,13 @@ fn read_part(workload: &Arc<Workload>, read: &ReadLabels) -> Arc<Workload> {
 }
 
 /// Compiles, encodes, and compares with what was there before.
-pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, common: &Common) -> Snapshot {
-    let told = &common.told;
+pub(super) fn make(
+    content: &Content,
+    key: &Key,
+    before: &Snapshot,
+    workshop: &Workshop,
+) -> Snapshot {
+    let told = &workshop.told;
     let mut compiled = compile(&content.objects, &key.workload, &content.options);
     tell(told, compiled.faults.iter());
     // Envoys are no servers of gRPC, and nobody else opens listeners at an edge.
@@ -125,7 +131,7 @@ pub(super) fn make(content: &Content, key: &Key, before: &Snapshot, common: &Com
         .chain(edge.listeners)
         .chain(content.resources.iter().cloned())
         .chain(restricted.cloned());
-    let resources = common.interned.share(resources.collect());
+    let resources = workshop.interned.share(resources.collect());
     let spellings = (key.dialect != Dialect::Envoy)
         .then(|| Spellings::new(&key.workload, key.dialect, &compiled.resources, doors));
     before.with(resources, spellings.map(|found| Arc::new(found) as Arc<_>))

@@ -18,8 +18,8 @@ use crate::model::Resources;
 use crate::model::cluster::Discovery;
 use crate::model::endpoint::{Address, Endpoint};
 use crate::model::security::{ClientTls, MutualTls, Security, Sni, Verification};
-use crate::source::istio::kinds::{Kind, Object, Service, TargetPort};
-use crate::source::istio::{Options, compile, trust_domain};
+use crate::source::istio::kinds::{Kind, Object, Service};
+use crate::source::istio::{Options, chooses, compile, trust_domain};
 use crate::workload::Workload;
 
 /// What one workload says of a request.
@@ -38,7 +38,7 @@ pub struct Server {
     pub judgement: Judgement,
 }
 
-/// How a connection arrives at a server.
+/// How a connection arrives at a server. There is no fourth way, so all may be matched.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Spoken {
     /// With mutual TLS, as this identity.
@@ -70,7 +70,7 @@ impl Spoken {
     }
 }
 
-/// The connection on which a request arrives.
+/// The connection on which a request arrives; whoever asks fills it in.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// How it is spoken to.
@@ -384,11 +384,7 @@ fn service<'a>(objects: &'a [Object], cluster: &str) -> Option<(&'a Object, &'a 
             return None;
         }
         let written = service.ports.iter().find(|one| one.port == port)?;
-        let target = match &written.target_port {
-            Some(TargetPort::Number(number)) => *number,
-            Some(_) | None => port,
-        };
-        Some((object, &**service, target))
+        Some((object, &**service, written.target_number().unwrap_or(port)))
     })
 }
 
@@ -397,7 +393,7 @@ fn behind(objects: &[Object], service: &Object, spec: &Service) -> Vec<(String, 
     let mut made = Vec::new();
     let mut pods = Vec::new();
     for object in objects {
-        if object.meta.namespace != service.meta.namespace || spec.selector.is_empty() {
+        if object.meta.namespace != service.meta.namespace {
             continue;
         }
         let (labels, account, list) = match &object.kind {
@@ -416,8 +412,7 @@ fn behind(objects: &[Object], service: &Object, spec: &Service) -> Vec<(String, 
             ),
             _other_kinds => continue,
         };
-        let mut wanted = spec.selector.iter();
-        if wanted.all(|(key, value)| labels.get(key) == Some(value)) {
+        if chooses(&spec.selector, labels) {
             let account = account.as_deref().unwrap_or("default");
             let workload = Workload::new(&*object.meta.namespace, account);
             let workload = labels

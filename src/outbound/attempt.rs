@@ -430,8 +430,10 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 if let Some(own) = self.running.iter().find(|own| own.number == number) {
                     let (endpoint, headers) = (&own.endpoint, response.headers());
                     self.cluster.take_report(endpoint, &own.located, headers);
-                    let signals = &endpoint.record.signals;
-                    self.cluster.balancer.reached(signals, Instant::now());
+                    let balancer = &self.cluster.balancer;
+                    if balancer.is_ordered() {
+                        balancer.reached(&endpoint.record.signals, Instant::now());
+                    }
                     self.bond.served_by(&own.endpoint);
                 }
                 let status = response.status();
@@ -442,11 +444,12 @@ impl<'a> Tries<Body> for Attempts<'a> {
             Err(Failed { error, .. }) => {
                 let overflow = u32::from(error.limit().is_some());
                 count(&self.cluster.running.counters.overflows, overflow);
-                if is_lost(error)
+                let balancer = &self.cluster.balancer;
+                if balancer.is_ordered()
                     && let Some(own) = self.running.iter().find(|own| own.number == number)
+                    && (is_lost(error) || is_waiting(error, &own.endpoint))
                 {
-                    let signals = &own.endpoint.record.signals;
-                    self.cluster.balancer.lost(signals, Instant::now());
+                    balancer.lost(&own.endpoint.record.signals, Instant::now());
                 }
                 self.settle(number, told(error), || error.to_string());
             }
@@ -454,7 +457,8 @@ impl<'a> Tries<Body> for Attempts<'a> {
     }
 
     /// Where one endpoint is used for all, a call that finds it lost goes on to the next one, past each
-    /// of them once (gRPC A62).
+    /// of them once (gRPC A62), as long as there is one that was not found lost before: where all were, a
+    /// call asks one of them, and not all in turn.
     fn onward(&mut self, result: &mut Result<Response<Body>, Failed>) -> Option<Request<Body>> {
         let failed = result.as_mut().err()?;
         let balancer = &self.cluster.balancer;
@@ -462,7 +466,7 @@ impl<'a> Tries<Body> for Attempts<'a> {
             return None;
         }
         self.passed += 1;
-        if self.passed >= balancer.len() {
+        if self.passed >= balancer.len() || balancer.all_lost() {
             return None;
         }
         failed.unsent.take().map(|request| *request)
@@ -491,6 +495,12 @@ impl<'a> Tries<Body> for Attempts<'a> {
 /// Whether the endpoint could not be connected to, and that is not for want of what this side needs.
 fn is_lost(error: &Error) -> bool {
     error.is_connect() && !transport::is_exhausted(error)
+}
+
+/// Whether the time of a try was over while its endpoint had no connection yet: it swallows packets, and
+/// where no call waits for as long as connecting may take, nobody else would find out.
+fn is_waiting(error: &Error, endpoint: &Endpoint) -> bool {
+    error.is_timeout() && endpoint.connections.stats().connections == 0
 }
 
 /// What an error says of its endpoint: nothing, if this side lacked what connecting takes.

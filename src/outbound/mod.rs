@@ -306,7 +306,8 @@ async fn forward(
     let cluster = attempts.cluster().clone();
     let terms = retry::Call {
         policy,
-        refusable: cluster.may_refuse(request),
+        // Where there is a policy the request is kept in any case.
+        refusable: policy.is_none_or(|policy| policy.retries() == 0) && cluster.may_refuse(request),
         per_try_timeout: call
             .asked
             .per_try(armed.and_then(retry::Policy::per_try_timeout)),

@@ -105,12 +105,10 @@ impl Cluster {
         &self.model.name
     }
 
-    /// Whether a peer may say that it has not looked at `request`, which is then safe to send again.
+    /// Whether a peer may say that it has not looked at `request`, which is then safe to send again. Of the
+    /// cluster that serves it: an aggregate has no endpoints.
     pub(crate) fn may_refuse<B>(&self, request: &Request<B>) -> bool {
-        match &*self.leaves {
-            [] => self.commons.may_refuse(request),
-            leaves => leaves.iter().any(|leaf| leaf.commons.may_refuse(request)),
-        }
+        self.commons.may_refuse(request)
     }
 
     /// Records how a try ended and says so if that ejected the endpoint.

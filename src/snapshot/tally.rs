@@ -3,7 +3,7 @@
 //! A route has none by default, as in Envoy: numbers for each route are many, and mostly nobody looks at
 //! them. With one each answer costs one addition. Routes of one prefix count together, wherever they
 //! stand, and go on counting over edits for as long as one of them is in force. A prefix becomes a label, so
-//! that there are never more than [`PREFIXES`] of them: what comes after them is counted as `other`.
+//! that there are never more than [`PREFIXES`] of them: the last is `other`, for what comes after the rest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::Response;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
-/// How many prefixes are told apart.
+/// How many prefixes there are at most, that of all others included.
 const PREFIXES: usize = 1_024;
 /// What routes with others count as.
 const OTHER: &str = "other";
@@ -26,9 +26,9 @@ const OTHER: &str = "other";
 pub struct RouteStats {
     /// The prefix, or `other`.
     pub prefix: Arc<str>,
-    /// Answers of 1xx to 5xx, in this order; an error is the status that a channel answers with.
+    /// Answers of 1xx to 5xx, in this order; an error is the status that a sidecar would answer with, also to gRPC.
     pub answers: [u64; 5],
-    /// Those of them that were late: the caller's time or the route's was over.
+    /// Those of them that were late: the caller's time or the route's was over. Envoy's `upstream_rq_timeout`.
     pub timeouts: u64,
 }
 
@@ -119,7 +119,9 @@ impl Tally {
         if let Some(counter) = self.answers.get(class) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        if result.as_ref().is_err_and(Error::is_timeout) {
+        // Of one try, or of connecting, the time may be over and the request go on.
+        let late = |error: &Error| matches!(error.kind(), Kind::Timeout { .. });
+        if result.as_ref().is_err_and(late) {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
     }

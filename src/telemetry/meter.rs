@@ -340,6 +340,9 @@ impl Meter {
             entry.write(&facts);
         }
         let Some(span) = &self.span else { return };
+        if !span.is_recording() {
+            return span.end(None);
+        }
         for (name, text) in self.entry.iter().flat_map(|entry| entry.tags(&facts)) {
             span.note(name, text);
         }

@@ -119,10 +119,14 @@ impl Methods {
         if parts.next() != Some(service) || parts.next() != Some(method) {
             return Method::OTHER;
         }
-        if self.known.load().paths.len() < METHODS {
+        let full = |known: &Known| known.paths.len() >= METHODS;
+        if !full(&self.known.load()) {
             self.known.rcu(|known| {
                 let mut known = Known::clone(known);
-                known.add(path);
+                // Others may have learned theirs meanwhile.
+                if !full(&known) {
+                    known.add(path);
+                }
                 known
             });
         }

@@ -79,6 +79,10 @@ impl Series {
 
     /// What a gRPC call did to be tried again.
     pub(crate) fn repeated(&self, method: Method, repeats: Repeats) {
+        // Of a call that was not tried again nothing is told (gRFC A96).
+        if repeats == Repeats::default() {
+            return;
+        }
         let cells = self.made(method);
         cells.tries.repeated(repeats);
         if let Some(bound) = &cells.bound {

@@ -44,7 +44,7 @@ impl Side {
         span: Option<&Span>,
         make: impl FnOnce(&Arc<[Wanted]>) -> Box<Entry>,
     ) -> Option<Box<Entry>> {
-        let tags = span.is_some() && !self.tags.is_empty();
+        let tags = !self.tags.is_empty() && span.is_some_and(Span::is_recording);
         if self.logs.is_empty() && !tags {
             return None;
         }

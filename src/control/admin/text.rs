@@ -14,7 +14,7 @@ pub(super) fn plain(metrics: &str) -> String {
         .collect()
 }
 
-/// What clients reported since the server began, in the form of Envoy's `/clusters`:
+/// What clients reported, as sums, in the form of Envoy's `/clusters`:
 /// `cluster::region/zone/sub-zone::rq_total::7`.
 pub(super) fn clusters(house: &House) -> String {
     let mut out = String::new();
@@ -72,6 +72,12 @@ pub(super) fn metrics(house: &House) -> String {
         "counter",
         "Streams beyond the limit.",
         report.turned_away,
+    );
+    one(
+        "calls_turned_away_total",
+        "counter",
+        "Calls of other services and for certificates beyond the limit.",
+        report.calls_turned_away,
     );
     one(
         "streams_stuck_total",

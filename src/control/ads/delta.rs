@@ -88,15 +88,14 @@ impl Stream {
         if !watch.drop_name(name) {
             return;
         }
-        let listed = watch.lists(&snapshot, kind, name);
         if watch.wildcard {
             // The client cannot know whether the name is in the wildcard: it is told.
-            if !listed {
+            if !watch.lists(&snapshot, kind, name) {
                 watch.have.entry(name.clone()).or_default();
                 watch.strangers.insert(name.clone());
             }
             watch.force(name, now);
-        } else if !watch.wants(name) || (!listed && !watch.have.contains_key(name)) {
+        } else if !watch.keeps(&snapshot, kind, name) {
             watch.forget(name);
         }
     }

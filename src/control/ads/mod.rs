@@ -88,8 +88,9 @@ pub(super) struct Client {
 
 /// The bytes that names on one stream may have together.
 const NAME_BYTES: usize = 16 << 20;
-/// The bytes of resources that one stream has a copy of its own of, since it asked for them by names that
-/// are not listed: however small a name is, what it stands for may be large.
+/// The bytes of listeners that are made because one stream asked for them by names that are not listed. Streams of
+/// one view share what is made, but a client that invents spellings has what nobody else asks for, and however
+/// small a name is, what it stands for may be large.
 const COPY_BYTES: usize = 4 << 20;
 /// The bytes of one name.
 const NAME_LENGTH: usize = 8 << 10;

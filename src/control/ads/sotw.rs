@@ -102,9 +102,7 @@ impl Stream {
             watch.forget_unwanted();
         }
         for name in &dropped {
-            let keeps = watch.wants(name)
-                && (watch.lists(&snapshot, kind, name) || watch.is_leaving(&snapshot, kind, name));
-            if !keeps {
+            if !watch.keeps(&snapshot, kind, name) {
                 watch.forget(name);
             }
         }

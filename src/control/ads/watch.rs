@@ -318,6 +318,13 @@ impl Watch {
             && snapshot.get(kind, name).is_none()
     }
 
+    /// Whether what the client has under a name that it drops stays: something else wants the name, and the
+    /// snapshot has it or had it. What exists because somebody asks for it goes with who asked.
+    pub(super) fn keeps(&self, snapshot: &Snapshot, kind: Kind, name: &str) -> bool {
+        self.wants(name)
+            && (self.lists(snapshot, kind, name) || self.is_leaving(snapshot, kind, name))
+    }
+
     /// Lets go of names that came and went before the client could be told of them: of those that it
     /// neither has nor named there is nothing to tell.
     pub(super) fn forget_passed(&mut self, snapshot: &Snapshot, kind: Kind) {

@@ -9,10 +9,12 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::control::lock::lock;
 
 /// The largest file that is read, in bytes: some ten thousand tokens.
 const MAX_FILE: u64 = 1 << 20;
@@ -108,7 +110,7 @@ impl JoinTokens {
 
     /// Waits until nobody else edits the file, in this process or another. Blocks.
     fn lock(&self) -> io::Result<(MutexGuard<'_, ()>, fs::File)> {
-        let here = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = lock(&self.using);
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(false);
         #[cfg(unix)]

@@ -6,11 +6,13 @@
 //! else names that were invented once would be all that is counted until a restart.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterStats;
 use tokio::time::Instant;
+
+use crate::control::lock::lock;
 
 /// Clusters and localities that are counted apart.
 const ENTRIES: usize = 10_000;
@@ -23,7 +25,8 @@ const STALE: Duration = Duration::from_secs(600);
 /// How often it is looked for entries that make room, however many names come that find none.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What clients reported of one cluster in one locality since the server began.
+/// What clients reported of one cluster in one locality since the server began. What nobody has reported for ten
+/// minutes makes room for others if there are too many, and counts from zero when it is reported again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Load {
@@ -84,13 +87,15 @@ impl<V: Default> Entries<V> {
         let lately = |at: Instant| now.duration_since(at) < SWEEP;
         if !self.swept.is_some_and(lately) {
             self.swept = Some(now);
-            self.by_name.retain(|_, value| stays(value));
+            let others = self.others();
+            self.by_name
+                .retain(|key, value| *key == others || stays(value));
         }
         self.by_name.len() < ENTRIES
     }
 }
 
-/// A sum since the server began, and when something was last added to it.
+/// A sum since the entry was made, and when something was last added to it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Total {
     load: Load,
@@ -104,11 +109,6 @@ pub(in crate::control) struct Loads {
     totals: Mutex<Entries<Total>>,
     // By caller and cluster; the same.
     recent: Mutex<Entries<Seconds>>,
-}
-
-/// Held for the sums of one report, or a copy.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How far back "now" reaches: three reports.
@@ -411,6 +411,11 @@ mod tests {
         assert_eq!(
             (of("late"), of("invented-7"), of("invented-8")),
             (Some(1), Some(2), None)
+        );
+        assert_eq!(
+            of(OTHERS),
+            Some(1),
+            "those are never taken for one that left"
         );
         assert!(loads.recent().contains_key(&("x".into(), "late".into())));
     }

@@ -95,14 +95,17 @@ async fn what_a_dialect_cannot_say_is_told_once_for_all_views_and_contents() {
     store.publish(content());
     store.snapshot(&labelled(&[("app", "order")])).await;
     let generation = store.shared.current.borrow().clone();
-    let told = generation.common.told.all();
+    let told = generation.workshop.told.all();
     assert!(
         told.iter()
             .any(|text| text.contains("the route is left out")),
         "{told:?}"
     );
     // None of these is new to it, and so none is logged again.
-    assert!(told.iter().all(|text| !generation.common.told.is_new(text)));
+    assert!(
+        told.iter()
+            .all(|text| !generation.workshop.told.is_new(text))
+    );
     store.publish(content());
     let generation = store.shared.current.borrow().clone();
     store
@@ -113,7 +116,7 @@ async fn what_a_dialect_cannot_say_is_told_once_for_all_views_and_contents() {
         0,
         "both are made anew when they are asked for"
     );
-    assert_eq!(generation.common.told.all(), told);
+    assert_eq!(generation.workshop.told.all(), told);
 }
 
 #[test]
@@ -228,7 +231,7 @@ async fn only_labels_that_something_reads_are_in_a_key_and_they_all_are() {
                 assert_ne!(key, all(&node), "{pairs:?}");
                 let make = |key: &Key| {
                     let before = Snapshot::default();
-                    view::make(&generation.content, key, &before, &generation.common)
+                    view::make(&generation.content, key, &before, &generation.workshop)
                 };
                 let (ours, whole) = (make(&key), make(&all(&node)));
                 for kind in Kind::ALL {

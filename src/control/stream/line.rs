@@ -5,11 +5,13 @@
 //! one message at a time.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tonic::Status;
+
+use crate::control::lock::lock;
 
 /// What the body is told.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) enum Said {
     Nothing,
 }
 
+/// Locked for a look or a change, and never while somebody is woken.
 #[derive(Debug, Default)]
 struct Line {
     /// The message that the body has not begun with.
@@ -41,11 +44,6 @@ impl Line {
     fn is_taken(&self) -> bool {
         self.body_gone || (self.next.is_none() && !self.under_way)
     }
-}
-
-/// Held for a look or a change, and never while somebody is woken.
-fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
-    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wake(waker: Option<Waker>) {

@@ -15,8 +15,7 @@ mod grpc;
 mod line;
 mod turn;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -28,16 +27,16 @@ use self::grpc::Requests;
 use self::line::Speaker;
 use self::turn::Turn;
 use super::ads::{self, Outcome, Reason, Refusal, Stream, Variant};
-use super::house::{Client, House, Seat};
+use super::house::{Client, House};
 use super::kind::Kind;
+use super::limits::{FAR, after};
+use super::lock::lock;
 use super::node::Node;
+use super::seats::Seat;
 use super::snapshot::Snapshot;
 use super::store::{Generation, View};
 use super::wire::{self, Request};
 use crate::model::identity::SpiffeId;
-
-/// Longer than any time that is waited for.
-const FAR: Duration = Duration::from_secs(3_600);
 
 /// What a method serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -234,10 +233,7 @@ impl Session {
 
     /// The machine. Held for one step, by the task or by somebody who looks.
     fn stream(&self) -> MutexGuard<'_, Stream> {
-        self.client
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.client.stream)
     }
 
     async fn serve<B>(
@@ -339,7 +335,7 @@ impl Session {
         self.house.counts.pushed(response.kind, bytes);
         // The one before was taken. If nobody listens, the next request says so.
         replies.send(pieces);
-        let until = now + self.house.limits.write;
+        let until = after(now, self.house.limits.write);
         self.sending = Some(until);
         Ok(self.turn.end().into_iter().chain([until]).min())
     }
@@ -399,14 +395,11 @@ async fn poll_some(making: &mut Option<Making>) -> (Arc<View>, Arc<Snapshot>) {
 
 /// For a timer that is not armed.
 fn far() -> Instant {
-    Instant::now() + FAR
+    after(Instant::now(), FAR)
 }
 
 /// Only for its type: what the registry shares.
 pub(super) type SharedStream = Mutex<Stream>;
-
-#[cfg(test)]
-mod turns;
 
 #[cfg(test)]
 mod tests {

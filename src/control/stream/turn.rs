@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::control::limits::after;
+
 /// A turn ends when nothing was answered for this part of its time.
 const SILENCE: u32 = 10;
 
@@ -27,7 +29,7 @@ impl Turn {
     pub(super) fn begin(permit: OwnedSemaphorePermit, time: Duration) -> Self {
         Self::Has {
             _permit: permit,
-            until: Instant::now() + time,
+            until: after(Instant::now(), time),
             patience: time / SILENCE,
             silent: None,
         }
@@ -49,7 +51,7 @@ impl Turn {
             silent, patience, ..
         } = self
         {
-            silent.get_or_insert(now + *patience);
+            silent.get_or_insert_with(|| after(now, *patience));
         }
     }
 
@@ -60,3 +62,6 @@ impl Turn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@
 //! at the top of the list again, as gRPC's does.
 //!
 //! What is known of a member is in its [`Signals`], which outlive an edit. An order is made anew when
-//! somebody is reached or lost, which is rare, and costs O(members).
+//! somebody is reached who was not, and each time that somebody is lost: O(members), beside which stands the
+//! dial that failed.
 
 use std::ptr;
 use std::sync::PoisonError;
@@ -101,6 +102,19 @@ impl<E: Candidate> Balancer<E> {
                 .for_each(Signals::forgive);
         }
         self.refresh();
+    }
+
+    /// Whether nobody is left of whom it is not known that they cannot be connected to: O(members). Of no
+    /// use but for [`PickFirst`](Balancing::PickFirst).
+    #[must_use]
+    pub fn all_lost(&self) -> bool {
+        let state = self.state.load();
+        let mut all = state.members.iter();
+        self.is_ordered()
+            && all.all(|(_, one)| {
+                let standing = one.signals().map(Signals::standing);
+                matches!(standing, Some(Standing::Lost(_)))
+            })
     }
 
     /// Puts the members in the order of these places: O(members). Of use for

@@ -71,9 +71,6 @@ pub(super) fn tell(materials: &Materials, all: &mut dyn Families) {
         .into_iter()
         .collect();
     found.extend(others.map(|(name, other)| One::new(Some(name), other)));
-    if found.is_empty() {
-        return;
-    }
     const EXPIRES: &str = "meshwork_identity_not_after_seconds";
     all.family(
         EXPIRES,

@@ -55,11 +55,9 @@ pub fn check(path: impl AsRef<Path>, clients: &[Workload], options: &Options) ->
     } else {
         clients
     };
-    for client in clients {
-        let mut found = compile(&read.objects, client, options).faults;
-        found.show(&read.sources);
-        faults.extend(found);
-    }
+    let mut found = seen_by(&read.objects, clients, options);
+    found.show(&read.sources);
+    faults.extend(found);
     let mut whole = survey(&read.objects, options);
     whole.show(&read.sources);
     faults.extend(whole);
@@ -89,8 +87,12 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
         .find(|client| !seen.contains(client.namespace()));
     clients.truncate(NAMESPACES - 1);
     clients.extend(other);
+    seen_by(objects, &clients, options)
+}
+
+/// What these clients would be told, looked at on all processors and told in the order of the clients.
+fn seen_by(objects: &[Object], clients: &[Workload], options: &Options) -> Faults {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut faults = Faults::default();
     let look = &|clients: &[Workload]| {
         let mut faults = Faults::default();
         for client in clients {
@@ -98,6 +100,7 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
         }
         faults
     };
+    let mut faults = Faults::default();
     std::thread::scope(|scope| {
         let parts = clients.chunks(clients.len().div_ceil(threads).max(1));
         let parts: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
@@ -112,14 +115,21 @@ pub(crate) fn judge(objects: &[Object], options: &Options) -> Faults {
 }
 
 /// Whether sets differ in nothing that [`judge`] could find wrong: in who is there at most, which changes all the
-/// time, and where it was written.
+/// time, and where it was written. Of endpoints and workloads a view is warned (a service that has none), and a
+/// warning refuses no edit; whose namespace or service it is decides what is seen.
 #[cfg(feature = "control-plane")]
 pub(crate) fn alike(one: &[Object], other: &[Object]) -> bool {
     fn matter(objects: &[Object]) -> impl Iterator<Item = (&Kind, &super::kinds::Meta)> {
         let who = |object: &&Object| {
             !matches!(
                 object.kind,
-                Kind::EndpointSlice(_) | Kind::Endpoints(_) | Kind::Pod(_)
+                Kind::EndpointSlice(_)
+                    | Kind::Endpoints(_)
+                    | Kind::Pod(_)
+                    | Kind::ServiceAccount(_)
+                    | Kind::Workload(_)
+                    | Kind::WorkloadEntry(_)
+                    | Kind::WorkloadGroup(_)
             )
         };
         let objects = objects.iter().filter(who);
@@ -251,18 +261,37 @@ spec: {ports: [{name: http, port: 80}]}
         let other = Workload::new("other", "order-sa");
         assert!(!codes(&[other]).contains(&Code::NotFound));
     }
+
     #[cfg(feature = "control-plane")]
     #[test]
     fn sets_that_differ_in_who_is_there_are_alike_and_others_are_not() {
-        const SLICE: &str = "
----
-apiVersion: discovery.k8s.io/v1
+        const WHO: [&str; 6] = [
+            "apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: catalog-1, namespace: shop, labels: {kubernetes.io/service-name: catalog}}
 addressType: IPv4
 ports: [{name: http, port: 8080}]
-endpoints: [{addresses: [10.0.0.1]}]
-";
+endpoints: [{addresses: [10.0.0.1]}]",
+            "apiVersion: v1
+kind: Pod
+metadata: {name: catalog-1, namespace: shop}
+spec: {containers: [{name: main}]}",
+            "apiVersion: v1
+kind: ServiceAccount
+metadata: {name: catalog, namespace: shop}",
+            "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: catalog, namespace: shop}
+spec: {template: {metadata: {labels: {app: catalog}}, spec: {containers: [{name: main}]}}}",
+            "apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: machine, namespace: shop}
+spec: {address: 10.0.0.2, labels: {app: catalog}}",
+            "apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: machines, namespace: shop}
+spec: {template: {serviceAccount: catalog}}",
+        ];
         let set = |text: &str| {
             let read = read([("a.yaml", text)], &Options::default());
             assert!(!read.faults.has_errors(), "{}", read.faults);
@@ -270,10 +299,17 @@ endpoints: [{addresses: [10.0.0.1]}]
         };
         let plain = set(TWO_CLAIMS);
         let moved = set(&format!("# one line more\n{TWO_CLAIMS}"));
-        let slice = set(&format!("{TWO_CLAIMS}{SLICE}"));
         let edited = set(&TWO_CLAIMS.replace("subset: nine", "subset: ten"));
         let named = set(&TWO_CLAIMS.replace("name: order", "name: cart"));
-        assert!(alike(&plain, &plain) && alike(&plain, &moved) && alike(&plain, &slice));
+        assert!(alike(&plain, &plain) && alike(&plain, &moved));
+        for one in WHO {
+            let who = set(&format!("{TWO_CLAIMS}---\n{one}\n"));
+            assert!(who.len() > plain.len() && alike(&plain, &who), "{one}");
+        }
+        let placed = set(&format!(
+            "{TWO_CLAIMS}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: empty}}\n"
+        ));
+        assert!(!alike(&plain, &placed));
         assert!(!alike(&plain, &edited) && !alike(&plain, &named) && !alike(&plain, &[]));
     }
 }

@@ -73,7 +73,6 @@ pub use live::{Istio, Update, Updates, compile_dir, compile_gateway};
 #[cfg(feature = "control-plane")]
 pub(crate) use raw::{RawFile, RawResource};
 pub use read::{Read, read};
-#[cfg(feature = "control-plane")]
 pub(crate) use registry::chooses;
 pub use schema::schema;
 pub use yaml::Located;

@@ -225,6 +225,11 @@ impl Span {
         }
     }
 
+    /// Whether somebody keeps what it is told; who does not sample it need not be told.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.context.span().is_recording()
+    }
+
     /// Ends it, with what went wrong if something did.
     pub(crate) fn end(&self, failure: Option<&str>) {
         let span = self.context.span();

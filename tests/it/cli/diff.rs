@@ -162,3 +162,63 @@ async fn a_field_that_is_nothing_on_both_sides_is_no_difference() {
     let same = fields.iter().find(|field| field["old"] == field["new"]);
     assert_eq!(same, None, "{json:#}");
 }
+
+/// A service under a foreign name, whose routes lead to another namespace, and a root namespace of another name.
+fn foreign(methods: &str) -> tempfile::TempDir {
+    let folder = guarded("{}");
+    let mesh = folder.path().join("mesh.yaml");
+    let text = std::fs::read_to_string(&mesh).expect("the file");
+    // No policy but the one of the root namespace.
+    let (text, _) = text
+        .rsplit_once("---")
+        .expect("the policy is the last object");
+    let text = format!(
+        "{text}---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: policies}}
+data: {{mesh: 'rootNamespace: policies'}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: shop, namespace: edge}}
+spec:
+  hosts: [pay.shop.test]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: shop, namespace: edge}}
+spec:
+  hosts: [pay.shop.test]
+  http: [{{route: [{{destination: {{host: payment.my-app.svc.cluster.local}}}}]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: guard, namespace: policies}}
+spec: {{rules: [{{to: [{{operation: {{methods: {methods}, paths: [/pay/*]}}}}]}}]}}
+"
+    );
+    std::fs::write(mesh, text).expect("a file");
+    folder
+}
+
+#[tokio::test]
+async fn policies_of_any_root_namespace_are_probed_at_every_host_that_leads_to_their_servers() {
+    let (narrow, wide) = (foreign("[GET]"), foreign("[GET, POST]"));
+    let [old, new] = [&narrow, &wide].map(|one| one.path().to_str().expect("UTF-8"));
+    let (code, json) = diff(old, new).await;
+    assert_eq!(code, Some(1), "{json:#}");
+    let differences = json["differences"].as_array().expect("a list");
+    let mut requests: Vec<&str> = differences
+        .iter()
+        .filter_map(|one| one["request"].as_str())
+        .collect();
+    requests.sort_unstable();
+    let [foreign, own] = requests[..] else {
+        panic!("POST alone is decided differently, at two hosts: {json:#}");
+    };
+    assert_eq!(foreign, "POST http://pay.shop.test/pay/");
+    assert!(own.starts_with("POST http://payment"), "{own}");
+}

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::google::protobuf::{Duration as Seconds, UInt32Value};
 use http::StatusCode;
-use meshwork::{Flag, Mesh};
+use meshwork::{CallOptions, Flag, Mesh};
 use prost::{Message as _, Name as _};
 
 use super::calls::{get, port};
@@ -26,6 +26,23 @@ fn start(ports: &[u16], made: Vec<Made>) -> (World, Plane) {
     plane.put([listener("catalog:80", "r"), routes("r", &[("all", 1)])]);
     plane.put(made);
     (world, plane)
+}
+
+/// The cluster's balancing is `pick_first`.
+fn first_of_all(message: &mut wire::Cluster) {
+    use envoy_types::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
+    let config = envoy_types::pb::google::protobuf::Any {
+        type_url: PickFirst::type_url(),
+        value: PickFirst::default().encode_to_vec(),
+    };
+    message.load_balancing_policy = Some(wire::LoadBalancingPolicy {
+        policies: vec![wire::load_balancing_policy::Policy {
+            typed_extension_config: Some(core::TypedExtensionConfig {
+                name: "pick_first".into(),
+                typed_config: Some(config),
+            }),
+        }],
+    });
 }
 
 /// Calls until this port answers.
@@ -122,24 +139,12 @@ async fn members_of_an_aggregate_keep_their_own_limits() {
 /// moves nobody.
 #[tokio::test(start_paused = true)]
 async fn pick_first_stays_with_the_first_that_can_be_connected_to() {
-    use envoy_types::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
-    let policy = |message: &mut wire::Cluster| {
-        let config = envoy_types::pb::google::protobuf::Any {
-            type_url: PickFirst::type_url(),
-            value: PickFirst::default().encode_to_vec(),
-        };
-        message.load_balancing_policy = Some(wire::LoadBalancingPolicy {
-            policies: vec![wire::load_balancing_policy::Policy {
-                typed_extension_config: Some(core::TypedExtensionConfig {
-                    name: "pick_first".into(),
-                    typed_config: Some(config),
-                }),
-            }],
-        });
-    };
     let (world, plane) = start(
         &[2, 3, 4],
-        vec![cluster_with("all", policy), endpoints("all", &[1, 2, 3])],
+        vec![
+            cluster_with("all", first_of_all),
+            endpoints("all", &[1, 2, 3]),
+        ],
     );
     let mesh = mesh(&world, bootstrap()).await;
     let all = async |expected: &str| {
@@ -160,6 +165,53 @@ async fn pick_first_stays_with_the_first_that_can_be_connected_to() {
     plane.put([endpoints("all", &[4, 2])]);
     until(&mesh, "4").await;
     all("4").await;
+}
+
+/// Whoever calls waits for less than connecting may take, and seldom: no call is there to hear that the dial
+/// has failed.
+#[tokio::test(start_paused = true)]
+async fn pick_first_leaves_an_endpoint_that_swallows_packets() {
+    let (world, _plane) = start(
+        &[2],
+        vec![cluster_with("all", first_of_all), endpoints("all", &[1, 2])],
+    );
+    world.silent(1);
+    let mesh = mesh(&world, bootstrap()).await;
+    let seldom = async || {
+        let mut request = get("http://catalog/");
+        let short = CallOptions::new().timeout(Duration::from_millis(100));
+        request.extensions_mut().insert(short);
+        let answer = mesh.client().request(request).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        answer.map(|response| response.status())
+    };
+    assert!(seldom().await.unwrap_err().is_timeout());
+    assert_eq!(seldom().await.unwrap(), StatusCode::OK);
+}
+
+/// Where nobody can be connected to, a call asks one endpoint and not all.
+#[tokio::test(start_paused = true)]
+async fn pick_first_asks_one_where_all_are_lost() {
+    let (world, _plane) = start(
+        &[],
+        vec![
+            cluster_with("all", first_of_all),
+            endpoints("all", &[1, 2, 3]),
+        ],
+    );
+    let mesh = mesh(&world, bootstrap()).await;
+    let dials = || {
+        [1, 2, 3]
+            .map(|port| world.dials(port))
+            .iter()
+            .sum::<usize>()
+    };
+    assert!(port(&mesh).await.is_err());
+    assert_eq!(dials(), 3, "each once");
+    for call in 1..=6 {
+        assert!(port(&mesh).await.is_err());
+        assert_eq!(dials(), 3 + call);
+    }
 }
 
 /// Endpoints of `all` at port 1, of which these shares in percent are dropped.

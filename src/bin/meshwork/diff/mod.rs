@@ -2,8 +2,12 @@
 //!
 //! Two folders that differ in a hundred lines may decide every request alike, and two that differ in a
 //! character may not. So it is not texts that are compared: for every route of either folder requests are
-//! made up that its matcher asks for, both meshes explain each of them, and what differs is told with that
-//! request as its example.
+//! made up that its matcher asks for, and at every host one for each path and method that a policy of a server
+//! names. Both meshes explain each of them, with what the policies of those who are called say of it, and what
+//! differs is told with that request as its example.
+//!
+//! It is examples that are compared, so a difference that none of them meets is not found. Of policies that is
+//! what only conditions (`when`), hosts and ports of operations, or callers other than the given one tell apart.
 
 mod probe;
 
@@ -26,9 +30,15 @@ use probe::Probes;
 /// Show which requests two folders would decide differently, with an example of each.
 ///
 /// For every route of both folders, as the client that --from and --label name sees them, requests are made up
-/// that ask for what its matchers want. Both folders explain each request; what differs (host, shares,
-/// cluster, timeouts, tries, limits, endpoints) is listed. Regular expressions are not turned into examples:
-/// routes that have them are named as not probed, unless another example reaches them.
+/// that ask for what its matchers want, and at every host one for each path and method that an operation of an
+/// AuthorizationPolicy names, or excepts. Both folders explain each request; what differs (host, shares,
+/// cluster, timeouts, tries, limits, endpoints, and what the servers that it may reach say of it: whether they
+/// take the connection, and what their policies decide) is listed.
+///
+/// Only what an example meets is found. Regular expressions are not turned into examples: routes that have them
+/// are named as not probed, unless another example reaches them. Of policies, conditions (when), hosts and ports
+/// of operations, and other callers than the given one are not probed; tokens and addresses of callers are
+/// unknown.
 ///
 /// Exit code: 0 if no difference was found, 1 if there is one or a folder has errors, 2 for wrong
 /// arguments.

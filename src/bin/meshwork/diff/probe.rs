@@ -1,6 +1,6 @@
 //! Requests that the routes of a configuration ask for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use meshwork::model::Resources;
@@ -18,90 +18,46 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Adds requests for all routes of hosts by port, and for what policies of their namespaces ask about.
+    /// Adds requests for all routes of hosts by port, and for what policies ask about at each of these: a route may
+    /// lead to servers of any namespace, whatever its host is called.
     pub(super) fn add(&mut self, objects: &[Object], resources: &Resources) {
+        let asked = asked_of(objects);
         for (name, routes) in &resources.routes {
             // Other route configurations hold the same virtual hosts, for channels.
             let Ok(port) = name.parse::<u16>() else {
                 continue;
             };
             for host in &routes.virtual_hosts {
-                self.host(host, port);
-                self.policies(objects, host, port);
+                let Some(authority) = authority_at(host, port) else {
+                    continue;
+                };
+                self.host(host, &authority);
+                for (path, method) in &asked {
+                    let (path, method) = (path.clone(), method.clone());
+                    self.insert(
+                        Example {
+                            path,
+                            method,
+                            ..Example::any()
+                        },
+                        &authority,
+                    );
+                }
             }
         }
     }
 
-    fn host(&mut self, host: &VirtualHost, port: u16) {
-        let Some(authority) = authority_at(host, port) else {
-            return;
-        };
-        self.insert(Example::any(), &authority);
+    fn host(&mut self, host: &VirtualHost, authority: &str) {
+        self.insert(Example::any(), authority);
         for route in &host.routes {
             match Example::of(&route.matcher) {
-                Some(example) => self.insert(example, &authority),
+                Some(example) => self.insert(example, authority),
                 None => {
                     let name = format!("{} of {authority}", route.name);
                     if !self.not_probed.contains(&name) {
                         self.not_probed.push(name);
                     }
                 }
-            }
-        }
-    }
-
-    /// What servers say depends on who calls, which is given, and on what is asked: one request for each path and
-    /// method that a policy names.
-    fn policies(&mut self, objects: &[Object], host: &VirtualHost, port: u16) {
-        let Some(authority) = authority_at(host, port) else {
-            return;
-        };
-        for object in objects {
-            let Kind::AuthorizationPolicy(policy) = &object.kind else {
-                continue;
-            };
-            let of_namespace = authority.contains(&format!(".{}.svc", object.meta.namespace));
-            if !of_namespace && *object.meta.namespace != *ROOT_NAMESPACE {
-                continue;
-            }
-            let to = policy.rules.iter().flat_map(|rule| &rule.to);
-            for operation in to.filter_map(|to| to.operation.as_ref()) {
-                self.operation(operation, &authority);
-            }
-        }
-    }
-
-    fn operation(&mut self, operation: &RuleOperation, authority: &str) {
-        let RuleOperation {
-            paths,
-            not_paths,
-            methods,
-            not_methods,
-            ..
-        } = operation;
-        let paths = paths.iter().chain(not_paths).map(|path| asked(path));
-        let mut paths: Vec<String> = paths.collect();
-        let methods = methods.iter().chain(not_methods);
-        let methods = methods.filter_map(|method| Method::from_bytes(method.as_bytes()).ok());
-        let mut methods: Vec<Method> = methods.collect();
-        if paths.is_empty() {
-            paths.push("/".to_owned());
-        }
-        if methods.is_empty() {
-            methods.push(Method::GET);
-        }
-        for path in &paths {
-            for method in &methods {
-                let (path, method) = (path.clone(), method.clone());
-                let example = Example::any();
-                self.insert(
-                    Example {
-                        path,
-                        method,
-                        ..example
-                    },
-                    authority,
-                );
             }
         }
     }
@@ -140,8 +96,47 @@ impl Probes {
     }
 }
 
-/// Policies here are for all namespaces, unless the mesh configuration says otherwise.
-const ROOT_NAMESPACE: &str = "istio-system";
+/// The paths and methods that policies of servers ask about, whatever their namespace and selector.
+fn asked_of(objects: &[Object]) -> HashSet<(String, Method)> {
+    let policies = objects.iter().filter_map(|object| match &object.kind {
+        Kind::AuthorizationPolicy(policy) => Some(policy),
+        _other_kinds => None,
+    });
+    let rules = policies.flat_map(|policy| &policy.rules);
+    let operations = rules.flat_map(|rule| &rule.to);
+    operations
+        .filter_map(|to| to.operation.as_ref())
+        .flat_map(|operation| asked_by(operation))
+        .collect()
+}
+
+/// Each path with each method, those that are excepted too.
+fn asked_by(operation: &RuleOperation) -> Vec<(String, Method)> {
+    let RuleOperation {
+        paths,
+        not_paths,
+        methods,
+        not_methods,
+        ..
+    } = operation;
+    let paths = paths.iter().chain(not_paths).map(|path| asked(path));
+    let mut paths: Vec<String> = paths.collect();
+    let methods = methods.iter().chain(not_methods);
+    let methods = methods.filter_map(|method| Method::from_bytes(method.as_bytes()).ok());
+    let mut methods: Vec<Method> = methods.collect();
+    if paths.is_empty() {
+        paths.push("/".to_owned());
+    }
+    if methods.is_empty() {
+        methods.push(Method::GET);
+    }
+    let of_path = |path: String| {
+        methods
+            .iter()
+            .map(move |method| (path.clone(), method.clone()))
+    };
+    paths.into_iter().flat_map(of_path).collect()
+}
 
 /// A path that a policy's text covers: `prefix*`, `*suffix`, and templates with `{*}` and `{**}`.
 fn asked(text: &str) -> String {

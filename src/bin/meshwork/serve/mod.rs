@@ -66,7 +66,7 @@ pub(crate) struct Args {
 
     /// Views that clients have of the mesh at a time: those with equal namespace, labels, service account and
     /// locality share one; beyond them a new stream ends with RESOURCE_EXHAUSTED
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().views)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().views, value_parser = number)]
     max_views: usize,
 
     /// Bytes of one request; a larger one ends its stream with an error
@@ -223,7 +223,44 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The limits of a command line, or why there are none.
+    fn limits(flag: &str, value: &str) -> Result<Limits, String> {
+        let line = Line::try_parse_from(["serve", "--config", "mesh", flag, value]);
+        let line = line.map_err(|error| error.to_string())?;
+        Ok(line.args.limits())
+    }
+
+    #[test]
+    fn no_flag_starts_a_server_that_refuses_all() {
+        for flag in [
+            "--max-streams",
+            "--max-connections",
+            "--initial-syncs",
+            "--max-names",
+            "--max-views",
+            "--max-request-bytes",
+        ] {
+            let fault = limits(flag, "0").expect_err(flag);
+            assert!(fault.contains("expected a number from 1"), "{fault}");
+            assert!(fault.contains(flag), "{fault}");
+        }
+        let views = limits("--max-views", "7").expect("a number");
+        let expected = Limits {
+            views: 7,
+            ..Limits::default()
+        };
+        assert_eq!(views, expected);
+    }
 
     #[test]
     fn bounds_that_would_refuse_everything_or_bound_nothing_are_none() {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::ads::Reason;
 use crate::control::snapshot::Lookup;
+use crate::control::variant::tests::locator;
 use crate::random::Random;
 
 #[test]
@@ -182,6 +183,32 @@ fn names_that_a_client_of_everything_drops_are_counted_until_it_is_told_that_the
     // These exist under every name, and so nothing says that they are gone.
     let mut any = any_listener(Variant::Delta);
     assert_eq!(asks_and_drops(&mut any, "L", true), (201, true));
+}
+
+/// Parameters that nobody else thinks of make a name of their own, which a collection takes for one of its own.
+#[test]
+fn d23_names_with_parameters_that_are_dropped_leave_nothing_behind_in_a_collection() {
+    let directory = "xdstp://a/envoy.config.cluster.v3.Cluster/dir";
+    let name = format!("{directory}/x");
+    for variant in [Variant::Sotw, Variant::Delta] {
+        let mut world = World::new(variant, &format!("C {name}=1"));
+        let all = format!("{directory}/*");
+        for at in 0..100 {
+            let key = locator(&name, &[("k", &at.to_string())]);
+            match variant {
+                Variant::Sotw => drop(world.request("C", &[&all, &key])),
+                Variant::Delta => drop(world.sub("C", &[&all, &key], &[])),
+            }
+            world.settles();
+            assert_eq!(world.kept("C"), 2, "{variant:?}");
+            match variant {
+                Variant::Sotw => drop(world.request("C", &[&all])),
+                Variant::Delta => drop(world.sub("C", &[], &[&key])),
+            }
+            world.settles();
+            assert_eq!(world.has("C"), [name.as_str()], "{variant:?}");
+        }
+    }
 }
 
 /// Its list replaces the one before it, so that what it dropped needs no room.

@@ -46,12 +46,14 @@ async fn the_first_that_can_be_reached_gets_all_until_it_is_lost() {
     for (lost, next) in [(0, 1), (1, 3)] {
         lose(&balancer, lost).await;
         assert_eq!(one(&balancer), next);
+        assert!(!balancer.all_lost());
     }
     // Nobody is left: whose turn was the longest ago is tried.
     for (lost, next) in [(3, 2), (2, 0), (0, 1)] {
         lose(&balancer, lost).await;
         assert_eq!(one(&balancer), next);
     }
+    assert!(balancer.all_lost());
     // A try that avoids the first goes to the next in the order.
     let other = balancer.pick(&random, |peer| peer.name == 1).unwrap();
     assert_eq!(other.name, 3);

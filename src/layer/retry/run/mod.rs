@@ -219,7 +219,7 @@ pub(crate) async fn run<B, T: Tries<B>>(
             }
         };
         if let Some(with) = tries.onward(&mut result) {
-            course.summary.resends += 1;
+            course.onward = true;
             *request = with;
             continue;
         }
@@ -254,6 +254,8 @@ struct Course<'a> {
     permit: Option<RetryPermit<'a>>,
     /// Whether a refused request was repeated already.
     refused: bool,
+    /// Whether the request went on to somebody else as a part of the first try.
+    onward: bool,
     summary: Summary,
 }
 
@@ -268,6 +270,7 @@ impl<'a> Course<'a> {
             source,
             permit: None,
             refused: false,
+            onward: false,
             summary: Summary {
                 attempts: 1,
                 ..Summary::default()
@@ -280,8 +283,12 @@ impl<'a> Course<'a> {
         let whole = self.call.deadline;
         let deadline = match self.call.per_try_timeout {
             Some(after) => {
-                let first = self.summary.attempts == 1 && self.summary.resends == 0;
-                let now = if first { self.call.now } else { Instant::now() };
+                let again = self.summary.attempts > 1 || self.summary.resends > 0 || self.onward;
+                let now = if !again {
+                    self.call.now
+                } else {
+                    Instant::now()
+                };
                 whole.min(Deadline::route(now, after))
             }
             None => whole,

@@ -1,44 +1,13 @@
-//! What all views of all contents have in common: resources that are equal, what was told, and the processors
-//! that make views.
+//! Resources that are equal, held once.
 //!
 //! Two clients that differ in a label have views of their own, and most of what is in these is equal. Each view
 //! is compiled and encoded by itself; what comes out of it is then exchanged for what another view has already.
 
-use std::collections::{BTreeSet, HashMap};
-use std::num::NonZero;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
+use super::lock::lock;
 use super::resource::Encoded;
-
-/// It outlives contents.
-#[derive(Debug)]
-pub(super) struct Common {
-    pub(super) told: Told,
-    pub(super) interned: Interned,
-    /// How many views are made at a time: it is work for processors, and each takes the memory of a mesh.
-    makers: Arc<Semaphore>,
-}
-
-impl Default for Common {
-    fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self {
-            told: Told::default(),
-            interned: Interned::default(),
-            makers: Arc::new(Semaphore::new(processors)),
-        }
-    }
-}
-
-impl Common {
-    /// Waits for a processor to make a view. It is cancel safe.
-    pub(super) async fn maker(&self) -> OwnedSemaphorePermit {
-        let maker = self.makers.clone().acquire_owned().await;
-        maker.expect("nobody closes the semaphore")
-    }
-}
 
 /// All resources that are in some view.
 #[derive(Debug, Default)]
@@ -64,37 +33,6 @@ impl Interned {
         }
         resources
     }
-}
-
-/// What was logged already, so that nothing is told twice.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    // Held for a look.
-    texts: Mutex<BTreeSet<String>>,
-}
-
-/// The most texts that are remembered; beyond it, nothing more is told.
-const TOLD: usize = 10_000;
-
-impl Told {
-    /// Whether a text is new.
-    pub(super) fn is_new(&self, text: &str) -> bool {
-        let mut texts = lock(&self.texts);
-        texts.len() < TOLD && texts.insert(text.into())
-    }
-}
-
-impl Told {
-    /// All that was told.
-    #[cfg(test)]
-    pub(super) fn all(&self) -> BTreeSet<String> {
-        lock(&self.texts).clone()
-    }
-}
-
-/// Held for a look or an exchange, and never while something else is waited for.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -129,16 +67,5 @@ mod tests {
         }
         let known = interned.by_hash.lock().expect("nobody panicked").len();
         assert!(known < 100, "{known}");
-    }
-
-    #[test]
-    fn what_is_told_is_bounded() {
-        let told = Told::default();
-        for at in 0..TOLD {
-            assert!(told.is_new(&at.to_string()));
-            assert!(!told.is_new(&at.to_string()));
-        }
-        assert!(!told.is_new("one more"));
-        assert_eq!(told.all().len(), TOLD);
     }
 }
