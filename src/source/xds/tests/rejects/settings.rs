@@ -323,11 +323,21 @@ fn d8_protocols_that_are_refused() {
     };
     for field in ["idle_timeout", "max_connection_duration"] {
         let options = upstream::HttpProtocolOptions {
-            common_http_protocol_options: Some(kept.clone()),
+            common_http_protocol_options: Some(kept),
             ..upstream::HttpProtocolOptions::default()
         };
         let at = format!("common_http_protocol_options.{field}: -1 s and 0 ns is no duration");
         options_refused(any(&options), &format!(".{at}"));
-        cluster_refused(|c| c.common_http_protocol_options = Some(kept.clone()), &at);
+        own_refused(
+            |c| {
+                let mut one = kept;
+                match field {
+                    "idle_timeout" => one.max_connection_duration = None,
+                    _ => one.idle_timeout = None,
+                }
+                c.common_http_protocol_options = Some(one);
+            },
+            &at,
+        );
     }
 }

@@ -196,7 +196,6 @@ fn d10_other_policies_are_what_they_say() {
     for shuffle in [false, true] {
         let first = lb::pick_first::v3::PickFirst {
             shuffle_address_list: shuffle,
-            ..Default::default()
         };
         assert_eq!(
             listed(vec![any(&first)]).0,

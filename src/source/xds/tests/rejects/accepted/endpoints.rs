@@ -140,7 +140,8 @@ fn d3_further_addresses_are_those_of_one_endpoint() {
 #[test]
 fn d9_shares_that_are_dropped_are_at_most_all() {
     use percent::fractional_percent::DenominatorType as Denominator;
-    let shares = [
+    type Row = (Option<(u32, Denominator)>, u32);
+    let shares: [Row; 10] = [
         (None, 0),
         (Some((0, Denominator::Hundred)), 0),
         (Some((1, Denominator::Hundred)), 10_000),
@@ -152,7 +153,7 @@ fn d9_shares_that_are_dropped_are_at_most_all() {
         (Some((1, Denominator::Million)), 1),
         (Some((u32::MAX, Denominator::Million)), 1_000_000),
     ];
-    let drop = |(index, (share, _)): (usize, &(Option<(u32, Denominator)>, u32))| {
+    let drop = |(index, (share, _)): (usize, &Row)| {
         endpoint::cluster_load_assignment::policy::DropOverload {
             category: index.to_string(),
             drop_percentage: share.map(|(numerator, denominator)| percent::FractionalPercent {

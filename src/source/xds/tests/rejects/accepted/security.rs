@@ -72,7 +72,7 @@ fn d8_roots_of_the_system_stand_behind_all_others() {
     let context = |instance, trusted_ca| tls::CertificateValidationContext {
         ca_certificate_provider_instance: instance,
         trusted_ca,
-        system_root_certs: system.clone(),
+        system_root_certs: system,
         ..tls::CertificateValidationContext::default()
     };
     for (context, expected) in [
