@@ -1,5 +1,5 @@
-//! What the xDS server costs, and go-control-plane's on the same schedule: streams held, memory of
-//! each, the first state to all at once, one change pushed to all.
+//! What the xDS server costs, and on the same schedule go-control-plane's and one that says the same bytes
+//! and knows nothing (`bare`), which is the floor: streams held, memory of each, the first state to all at once, one change pushed to all.
 //!
 //! ```sh
 //! cargo bench --all-features --bench control                      # 1,000 streams
@@ -16,6 +16,7 @@
 //! What the server holds is from `/proc`: memory per stream is the resident set with all streams
 //! in sync, without what it had before the first one came; processor time is user and system.
 
+mod bare;
 mod client;
 mod document;
 mod mesh;
@@ -31,7 +32,7 @@ use peer::{Peer, Running, Variant};
 use tokio::time::Instant;
 
 const PUSHES: u32 = 20;
-const USAGE: &str = "arguments: [--streams N] [--peer meshwork|go-control-plane] [--variant sotw|delta] \
+const USAGE: &str = "arguments: [--streams N] [--peer meshwork|bare|go-control-plane] [--variant sotw|delta] \
                      [--publish]";
 
 /// What one server costs with so many streams.
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
         peer::serve();
         return ExitCode::SUCCESS;
     }
+    if arguments.contains(&"--serve-bare") {
+        bare::serve();
+        return ExitCode::SUCCESS;
+    }
     let done = wish(&arguments).and_then(|wish| {
         let costs = measure(&wish)?;
         print!("{}", table::costs(&costs));
@@ -87,7 +92,7 @@ fn main() -> ExitCode {
 fn wish(arguments: &[&str]) -> Result<Wish, String> {
     let mut wish = Wish {
         streams: vec![1_000],
-        peers: vec![Peer::Meshwork, Peer::GoControlPlane],
+        peers: vec![Peer::Bare, Peer::Meshwork, Peer::GoControlPlane],
         variants: vec![Variant::Sotw, Variant::Delta],
         publish: false,
     };
@@ -102,6 +107,7 @@ fn wish(arguments: &[&str]) -> Result<Wish, String> {
                 _ => return Err(format!("--streams takes a number above 0; {USAGE}")),
             },
             "--peer" => match value() {
+                "bare" => wish.peers = vec![Peer::Bare],
                 "go-control-plane" => wish.peers = vec![Peer::GoControlPlane],
                 "meshwork" => wish.peers = vec![Peer::Meshwork],
                 other => return Err(format!("{other:?} is no peer; {USAGE}")),

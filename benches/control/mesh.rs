@@ -21,15 +21,19 @@ pub(crate) fn name(number: usize) -> String {
 
 /// The mesh after so many pushes.
 pub(crate) fn content(push: u32) -> Content {
-    let resources = (0..CLUSTERS).flat_map(|number| {
+    Content::default().with_resources(resources(push))
+}
+
+/// What is in it; the first endpoints are those that move.
+pub(crate) fn resources(push: u32) -> impl Iterator<Item = Encoded> {
+    (0..CLUSTERS).flat_map(move |number| {
         let moved = if number == 0 { push } else { 0 };
         let (cluster, members) = (cluster(number), assignment(number, moved));
         [
             Encoded::new(Kind::Cluster, name(number), &cluster.encode_to_vec()),
             Encoded::new(Kind::Endpoints, name(number), &members.encode_to_vec()),
         ]
-    });
-    Content::default().with_resources(resources)
+    })
 }
 
 fn cluster(number: usize) -> Cluster {

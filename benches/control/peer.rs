@@ -15,6 +15,7 @@ use crate::mesh;
 /// The servers that are compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Peer {
+    Bare,
     GoControlPlane,
     Meshwork,
 }
@@ -29,6 +30,7 @@ pub(crate) enum Variant {
 impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Bare => "bare h2",
             Self::GoControlPlane => "go-control-plane",
             Self::Meshwork => "meshwork",
         }
@@ -41,12 +43,8 @@ impl Peer {
                 command.env("GOMAXPROCS", "1");
                 Ok(command)
             }
-            Self::Meshwork => {
-                let own = std::env::current_exe().map_err(|error| error.to_string())?;
-                let mut command = Command::new(own);
-                command.arg("--serve");
-                Ok(command)
-            }
+            Self::Bare => own("--serve-bare"),
+            Self::Meshwork => own("--serve"),
         }
     }
 }
@@ -58,6 +56,14 @@ impl Variant {
             Self::Sotw => "SotW",
         }
     }
+}
+
+/// This program as a server.
+fn own(argument: &str) -> Result<Command, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(own);
+    command.arg(argument);
+    Ok(command)
 }
 
 /// Builds the server of go-control-plane, which lies beside this file.

@@ -299,6 +299,8 @@ fn described(stats: &Stats) -> Json {
                 ("failures", one.failures.into()),
                 ("active_requests", one.active_requests.into()),
                 ("connections", (one.connections as u64).into()),
+                ("timed", one.timed.into()),
+                ("time_ms", Json::Number(one.time.as_secs_f64() * 1_000.0)),
                 ("ejected", one.ejected.into()),
             ])
         });

@@ -213,10 +213,7 @@ fn members(endpoints: &Endpoints) -> Json {
             ])
         });
         Json::Object(vec![
-            (
-                "locality",
-                format!("{}/{}/{}", place.region, place.zone, place.sub_zone).into(),
-            ),
+            ("locality", place.to_string().into()),
             ("priority", locality.priority.into()),
             ("endpoints", endpoints.collect()),
         ])

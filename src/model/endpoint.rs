@@ -60,6 +60,14 @@ pub struct Locality {
     pub sub_zone: Box<str>,
 }
 
+/// `region/zone/sub_zone`, without the parts behind the last one that is said.
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = format!("{}/{}/{}", self.region, self.zone, self.sub_zone);
+        f.write_str(all.trim_end_matches('/'))
+    }
+}
+
 /// The label that a ring or a Maglev table knows an endpoint by instead of its address (gRFC A76): `hash_key`
 /// in the metadata `envoy.lb` of xDS. No label of a Kubernetes object can have this name.
 pub const HASH_KEY: &str = "envoy.lb:hash_key";

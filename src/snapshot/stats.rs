@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Cluster, ConnectionStats, DetectionStats, Member, RouteStats, Snapshot};
 use crate::layer::health::Health;
@@ -220,6 +221,11 @@ pub struct EndpointStats {
     pub active_requests: u32,
     /// Connections now.
     pub connections: usize,
+    /// Requests whose answer was read to its end, as far as they were timed: not without
+    /// [metrics](crate::Builder::metrics).
+    pub timed: u64,
+    /// How long they took, all together.
+    pub time: Duration,
     /// Whether it is ejected now.
     pub ejected: bool,
     /// What active checks say; `None`: it is not checked, or no check has ended yet.
@@ -268,12 +274,15 @@ impl Cluster {
         let members = self.members_in_order();
         let endpoints = members.iter().map(|member| {
             let record = &member.endpoint.record;
+            let (timed, micros) = record.timed();
             EndpointStats {
                 address: record.label.clone(),
                 requests: read(&record.requests),
                 failures: read(&record.failures),
                 active_requests: record.active.load(Ordering::Relaxed),
                 connections: member.endpoint.connections.stats().connections,
+                timed,
+                time: Duration::from_micros(micros),
                 ejected: !record.host.admitted(),
                 checked: record.checked.health(),
             }

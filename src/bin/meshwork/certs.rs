@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::ask::Asked;
+use crate::ask::{Asked, Who};
 use crate::{duration, yaml};
 
 /// Show the certificates that a running process or a control plane presents: whose they are, and when they
@@ -47,13 +47,9 @@ enum Output {
 /// Nobody can be asked, or stdout not be written to.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let asked = Asked::at(&args.address).await?;
-    // A process has a page of its own, a server tells them with the rest.
-    let all = match asked.json("/certs").await {
-        Ok(certs) => certs["certificates"].clone(),
-        Err(_) => asked.json("/status.json").await?["certificates"].clone(),
-    };
-    let certificates = all.as_array().cloned().unwrap_or_default();
+    let asked = Asked::at(&args.address, Who::Any).await?;
+    let all = asked.with("/certs", "certificates").await?;
+    let certificates = all["certificates"].as_array().cloned().unwrap_or_default();
     let soonest = certificates
         .iter()
         .filter_map(|one| one["expires_s"].as_i64())

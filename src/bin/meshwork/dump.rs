@@ -3,18 +3,24 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::ask::Asked;
+use crate::ask::{Asked, Who, escaped};
 use crate::yaml;
 
 /// Print the configuration that a running process has in force, each resource with the file, line and object
 /// that it comes from.
 ///
-/// Exit code: 0, or 1 if the process cannot be asked.
+/// With --node it asks a control plane instead, for all that this node was sent.
+///
+/// Exit code: 0, or 1 if nobody can be asked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The admin endpoint of the process
+    /// The admin endpoint of the process, or of the control plane
     #[arg(value_name = "HOST:PORT")]
     address: String,
+
+    /// What a control plane has sent to the node of this id; `meshwork status` has them all
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
 
     /// How it is printed
     #[arg(short, long, value_enum, default_value = "yaml")]
@@ -33,10 +39,14 @@ enum Output {
 ///
 /// # Errors
 ///
-/// The process cannot be asked, or stdout not be written to.
+/// Nobody can be asked, or stdout not be written to.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let dump = Asked::at(&args.address).await?.json("/config_dump").await?;
+    let (who, path) = match &args.node {
+        Some(node) => (Who::Server, format!("/config_dump?node={}", escaped(node))),
+        None => (Who::Process, "/config_dump".to_owned()),
+    };
+    let dump = Asked::at(&args.address, who).await?.json(&path).await?;
     let text = match args.output {
         Output::Json => format!("{dump:#}\n"),
         Output::Yaml => yaml::text(&dump),

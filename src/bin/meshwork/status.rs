@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::ask::Asked;
+use crate::ask::{Asked, Who};
 use crate::yaml;
 
 /// Show the clients of a control plane: whether each has acknowledged what it was sent, what it refused and
@@ -45,7 +45,8 @@ enum Output {
 /// The server cannot be asked, or stdout not be written to.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let all = Asked::at(&args.address).await?.json("/status.json").await?;
+    let asked = Asked::at(&args.address, Who::Server).await?;
+    let all = asked.with("/status.json", "clients").await?;
     let clients = all["clients"].as_array().cloned().unwrap_or_default();
     let synced = clients.iter().all(|one| one["state"] == "SYNCED");
     let shown = json!({

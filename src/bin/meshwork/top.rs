@@ -12,11 +12,14 @@ use crossterm::terminal::{Clear, ClearType};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::ask::Asked;
+use crate::ask::{Asked, Who};
 use crate::{duration, yaml};
 
-/// Show the rates of a running process, cluster by cluster: requests, success, retries, ejections, what is
-/// under way and what is left of the retry budget.
+/// Show the rates of a running process, cluster by cluster: requests, success, latency, retries, ejections, what
+/// is under way and what is left of the retry budget.
+///
+/// Latency is the mean of the requests whose answers ended within the interval, bodies included; a process without
+/// metrics, or without such requests, has none.
 ///
 /// On a terminal the table is drawn anew at each interval, else a table follows the other. Ctrl-C ends it.
 ///
@@ -57,7 +60,7 @@ enum Output {
 /// The process cannot be asked, or stdout not be written to.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let asked = Asked::at(&args.address).await?;
+    let asked = Asked::at(&args.address, Who::Process).await?;
     let mut before = Moment::of(&asked).await?;
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
@@ -92,19 +95,15 @@ struct Moment {
 
 impl Moment {
     async fn of(asked: &Asked) -> anyhow::Result<Self> {
-        let mut answer = asked.json("/clusters?format=json").await?;
-        let clusters = answer["clusters"].as_array_mut().map(std::mem::take);
+        let answer = asked.with("/clusters?format=json", "clusters").await?;
+        let clusters = answer["clusters"].as_array().cloned().unwrap_or_default();
         let named = |cluster: Value| {
             let name = cluster["name"].as_str().unwrap_or_default().to_owned();
             (name, cluster)
         };
         Ok(Self {
             at: Instant::now(),
-            clusters: clusters
-                .unwrap_or_default()
-                .into_iter()
-                .map(named)
-                .collect(),
+            clusters: clusters.into_iter().map(named).collect(),
         })
     }
 }
@@ -116,6 +115,8 @@ struct Row {
     per_second: f64,
     /// In percent; `None` without a request.
     success: Option<f64>,
+    /// In milliseconds; `None` if nothing was measured.
+    latency: Option<f64>,
     retries_per_second: f64,
     active: u64,
     endpoints: usize,
@@ -135,13 +136,16 @@ fn rows(before: &Moment, now: &Moment) -> Vec<Row> {
         let number = |value: &Value, field: &str| value[field].as_f64().unwrap_or_default();
         let grown = |field: &str| (number(cluster, field) - number(old, field)).max(0.0);
         let (requests, failures) = (grown("requests"), grown("failures"));
-        let endpoints = cluster["endpoints"]
-            .as_array()
-            .map_or(&[][..], Vec::as_slice);
+        let endpoints = members(cluster);
+        let (measured, millis) = (
+            timed(cluster).0 - timed(old).0,
+            timed(cluster).1 - timed(old).1,
+        );
         Row {
             cluster: name.clone(),
             per_second: requests / seconds,
             success: (requests > 0.0).then(|| (1.0 - failures / requests) * 100.0),
+            latency: (measured > 0.0 && millis >= 0.0).then(|| millis / measured),
             retries_per_second: grown("retries") / seconds,
             active: number(cluster, "active_requests") as u64,
             endpoints: endpoints.len(),
@@ -155,12 +159,30 @@ fn rows(before: &Moment, now: &Moment) -> Vec<Row> {
     now.clusters.iter().map(row).collect()
 }
 
+fn members(cluster: &Value) -> &[Value] {
+    cluster["endpoints"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+}
+
+/// How many requests of a cluster were timed, and how many milliseconds they took.
+fn timed(cluster: &Value) -> (f64, f64) {
+    let sum = |field: &str| {
+        let numbers = members(cluster)
+            .iter()
+            .filter_map(|one| one[field].as_f64());
+        numbers.sum()
+    };
+    (sum("timed"), sum("time_ms"))
+}
+
 impl Row {
     fn json(&self) -> Value {
         json!({
             "cluster": self.cluster,
             "requests_per_second": self.per_second,
             "success_percent": self.success,
+            "latency_ms": self.latency,
             "retries_per_second": self.retries_per_second,
             "active_requests": self.active,
             "endpoints": self.endpoints,
@@ -177,6 +199,7 @@ fn draw(rows: &[Row]) -> anyhow::Result<()> {
         "cluster",
         "per second",
         "success",
+        "latency",
         "retries/s",
         "active",
         "ejected",
@@ -188,13 +211,15 @@ fn draw(rows: &[Row]) -> anyhow::Result<()> {
             format!("{:.1}", row.per_second),
             row.success
                 .map_or("-".to_owned(), |share| format!("{share:.1} %")),
+            row.latency
+                .map_or("-".to_owned(), |millis| format!("{millis:.1} ms")),
             format!("{:.1}", row.retries_per_second),
             row.active.to_string(),
             format!("{} of {}", row.ejected, row.endpoints),
             row.budget.to_string(),
         ]);
     }
-    for column in 1..7 {
+    for column in 1..8 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -220,12 +245,14 @@ mod tests {
             clusters: BTreeMap::from([(
                 "c".to_owned(),
                 json!({"requests": requests, "failures": failures, "retries": requests / 10, "active_requests": 2,
-                       "retry_budget": 7, "endpoints": [{"ejected": true}, {"ejected": false}]}),
+                       "retry_budget": 7, "endpoints": [{"ejected": true, "timed": requests / 2, "time_ms": requests},
+                       {"ejected": false, "timed": requests / 2, "time_ms": 2 * requests}]}),
             )]),
         };
         let rows = rows(&moment(0, 100, 10), &moment(2, 200, 15));
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].per_second, rows[0].success), (50.0, Some(95.0)));
+        assert_eq!(rows[0].latency, Some(3.0));
         assert_eq!(
             (rows[0].ejected, rows[0].endpoints, rows[0].budget),
             (1, 2, 7)

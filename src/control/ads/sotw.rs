@@ -1,9 +1,11 @@
 //! Requests of the state-of-the-world variant.
 
 use std::collections::BTreeSet;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use twox_hash::XxHash64;
 
 use super::watch::Have;
 use super::{Outcome, Refusal, SotwRequest, Stream};
@@ -22,8 +24,17 @@ impl Stream {
         now: Instant,
     ) -> Result<Outcome, Refusal> {
         let kind = request.kind;
-        let names = self.names_of(kind, &request.names)?;
-        self.room_for(kind, &names, &[])?;
+        let list = list(&request.names);
+        let repeats = self
+            .watch(kind)
+            .is_some_and(|watch| watch.list == Some(list));
+        let names = match repeats {
+            true => Vec::new(),
+            false => self.names_of(kind, &request.names)?,
+        };
+        if !repeats {
+            self.room_for(kind, &names, &[])?;
+        }
         let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         // Only the answer to the last response counts; before the first one there is nothing that
@@ -47,6 +58,10 @@ impl Stream {
                 Outcome::Refused { version, error }
             }
         };
+        if repeats {
+            return Ok(outcome);
+        }
+        watch.list = Some(list);
         watch.ever_named |= !request.names.is_empty();
         let all = names.iter().find(|name| variant::name(name) == "*");
         let parameters: Arc<str> = all.map_or("", |all| variant::parameters(all)).into();
@@ -145,4 +160,16 @@ impl Stream {
             })
             .collect();
     }
+}
+
+/// What tells a list of names from others. Nearly every request of a stream acknowledges something and says
+/// all of its names again, which would be looked up one by one. A list that was made to collide with the one
+/// before is not taken in, on the stream of whoever made it.
+fn list(names: &[String]) -> u64 {
+    let mut hasher = XxHash64::default();
+    for name in names {
+        hasher.write_usize(name.len());
+        hasher.write(name.as_bytes());
+    }
+    hasher.finish()
 }

@@ -30,6 +30,8 @@ pub(in crate::control) struct Watch {
     pub(super) located: bool,
     /// Names that are wanted, whether they exist or not.
     pub(super) named: Names,
+    /// The list that they came from, where a request replaces them all.
+    pub(super) list: Option<u64>,
     /// Collections that are wanted.
     pub(super) globs: Vec<Glob>,
     /// What the client was sent.
@@ -362,6 +364,9 @@ impl Watch {
     /// Makes what stays for the life of the stream as small as it can be. A tree that grew name by
     /// name has nodes that are half empty; one that is made of all of them is dense.
     fn pack(&mut self) {
+        if self.due.is_empty() {
+            self.due = BTreeMap::new();
+        }
         if self.have.len() > self.packed + self.packed / 4 {
             self.packed = self.have.len();
             self.have = std::mem::take(&mut self.have).into_iter().collect();

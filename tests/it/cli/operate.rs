@@ -15,7 +15,24 @@ fn text(bytes: &[u8]) -> String {
 async fn top_and_dump_show_a_process_that_runs() {
     let echo = Echo::start(&["--name", "v1"]).await;
     let url = format!("http://{}/", echo.address);
-    let mut call = meshwork(&["call", "--duration", "1h", "--admin", "127.0.0.1:0", &url]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mesh = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: echo, namespace: my-app}}\n\
+         spec:\n  hosts: [echo.test]\n  resolution: STATIC\n  ports: [{{name: http, number: 80, targetPort: {}}}]\n  \
+         endpoints: [{{address: 127.0.0.1}}]\n",
+        echo.address.port()
+    );
+    std::fs::write(folder.path().join("mesh.yaml"), mesh).expect("a file");
+    let mesh = folder.path().to_str().expect("UTF-8");
+    let flags = [
+        "--config",
+        mesh,
+        "--duration",
+        "1h",
+        "--admin",
+        "127.0.0.1:0",
+    ];
+    let mut call = meshwork(&[&["call"], &flags[..], &["http://echo.test/"]].concat());
     let mut call = call
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
@@ -41,8 +58,34 @@ async fn top_and_dump_show_a_process_that_runs() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let out = text(&output.stdout);
     assert_eq!(out.lines().count(), 2, "{out}");
-    let json: Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
-    assert!(json["clusters"].is_array(), "{json}");
+    let rates = async {
+        loop {
+            let output = run(&[
+                "top",
+                address,
+                "--interval",
+                "50ms",
+                "-n",
+                "1",
+                "-o",
+                "json",
+            ])
+            .await;
+            let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let cluster = &json["clusters"][0];
+            if cluster["latency_ms"].as_f64() > Some(0.0) {
+                return cluster.clone();
+            }
+        }
+    };
+    let cluster = tokio::time::timeout(PATIENCE, rates)
+        .await
+        .expect("in time");
+    assert_eq!(cluster["cluster"], "outbound|80||echo.test");
+    assert!(
+        cluster["requests_per_second"].as_f64() > Some(0.0),
+        "{cluster}"
+    );
     let output = run(&[
         "top",
         address,
@@ -64,6 +107,23 @@ async fn top_and_dump_show_a_process_that_runs() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(said.contains("the host is passed through"), "{said}");
+    let json = [
+        &["explain", "--process", address, "-o", "json"],
+        &request[..],
+    ]
+    .concat();
+    let refused = run(&json).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("answers in text"));
+    // It is no control plane, and says who is.
+    let output = run(&["status", address]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("404") && said.contains("a control plane (--admin of meshwork serve)"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
     call.kill().await.expect("it is killed");
 }
 
@@ -74,6 +134,26 @@ async fn a_process_that_is_not_there_is_told_with_what_to_do() {
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output.stderr);
         assert!(said.contains("is it the admin endpoint"), "{said}");
+    }
+}
+
+/// An echo answers everything with JSON of its own.
+#[tokio::test]
+async fn who_is_no_admin_endpoint_is_told_so() {
+    let echo = Echo::start(&[]).await;
+    let address = echo.address.to_string();
+    for (command, lacks) in [
+        ("top", "clusters"),
+        ("certs", "certificates"),
+        ("status", "clients"),
+    ] {
+        let output = run(&[command, &address]).await;
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(&format!("tells no {lacks}; is it the admin endpoint of")),
+            "{said}"
+        );
     }
 }
 

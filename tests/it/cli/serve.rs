@@ -92,6 +92,60 @@ async fn the_page_and_status_tell_of_a_server_without_clients() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("there is no certificate"));
 }
 
+#[tokio::test]
+async fn a_node_is_dumped_with_all_that_it_was_sent() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mesh = folder.path().join("mesh.yaml");
+    std::fs::write(&mesh, SERVICE).expect("a file");
+    let mesh = mesh.to_str().expect("a path of text");
+    let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let (_child, address, admin) =
+        start_with_admin(&[&["serve", "--config", mesh], &listen[..]].concat()).await;
+    let admin = admin.expect("an admin endpoint").to_string();
+    let bootstrap = folder.path().join("bootstrap.json");
+    let text = format!(
+        r#"{{"xds_servers": [{{"server_uri": "{address}", "channel_creds": [{{"type": "insecure"}}]}}],
+            "node": {{"id": "a node & more"}}}}"#
+    );
+    std::fs::write(&bootstrap, text).expect("a file");
+    let bootstrap = bootstrap.to_str().expect("a path of text");
+    let url = "http://catalog.my-app/";
+    let _call = meshwork(&[
+        "call",
+        "--xds",
+        bootstrap,
+        "--duration",
+        "1h",
+        "--rate",
+        "10",
+        url,
+    ])
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
+    .spawn()
+    .expect("it starts");
+    let dump = async {
+        loop {
+            let output = run(&["dump", &admin, "--node", "a node & more", "-o", "json"]).await;
+            let dump: serde_json::Value =
+                serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let resources = dump["streams"][0]["resources"].as_array();
+            if resources.is_some_and(|all| all.iter().any(|one| one["client_status"] == "ACKED")) {
+                return dump;
+            }
+        }
+    };
+    let dump = timeout(PATIENCE, dump).await.expect("in time");
+    assert_eq!(dump["streams"][0]["node"], "a node & more");
+    let output = run(&["dump", &admin]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("say which node") && said.contains("dump --node"),
+        "{said}"
+    );
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_folder_is_served_admin_answers_and_sigterm_drains() {

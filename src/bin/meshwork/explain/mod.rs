@@ -19,7 +19,7 @@ use meshwork::source::{self, Feed};
 use meshwork::transport::{Connect, Connecting, Settings};
 
 use crate::USAGE;
-use crate::ask::Asked as Process;
+use crate::ask::{Asked as Process, Who, escaped};
 use crate::config::{self, Client, Reading};
 use crate::yaml;
 
@@ -116,7 +116,16 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         request.headers_mut().append(name, value.clone());
     }
     if let Some(address) = &args.process {
-        let text = Process::at(address).await?.text(&question(args)).await?;
+        if !matches!(args.output, Output::Text) {
+            eprintln!(
+                "meshwork explain: a process answers in text: --process goes with no other --output"
+            );
+            return Ok(ExitCode::from(crate::USAGE));
+        }
+        let text = Process::at(address, Who::Process)
+            .await?
+            .text(&question(args))
+            .await?;
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -241,24 +250,14 @@ fn whole(explained: &Explanation, servers: &[Server]) -> serde_json::Value {
 
 /// The path that a process is asked for.
 fn question(args: &Args) -> String {
-    let encoded = |text: &str| -> String {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let bytes = text.bytes();
-        bytes
-            .map(|byte| match plain(byte) {
-                true => char::from(byte).to_string(),
-                false => format!("%{byte:02X}"),
-            })
-            .collect()
-    };
     let mut path = format!(
         "/explain?url={}&method={}",
-        encoded(&args.request.uri.to_string()),
-        encoded(args.request.method.as_str())
+        escaped(&args.request.uri.to_string()),
+        escaped(args.request.method.as_str())
     );
     for (name, value) in &args.headers {
         let value = String::from_utf8_lossy(value.as_bytes());
-        path.push_str(&format!("&header={}", encoded(&format!("{name}:{value}"))));
+        path.push_str(&format!("&header={}", escaped(&format!("{name}:{value}"))));
     }
     path
 }

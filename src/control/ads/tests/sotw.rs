@@ -93,6 +93,24 @@ fn s6_a_stale_nonce_changes_nothing() {
     let response = world.nonce("E");
     world.raw("E", &["a"], "", &response, None);
     world.takes("E a=3");
+    // What came with a stale nonce was not taken in, so that it is news when it comes again.
+    let stale = world.raw("E", &["a", "b"], "", &first.nonce.to_string(), None);
+    assert_eq!(stale, Outcome::Stale);
+    world.request("E", &["a", "b"]);
+    world.takes("E b=2");
+}
+
+#[test]
+fn s10_a_list_is_another_if_any_name_in_it_is() {
+    let mut world = World::sotw("E a=1; E ab=1; E bc=1; E c=1");
+    world.request("E", &["ab", "c"]);
+    world.takes("E ab=1 c=1");
+    world.request("E", &["ab", "c"]);
+    world.gets_nothing();
+    world.request("E", &["a", "bc"]);
+    world.takes("E a=1 bc=1");
+    world.set("E a=2; E ab=2; E bc=2; E c=2");
+    world.takes("E a=2 bc=2");
 }
 
 #[test]
