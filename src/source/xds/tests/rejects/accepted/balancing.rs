@@ -19,7 +19,7 @@ fn listed(configs: Vec<Any>) -> (Balancing, Spread) {
     list.policies
         .extend(configs.into_iter().flat_map(|one| policy(one).policies));
     let cluster = cluster(|c| c.load_balancing_policy = Some(list));
-    (cluster.balancing.clone(), cluster.spread.clone())
+    (cluster.balancing.clone(), cluster.spread)
 }
 
 fn unknown(name: &str) -> Any {
