@@ -77,16 +77,22 @@ fn instance(name: &str) -> Option<tls::CertificateProviderPluginInstance> {
 
 /// The cluster `c` over TLS, to a server that has one of these names.
 fn secured(names: &[&str]) -> Made {
+    believing(names, |_| {})
+}
+
+/// The same, with another say about who is believed.
+fn believing(names: &[&str], change: impl FnOnce(&mut tls::CertificateValidationContext)) -> Made {
     let exact = |name: &&str| matcher::StringMatcher {
         match_pattern: Some(matcher::string_matcher::MatchPattern::Exact((*name).into())),
         ignore_case: false,
     };
     #[allow(deprecated, reason = "the spelling of istiod and gRPC")]
-    let validation = tls::CertificateValidationContext {
+    let mut validation = tls::CertificateValidationContext {
         ca_certificate_provider_instance: instance("roots"),
         match_subject_alt_names: names.iter().map(exact).collect(),
         ..tls::CertificateValidationContext::default()
     };
+    change(&mut validation);
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(tls::CommonTlsContext {
             tls_certificate_provider_instance: instance("own"),
@@ -202,4 +208,33 @@ async fn a_server_of_another_name_or_root_is_not_spoken_to_and_never_in_plain_te
         let error = asked(&mesh).await.expect_err(row);
         assert_eq!(error.status().as_u16(), 503, "{row}: {error}");
     }
+}
+
+/// Of the system's authorities none has issued the server's certificate, so that the call passes by the
+/// roots of the file or not at all.
+#[tokio::test]
+async fn roots_of_a_file_stand_in_front_of_those_of_the_system() {
+    let mut root = Authority::new("root");
+    let own = Credentials::new(Some(root.issue(SERVER).identity()), trust(&root));
+    let (_server, address) = server(own).await;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &root.issue(CLIENT), root.pem());
+    let file = folder.path().join("ca.crt").display().to_string();
+    let world = World::default();
+    let plane = Plane::new(&world);
+    plane.put([
+        listener("catalog:80", "r"),
+        routes("r", &[("c", 1)]),
+        believing(&[SERVER], |context| {
+            context.ca_certificate_provider_instance = None;
+            context.trusted_ca = Some(core::DataSource {
+                specifier: Some(core::data_source::Specifier::Filename(file)),
+                ..core::DataSource::default()
+            });
+            context.system_root_certs = Some(Default::default());
+        }),
+        endpoints("c", &[address.port()]),
+    ]);
+    let mesh = client(&world, folder.path()).await;
+    assert_eq!(asked(&mesh).await.unwrap(), CLIENT);
 }

@@ -138,13 +138,42 @@ fn destinations(
         Some(Specifier::WeightedClusters(weighted)) => {
             self::weighted(&place.field("weighted_clusters"), weighted, parts).map(Some)
         }
-        Some(
-            Specifier::ClusterHeader(_)
-            | Specifier::ClusterSpecifierPlugin(_)
-            | Specifier::InlineClusterSpecifierPlugin(_),
-        )
-        | None => Some(None),
+        Some(Specifier::ClusterSpecifierPlugin(name)) => {
+            let mut plugins = parts.around.plugins.iter();
+            let defined = plugins.any(|plugin| plugin_name(plugin) == name);
+            match defined {
+                true => Some(None),
+                false => place.field("cluster_specifier_plugin").fault(format_args!(
+                    "{} is none of cluster_specifier_plugins",
+                    Quoted(name)
+                )),
+            }
+        }
+        Some(Specifier::InlineClusterSpecifierPlugin(plugin)) => {
+            self::plugin(&place.field("inline_cluster_specifier_plugin"), plugin).map(|()| None)
+        }
+        Some(Specifier::ClusterHeader(_)) | None => Some(None),
     }
+}
+
+fn plugin_name(plugin: &wire::ClusterSpecifierPlugin) -> &str {
+    let extension = plugin.extension.as_ref();
+    extension.map_or("", |extension| &extension.name)
+}
+
+/// Plugins that pick clusters: none is known here. Routes of optional ones are skipped; the others are
+/// not, since their requests would go where a later route sends them.
+pub(super) fn plugin(place: &Place<'_>, message: &wire::ClusterSpecifierPlugin) -> Option<()> {
+    if message.is_optional {
+        return Some(());
+    }
+    let extension = message.extension.as_ref();
+    let config = extension.and_then(|extension| extension.typed_config.as_ref());
+    place.field("extension.typed_config").fault(format_args!(
+        "{} is no cluster specifier plugin that is known here, and none is; mark it as optional, or \
+         leave it out",
+        Quoted(config.map_or("", value::type_name))
+    ))
 }
 
 fn weighted(

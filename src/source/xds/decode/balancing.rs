@@ -38,11 +38,6 @@ fn legacy(place: &Place<'_>, message: &wire::Cluster, spread: &mut Spread) -> Op
     use wire::cluster::LbConfig as Config;
     use wire::cluster::LbPolicy as Policy;
     spread.localities = LocalityWeights::InForce;
-    let bound = message
-        .common_lb_config
-        .as_ref()
-        .and_then(|common| common.consistent_hashing_lb_config.as_ref())
-        .and_then(|config| config.hash_balance_factor);
     let config = message.lb_config.as_ref();
     match Policy::try_from(message.lb_policy) {
         Ok(Policy::RoundRobin) => {
@@ -62,6 +57,7 @@ fn legacy(place: &Place<'_>, message: &wire::Cluster, spread: &mut Spread) -> Op
         }
         Ok(Policy::Random) => Some(Balancing::Random),
         Ok(Policy::RingHash) => {
+            let outer = place;
             let place = place.field("ring_hash_lb_config");
             let config = match config {
                 Some(Config::RingHashLbConfig(config)) => *config,
@@ -77,7 +73,7 @@ fn legacy(place: &Place<'_>, message: &wire::Cluster, spread: &mut Spread) -> Op
                 &place,
                 config.minimum_ring_size,
                 config.maximum_ring_size,
-                bound,
+                common_bound(outer, message),
             )
         }
         Ok(Policy::Maglev) => {
@@ -85,7 +81,11 @@ fn legacy(place: &Place<'_>, message: &wire::Cluster, spread: &mut Spread) -> Op
                 Some(Config::MaglevLbConfig(config)) => config.table_size,
                 _ => None,
             };
-            maglev(&place.field("maglev_lb_config"), size, bound)
+            maglev(
+                &place.field("maglev_lb_config"),
+                size,
+                common_bound(place, message),
+            )
         }
         // Where the request's authority is the endpoint there is nothing to pick.
         Ok(Policy::ClusterProvided) => Some(Balancing::LeastRequest),
@@ -169,7 +169,8 @@ fn known(
             })
         })
     } else if value::is::<lb::cluster_provided::v3::ClusterProvided>(any) {
-        Some(Balancing::LeastRequest)
+        value::unpack(place, any)
+            .map(|_: lb::cluster_provided::v3::ClusterProvided| Balancing::LeastRequest)
     } else if value::is::<PeakEwmaExtra>(any) {
         value::unpack(place, any).and_then(|message| peak_ewma(place, &message))
     } else {
@@ -256,8 +257,10 @@ fn ring_hash(
     if message.locality_weighted_lb_config.is_some() {
         spread.localities = LocalityWeights::InForce;
     }
-    let bound =
-        bound(message.consistent_hashing_lb_config.as_ref()).or(message.hash_balance_factor);
+    let bound = match &message.consistent_hashing_lb_config {
+        Some(config) if config.hash_balance_factor.is_some() => bound(place, Some(config)),
+        _ => load_bound(place, message.hash_balance_factor),
+    };
     ring(
         place,
         message.minimum_ring_size,
@@ -270,7 +273,7 @@ fn ring(
     place: &Place<'_>,
     minimum: Option<UInt64Value>,
     maximum: Option<UInt64Value>,
-    bound: Option<UInt32Value>,
+    bound: Option<Option<LoadBound>>,
 ) -> Option<Balancing> {
     let standard = RingHash::default();
     let minimum = minimum.map_or(u64::from(standard.minimum()), |size| size.value);
@@ -283,7 +286,7 @@ fn ring(
             RingHash::LIMIT
         ));
     };
-    Some(Balancing::RingHash(match load_bound(place, bound)? {
+    Some(Balancing::RingHash(match bound? {
         Some(bound) => ring.bounded(bound),
         None => ring,
     }))
@@ -297,14 +300,14 @@ fn maglev_policy(
     if message.locality_weighted_lb_config.is_some() {
         spread.localities = LocalityWeights::InForce;
     }
-    let bound = bound(message.consistent_hashing_lb_config.as_ref());
+    let bound = bound(place, message.consistent_hashing_lb_config.as_ref());
     maglev(place, message.table_size, bound)
 }
 
 fn maglev(
     place: &Place<'_>,
     size: Option<UInt64Value>,
-    bound: Option<UInt32Value>,
+    bound: Option<Option<LoadBound>>,
 ) -> Option<Balancing> {
     let size = size.map_or(u64::from(Maglev::default().table_size()), |size| size.value);
     let Some(table) = u32::try_from(size).ok().and_then(Maglev::new) else {
@@ -313,14 +316,31 @@ fn maglev(
             Maglev::LIMIT
         ));
     };
-    Some(Balancing::Maglev(match load_bound(place, bound)? {
+    Some(Balancing::Maglev(match bound? {
         Some(bound) => table.bounded(bound),
         None => table,
     }))
 }
 
-fn bound(config: Option<&lb::common::v3::ConsistentHashingLbConfig>) -> Option<UInt32Value> {
-    config.and_then(|config| config.hash_balance_factor)
+/// How busy an endpoint may be, in the policy's own message.
+fn bound(
+    place: &Place<'_>,
+    config: Option<&lb::common::v3::ConsistentHashingLbConfig>,
+) -> Option<Option<LoadBound>> {
+    load_bound(
+        &place.field("consistent_hashing_lb_config"),
+        config.and_then(|config| config.hash_balance_factor),
+    )
+}
+
+/// The same beside `lb_policy`, for both policies by hash.
+fn common_bound(place: &Place<'_>, message: &wire::Cluster) -> Option<Option<LoadBound>> {
+    let common = message.common_lb_config.as_ref();
+    let config = common.and_then(|common| common.consistent_hashing_lb_config.as_ref());
+    load_bound(
+        &place.field("common_lb_config.consistent_hashing_lb_config"),
+        config.and_then(|config| config.hash_balance_factor),
+    )
 }
 
 fn load_bound(place: &Place<'_>, bound: Option<UInt32Value>) -> Option<Option<LoadBound>> {

@@ -174,10 +174,11 @@ fn upstream_config(place: &Place<'_>, message: &wire::Cluster) -> Option<()> {
 fn limits(place: &Place<'_>, message: &wire::Cluster, extra: &ClusterExtra) -> Option<Limits> {
     let breakers = message.circuit_breakers.clone().unwrap_or_default();
     let per_host = place.field("per_host_thresholds");
+    let mut fine = Some(());
     for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
         let place = per_host.index(index);
         if thresholds.max_connections.is_some_and(|max| max.value == 0) {
-            return place
+            fine = place
                 .field("max_connections")
                 .fault("is 0; 1 or more is allowed");
         }
@@ -188,6 +189,7 @@ fn limits(place: &Place<'_>, message: &wire::Cluster, extra: &ClusterExtra) -> O
     let thresholds = thresholds.unwrap_or_default();
     let list = place.field("thresholds");
     let retries = retries(&list.index(index), &thresholds, extra);
+    fine?;
     Some(Limits {
         connections: value::number_or(thresholds.max_connections, THRESHOLD),
         pending: value::number_or(thresholds.max_pending_requests, THRESHOLD),

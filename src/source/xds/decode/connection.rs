@@ -32,22 +32,32 @@ pub(super) fn http(
             None => None,
             Some(any) => Some(value::unpack(&options_place, any)?),
         };
-    let (protocol, http2) = match options
-        .as_ref()
-        .and_then(|o| o.upstream_protocol_options.as_ref())
-    {
-        Some(chosen) => chosen_protocol(&options_place, chosen)?,
-        None => legacy_protocol(message),
+    let chosen = options.as_ref();
+    let chosen = chosen.and_then(|options| options.upstream_protocol_options.as_ref());
+    let (protocol, http2, at) = match chosen {
+        Some(chosen) => {
+            let (protocol, http2, word) = chosen_protocol(&options_place, chosen)?;
+            (protocol, http2, options_place.field(word))
+        }
+        None => {
+            let (protocol, http2) = legacy_protocol(message);
+            (protocol, http2, *place)
+        }
     };
-    let common = options
-        .as_ref()
-        .and_then(|options| options.common_http_protocol_options.as_ref())
-        .or(message.common_http_protocol_options.as_ref());
+    let common = options.as_ref();
+    let common = common.and_then(|options| options.common_http_protocol_options.as_ref());
     // Of a cluster without HTTP/2 the settings are kept all the same, in our own message.
     let http2 = extra.http2.clone().or(http2);
-    let mut connection = kept(&options_place, message, common)?;
+    let mut connection = match common {
+        Some(common) => kept(&options_place, message, Some(common))?,
+        None => kept(
+            place,
+            message,
+            message.common_http_protocol_options.as_ref(),
+        )?,
+    };
     if let Some(http2) = &http2 {
-        let place = options_place.field("http2_protocol_options");
+        let place = at.field("http2_protocol_options");
         connection.max_concurrent_streams = positive(http2.max_concurrent_streams);
         if let Some(keepalive) = &http2.connection_keepalive {
             connection.http2_keepalive = http2_keepalive(&place, keepalive)?;
@@ -74,23 +84,29 @@ fn positive(value: Option<UInt32Value>) -> Option<NonZeroU32> {
 
 type Spoken = (Protocol, Option<core::Http2ProtocolOptions>);
 
+/// The same, with the field that it was said by.
+type SpokenBy = (Protocol, Option<core::Http2ProtocolOptions>, &'static str);
+
 fn chosen_protocol(
     place: &Place<'_>,
     chosen: &upstream::http_protocol_options::UpstreamProtocolOptions,
-) -> Option<Spoken> {
+) -> Option<SpokenBy> {
+    const EXPLICIT: &str = "explicit_http_config";
     use upstream::http_protocol_options::UpstreamProtocolOptions as Chosen;
     use upstream::http_protocol_options::explicit_http_config::ProtocolConfig as Explicit;
     Some(match chosen {
         Chosen::ExplicitHttpConfig(explicit) => match &explicit.protocol_config {
-            Some(Explicit::HttpProtocolOptions(_)) => (Protocol::Http1, None),
-            Some(Explicit::Http2ProtocolOptions(http2)) => (Protocol::Http2, Some(http2.clone())),
+            Some(Explicit::HttpProtocolOptions(_)) => (Protocol::Http1, None, EXPLICIT),
+            Some(Explicit::Http2ProtocolOptions(http2)) => {
+                (Protocol::Http2, Some(http2.clone()), EXPLICIT)
+            }
             Some(Explicit::Http3ProtocolOptions(_)) => {
                 return place
                     .field("explicit_http_config.http3_protocol_options")
                     .fault("is not supported; HTTP/1.1 and HTTP/2 are");
             }
             None => {
-                return place.field("explicit_http_config").fault(
+                return place.field(EXPLICIT).fault(
                     "is empty; http_protocol_options and http2_protocol_options are allowed",
                 );
             }
@@ -98,11 +114,13 @@ fn chosen_protocol(
         Chosen::UseDownstreamProtocolConfig(config) => (
             Protocol::SameAsRequest,
             config.http2_protocol_options.clone(),
+            "use_downstream_protocol_config",
         ),
         // ALPN decides in Envoy; here each request is sent as what it was made as.
         Chosen::AutoConfig(config) => (
             Protocol::SameAsRequest,
             config.http2_protocol_options.clone(),
+            "auto_config",
         ),
     })
 }

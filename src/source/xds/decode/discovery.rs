@@ -8,7 +8,9 @@ use super::{Scope, endpoints, value};
 use crate::model::Endpoints;
 use crate::model::cluster::{Discovery, Dns, Families, Lookup};
 use crate::source::xds::extra::ClusterExtra;
-use crate::source::xds::proto::{self, aggregate, cluster as wire, dns, dns_common};
+use crate::source::xds::proto::{
+    self, aggregate, cluster as wire, core, dns, dns_common, endpoint,
+};
 
 /// Envoy's default of `dns_refresh_rate`, for answers whose TTL is not known.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -174,7 +176,7 @@ impl Inline<'_> {
                 &config_place.field("dns_lookup_family"),
                 config.dns_lookup_family,
             );
-            return self.dns_of_any_shape(lookup, families, config.dns_refresh_rate);
+            return self.dns_of_any_shape(&config_place, lookup, families, config.dns_refresh_rate);
         }
         if value::is::<aggregate::ClusterConfig>(any) {
             return aggregated(&config_place, any);
@@ -192,16 +194,18 @@ impl Inline<'_> {
         }
         let place = self.place.field("dns_lookup_family");
         let families = families(&place, self.message.dns_lookup_family);
-        self.dns_of_any_shape(lookup, families, self.message.dns_refresh_rate)
+        self.dns_of_any_shape(self.place, lookup, families, self.message.dns_refresh_rate)
     }
 
+    /// `place` is where the settings of the lookup stand.
     fn dns_of_any_shape(
         &self,
+        place: &Place<'_>,
         lookup: Lookup,
         families: Option<Families>,
         refresh: Option<proto::Duration>,
     ) -> Option<Found> {
-        let refresh = value::positive_or(&self.place.field("dns_refresh_rate"), refresh, REFRESH);
+        let refresh = value::positive_or(&place.field("dns_refresh_rate"), refresh, REFRESH);
         let (name, endpoints) = self.endpoints()?;
         let dns = Dns {
             endpoints: name,
@@ -224,11 +228,18 @@ impl Inline<'_> {
             ));
         };
         let place = place.index(0);
-        if locality.lb_endpoints.len() != 1 {
-            return place.field("lb_endpoints").fault(format_args!(
+        let place = place.field("lb_endpoints");
+        let [one] = locality.lb_endpoints.as_slice() else {
+            return place.fault(format_args!(
                 "has {} endpoints; LOGICAL_DNS allows exactly 1",
                 locality.lb_endpoints.len()
             ));
+        };
+        if is_pipe(assignment, one) {
+            return place
+                .index(0)
+                .field("endpoint.address")
+                .fault("is no socket_address; LOGICAL_DNS looks up one name");
         }
         Some(())
     }
@@ -249,6 +260,18 @@ impl Inline<'_> {
         endpoints.name = name.clone();
         Some((name, Some(endpoints)))
     }
+}
+
+fn is_pipe(all: &endpoint::ClusterLoadAssignment, one: &endpoint::LbEndpoint) -> bool {
+    use endpoint::lb_endpoint::HostIdentifier;
+    let found = match &one.host_identifier {
+        Some(HostIdentifier::Endpoint(found)) => Some(found),
+        Some(HostIdentifier::EndpointName(name)) => all.named_endpoints.get(name),
+        None => None,
+    };
+    let address = found.and_then(|found| found.address.as_ref());
+    let kind = address.and_then(|address| address.address.as_ref());
+    matches!(kind, Some(core::address::Address::Pipe(_)))
 }
 
 /// The name of the endpoints that a cluster of this name contains.

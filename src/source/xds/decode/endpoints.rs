@@ -63,13 +63,13 @@ fn assignment(
     for (index, locality) in message.endpoints.iter().enumerate() {
         all.push(reader.locality(&list.index(index), locality));
     }
+    let overloads = overloads(&place.field("policy"), message);
     let localities: Vec<LocalityEndpoints> = all.into_iter().collect::<Option<_>>()?;
     rules(&list, &localities)?;
-    let overloads = overloads(&place.field("policy"), message)?;
     Some(Endpoints {
         name: message.cluster_name.as_str().into(),
         localities,
-        overloads,
+        overloads: overloads?,
         origin: scope.origin(&message.cluster_name),
     })
 }
@@ -165,16 +165,18 @@ impl Reader<'_> {
             None if self.located => place.field("locality").fault("is missing"),
             None => Some(Locality::default()),
         };
-        let list = match &message.lb_config {
-            None => &message.lb_endpoints,
-            Some(LbConfig::LoadBalancerEndpoints(list)) => &list.lb_endpoints,
+        let (list, field) = match &message.lb_config {
+            None => (&message.lb_endpoints, "lb_endpoints"),
+            Some(LbConfig::LoadBalancerEndpoints(list)) => {
+                (&list.lb_endpoints, "load_balancer_endpoints.lb_endpoints")
+            }
             Some(LbConfig::LedsClusterLocalityConfig(_)) => {
                 return place
                     .field("leds_cluster_locality_config")
                     .fault("is not supported; lb_endpoints are");
             }
         };
-        let list_place = place.field("lb_endpoints");
+        let list_place = place.field(field);
         let mut endpoints = Vec::with_capacity(list.len());
         let mut sum = 0u64;
         let mut faulty = false;

@@ -16,6 +16,7 @@ mod action;
 mod affinity;
 mod answer;
 mod balancing;
+mod certificates;
 mod cluster;
 mod connection;
 mod discovery;
@@ -121,11 +122,13 @@ impl Decode for Messages {
         match kind {
             Kind::Listener => resource(
                 bytes,
+                "name",
                 |message: &proto::listener::Listener| &message.name,
                 |place, message| listener::listener(scope.of(&message.name), place, message),
             ),
             Kind::RouteConfiguration => resource(
                 bytes,
+                "name",
                 |message: &proto::route::RouteConfiguration| &message.name,
                 |place, message| {
                     let (routes, said) =
@@ -138,11 +141,13 @@ impl Decode for Messages {
             ),
             Kind::Cluster => resource(
                 bytes,
+                "name",
                 |message: &proto::cluster::Cluster| &message.name,
                 |place, message| cluster::cluster(scope.of(&message.name), place, message),
             ),
             Kind::Endpoints => resource(
                 bytes,
+                "cluster_name",
                 |message: &proto::endpoint::ClusterLoadAssignment| &message.cluster_name,
                 |place, message| {
                     let endpoints =
@@ -152,6 +157,7 @@ impl Decode for Messages {
             ),
             Kind::Secret => resource(
                 bytes,
+                "name",
                 |message: &proto::tls::Secret| &message.name,
                 secret::secret,
             ),
@@ -159,9 +165,10 @@ impl Decode for Messages {
     }
 }
 
-/// Reads the message and its name, then what `decode` makes of it.
+/// Reads the message and its name, which stands in `field`, then what `decode` makes of it.
 fn resource<M: Message + Default>(
     bytes: &[u8],
+    field: &str,
     name: impl Fn(&M) -> &String,
     decode: impl FnOnce(&Place<'_>, &M) -> Option<Resource>,
 ) -> Result<Decoded, Rejection> {
@@ -176,7 +183,7 @@ fn resource<M: Message + Default>(
     })?;
     let text = name(&message);
     if text.is_empty() || text.len() > MAX_NAME {
-        let _: Option<()> = root.field("name").fault(format_args!(
+        let _: Option<()> = root.field(field).fault(format_args!(
             "has {} bytes; 1 to {MAX_NAME} are allowed",
             text.len()
         ));

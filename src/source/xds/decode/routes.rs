@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::headers::{self, Level};
 use super::owner::{Names, Owner};
 use super::place::{Place, Quoted};
-use super::{Scope, filters, policy, route};
+use super::{Scope, action, filters, policy, route};
 use crate::model::RouteConfiguration;
 use crate::model::route::{Domain, HeaderChanges, Mirror, VirtualHost};
 use crate::source::xds::filters::{self as chain, OfRoute, Overrides, Said};
@@ -23,6 +23,8 @@ pub(super) struct Around<'a> {
     pub(super) headers_first: bool,
     pub(super) hedge: Option<wire::HedgePolicy>,
     pub(super) mirrors: Vec<Mirror>,
+    /// Of the route configuration.
+    pub(super) plugins: &'a [wire::ClusterSpecifierPlugin],
     pub(super) retry: Option<(Place<'a>, wire::RetryPolicy)>,
 }
 
@@ -37,6 +39,7 @@ pub(super) fn configuration(
     let scope = scope.owned(Owner::root(&here));
     let mut around = Around {
         headers_first: message.most_specific_header_mutations_wins,
+        plugins: &message.cluster_specifier_plugins,
         filters: filters::per_route(
             scope,
             &place.field("typed_per_filter_config"),
@@ -44,6 +47,10 @@ pub(super) fn configuration(
         ),
         ..Around::default()
     };
+    let plugins = place.field("cluster_specifier_plugins");
+    for (index, plugin) in message.cluster_specifier_plugins.iter().enumerate() {
+        action::plugin(&plugins.index(index), plugin);
+    }
     let mirrors = place.field("request_mirror_policies");
     around.mirrors = policy::mirrors(&mirrors, &message.request_mirror_policies);
     let changes = headers::level(

@@ -6,7 +6,7 @@
 //! never written to the cache on disk.
 
 use super::place::Place;
-use super::{security, value};
+use super::{certificates, value};
 use crate::model::security::Material;
 use crate::source::xds::name;
 use crate::source::xds::proto::{core, tls as wire};
@@ -48,7 +48,7 @@ fn identity(place: &Place<'_>, message: &wire::TlsCertificate) -> Option<Identit
         ("pkcs12", message.pkcs12.is_some()),
         ("password", message.password.is_some()),
     ];
-    let fine = security::told(place, &refused);
+    let fine = certificates::told(place, &refused);
     let chain = inline(
         &place.field("certificate_chain"),
         message.certificate_chain.as_ref(),
@@ -63,7 +63,7 @@ fn identity(place: &Place<'_>, message: &wire::TlsCertificate) -> Option<Identit
 }
 
 fn roots(place: &Place<'_>, message: &wire::CertificateValidationContext) -> Option<Bundle> {
-    let fine = security::validated(place, message);
+    let fine = certificates::validated(place, message);
     let names = message.match_subject_alt_names.len() + message.match_typed_subject_alt_names.len();
     if names > 0 {
         return place.field("match_typed_subject_alt_names").fault(

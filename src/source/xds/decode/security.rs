@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::place::{Place, Quoted};
-use super::{Scope, matches, secret, value};
+use super::{Scope, certificates, value};
 use crate::model::matcher::StringMatcher;
 use crate::model::security::{Alpn, ClientTls, Files, Material, Security, Sni, Verification};
 use crate::model::server::{CallerTls, ServerTls};
 use crate::source::xds::extra::{ClusterExtra, MaterialExtra, TlsExtra};
 use crate::source::xds::proto::{cluster as wire, core, raw_buffer, tls};
+use tls::common_tls_context::ValidationContextType as Validation;
 
 /// The longest name of a server (gRFC A101).
 const MAX_SNI: usize = 255;
@@ -58,7 +59,7 @@ pub(super) fn server(
         cluster: "",
         extra: None,
     };
-    let refused = unsupported(place, common);
+    let refused = certificates::unsupported(place, common);
     let identity = match reader.identity(place, common) {
         Some(None) => place.fault(
             "presents no certificate; tls_certificate_provider_instance and files are allowed",
@@ -81,8 +82,9 @@ pub(super) fn server(
     })
 }
 
-struct Reader<'a> {
-    scope: Scope<'a>,
+/// Reads the TLS of one cluster or of one server.
+pub(super) struct Reader<'a> {
+    pub(super) scope: Scope<'a>,
     cluster: &'a str,
     /// What this library says beside the transport socket.
     extra: Option<&'a TlsExtra>,
@@ -98,7 +100,13 @@ impl Reader<'_> {
     ) -> Option<CallerTls> {
         let (trust, names) = self.trust(place, common)?;
         if trust == Material::System {
-            return place.field("validation_context.system_root_certs").fault(
+            let at = match &common.validation_context_type {
+                Some(Validation::CombinedValidationContext(_)) => {
+                    "combined_validation_context.default_validation_context.system_root_certs"
+                }
+                _ => "validation_context.system_root_certs",
+            };
+            return place.field(at).fault(
                 "is for clients (gRFC A82): whom the public authorities vouch for is anybody; use \
                  ca_certificate_provider_instance or trusted_ca",
             );
@@ -182,14 +190,13 @@ impl Reader<'_> {
         message: &tls::UpstreamTlsContext,
         extra: &TlsExtra,
     ) -> Option<ClientTls> {
-        use tls::common_tls_context::ValidationContextType as Validation;
         let at = place.field("metadata");
         let unknown = || at.fault("says something of TLS that is not known here");
         let common = message.common_tls_context.as_ref();
         let names = match common.and_then(|common| common.validation_context_type.as_ref()) {
             Some(Validation::ValidationContext(context)) => {
                 let place = place.field("common_tls_context.validation_context");
-                self::names(&place, context)?
+                certificates::names(&place, context)?
             }
             _ => return unknown(),
         };
@@ -244,17 +251,13 @@ impl Reader<'_> {
     fn upstream(&self, place: &Place<'_>, message: &tls::UpstreamTlsContext) -> Option<ClientTls> {
         let common_place = place.field("common_tls_context");
         let common = common_place.required(message.common_tls_context.as_ref())?;
-        let refused = unsupported(&common_place, common);
+        let refused = certificates::unsupported(&common_place, common);
         let identity = self.identity(&common_place, common);
         let trusted = self.trust(&common_place, common);
         let sni = self.sni(place, message);
         let (trust, names) = trusted?;
         refused?;
-        // Named certificates replace the check of the server's name, as in gRPC A29.
-        let verification = match message.auto_sni_san_validation && names.is_empty() {
-            true => Verification::Name,
-            false => Verification::Chain,
-        };
+        let (verification, names) = named(place, message, names)?;
         let istio = common
             .alpn_protocols
             .iter()
@@ -293,130 +296,28 @@ impl Reader<'_> {
             (false, name) => Sni::Name(name.into()),
         })
     }
+}
 
-    fn instance(&self, place: &Place<'_>, name: &str) -> Option<Material> {
-        if self.scope.context.certificate_providers.contains(name) {
-            return Some(Material::Named(name.into()));
-        }
-        place.field("instance_name").fault(format_args!(
-            "{} is none of the bootstrap's certificate_providers",
-            Quoted(name)
-        ))
+/// What is checked of the server's name. Names of the context replace the check of the server's own, as
+/// in gRFC A29, and the name that is asked for replaces those where the context says so (A101).
+fn named(
+    place: &Place<'_>,
+    message: &tls::UpstreamTlsContext,
+    names: Vec<StringMatcher>,
+) -> Option<(Verification, Vec<StringMatcher>)> {
+    if !message.auto_sni_san_validation {
+        return Some((Verification::Chain, names));
     }
-
-    fn identity(
-        &self,
-        place: &Place<'_>,
-        message: &tls::CommonTlsContext,
-    ) -> Option<Option<Material>> {
-        if let Some(instance) = &message.tls_certificate_provider_instance {
-            let place = place.field("tls_certificate_provider_instance");
-            return self.instance(&place, &instance.instance_name).map(Some);
-        }
-        if let Some(instance) = &message.tls_certificate_certificate_provider_instance {
-            let place = place.field("tls_certificate_certificate_provider_instance");
-            return self.instance(&place, &instance.instance_name).map(Some);
-        }
-        let secrets = place.field("tls_certificate_sds_secret_configs");
-        match message.tls_certificate_sds_secret_configs.as_slice() {
-            [] => {}
-            [one] => return secret::reference(&secrets.index(0), one).map(Some),
-            more => {
-                return secrets.fault(format_args!("has {} entries; 1 is allowed", more.len()));
-            }
-        }
-        let place = place.field("tls_certificates");
-        match message.tls_certificates.as_slice() {
-            [] => Some(None),
-            [one] => {
-                let place = place.index(0);
-                let certificate = file(
-                    &place.field("certificate_chain"),
-                    one.certificate_chain.as_ref(),
-                );
-                let key = file(&place.field("private_key"), one.private_key.as_ref());
-                Some(Some(Material::Files(Files {
-                    certificate: Some(certificate?),
-                    key: Some(key?),
-                    ..Files::default()
-                })))
-            }
-            more => place.fault(format_args!("has {} entries; 1 is allowed", more.len())),
-        }
-    }
-
-    fn trust(
-        &self,
-        place: &Place<'_>,
-        message: &tls::CommonTlsContext,
-    ) -> Option<(Material, Vec<StringMatcher>)> {
-        use tls::common_tls_context::ValidationContextType as Validation;
-        let none = tls::CertificateValidationContext::default();
-        let (at, context, older) = match &message.validation_context_type {
-            Some(Validation::ValidationContext(context)) => ("validation_context", context, None),
-            Some(Validation::CombinedValidationContext(combined)) => (
-                "combined_validation_context.default_validation_context",
-                combined
-                    .default_validation_context
-                    .as_ref()
-                    .unwrap_or(&none),
-                combined
-                    .validation_context_certificate_provider_instance
-                    .as_ref(),
-            ),
-            Some(Validation::ValidationContextSdsSecretConfig(config)) => {
-                let place = place.field("validation_context_sds_secret_config");
-                return Some((secret::reference(&place, config)?, Vec::new()));
-            }
-            Some(_) => {
-                return place.fault(
-                    "takes what it trusts from a provider in an older way, which is not supported; use \
-                     ca_certificate_provider_instance",
-                );
-            }
-            None => {
-                return place
-                    .field("validation_context")
-                    .fault("is missing; a client says whom it trusts");
-            }
-        };
-        let outer = place;
-        let place = place.field(at);
-        validated(&place, context)?;
-        let names = names(&place, context);
-        let secret = match &message.validation_context_type {
-            Some(Validation::CombinedValidationContext(combined)) => {
-                combined.validation_context_sds_secret_config.as_ref()
-            }
-            _ => None,
-        };
-        if let Some(config) = secret {
-            let place =
-                outer.field("combined_validation_context.validation_context_sds_secret_config");
-            return Some((secret::reference(&place, config)?, names?));
-        }
-        let trust = match (&context.ca_certificate_provider_instance, older) {
-            (Some(instance), _) => {
-                let place = place.field("ca_certificate_provider_instance");
-                self.instance(&place, &instance.instance_name)
-            }
-            (None, Some(instance)) => self.instance(&place, &instance.instance_name),
-            (None, None) if context.system_root_certs.is_some() => Some(Material::System),
-            (None, None) if context.trusted_ca.is_some() => {
-                let roots = file(&place.field("trusted_ca"), context.trusted_ca.as_ref());
-                roots.map(|roots| {
-                    Material::Files(Files {
-                        roots: Some(roots),
-                        ..Files::default()
-                    })
-                })
-            }
-            (None, None) => place.fault(
-                "trusts nobody; ca_certificate_provider_instance, system_root_certs and trusted_ca \
-                 are allowed",
-            ),
-        };
-        Some((trust?, names?))
+    match (names.is_empty(), message.auto_host_sni, &*message.sni) {
+        // Also where no name is sent: the endpoint's address is checked then, and not nothing.
+        (true, _, _) => Some((Verification::Name, names)),
+        // An endpoint may have a name or none, and which check holds would not be known before.
+        (false, true, _) => place.field("auto_sni_san_validation").fault(
+            "stands beside auto_host_sni and names of certificates, which is not supported; leave \
+             out one of the three",
+        ),
+        (false, false, "") => Some((Verification::Chain, names)),
+        (false, false, _) => Some((Verification::Name, Vec::new())),
     }
 }
 
@@ -428,103 +329,4 @@ fn is_istio(wanted: &envoy_types::pb::google::protobuf::Struct) -> bool {
         .and_then(|value| value.kind.as_ref());
     wanted.fields.len() == 1
         && matches!(mode, Some(Kind::StringValue(text)) if text == super::ISTIO)
-}
-
-/// A file of this machine: certificates in messages would be secrets in dumps.
-fn file(place: &Place<'_>, source: Option<&core::DataSource>) -> Option<Arc<Path>> {
-    use core::data_source::Specifier;
-    match &place.required(source)?.specifier {
-        Some(Specifier::Filename(name)) if !name.is_empty() => Some(Arc::from(Path::new(name))),
-        _ => place.fault("is no \"filename\"; only that is supported"),
-    }
-}
-
-fn unsupported(place: &Place<'_>, message: &tls::CommonTlsContext) -> Option<()> {
-    let refused = [
-        ("tls_params", message.tls_params.is_some()),
-        ("custom_handshaker", message.custom_handshaker.is_some()),
-        (
-            "custom_tls_certificate_selector",
-            message.custom_tls_certificate_selector.is_some(),
-        ),
-        (
-            "tls_certificate_certificate_provider",
-            message.tls_certificate_certificate_provider.is_some(),
-        ),
-    ];
-    told(place, &refused)
-}
-
-/// Checks that are not made here.
-pub(super) fn validated(
-    place: &Place<'_>,
-    message: &tls::CertificateValidationContext,
-) -> Option<()> {
-    let timestamp = message.require_signed_certificate_timestamp;
-    let refused = [
-        (
-            "verify_certificate_spki",
-            !message.verify_certificate_spki.is_empty(),
-        ),
-        (
-            "verify_certificate_hash",
-            !message.verify_certificate_hash.is_empty(),
-        ),
-        (
-            "require_signed_certificate_timestamp",
-            timestamp.is_some_and(|flag| flag.value),
-        ),
-        ("crl", message.crl.is_some()),
-        (
-            "custom_validator_config",
-            message.custom_validator_config.is_some(),
-        ),
-        ("max_verify_depth", message.max_verify_depth.is_some()),
-    ];
-    told(place, &refused)
-}
-
-pub(super) fn told(place: &Place<'_>, refused: &[(&str, bool)]) -> Option<()> {
-    let mut fine = Some(());
-    for (field, set) in refused {
-        if *set {
-            fine = place
-                .field(field)
-                .fault("is not supported, and a field that secures is never left out");
-        }
-    }
-    fine
-}
-
-/// Names of which the certificate must have one. Of typed ones only URIs can be told from names of
-/// other types by their text.
-fn names(
-    place: &Place<'_>,
-    message: &tls::CertificateValidationContext,
-) -> Option<Vec<StringMatcher>> {
-    let list = place.field("match_subject_alt_names");
-    let plain = message.match_subject_alt_names.iter().enumerate();
-    let plain = plain.map(|(index, matcher)| matches::string_matcher(&list.index(index), matcher));
-    let typed_list = place.field("match_typed_subject_alt_names");
-    let typed = message.match_typed_subject_alt_names.iter().enumerate();
-    let typed = typed.map(|(index, one)| {
-        let place = typed_list.index(index);
-        let matcher = place.field("matcher");
-        let found = matcher.required(one.matcher.as_ref());
-        let found = found.and_then(|found| matches::string_matcher(&matcher, found))?;
-        match &found {
-            StringMatcher::Exact(text) | StringMatcher::Prefix(text)
-                if one.san_type == i32::from(tls::subject_alt_name_matcher::SanType::Uri)
-                    && text.contains("://") =>
-            {
-                Some(found)
-            }
-            _ => place.fault(
-                "is of a type that is not supported; URI with an exact text or a prefix that has \
-                 \"://\" is, and match_subject_alt_names",
-            ),
-        }
-    });
-    let all: Vec<Option<StringMatcher>> = plain.chain(typed).collect();
-    all.into_iter().collect()
 }

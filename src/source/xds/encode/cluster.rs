@@ -39,6 +39,13 @@ fn has_names(endpoints: Option<&Arc<Endpoints>>) -> bool {
     all.any(|endpoint| matches!(endpoint.address, Address::Name { .. }))
 }
 
+/// Unix sockets, which are no names that could be looked up.
+fn has_sockets(endpoints: Option<&Arc<Endpoints>>) -> bool {
+    let localities = endpoints.map_or(&[][..], |endpoints| &endpoints.localities);
+    let mut all = localities.iter().flat_map(|locality| &locality.endpoints);
+    all.any(|endpoint| matches!(endpoint.address, Address::Unix(_)))
+}
+
 /// `None`: the dialect has no such cluster.
 pub(super) fn cluster(
     pen: &mut Pen<'_>,
@@ -231,7 +238,7 @@ fn named(
     });
     let single = assignment.as_ref().is_some_and(|assignment| {
         matches!(assignment.endpoints.as_slice(), [one] if one.lb_endpoints.len() == 1)
-    });
+    }) && !has_sockets(members);
     message.load_assignment = assignment;
     if pen.is_meshwork() {
         extra.endpoints = Some(name.to_string());

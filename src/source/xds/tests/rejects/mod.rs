@@ -1,14 +1,21 @@
 //! What is refused, with path and text: one row for each rule (catalogue D; gRFC A27 to A83).
 
+mod accepted;
+mod actions;
 mod balancing;
 mod clusters;
+mod discovery;
 mod doors;
 mod endpoints;
+mod health;
 mod listeners;
 mod policies;
 mod routes;
+mod secrets;
 mod security;
 mod servers;
+mod settings;
+mod trust;
 
 use prost::Message;
 

@@ -9,14 +9,14 @@ use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
 use crate::source::xds::proto::{Any, cluster, core, matcher, raw_buffer, router, tls};
 
-fn provider(name: &str) -> Option<tls::CertificateProviderPluginInstance> {
+pub(super) fn provider(name: &str) -> Option<tls::CertificateProviderPluginInstance> {
     Some(tls::CertificateProviderPluginInstance {
         instance_name: name.to_owned(),
         certificate_name: "default".to_owned(),
     })
 }
 
-fn trusting(context: tls::CertificateValidationContext) -> tls::UpstreamTlsContext {
+pub(super) fn trusting(context: tls::CertificateValidationContext) -> tls::UpstreamTlsContext {
     use tls::common_tls_context::ValidationContextType as Validation;
     tls::UpstreamTlsContext {
         common_tls_context: Some(tls::CommonTlsContext {
@@ -28,14 +28,14 @@ fn trusting(context: tls::CertificateValidationContext) -> tls::UpstreamTlsConte
     }
 }
 
-fn good_trust() -> tls::CertificateValidationContext {
+pub(super) fn good_trust() -> tls::CertificateValidationContext {
     tls::CertificateValidationContext {
         ca_certificate_provider_instance: provider("default"),
         ..Default::default()
     }
 }
 
-fn socket(config: Any) -> Option<core::TransportSocket> {
+pub(super) fn socket(config: Any) -> Option<core::TransportSocket> {
     Some(core::TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(core::transport_socket::ConfigType::TypedConfig(config)),
@@ -43,17 +43,48 @@ fn socket(config: Any) -> Option<core::TransportSocket> {
 }
 
 #[track_caller]
-fn tls_refused(context: &tls::UpstreamTlsContext, expected: &str) {
+pub(super) fn tls_refused(context: &tls::UpstreamTlsContext, expected: &str) {
     let expected = format!("transport_socket.typed_config{expected}");
     cluster_refused(|c| c.transport_socket = socket(any(context)), &expected);
 }
 
 #[track_caller]
-fn trust_refused(change: impl FnOnce(&mut tls::CertificateValidationContext), expected: &str) {
+pub(super) fn trust_refused(
+    change: impl FnOnce(&mut tls::CertificateValidationContext),
+    expected: &str,
+) {
     let mut trust = good_trust();
     change(&mut trust);
     let expected = format!(".common_tls_context.validation_context{expected}");
     tls_refused(&trusting(trust), &expected);
+}
+
+/// All of these at once, each below the common context.
+#[track_caller]
+pub(super) fn refused_in_all(context: &tls::UpstreamTlsContext, expected: &[&str]) {
+    for one in expected {
+        tls_refused(context, &format!(".common_tls_context{one}"));
+    }
+}
+
+pub(super) fn good_cluster_with(change: impl FnOnce(&mut cluster::Cluster)) -> cluster::Cluster {
+    let mut cluster = good_cluster();
+    change(&mut cluster);
+    cluster
+}
+
+/// Texts by their keys.
+pub(super) fn texts(entries: &[(&str, &str)]) -> envoy_types::pb::google::protobuf::Struct {
+    use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+    let value = |text: &str| Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    };
+    let entries = entries.iter();
+    Struct {
+        fields: entries
+            .map(|(key, text)| ((*key).to_owned(), value(text)))
+            .collect(),
+    }
 }
 
 #[test]
