@@ -64,6 +64,8 @@ mod server;
 mod sniff;
 mod source;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod verifier;
 mod verify;

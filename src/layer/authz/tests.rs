@@ -3,6 +3,7 @@
 mod metamorphic;
 mod reference;
 mod rows;
+mod service;
 
 use http::{HeaderMap, Request};
 

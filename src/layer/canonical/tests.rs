@@ -314,6 +314,12 @@ fn c8_an_authority_is_a_host_with_a_port() {
         (":80", "the authority is no host with an optional port"),
         ("a:", "the authority is no host with an optional port"),
         ("a:b", "the authority is no host with an optional port"),
+        // What Rust reads as a number is not always one.
+        ("a:+80", "the authority is no host with an optional port"),
+        (
+            "[::1]:+80",
+            "the authority is no host with an optional port",
+        ),
         ("a:65536", "the authority is no host with an optional port"),
         ("a:80:80", "the authority is no host with an optional port"),
         ("::1", "the authority is no host with an optional port"),

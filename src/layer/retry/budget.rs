@@ -166,13 +166,13 @@ impl Budget {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let floor = self.floor_level(now, *spent);
         let deposited = self.deposited(number);
-        let surplus = (deposited + floor).saturating_sub(self.burst);
-        let deposited = deposited - self.take(number, surplus.min(deposited));
+        // What is beyond the burst is forfeit; what is left is the burst then.
+        self.take(number, (deposited + floor).saturating_sub(self.burst));
         let price = u64::from(TOKEN);
         if deposited + floor < price || self.burst < price {
             return false;
         }
-        let missing = price - self.take(number, price.min(deposited));
+        let missing = price - self.take(number, price);
         if missing > floor {
             // A slot expired between counting and taking; what was taken from others is forfeit,
             // which errs on the safe side.
@@ -433,6 +433,66 @@ mod tests {
         budget.deposit_at(budget.start);
         assert!(budget.withdraw_at(budget.start + Duration::from_millis(9_300)));
         assert!(!budget.withdraw_at(budget.start + Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_remains_is_what_the_share_and_the_floor_offer_up_to_the_burst() {
+        let budget = Budget::new(allowance(20, 3, 40));
+        assert_eq!(budget.remaining(), 30);
+        // Five of a fifth make a whole one.
+        for (deposits, remaining) in [(10, 32), (4, 32), (1, 33), (100, 40)] {
+            (0..deposits).for_each(|_| budget.deposit());
+            assert_eq!(budget.remaining(), remaining, "{deposits} more");
+        }
+        assert!(budget.withdraw());
+        assert_eq!(budget.remaining(), 39);
+    }
+
+    #[test]
+    fn a_retry_costs_a_whole_token_and_no_more() {
+        let budget = Budget::new(allowance(20, 0, 500));
+        (0..4).for_each(|_| budget.deposit_at(budget.start));
+        assert!(!budget.withdraw_at(budget.start));
+        budget.deposit_at(budget.start);
+        assert!(budget.withdraw_at(budget.start));
+        assert!(!budget.withdraw_at(budget.start));
+    }
+
+    /// The slot of the number 32 after a deposit, if it was this before.
+    fn after_a_deposit(before: u64) -> (u32, u32) {
+        let budget = Budget::new(allowance(20, 0, 500));
+        budget.slots[0].store(before, Ordering::Relaxed);
+        budget.deposit_at(budget.start + Duration::from_secs(20));
+        let Slot(number, tokens) = unpack(budget.slots[0].load(Ordering::Relaxed));
+        (number, tokens)
+    }
+
+    #[test]
+    fn a_slot_takes_deposits_until_it_is_full_and_from_its_own_time_on() {
+        let full = u32::MAX / 2;
+        for (row, owner, tokens, expected) in [
+            ("its own", 32, 600, (32, 800)),
+            ("nearly full", 32, full - 1, (32, full + 199)),
+            ("full", 32, full, (32, full)),
+            ("of an earlier time", 16, 600, (32, 200)),
+            ("of an earlier time, and full", 16, full, (32, 200)),
+            ("of a later time", 48, 600, (48, 600)),
+            // Numbers wrap around: half of them are earlier.
+            (
+                "of the earliest time",
+                32_u32.wrapping_sub(full),
+                600,
+                (32, 200),
+            ),
+            (
+                "of the latest time",
+                32_u32.wrapping_sub(full + 1),
+                600,
+                (32_u32.wrapping_sub(full + 1), 600),
+            ),
+        ] {
+            assert_eq!(after_a_deposit(pack(owner, tokens)), expected, "{row}");
+        }
     }
 
     #[test]
