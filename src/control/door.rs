@@ -28,7 +28,7 @@ use crate::layer::held::HeldBody;
 use crate::model::identity::SpiffeId;
 use crate::model::security::MutualTls;
 use crate::operator::begin;
-use crate::tls::{Acceptor, Credentials};
+use crate::tls::{Acceptor, Credentials, Unaccepted};
 
 /// A connection is asked for a sign of life this often.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -142,8 +142,12 @@ impl Door {
                     };
                     Box::pin(speak(stream, answering, peer, ends)).await;
                 }
+                // Strangers fail as often as they like; who shows a certificate is somebody's client.
+                Err(Unaccepted::Refused(refusal)) if refusal.is_of_certificate() => {
+                    tracing::info!(target: "meshwork::control", %peer, error = %refusal, "not accepted");
+                }
                 Err(error) => {
-                    tracing::info!(target: "meshwork::control", %peer, %error, "not accepted");
+                    tracing::debug!(target: "meshwork::control", %peer, %error, "not accepted");
                 }
             }
         }
@@ -288,12 +292,16 @@ impl Answering {
         request: Request<Incoming>,
         mut call: Call,
     ) -> Response<Body> {
-        let seat = match self.house.certificate_seat() {
+        let address = self.address;
+        let seat = office
+            .admit(address)
+            .and_then(|()| self.house.certificate_seat());
+        let seat = match seat {
             Ok(seat) => seat,
-            Err(full) => return full.into_http(),
+            Err(refused) => return refused.into_http(),
         };
         let caller = Caller {
-            address: self.address,
+            address,
             certificate: self.principal,
         };
         call.must_end_within(of_one_message(&self.house.limits));
@@ -308,6 +316,7 @@ impl Answering {
         // Who asks whether a server is alive and is turned away takes it for dead.
         let seat = match path {
             CHECK => Ok(None),
+            health if health.starts_with(HEALTH) => self.house.watch_seat().map(Some),
             _ => self.house.side_seat().map(Some),
         };
         let place = match path.starts_with(csds::PATH) {

@@ -38,7 +38,9 @@ pub(super) struct House {
     streams: Seats,
     /// Calls of other services than discovery.
     side_calls: Seats,
-    /// Requests for certificates. They are apart from other calls, which nobody may make before.
+    /// Watches of health and requests for certificates, which strangers may make: each apart, so that these
+    /// keep nobody else out.
+    watches: Seats,
     certificates: Seats,
     status_calls: Arc<Semaphore>,
     clients: Mutex<Clients>,
@@ -96,6 +98,7 @@ impl House {
             random,
             streams: Seats::new("streams", limits.streams),
             side_calls: Seats::new("calls of other services than discovery", limits.streams),
+            watches: Seats::new("watches of health", limits.streams),
             certificates: Seats::new("requests for certificates", limits.streams),
             status_calls: Arc::new(Semaphore::new(STATUS_CALLS)),
             clients: Mutex::default(),
@@ -119,6 +122,14 @@ impl House {
     /// All are taken.
     pub(super) fn side_seat(&self) -> Result<Seat, Status> {
         self.side_calls.take()
+    }
+
+    /// A place for a watch of health; there are as many.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(super) fn watch_seat(&self) -> Result<Seat, Status> {
+        self.watches.take()
     }
 
     /// A place for a request for a certificate; there are as many, so that whoever has none yet is kept out
@@ -325,7 +336,10 @@ impl Report {
             waiting: house.waiting.taken(),
             opened: counts.opened.load(Relaxed),
             turned_away: house.streams.refused(),
-            calls_turned_away: house.side_calls.refused() + house.certificates.refused(),
+            calls_turned_away: [&house.side_calls, &house.watches, &house.certificates]
+                .map(Seats::refused)
+                .iter()
+                .sum(),
             stuck: counts.stuck.load(Relaxed),
             stale: counts.stale.load(Relaxed),
             bytes: counts.bytes.load(Relaxed),

@@ -125,7 +125,7 @@ impl Refusal {
     }
 
     /// Whether the peer has shown a certificate, and that is what is not believed.
-    #[cfg(feature = "inbound")]
+    #[cfg(any(feature = "inbound", feature = "control-plane"))]
     pub(crate) fn is_of_certificate(&self) -> bool {
         match self {
             Self::Expired

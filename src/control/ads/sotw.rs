@@ -35,7 +35,6 @@ impl Stream {
         if !repeats {
             self.room_for(kind, &names, &[])?;
         }
-        let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         // Only the answer to the last response counts; before the first one there is nothing that
         // a nonce could be about.
@@ -62,6 +61,21 @@ impl Stream {
             return Ok(outcome);
         }
         watch.list = Some(list);
+        self.take_names(request, names, first, now);
+        Ok(outcome)
+    }
+
+    /// Takes the list of names in; `first`: with the first request of its kind.
+    fn take_names(
+        &mut self,
+        request: &SotwRequest,
+        names: Vec<Arc<str>>,
+        first: bool,
+        now: Instant,
+    ) {
+        let kind = request.kind;
+        let snapshot = self.snapshot.clone();
+        let watch = self.watch_mut(kind);
         watch.ever_named |= !request.names.is_empty();
         let all = names.iter().find(|name| variant::name(name) == "*");
         let parameters: Arc<str> = all.map_or("", |all| variant::parameters(all)).into();
@@ -86,7 +100,6 @@ impl Stream {
         } else if comes_back {
             self.brings_named(kind);
         }
-        Ok(outcome)
     }
 
     /// Replaces the subscription.

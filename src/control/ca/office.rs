@@ -146,27 +146,43 @@ impl Office {
             .await
     }
 
+    /// Whether that address may try once more; asked before anything of a request is held.
+    ///
+    /// # Errors
+    /// It has tried too often.
+    pub(in crate::control) fn admit(&self, address: IpAddr) -> Result<(), Status> {
+        within(&self.attempts, address).map_err(|refused| {
+            let caller = Caller {
+                address,
+                certificate: None,
+            };
+            self.refused(&caller, &refused)
+        })
+    }
+
+    /// Counts and tells a refusal; what a caller learns of it.
+    fn refused(&self, caller: &Caller, refused: &Refused) -> Status {
+        let reason = refused.reason();
+        self.counts.refused[reason].fetch_add(1, Relaxed);
+        let (address, why) = (&caller.address, REASONS[reason]);
+        let certificate = caller.certificate.as_ref().map(SpiffeId::as_str);
+        // What any stranger can bring about as often as he likes does not fill the log.
+        if matches!(refused, Refused::Rate) && certificate.is_none() {
+            tracing::debug!(target: "meshwork::ca", %address, reason = why, "certificate refused: {refused}");
+        } else {
+            tracing::warn!(target: "meshwork::ca", %address, certificate, reason = why, "certificate refused: {refused}");
+        }
+        refused.status()
+    }
+
     async fn decide(
         &self,
         headers: &HeaderMap,
         caller: &Caller,
         asked: &Asked,
     ) -> Result<Answered, Status> {
-        match self.consider(headers, caller, asked).await {
-            Ok(issued) => Ok(issued),
-            Err(refused) => {
-                let reason = refused.reason();
-                self.counts.refused[reason].fetch_add(1, Relaxed);
-                tracing::warn!(
-                    target: "meshwork::ca",
-                    address = %caller.address,
-                    certificate = caller.certificate.as_ref().map(SpiffeId::as_str),
-                    reason = REASONS[reason],
-                    "certificate refused: {refused}"
-                );
-                Err(refused.status())
-            }
-        }
+        let issued = self.consider(headers, caller, asked).await;
+        issued.map_err(|refused| self.refused(caller, &refused))
     }
 
     async fn consider(
@@ -175,7 +191,6 @@ impl Office {
         caller: &Caller,
         asked: &Asked,
     ) -> Result<Answered, Refused> {
-        within(&self.attempts, caller.address)?;
         let authority = self.authority.load_full();
         let now = self.clock.now();
         let certificate = caller.certificate.as_ref();

@@ -279,6 +279,9 @@ async fn k6_calls_beside_discovery_have_places_too_and_a_check_needs_none() {
     let refused = refused.expect_err("the only place is taken");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     let mut loads = LoadReportingServiceClient::new(world.channel().await);
+    // What strangers may watch takes no place of those that report.
+    let reports = loads.stream_load_stats(tokio_stream::pending()).await;
+    let _reports = reports.expect("a place of its own");
     let refused = loads.stream_load_stats(tokio_stream::pending()).await;
     let refused = refused.expect_err("the only place is taken");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
