@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use smallvec::SmallVec;
@@ -25,6 +26,8 @@ use super::lease::{Admitted, Cut, Lease};
 use super::report::CallReport;
 use super::{Bond, Call, Chosen, Core, Dialect};
 
+/// How long gRPC waits for a connection before it tries another address beside it.
+const CONNECTION_DELAY: Duration = Duration::from_millis(250);
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// All tries of one request.
@@ -74,7 +77,7 @@ struct Running {
     endpoint: Arc<Endpoint>,
     /// Its locality, for what it reports.
     located: Located,
-    /// When it began, if the balancer wants to know how long it took.
+    /// When it began, if the balancer wants to know how long it took, or how long it waited in vain.
     began: Option<Instant>,
     /// The same, if tries are measured: of the first it is the begin of the call.
     since: Option<Instant>,
@@ -223,7 +226,7 @@ impl<'a> Attempts<'a> {
         self.series = member.series.clone();
         count(&running.counters.attempts, 1);
         let balancer = &self.cluster.balancer;
-        let began = balancer.watches_latency().then(Instant::now);
+        let began = (balancer.watches_latency() || balancer.is_ordered()).then(Instant::now);
         let located = self.cluster.located(member.placement.locality);
         let watched = self.cluster.watches_reports();
         let reporter = watched.then(|| (self.cluster.clone(), located.clone()));
@@ -296,6 +299,17 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Whether the time of a try was over while its endpoint had no connection yet: it swallows packets, and
+    /// where no call waits for as long as connecting may take, nobody else would find out. A caller with hardly
+    /// any time says nothing; who waited for as long as gRPC waits before it tries another address does (A61),
+    /// or for a tenth of what connecting may take.
+    fn waited_in_vain(&self, error: &Error, own: &Running, began: Instant) -> bool {
+        let patience = self.cluster.model.connect_timeout / 10;
+        error.is_timeout()
+            && began.elapsed() >= patience.min(CONNECTION_DELAY)
+            && own.endpoint.connections.stats().connections == 0
+    }
+
     /// Records how a try that is under way ended; one that was not admitted is not among them.
     fn settle(&mut self, number: u32, outcome: Option<Outcome>, text: impl FnOnce() -> String) {
         let Some(index) = self.running.iter().position(|own| own.number == number) else {
@@ -308,7 +322,7 @@ impl<'a> Attempts<'a> {
             ..
         } = self.running.swap_remove(index);
         if let Some(outcome) = outcome {
-            if let Some(began) = began {
+            if let Some(began) = began.filter(|_| self.cluster.balancer.watches_latency()) {
                 let now = Instant::now();
                 let failed = !matches!(outcome, Outcome::Success | Outcome::Failure(..500));
                 let took = now.saturating_duration_since(began);
@@ -447,9 +461,10 @@ impl<'a> Tries<Body> for Attempts<'a> {
                 let balancer = &self.cluster.balancer;
                 if balancer.is_ordered()
                     && let Some(own) = self.running.iter().find(|own| own.number == number)
-                    && (is_lost(error) || is_waiting(error, &own.endpoint))
+                    && let Some(began) = own.began
+                    && (is_lost(error) || self.waited_in_vain(error, own, began))
                 {
-                    balancer.lost(&own.endpoint.record.signals, Instant::now());
+                    balancer.lost(&own.endpoint.record.signals, began, Instant::now());
                 }
                 self.settle(number, told(error), || error.to_string());
             }
@@ -466,7 +481,9 @@ impl<'a> Tries<Body> for Attempts<'a> {
             return None;
         }
         self.passed += 1;
-        if self.passed >= balancer.len() || balancer.all_lost() {
+        // Whoever is lost is picked behind the others.
+        let is_left = |next: Arc<Member>| !balancer.was_lost(&next.endpoint.record.signals);
+        if self.passed >= balancer.len() || !self.pick().is_ok_and(is_left) {
             return None;
         }
         failed.unsent.take().map(|request| *request)
@@ -495,12 +512,6 @@ impl<'a> Tries<Body> for Attempts<'a> {
 /// Whether the endpoint could not be connected to, and that is not for want of what this side needs.
 fn is_lost(error: &Error) -> bool {
     error.is_connect() && !transport::is_exhausted(error)
-}
-
-/// Whether the time of a try was over while its endpoint had no connection yet: it swallows packets, and
-/// where no call waits for as long as connecting may take, nobody else would find out.
-fn is_waiting(error: &Error, endpoint: &Endpoint) -> bool {
-    error.is_timeout() && endpoint.connections.stats().connections == 0
 }
 
 /// What an error says of its endpoint: nothing, if this side lacked what connecting takes.

@@ -89,10 +89,10 @@ impl<E: Candidate> Balancer<E> {
         }
     }
 
-    /// The member with these signals could not be connected to: another one is used. O(members), and
-    /// nothing but for [`PickFirst`](Balancing::PickFirst).
-    pub fn lost(&self, signals: &Signals, now: Instant) {
-        if !self.is_ordered() {
+    /// The member with these signals could not be connected to by who began then: another one is used.
+    /// O(members), and nothing but for [`PickFirst`](Balancing::PickFirst), or if it was found lost since.
+    pub fn lost(&self, signals: &Signals, began: Instant, now: Instant) {
+        if !self.is_ordered() || signals.was_lost_since(began) {
             return;
         }
         if signals.lose(now) {
@@ -104,17 +104,11 @@ impl<E: Candidate> Balancer<E> {
         self.refresh();
     }
 
-    /// Whether nobody is left of whom it is not known that they cannot be connected to: O(members). Of no
-    /// use but for [`PickFirst`](Balancing::PickFirst).
+    /// Whether the member with these signals was found lost: O(1). Who is picked next is the last of all to be,
+    /// so that nobody is left in its place if it was.
     #[must_use]
-    pub fn all_lost(&self) -> bool {
-        let state = self.state.load();
-        let mut all = state.members.iter();
-        self.is_ordered()
-            && all.all(|(_, one)| {
-                let standing = one.signals().map(Signals::standing);
-                matches!(standing, Some(Standing::Lost(_)))
-            })
+    pub fn was_lost(&self, signals: &Signals) -> bool {
+        self.is_ordered() && matches!(signals.standing(), Standing::Lost(_))
     }
 
     /// Puts the members in the order of these places: O(members). Of use for

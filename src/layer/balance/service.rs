@@ -172,7 +172,7 @@ impl<S> Shared<S> {
         match outcome {
             // A service without an answer is passed over, where one is used for all.
             Outcome::Local(Local::Connect | Local::Reset) => {
-                self.balancer.lost(&member.signals, now);
+                self.balancer.lost(&member.signals, began, now);
             }
             Outcome::Local(Local::Timeout) => {}
             Outcome::Failure(_) | Outcome::Success => self.balancer.reached(&member.signals, now),

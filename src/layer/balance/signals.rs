@@ -114,6 +114,11 @@ impl Signals {
         matches!(Standing::read(before), Standing::Reached(_))
     }
 
+    /// Whether it was found lost after that.
+    pub(super) fn was_lost_since(&self, then: Instant) -> bool {
+        matches!(self.standing(), Standing::Lost(at) if at > self.nanos(then))
+    }
+
     /// It may be tried again as if it had not been.
     pub(super) fn forgive(&self) {
         let known = self.reporting.load(Ordering::Relaxed);

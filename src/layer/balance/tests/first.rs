@@ -23,12 +23,17 @@ fn member(balancer: &Balancer<Peer>, name: usize) -> Arc<Peer> {
 
 async fn lose(balancer: &Balancer<Peer>, name: usize) {
     tokio::time::advance(Duration::from_millis(1)).await;
-    balancer.lost(&member(balancer, name).signals, Instant::now());
+    let (began, now) = (Instant::now() - Duration::from_millis(1), Instant::now());
+    balancer.lost(&member(balancer, name).signals, began, now);
 }
 
 async fn reach(balancer: &Balancer<Peer>, name: usize) {
     tokio::time::advance(Duration::from_millis(1)).await;
     balancer.reached(&member(balancer, name).signals, Instant::now());
+}
+
+fn is_next_lost(balancer: &Balancer<Peer>) -> bool {
+    balancer.was_lost(&member(balancer, one(balancer)).signals)
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,14 +51,18 @@ async fn the_first_that_can_be_reached_gets_all_until_it_is_lost() {
     for (lost, next) in [(0, 1), (1, 3)] {
         lose(&balancer, lost).await;
         assert_eq!(one(&balancer), next);
-        assert!(!balancer.all_lost());
+        assert!(!is_next_lost(&balancer));
     }
     // Nobody is left: whose turn was the longest ago is tried.
     for (lost, next) in [(3, 2), (2, 0), (0, 1)] {
         lose(&balancer, lost).await;
         assert_eq!(one(&balancer), next);
     }
-    assert!(balancer.all_lost());
+    assert!(is_next_lost(&balancer));
+    // Who began before it was found lost says nothing new.
+    let began = Instant::now() - Duration::from_millis(5);
+    balancer.lost(&member(&balancer, 1).signals, began, Instant::now());
+    assert_eq!(one(&balancer), 1);
     // A try that avoids the first goes to the next in the order.
     let other = balancer.pick(&random, |peer| peer.name == 1).unwrap();
     assert_eq!(other.name, 3);
