@@ -93,7 +93,7 @@ const DRAIN: Duration = Duration::from_secs(45);
 /// A `hyper::service::Service` is served as a tower service that is always ready: `tower::service_fn(move |request|
 /// service.call(request))`.
 ///
-/// A request that [switches](crate::transport::upgrade) its connection (WebSocket) does so over HTTP/1.1, with `Connection:
+/// A request that [switches](crate::transport::upgrade) its connection (WebSocket) does so over HTTP/1.1, without a body, with `Connection:
 /// upgrade` and a protocol in `Upgrade` that is not `h2c`, by `hyper::upgrade::on` in the handler as axum's `ws` does it, or by a
 /// [channel](crate::Channel) that is the handler. It goes on to count for the drain and against what the port takes, and is cut by
 /// a policy that denies it, whatever is done to the response on the way; a layer that makes the *request* anew has to keep its

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as HttpBody;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
@@ -49,9 +50,16 @@ pub(super) struct Switching {
 
 impl Switching {
     /// Of a request that asks for a switch; any other is not offered the connection. Boxed, since most ask for none.
-    pub(super) fn of<B>(request: &mut Request<B>, connection: &Connection) -> Option<Box<Self>> {
+    ///
+    /// One with a body is none: hyper hands the connection over when the body has ended, and until then nobody
+    /// would judge again what is written behind the answer.
+    pub(super) fn of<B: HttpBody>(
+        request: &mut Request<B>,
+        connection: &Connection,
+    ) -> Option<Box<Self>> {
         let asks = request.version() == Version::HTTP_11
             && request.method() != Method::CONNECT
+            && request.body().is_end_stream()
             && upgrade::protocol(request.headers()).is_some();
         let extensions = request.extensions_mut();
         if !asks {

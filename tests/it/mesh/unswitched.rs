@@ -51,6 +51,15 @@ async fn what_is_no_switch_of_http1_is_not_answered_as_one() {
             "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
         ),
         ("nothing", "GET /chat HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (
+            "a body that is still to come",
+            "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 10\r\n\r\n",
+        ),
+        (
+            "a body in chunks",
+            "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             transfer-encoding: chunked\r\n\r\n",
+        ),
     ] {
         let mut stream = TcpStream::connect(port.address).await.unwrap();
         let head = ask(&mut stream, request).await.unwrap();
