@@ -71,11 +71,11 @@ impl Asked {
         let terms = CallOptions::new().timeout(PATIENCE);
         request.extensions_mut().insert(terms);
         let response = self.client.request(request).await;
-        let response =
-            response.map_err(|error| self.not(format_args!("cannot ask it: {error}")))?;
+        let response = response.with_context(|| self.hint(format_args!("cannot ask it")))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| self.not(format_args!("{path} breaks off: {error}")))?;
+        let body = body.map_err(anyhow::Error::from_boxed);
+        let body = body.with_context(|| self.hint(format_args!("{path} breaks off")))?;
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         if status.is_success() {
             return Ok(text);
@@ -103,8 +103,12 @@ impl Asked {
 
     /// It is not what was asked.
     fn not(&self, what: std::fmt::Arguments<'_>) -> anyhow::Error {
+        anyhow!(self.hint(what))
+    }
+
+    fn hint(&self, what: std::fmt::Arguments<'_>) -> String {
         let means = self.who.means();
-        anyhow!(
+        format!(
             "{}: {what}; is it the admin endpoint of {means}?",
             self.address
         )

@@ -46,7 +46,13 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(node) => (Who::Server, format!("/config_dump?node={}", escaped(node))),
         None => (Who::Process, "/config_dump".to_owned()),
     };
-    let dump = Asked::at(&args.address, who).await?.json(&path).await?;
+    let asked = Asked::at(&args.address, who).await?;
+    // What was sent is told by stream; a process takes no notice of a node, and tells of itself.
+    let list = match who {
+        Who::Server => "streams",
+        Who::Any | Who::Process => "clusters",
+    };
+    let dump = asked.with(&path, list).await?;
     let text = match args.output {
         Output::Json => format!("{dump:#}\n"),
         Output::Yaml => yaml::text(&dump),

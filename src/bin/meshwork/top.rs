@@ -137,10 +137,7 @@ fn rows(before: &Moment, now: &Moment) -> Vec<Row> {
         let grown = |field: &str| (number(cluster, field) - number(old, field)).max(0.0);
         let (requests, failures) = (grown("requests"), grown("failures"));
         let endpoints = members(cluster);
-        let (measured, millis) = (
-            timed(cluster).0 - timed(old).0,
-            timed(cluster).1 - timed(old).1,
-        );
+        let (measured, millis) = timed(cluster, old);
         Row {
             cluster: name.clone(),
             per_second: requests / seconds,
@@ -165,14 +162,17 @@ fn members(cluster: &Value) -> &[Value] {
         .map_or(&[][..], Vec::as_slice)
 }
 
-/// How many requests of a cluster were timed, and how many milliseconds they took.
-fn timed(cluster: &Value) -> (f64, f64) {
-    let sum = |field: &str| {
-        let numbers = members(cluster)
+/// How many requests of a cluster were timed since, and how many milliseconds they took. An endpoint that is
+/// new counts from zero, one that has left does not count.
+fn timed(now: &Value, before: &Value) -> (f64, f64) {
+    let grown = |one: &Value, field: &str| {
+        let old = members(before)
             .iter()
-            .filter_map(|one| one[field].as_f64());
-        numbers.sum()
+            .find(|old| old["address"] == one["address"]);
+        let old = old.map_or(0.0, |old| old[field].as_f64().unwrap_or_default());
+        (one[field].as_f64().unwrap_or_default() - old).max(0.0)
     };
+    let sum = |field: &str| members(now).iter().map(|one| grown(one, field)).sum();
     (sum("timed"), sum("time_ms"))
 }
 
@@ -240,19 +240,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rates_are_what_counters_have_grown_by() {
         let at = Instant::now();
-        let moment = |seconds, requests, failures| Moment {
+        let moment = |seconds, requests, failures, gone: &str| Moment {
             at: at + Duration::from_secs(seconds),
             clusters: BTreeMap::from([(
                 "c".to_owned(),
                 json!({"requests": requests, "failures": failures, "retries": requests / 10, "active_requests": 2,
-                       "retry_budget": 7, "endpoints": [{"ejected": true, "timed": requests / 2, "time_ms": requests},
-                       {"ejected": false, "timed": requests / 2, "time_ms": 2 * requests}]}),
+                       "retry_budget": 7, "endpoints": [
+                           {"address": gone, "ejected": true, "timed": requests, "time_ms": 9 * requests},
+                           {"address": "b", "ejected": false, "timed": requests / 2, "time_ms": 2 * requests}]}),
             )]),
         };
-        let rows = rows(&moment(0, 100, 10), &moment(2, 200, 15));
+        let rows = rows(&moment(0, 100, 10, "a"), &moment(2, 200, 15, "a"));
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].per_second, rows[0].success), (50.0, Some(95.0)));
-        assert_eq!(rows[0].latency, Some(3.0));
+        assert_eq!(rows[0].latency, Some(1_100.0 / 150.0));
+        // Of another one nothing was known before.
+        let moved = super::rows(&moment(0, 100, 10, "a"), &moment(2, 200, 15, "c"));
+        assert_eq!(moved[0].latency, Some(2_000.0 / 250.0));
         assert_eq!(
             (rows[0].ejected, rows[0].endpoints, rows[0].budget),
             (1, 2, 7)

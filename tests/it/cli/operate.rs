@@ -29,6 +29,8 @@ async fn top_and_dump_show_a_process_that_runs() {
         mesh,
         "--duration",
         "1h",
+        "--rate",
+        "50",
         "--admin",
         "127.0.0.1:0",
     ];
@@ -71,7 +73,7 @@ async fn top_and_dump_show_a_process_that_runs() {
                 "json",
             ])
             .await;
-            let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let cluster = &json["clusters"][0];
             if cluster["latency_ms"].as_f64() > Some(0.0) {
                 return cluster.clone();
@@ -124,6 +126,9 @@ async fn top_and_dump_show_a_process_that_runs() {
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "{said}");
+    let output = run(&["dump", address, "--node", "order-1"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("tells no streams"));
     call.kill().await.expect("it is killed");
 }
 
@@ -134,6 +139,7 @@ async fn a_process_that_is_not_there_is_told_with_what_to_do() {
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output.stderr);
         assert!(said.contains("is it the admin endpoint"), "{said}");
+        assert!(said.contains("Connection refused"), "{said}");
     }
 }
 
