@@ -193,7 +193,6 @@ impl Record {
     }
 
     /// Calls that were timed, and the microseconds that they took.
-    #[cfg(feature = "xds")]
     pub(crate) fn timed(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.timed), read(&self.micros))

@@ -87,6 +87,7 @@ pub use pem::Unusable;
 #[cfg(feature = "control-plane")]
 pub(crate) use provider::fill;
 pub use refusal::{NotAnSvid, Refusal};
+#[cfg(any(feature = "inbound", feature = "control-plane"))]
 pub(crate) use rewound::Rewound;
 pub(crate) use server::Callers;
 pub use server::{Accepted, Acceptor, Unaccepted};

@@ -73,6 +73,7 @@ pub use live::{Istio, Update, Updates, compile_dir, compile_gateway};
 #[cfg(feature = "control-plane")]
 pub(crate) use raw::{RawFile, RawResource};
 pub use read::{Read, read};
+#[cfg(any(feature = "outbound", feature = "control-plane"))]
 pub(crate) use registry::chooses;
 pub use schema::schema;
 pub use yaml::Located;
