@@ -9,12 +9,12 @@ use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use envoy_types::pb::google::protobuf::Any;
 use h2::SendStream;
 use meshwork::control::{Encoded, Kind};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::client::framed;
 use crate::mesh;
-use crate::peer::Variant;
+use crate::peer::{Variant, listener};
 
 /// Whole messages of gRPC for every stream of one variant.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ pub(crate) fn serve() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
-    let listener = listener.expect("a free port");
+    let listener = runtime.block_on(async { listener() });
     println!("{}", listener.local_addr().expect("it is bound"));
     let pushes = watch::Sender::new(said(0));
     let begun = pushes.clone();

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use meshwork::control::{Limits, Server, Store};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::mesh;
 
@@ -158,6 +158,15 @@ impl Drop for Running {
     }
 }
 
+/// With room for all who come at once, as `meshwork serve` has it.
+pub(crate) fn listener() -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind(([127, 0, 0, 1], 0).into())
+        .expect("a free port");
+    socket.listen(4_096).expect("it listens")
+}
+
 /// This library's server, until its input ends.
 pub(crate) fn serve() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -172,8 +181,7 @@ pub(crate) fn serve() {
         connections: 100_000,
         ..Limits::default()
     });
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
-    let listener = listener.expect("a free port");
+    let listener = runtime.block_on(async { listener() });
     println!("{}", listener.local_addr().expect("it is bound"));
     runtime.spawn(async move { server.serve(listener, std::future::pending()).await });
     for line in std::io::stdin().lines() {

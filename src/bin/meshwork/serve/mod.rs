@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use meshwork::control::{Content, Egress, Limits, Server, Store};
 use meshwork::model::security::Files;
 use meshwork::tls::FileSource;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::{Reading, must_exist};
 use crate::{duration, log, signal};
@@ -170,9 +170,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let listener = bind(args.listen).await?;
+    let listener = bind(args.listen)?;
     let admin = match args.admin {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind(address)?),
         None => None,
     };
     // Before the line that tells a script that it may send signals.
@@ -215,10 +215,26 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+/// Connections that may wait to be accepted. The standard library has room for 128: after a restart all clients
+/// come at once, and who finds no room tries again a second later, and then two seconds.
+const WAITING: u32 = 4_096;
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen(address).with_context(|| {
         format!("cannot listen on {address}; choose another address, or port 0 for a free port")
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the standard library does: a port is free again as soon as its server has ended.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
 }
 
 #[cfg(test)]
