@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::client::framed;
 use crate::mesh;
-use crate::peer::{Variant, listener};
+use crate::peer::{Variant, listener, runtime};
 
 /// Whole messages of gRPC for every stream of one variant.
 #[derive(Debug)]
@@ -30,11 +30,7 @@ type All = Arc<[Said; 2]>;
 
 /// Serves until its input ends.
 pub(crate) fn serve() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = runtime();
     let listener = runtime.block_on(async { listener() });
     println!("{}", listener.local_addr().expect("it is bound"));
     let pushes = watch::Sender::new(said(0));

@@ -145,11 +145,7 @@ fn measure(wish: &Wish) -> Result<Vec<Cost>, String> {
 
 fn one(peer: Peer, variant: Variant, streams: usize) -> Result<Cost, String> {
     let mut server = Running::start(peer)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+    let runtime = peer::runtime();
     let progress = Arc::new(Progress::default());
     let (memory, processor, began) = (server.resident()?, server.processor()?, Instant::now());
     let clients = {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use meshwork::control::{Limits, Server, Store};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
 
 use crate::mesh;
 
@@ -158,6 +159,15 @@ impl Drop for Running {
     }
 }
 
+/// One thread to work on.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
 /// With room for all who come at once, as `meshwork serve` has it.
 pub(crate) fn listener() -> TcpListener {
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -169,11 +179,7 @@ pub(crate) fn listener() -> TcpListener {
 
 /// This library's server, until its input ends.
 pub(crate) fn serve() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = runtime();
     let store = Store::new();
     store.publish(mesh::content(0));
     let server = Server::new(store.clone()).with_limits(Limits {

@@ -1,6 +1,6 @@
 //! `meshwork top`: what goes on in a running process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -142,7 +142,7 @@ fn rows(before: &Moment, now: &Moment) -> Vec<Row> {
             cluster: name.clone(),
             per_second: requests / seconds,
             success: (requests > 0.0).then(|| (1.0 - failures / requests) * 100.0),
-            latency: (measured > 0.0 && millis >= 0.0).then(|| millis / measured),
+            latency: (measured > 0.0).then(|| millis / measured),
             retries_per_second: grown("retries") / seconds,
             active: number(cluster, "active_requests") as u64,
             endpoints: endpoints.len(),
@@ -165,10 +165,12 @@ fn members(cluster: &Value) -> &[Value] {
 /// How many requests of a cluster were timed since, and how many milliseconds they took. An endpoint that is
 /// new counts from zero, one that has left does not count.
 fn timed(now: &Value, before: &Value) -> (f64, f64) {
+    let known: HashMap<&str, &Value> = members(before)
+        .iter()
+        .filter_map(|old| Some((old["address"].as_str()?, old)))
+        .collect();
     let grown = |one: &Value, field: &str| {
-        let old = members(before)
-            .iter()
-            .find(|old| old["address"] == one["address"]);
+        let old = one["address"].as_str().and_then(|own| known.get(own));
         let old = old.map_or(0.0, |old| old[field].as_f64().unwrap_or_default());
         (one[field].as_f64().unwrap_or_default() - old).max(0.0)
     };

@@ -89,8 +89,9 @@ impl<E: Candidate> Balancer<E> {
         }
     }
 
-    /// The member with these signals could not be connected to by who began then: another one is used.
-    /// O(members), and nothing but for [`PickFirst`](Balancing::PickFirst), or if it was found lost since.
+    /// Who `began` a request then could not connect to the member with these signals: another one is used.
+    /// O(members). Nothing but for [`PickFirst`](Balancing::PickFirst), or if the member was found lost since `began`
+    /// and not reached again.
     pub fn lost(&self, signals: &Signals, began: Instant, now: Instant) {
         if !self.is_ordered() || signals.was_lost_since(began) {
             return;
@@ -104,8 +105,8 @@ impl<E: Candidate> Balancer<E> {
         self.refresh();
     }
 
-    /// Whether the member with these signals was found lost: O(1). Who is picked next is the last of all to be,
-    /// so that nobody is left in its place if it was.
+    /// Whether the member with these signals was found lost: O(1). Those that were are picked behind all others, so
+    /// that nobody better is left where the next pick was; `false` but for [`PickFirst`](Balancing::PickFirst).
     #[must_use]
     pub fn was_lost(&self, signals: &Signals) -> bool {
         self.is_ordered() && matches!(signals.standing(), Standing::Lost(_))

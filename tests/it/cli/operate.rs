@@ -11,6 +11,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
+async fn top(address: &str, count: &str, output: &str) -> std::process::Output {
+    let flags = ["--interval", "50ms", "-n", count, "-o", output];
+    run(&[&["top", address], &flags[..]].concat()).await
+}
+
 #[tokio::test]
 async fn top_and_dump_show_a_process_that_runs() {
     let echo = Echo::start(&["--name", "v1"]).await;
@@ -46,33 +51,13 @@ async fn top_and_dump_show_a_process_that_runs() {
         .expect("in time");
     let line = line.expect("text").expect("a line");
     let address = line.strip_prefix("admin endpoint at http://").expect(&line);
-    let output = run(&[
-        "top",
-        address,
-        "--interval",
-        "50ms",
-        "-n",
-        "2",
-        "-o",
-        "json",
-    ])
-    .await;
+    let output = top(address, "2", "json").await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let out = text(&output.stdout);
     assert_eq!(out.lines().count(), 2, "{out}");
     let rates = async {
         loop {
-            let output = run(&[
-                "top",
-                address,
-                "--interval",
-                "50ms",
-                "-n",
-                "1",
-                "-o",
-                "json",
-            ])
-            .await;
+            let output = top(address, "1", "json").await;
             let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let cluster = &json["clusters"][0];
             if cluster["latency_ms"].as_f64() > Some(0.0) {
@@ -88,17 +73,7 @@ async fn top_and_dump_show_a_process_that_runs() {
         cluster["requests_per_second"].as_f64() > Some(0.0),
         "{cluster}"
     );
-    let output = run(&[
-        "top",
-        address,
-        "--interval",
-        "50ms",
-        "-n",
-        "2",
-        "-o",
-        "yaml",
-    ])
-    .await;
+    let output = top(address, "2", "yaml").await;
     let out = text(&output.stdout);
     assert_eq!(out.matches("---\nclusters:").count(), 2, "{out}");
     let output = run(&["dump", address, "-o", "json"]).await;

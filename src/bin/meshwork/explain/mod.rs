@@ -120,7 +120,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
             eprintln!(
                 "meshwork explain: a process answers in text: --process goes with no other --output"
             );
-            return Ok(ExitCode::from(crate::USAGE));
+            return Ok(ExitCode::from(USAGE));
         }
         let text = Process::at(address, Who::Process)
             .await?

@@ -284,11 +284,7 @@ impl<'a> Course<'a> {
         let deadline = match self.call.per_try_timeout {
             Some(after) => {
                 let again = self.summary.attempts > 1 || self.summary.resends > 0 || self.onward;
-                let now = if !again {
-                    self.call.now
-                } else {
-                    Instant::now()
-                };
+                let now = if again { Instant::now() } else { self.call.now };
                 whole.min(Deadline::route(now, after))
             }
             None => whole,
