@@ -128,11 +128,6 @@ fn measure(wish: &Wish) -> Result<Vec<Cost>, String> {
     for streams in &wish.streams {
         for variant in &wish.variants {
             for peer in &wish.peers {
-                // It takes the better part of an hour for twenty pushes.
-                let slow = *peer == Peer::GoControlPlane && *variant == Variant::Delta;
-                if wish.publish && slow && *streams > 1_000 {
-                    continue;
-                }
                 let cost = one(*peer, *variant, *streams);
                 let cost = cost.map_err(|why| format!("{}: {why}", peer.name()))?;
                 eprintln!("{} {} {streams}: done", peer.name(), variant.name());
