@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::interned::Alike;
 use super::introduction::Introductions;
 use super::kind::Kind;
 use super::resource::{Encoded, canonical};
@@ -38,6 +39,8 @@ pub struct Snapshot {
     sets: [Arc<Set>; Kind::COUNT],
     lookup: Option<Arc<dyn Lookup>>,
     introductions: Arc<Introductions>,
+    /// What streams of the view have in common, from snapshot to snapshot.
+    alike: Arc<Alike>,
     /// What some nodes see; what of it this view does not have, others alone may see.
     reserved: Arc<Reserved>,
 }
@@ -185,6 +188,7 @@ impl Snapshot {
             sets,
             lookup,
             introductions: Arc::default(),
+            alike: self.alike.clone(),
             reserved: Arc::default(),
         }
     }
@@ -241,6 +245,10 @@ impl Snapshot {
     /// The introductions to routes of this snapshot, shared by all streams that need one.
     pub(super) fn introductions(&self) -> &Introductions {
         &self.introductions
+    }
+
+    pub(super) fn alike(&self) -> &Alike {
+        &self.alike
     }
 
     pub(super) fn set(&self, kind: Kind) -> &Arc<Set> {

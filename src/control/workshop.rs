@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::interned::Interned;
+use super::resource::Encoded;
 use super::told::Told;
 
 /// It outlives contents.
 #[derive(Debug)]
 pub(super) struct Workshop {
     pub(super) told: Told,
-    pub(super) interned: Interned,
+    pub(super) interned: Interned<Encoded>,
     /// How many views are made at a time: it is work for processors, and each takes the memory of a mesh.
     makers: Arc<Semaphore>,
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::watch::{Have, Watch};
+use super::holdings::Have;
+use super::watch::Watch;
 use super::{DeltaRequest, Outcome, Refusal, Stream};
+use crate::control::interned::Alike;
 use crate::control::kind::Kind;
 use crate::control::resource::canonical;
 use crate::control::variant;
@@ -24,11 +26,12 @@ impl Stream {
         let subscribe = self.names_of(kind, &request.subscribe)?;
         let unsubscribe = self.names_of(kind, &request.unsubscribe)?;
         self.room_for(kind, &subscribe, &unsubscribe)?;
+        let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         let first = !std::mem::replace(&mut watch.begun, true);
         // Subscriptions count whatever response a message is about; an answer only counts for the
         // last one.
-        let outcome = answer(watch, request);
+        let outcome = answer(watch, request, snapshot.alike());
         let nothing = request.subscribe.is_empty() && request.unsubscribe.is_empty();
         if first && nothing && kind.is_whole() {
             self.want_all(kind, "", now);
@@ -91,7 +94,7 @@ impl Stream {
         if watch.wildcard {
             // The client cannot know whether the name is in the wildcard: it is told.
             if !watch.lists(&snapshot, kind, name) {
-                watch.have.entry(name.clone()).or_default();
+                watch.have.entry(name);
                 watch.strangers.insert(name.clone());
             }
             watch.force(name, now);
@@ -120,7 +123,7 @@ impl Stream {
         let wanted: Vec<_> = wanted.collect();
         self.room_for_strangers(kind, wanted.iter().map(|(name, _)| &**name))?;
         let waiting = match kind {
-            Kind::Endpoints => self.of_sent_clusters(),
+            Kind::Endpoints => std::mem::take(&mut self.awaited),
             _ => Default::default(),
         };
         let watch = self.watch_mut(kind);
@@ -170,7 +173,7 @@ impl Stream {
     }
 }
 
-fn answer(watch: &mut Watch, request: &DeltaRequest) -> Outcome {
+fn answer(watch: &mut Watch, request: &DeltaRequest, alike: &Alike) -> Outcome {
     if request.nonce.is_empty() {
         return Outcome::Subscribed;
     }
@@ -183,7 +186,7 @@ fn answer(watch: &mut Watch, request: &DeltaRequest) -> Outcome {
     }
     match &request.error {
         None => {
-            watch.acknowledged();
+            watch.acknowledged(alike);
             Outcome::Acknowledged
         }
         Some(error) => {

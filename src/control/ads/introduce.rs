@@ -34,15 +34,12 @@ impl Stream {
         let have = self
             .watch(Kind::Routes)
             .and_then(|watch| watch.have.get(name));
-        let Some((have, acked)) = have.and_then(|have| Some((have, have.acked.as_ref()?))) else {
+        let Some((have, acked)) = have.and_then(|have| Some((have, have.acked?))) else {
             return Step::None;
         };
-        let until = have.introduced().unwrap_or(now) + HOLD_CAP;
-        let refused = have
-            .sent
-            .as_ref()
-            .is_none_or(|sent| !Arc::ptr_eq(sent, acked));
-        if until <= now || (have.introduced().is_some() && refused) {
+        let until = have.introduced.unwrap_or(now) + HOLD_CAP;
+        let refused = have.sent.is_none_or(|sent| !Arc::ptr_eq(sent, acked));
+        if until <= now || (have.introduced.is_some() && refused) {
             return Step::None;
         }
         let exists = |cluster: &str| self.snapshot.get(Kind::Cluster, cluster).is_some();
@@ -50,7 +47,7 @@ impl Stream {
         if let Some(routes) = introductions.between(acked, target, exists) {
             return Step::Introduce(routes);
         }
-        match have.introduced().is_some() && !self.knows_clusters(target) {
+        match have.introduced.is_some() && !self.knows_clusters(target) {
             true => Step::Until(until),
             false => Step::None,
         }
@@ -66,7 +63,7 @@ impl Stream {
                 return true;
             };
             let have = self.watch(*kind).and_then(|watch| watch.have_of(name));
-            have.is_some_and(|have| self.has_endpoints(&cluster, have))
+            have.is_some_and(|have| self.has_endpoints(&cluster, &have))
         })
     }
 }

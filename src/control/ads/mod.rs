@@ -28,6 +28,7 @@
 //! the world, `d` for delta.
 
 mod delta;
+mod holdings;
 mod introduce;
 mod message;
 mod names;
@@ -101,6 +102,9 @@ pub(super) struct Stream {
     client: Client,
     snapshot: Arc<Snapshot>,
     watches: [Option<Box<Watch>>; Kind::COUNT],
+    /// Endpoints whose clusters were sent before the client asked for any endpoints: it waits for them then,
+    /// whatever it says that it has.
+    awaited: BTreeSet<Arc<str>>,
     /// Of the last response, of any kind.
     nonce: u64,
     wake: Option<Instant>,
@@ -115,6 +119,7 @@ impl Stream {
             client,
             snapshot,
             watches: Default::default(),
+            awaited: BTreeSet::new(),
             nonce: 0,
             wake: None,
             exceeded: None,

@@ -4,29 +4,38 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A set of names that knows how many bytes they have. It is read as the set that it is.
+use super::holdings::SMALL;
+use crate::control::interned::Alike;
+
+/// A set of names that knows how many bytes they have. It is read as the set that it is, and shared with the other
+/// streams that have these.
 #[derive(Clone, Debug, Default)]
 pub(in crate::control) struct Names {
-    all: BTreeSet<Arc<str>>,
+    all: Arc<BTreeSet<Arc<str>>>,
     bytes: usize,
+    /// How often it was changed since it was packed.
+    changes: usize,
 }
 
 impl Names {
     /// Adds a name; `false`: it was there.
     pub(super) fn insert(&mut self, name: Arc<str>) -> bool {
-        let length = name.len();
-        let new = self.all.insert(name);
+        let new = !self.all.contains(&name);
         if new {
-            self.bytes += length;
+            self.bytes += name.len();
+            self.changes += 1;
+            Arc::make_mut(&mut self.all).insert(name);
         }
         new
     }
 
     /// Removes a name; `false`: it was not there.
     pub(super) fn remove(&mut self, name: &str) -> bool {
-        let old = self.all.remove(name);
+        let old = self.all.contains(name);
         if old {
             self.bytes -= name.len();
+            self.changes += 1;
+            Arc::make_mut(&mut self.all).remove(name);
         }
         old
     }
@@ -36,9 +45,12 @@ impl Names {
         self.bytes
     }
 
-    /// Makes the set as small as it can be: a tree that grew name by name has nodes that are half empty.
-    pub(super) fn pack(&mut self) {
-        self.all = std::mem::take(&mut self.all).into_iter().collect();
+    /// Makes the set as small as it can be, once it has changed enough for what that costs.
+    pub(super) fn pack(&mut self, alike: &Alike) {
+        let much = self.all.len() <= SMALL || self.changes > self.all.len() / 4;
+        if self.changes > 0 && much {
+            (self.all, self.changes) = (alike.names(&self.all), 0);
+        }
     }
 }
 
@@ -83,7 +95,11 @@ mod tests {
                 prop_assert_eq!(names.bytes(), bytes);
             }
             let before = names.clone();
-            names.pack();
+            let alike = Alike::default();
+            names.pack(&alike);
+            let mut same = before.clone();
+            same.pack(&alike);
+            prop_assert!(names.is_empty() || Arc::ptr_eq(&same.all, &names.all) || before.changes == 0);
             prop_assert_eq!((&*names, names.bytes()), (&*before, before.bytes()));
         }
     }

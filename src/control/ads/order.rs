@@ -25,7 +25,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::watch::{Have, Watch};
+use super::holdings::Had;
+use super::watch::Watch;
 use super::{HOLD_CAP, REMOVAL_CAP, Stream, Variant};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
@@ -62,7 +63,7 @@ pub(super) struct InUse<'a> {
 }
 
 impl InUse<'_> {
-    pub(super) fn holds(&self, name: &str, have: &Have) -> Option<Hold> {
+    pub(super) fn holds(&self, name: &str, have: &Had<'_>) -> Option<Hold> {
         let named = self.names.get(variant::name(name)).copied();
         // Routes of unknown content may also name what the client was sent since, or has unchanged.
         let unknown = |hold: &Hold| *hold > Hold::Passing || have.brought;
@@ -83,7 +84,7 @@ impl Stream {
                 true => Hold::Answer,
                 false => Hold::Standing,
             };
-            for (name, have) in &watch.have {
+            for (name, have) in watch.have.iter() {
                 let mut target = None;
                 for version in versions(have) {
                     if !version
@@ -110,7 +111,7 @@ impl Stream {
                 .outstanding
                 .iter()
                 .flat_map(|on_its_way| &on_its_way.leaving);
-            for version in leaving.flat_map(versions) {
+            for version in leaving.flat_map(|have| versions(have.into())) {
                 refer(&mut names, version, kind, Hold::Answer);
             }
         }
@@ -131,7 +132,7 @@ impl Stream {
         &self,
         kind: Kind,
         name: &str,
-        (in_use, have): (&InUse<'_>, &Have),
+        (in_use, have): (&InUse<'_>, &Had<'_>),
         gone: Instant,
         now: Instant,
     ) -> Gate {
@@ -150,7 +151,7 @@ impl Stream {
 
     /// Whether something may not be withdrawn at any time. Of a state that is kept from the client not
     /// because of routes that nothing replaces: these may wait for a cluster of that state.
-    pub(super) fn is_held(&self, hold: Hold, have: &Have) -> bool {
+    pub(super) fn is_held(&self, hold: Hold, have: &Had<'_>) -> bool {
         match hold {
             Hold::Passing => false,
             Hold::Standing => !self.keeps_state(have),
@@ -160,7 +161,7 @@ impl Stream {
 
     /// Whether something that the client keeps has its whole kind wait: a state of the world cannot
     /// hold what the server does not have, and without it would take it away.
-    pub(super) fn keeps_state(&self, have: &Have) -> bool {
+    pub(super) fn keeps_state(&self, have: &Had<'_>) -> bool {
         have.sent.is_none() && self.client.variant == Variant::Sotw
     }
 
@@ -176,7 +177,11 @@ impl Stream {
             .filter(|_| kind == Kind::Endpoints);
         let unanswered = |watch: &Watch| {
             let leaving = watch.outstanding.iter().flat_map(|sent| &sent.leaving);
-            let mut all = watch.have.values().chain(leaving);
+            let mut all = watch
+                .have
+                .iter()
+                .map(|(_, have)| have)
+                .chain(leaving.map(Had::from));
             all.any(|have| have.brought && have.acked.is_none())
         };
         match routes.into_iter().flatten().chain(clusters).any(unanswered) {
@@ -216,7 +221,7 @@ impl Stream {
             let Some(have) = clusters.have_of(name) else {
                 return Gate::Wait;
             };
-            if !self.has_endpoints(cluster, have) {
+            if !self.has_endpoints(cluster, &have) {
                 gate = Gate::Until(since + HOLD_CAP);
             }
         }
@@ -227,7 +232,7 @@ impl Stream {
     }
 
     /// Whether the client has acknowledged a cluster, and the endpoints that exist for it.
-    pub(super) fn has_endpoints(&self, cluster: &Encoded, have: &Have) -> bool {
+    pub(super) fn has_endpoints(&self, cluster: &Encoded, have: &Had<'_>) -> bool {
         // What it brought from another stream it has had for long.
         if have.acked.is_none() {
             return self.was_had(have);
@@ -239,37 +244,25 @@ impl Stream {
             }
             let watch = self.watch(Kind::Endpoints);
             let have = watch.and_then(|watch| watch.have_of(name));
-            have.is_some_and(|have| have.acked.is_some() || self.was_had(have))
+            have.is_some_and(|have| have.acked.is_some() || self.was_had(&have))
         })
     }
 
     /// Whether a client said that it has some version of exactly this; in the state of the world it
     /// only says that it has a version of the kind.
-    fn was_had(&self, have: &Have) -> bool {
+    fn was_had(&self, have: &Had<'_>) -> bool {
         self.client.variant == Variant::Delta && have.sent.is_none()
-    }
-
-    /// Names of endpoints whose clusters were sent on this stream: a client that got a cluster
-    /// waits for its endpoints, whatever it says that it has.
-    pub(super) fn of_sent_clusters(&self) -> std::collections::BTreeSet<Arc<str>> {
-        let clusters = self.watch(Kind::Cluster).into_iter();
-        let here = clusters.flat_map(|watch| watch.have.values().filter(|have| have.here));
-        here.filter_map(|have| have.sent.as_ref())
-            .flat_map(|cluster| cluster.references())
-            .filter(|(kind, _)| *kind == Kind::Endpoints)
-            .map(|(_, name)| name.clone())
-            .collect()
     }
 }
 
 /// The versions that may be in use.
-fn versions(have: &Have) -> impl Iterator<Item = &Arc<Encoded>> {
-    let same = match (&have.sent, &have.acked) {
+fn versions(have: Had<'_>) -> impl Iterator<Item = &Arc<Encoded>> {
+    let same = match (have.sent, have.acked) {
         (Some(sent), Some(acked)) => Arc::ptr_eq(sent, acked),
         _ => false,
     };
-    let acked = have.acked.iter().filter(move |_| !same);
-    have.sent.iter().chain(acked)
+    let acked = have.acked.into_iter().filter(move |_| !same);
+    have.sent.into_iter().chain(acked)
 }
 
 fn refer<'a>(names: &mut BTreeMap<&'a str, Hold>, version: &'a Encoded, kind: Kind, hold: Hold) {

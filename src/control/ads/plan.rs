@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::holdings::Had;
 use super::introduce::Step;
 use super::order::{Gate, InUse};
-use super::watch::{Have, Watch};
+use super::watch::Watch;
 use super::{COPY_BYTES, Refusal, Response, Stream, Variant, earliest};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
@@ -82,7 +83,7 @@ impl Stream {
             let target = self.snapshot.get(kind, name);
             if let Some(copy) = target.as_ref().filter(|_| self.is_copy(kind, name)) {
                 let bytes = copies.get_or_insert_with(|| self.copied(kind, watch));
-                let before = have.and_then(|have| have.sent.as_ref());
+                let before = have.and_then(|have| have.sent);
                 *bytes += copy.size() - before.map_or(0, |before| before.size()).min(copy.size());
                 if *bytes > COPY_BYTES {
                     plan.exceeds = true;
@@ -90,13 +91,13 @@ impl Stream {
                 }
             }
             match (target, have) {
-                (Some(target), Some(have)) if !have.force && is(&target, have) => {
+                (Some(target), Some(have)) if !have.force && is(&target, &have) => {
                     plan.settled.push(name.clone());
                 }
                 (Some(target), _) => self.plan_send(&mut plan, (name, *since), target, now),
                 (None, Some(have)) if have.sent.is_some() || self.tells_removal(kind) => {
                     let in_use = in_use.get_or_insert_with(|| self.in_use(kind));
-                    self.plan_removal(&mut plan, (kind, name), have, in_use, now);
+                    self.plan_removal(&mut plan, (kind, name), &have, in_use, now);
                 }
                 (None, _) => {
                     if self.is_unknown(kind, name) {
@@ -108,7 +109,7 @@ impl Stream {
         }
         if self.client.variant == Variant::Delta {
             for (name, at) in &watch.beats {
-                let known = watch.have.get(name).and_then(|have| have.sent.as_ref());
+                let known = watch.have.get(name).and_then(|have| have.sent);
                 match known.filter(|_| !watch.due.contains_key(name)) {
                     Some(resource) if *at <= now => {
                         plan.beats.push((name.clone(), resource.clone()));
@@ -131,7 +132,7 @@ impl Stream {
             .have
             .iter()
             .filter(|(name, _)| self.is_copy(kind, name));
-        let sent = had.filter_map(|(_, have)| have.sent.as_ref());
+        let sent = had.filter_map(|(_, have)| have.sent);
         sent.map(|copy| copy.size()).sum()
     }
 
@@ -183,13 +184,13 @@ impl Stream {
         &self,
         plan: &mut Plan,
         (kind, name): (Kind, &Arc<str>),
-        have: &Have,
+        have: &Had<'_>,
         in_use: &InUse<'_>,
         now: Instant,
     ) {
         let hold = in_use.holds(name, have);
         let held = hold.is_some_and(|hold| self.is_held(hold, have));
-        let gone = have.gone().filter(|_| !held).unwrap_or(now);
+        let gone = have.gone.filter(|_| !held).unwrap_or(now);
         plan.gone.push((name.clone(), gone));
         let gate = self.removal(kind, name, (in_use, have), gone, now);
         plan.keeps |= gate != Gate::Go && self.keeps_state(have);
@@ -213,20 +214,17 @@ impl Stream {
         let watch = self.watch_mut(kind);
         for (name, at) in &plan.gone {
             if let Some(have) = watch.have.get_mut(name) {
-                have.set_gone(Some(*at));
+                have.gone = Some(*at);
             }
         }
         for name in &plan.settled {
             watch.due.remove(name);
-            // The same content, perhaps in a later allocation: let the earlier one go.
-            if let (Some(have), Some(target)) =
-                (watch.have.get_mut(name), snapshot.set(kind).get(name))
-                && have
-                    .sent
-                    .as_ref()
-                    .is_some_and(|sent| sent.hash() == target.hash())
-            {
-                have.set_gone(None);
+            let (have, target) = (watch.have.get(name), snapshot.set(kind).get(name));
+            let back = have
+                .zip(target)
+                .is_some_and(|(have, target)| have.gone.is_some() && is(target, &have));
+            if let Some(have) = watch.have.get_mut(name).filter(|_| back) {
+                have.gone = None;
             }
         }
         if lasting {
@@ -235,7 +233,7 @@ impl Stream {
                 watch.due.remove(name);
                 // Should they come back, that is another change.
                 if let Some(have) = watch.have.get_mut(name) {
-                    have.set_introduced(None);
+                    have.introduced = None;
                 }
             }
         }
@@ -243,8 +241,6 @@ impl Stream {
 }
 
 /// Whether the client was sent that content.
-pub(super) fn is(target: &Encoded, have: &Have) -> bool {
-    have.sent
-        .as_ref()
-        .is_some_and(|sent| sent.hash() == target.hash())
+pub(super) fn is(target: &Encoded, have: &Had<'_>) -> bool {
+    have.sent.is_some_and(|sent| sent.hash() == target.hash())
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::holdings::Have;
 use super::plan::{Plan, is};
-use super::watch::{Have, Outstanding, Watch};
+use super::watch::{Outstanding, Watch};
 use super::{Item, Response, Stream, Variant};
 use crate::control::kind::Kind;
 use crate::control::resource::Encoded;
@@ -37,7 +38,7 @@ impl Stream {
         };
         let sent = names
             .iter()
-            .filter_map(|name| watch.have.get(name)?.sent.clone());
+            .filter_map(|name| watch.have.get(name)?.sent.cloned());
         let items: Vec<Arc<Encoded>> = once(sent, watch);
         let version = label(&items).unwrap_or_else(|| {
             let whole_sum = items
@@ -75,7 +76,7 @@ impl Stream {
         let mut leaving = Vec::new();
         let mut removed: Vec<Arc<str>> = Vec::new();
         for name in &plan.remove {
-            let have = watch.have.get(name).cloned();
+            let have = watch.have.remove(name);
             match have.as_ref().and_then(|have| have.sent.as_ref()) {
                 Some(sent) if sent.constraints().is_some() => left.push(sent.clone()),
                 _ => removed.push(name.clone()),
@@ -130,21 +131,19 @@ impl Stream {
         let watch = self.watch_mut(kind);
         let (mut changed, mut left) = (Vec::new(), Vec::new());
         for (name, target) in &plan.send {
-            let have = watch.have.entry(name.clone()).or_default();
-            if !is(target, have) {
+            let have = watch.have.entry(name);
+            if !is(target, &(&*have).into()) {
                 changed.push(name.clone());
             }
             let before = have.sent.replace(target.clone());
             left.extend(before.filter(|before| {
                 before.constraints().is_some() && before.constraints() != target.constraints()
             }));
-            (have.force, have.here) = (false, true);
-            have.set_gone(None);
+            (have.force, have.gone) = (false, None);
             if plan.introduced.contains(name) {
-                let since = have.introduced().unwrap_or(now);
-                have.set_introduced(Some(since));
+                have.introduced.get_or_insert(now);
             } else {
-                have.set_introduced(None);
+                have.introduced = None;
                 watch.due.remove(name);
             }
             watch.told.remove(name);
@@ -168,8 +167,11 @@ impl Stream {
         let mut again: Vec<Arc<str>> = Vec::new();
         let other = match kind {
             Kind::Cluster => {
-                let snapshot = self.snapshot.clone();
-                let clusters = sent.iter().filter_map(|name| snapshot.set(kind).get(name));
+                let clusters = self.watch(kind).into_iter();
+                let clusters = clusters.flat_map(|watch| {
+                    let had = sent.iter().filter_map(|name| watch.have.get(name));
+                    had.filter_map(|have| have.sent)
+                });
                 let referred = clusters.flat_map(|cluster| cluster.references());
                 let endpoints = referred.filter(|(kind, _)| *kind == Kind::Endpoints);
                 again.extend(endpoints.map(|(_, name)| name.clone()));
@@ -184,6 +186,9 @@ impl Stream {
             _ => return,
         };
         let Some(watch) = self.watches[other.index()].as_mut() else {
+            if other == Kind::Endpoints && self.client.variant == Variant::Delta {
+                self.awaits(again);
+            }
             return;
         };
         for name in again {
@@ -191,6 +196,21 @@ impl Stream {
             for key in keys {
                 watch.force(&key, now);
             }
+        }
+    }
+
+    /// Notes the endpoints of clusters that were sent, as long as no endpoints are asked for. A client that never
+    /// does is not remembered by more than it has clusters.
+    fn awaits(&mut self, endpoints: Vec<Arc<str>>) {
+        self.awaited.extend(endpoints);
+        let Some(clusters) = self.watches[Kind::Cluster.index()].as_ref() else {
+            return;
+        };
+        if self.awaited.len() > 2 * clusters.have.len() {
+            let sent = clusters.have.iter().filter_map(|(_, have)| have.sent);
+            let referred = sent.flat_map(|cluster| cluster.references());
+            let referred: BTreeSet<&Arc<str>> = referred.map(|(_, name)| name).collect();
+            self.awaited.retain(|name| referred.contains(name));
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use twox_hash::XxHash64;
 
-use super::watch::Have;
+use super::holdings::Have;
 use super::{Outcome, Refusal, SotwRequest, Stream};
 use crate::control::kind::Kind;
 use crate::control::snapshot::version;
@@ -35,6 +35,7 @@ impl Stream {
         if !repeats {
             self.room_for(kind, &names, &[])?;
         }
+        let snapshot = self.snapshot.clone();
         let watch = self.watch_mut(kind);
         // Only the answer to the last response counts; before the first one there is nothing that
         // a nonce could be about.
@@ -49,7 +50,7 @@ impl Stream {
         let outcome = match &request.error {
             _ if !answers => Outcome::Subscribed,
             None => {
-                watch.acknowledged();
+                watch.acknowledged(snapshot.alike());
                 Outcome::Acknowledged
             }
             Some(error) => {
@@ -147,7 +148,7 @@ impl Stream {
         let watch = self.watch_mut(kind);
         for name in watch.named.iter() {
             if !watch.globs.iter().any(|glob| glob.is(name)) {
-                watch.have.entry(name.clone()).or_default().brought = true;
+                watch.have.entry(name).brought = true;
             }
         }
     }
@@ -163,15 +164,9 @@ impl Stream {
         watch.have = snapshot
             .set(kind)
             .entries()
-            .map(|(name, resource)| {
-                let have = Have {
-                    sent: Some(resource.clone()),
-                    acked: Some(resource.clone()),
-                    ..Have::default()
-                };
-                (name.clone(), have)
-            })
+            .map(|(name, resource)| (name.clone(), Have::settled(resource.clone())))
             .collect();
+        watch.have.pack(snapshot.alike());
     }
 }
 

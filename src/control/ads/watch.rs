@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::holdings::{Had, Have, Holdings};
 use super::names::Names;
+use crate::control::interned::Alike;
 use crate::control::kind::Kind;
 use crate::control::limits::beginning;
 use crate::control::resource::Encoded;
@@ -35,7 +37,7 @@ pub(in crate::control) struct Watch {
     /// Collections that are wanted.
     pub(super) globs: Vec<Glob>,
     /// What the client was sent.
-    pub(super) have: BTreeMap<Arc<str>, Have>,
+    pub(super) have: Holdings,
     /// Wanted names of which it was told that they do not exist.
     pub(super) told: BTreeSet<Arc<str>>,
     /// Names to be looked at, and since when.
@@ -55,59 +57,6 @@ pub(in crate::control) struct Watch {
     /// Names that it brought from another stream, or dropped and is not told of yet, and that neither it
     /// nor the snapshot names: what they cost is the client's doing.
     pub(super) strangers: Names,
-    /// How many resources the client had when they were last packed.
-    packed: usize,
-}
-
-/// What the client has of one resource.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Have {
-    /// The version sent last; `None`: it came with it, from another stream, and is unknown.
-    pub(super) sent: Option<Arc<Encoded>>,
-    /// The version that it acknowledged.
-    pub(super) acked: Option<Arc<Encoded>>,
-    /// It is to be sent again although nothing changed.
-    pub(super) force: bool,
-    /// It was sent on this stream, not only known from another one.
-    pub(super) here: bool,
-    /// It came with the client from another stream, in a version that is not the snapshot's.
-    pub(super) brought: bool,
-    /// What few have: a server holds one of these for each resource of each client.
-    pub(super) times: Option<Box<Times>>,
-}
-
-/// Since when something is so.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Times {
-    gone: Option<Instant>,
-    introduced: Option<Instant>,
-}
-
-impl Have {
-    /// When it was first missing from the snapshot, or last held by something else.
-    pub(super) fn gone(&self) -> Option<Instant> {
-        self.times.as_ref()?.gone
-    }
-
-    pub(super) fn set_gone(&mut self, gone: Option<Instant>) {
-        let introduced = self.introduced();
-        self.set_times(Times { gone, introduced });
-    }
-
-    /// Since when it is routes that introduce the clusters of those that come next.
-    pub(super) fn introduced(&self) -> Option<Instant> {
-        self.times.as_ref()?.introduced
-    }
-
-    pub(super) fn set_introduced(&mut self, introduced: Option<Instant>) {
-        let gone = self.gone();
-        self.set_times(Times { gone, introduced });
-    }
-
-    fn set_times(&mut self, times: Times) {
-        let any = times.gone.or(times.introduced).is_some();
-        self.times = any.then(|| Box::new(times));
-    }
 }
 
 /// A response on its way.
@@ -198,7 +147,7 @@ impl Watch {
         let set = snapshot.set(kind);
         let mut due: Vec<Arc<str>> = Vec::new();
         let mut look = |name: &Arc<str>, target: Option<&Arc<Encoded>>| {
-            let sent = self.have.get(name).and_then(|have| have.sent.as_ref());
+            let sent = self.have.get(name).and_then(|have| have.sent);
             if sent.map(|sent| sent.hash()) != target.map(|target| target.hash()) {
                 due.push(name.clone());
             }
@@ -236,27 +185,20 @@ impl Watch {
     pub(super) fn keys<'w>(
         &'w self,
         name: &'w str,
-    ) -> impl Iterator<Item = (&'w Arc<str>, &'w Have)> {
-        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
-        let range = self.have.range::<str, _>(from);
-        range.take_while(move |(key, _)| variant::name(key) == name)
+    ) -> impl Iterator<Item = (&'w Arc<str>, Had<'w>)> {
+        let from = self.have.from(name);
+        from.take_while(move |(key, _)| variant::name(key) == name)
     }
 
     /// Whether the client was sent a variant, under whatever name.
     pub(super) fn has(&self, variant: &Encoded) -> bool {
-        let mut all = self
-            .keys(variant.name())
-            .filter_map(|(_, have)| have.sent.as_ref());
+        let mut all = self.keys(variant.name()).filter_map(|(_, have)| have.sent);
         all.any(|sent| sent.constraints() == variant.constraints())
     }
 
     /// What the client has of a resource, in one variant or another.
-    pub(super) fn have_of(&self, name: &str) -> Option<&Have> {
-        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
-        let first = self.have.range::<str, _>(from).next();
-        first
-            .filter(|(key, _)| variant::name(key) == name)
-            .map(|(_, have)| have)
+    pub(super) fn have_of<'w>(&'w self, name: &'w str) -> Option<Had<'w>> {
+        self.keys(name).next().map(|(_, have)| have)
     }
 
     /// Notes the parameters with which everything is wanted; whether they were others before.
@@ -346,32 +288,26 @@ impl Watch {
     }
 
     /// Takes the answer to the outstanding response in.
-    pub(super) fn acknowledged(&mut self) {
-        for name in self
-            .outstanding
-            .take()
-            .into_iter()
-            .flat_map(|answered| answered.names)
-        {
-            if let Some(have) = self.have.get_mut(&name) {
-                have.acked = have.sent.clone();
-            }
+    pub(super) fn acknowledged(&mut self, alike: &Alike) {
+        let answered = self.outstanding.take();
+        for name in answered.iter().flat_map(|answered| &answered.names) {
+            self.have.acknowledge(name);
         }
         self.error = None;
-        self.pack();
+        self.pack(alike);
     }
 
-    /// Makes what stays for the life of the stream as small as it can be. A tree that grew name by
-    /// name has nodes that are half empty; one that is made of all of them is dense.
-    fn pack(&mut self) {
+    /// Makes what stays for the life of the stream as small as it can be: trees from which all was taken
+    /// keep a node.
+    fn pack(&mut self, alike: &Alike) {
         if self.due.is_empty() {
             self.due = BTreeMap::new();
         }
-        if self.have.len() > self.packed + self.packed / 4 {
-            self.packed = self.have.len();
-            self.have = std::mem::take(&mut self.have).into_iter().collect();
-            self.named.pack();
+        if self.told.is_empty() {
+            self.told = BTreeSet::new();
         }
+        self.have.pack(alike);
+        self.named.pack(alike);
     }
 
     /// Takes the refusal of the outstanding response in: what was acknowledged before is what may
@@ -403,8 +339,8 @@ impl Watch {
     pub(super) fn held(&self) -> impl Iterator<Item = Held<'_>> {
         let had = self.have.iter().map(|(name, have)| Held {
             name,
-            sent: have.sent.as_ref(),
-            acked: match (&have.sent, &have.acked) {
+            sent: have.sent,
+            acked: match (have.sent, have.acked) {
                 (Some(sent), Some(acked)) => Arc::ptr_eq(sent, acked),
                 _ => false,
             },

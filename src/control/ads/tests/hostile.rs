@@ -370,10 +370,7 @@ impl World {
                 .watch(kind_of(kind))
                 .expect("it was subscribed to");
             for resource in self.snapshot.resources(kind_of(kind)) {
-                let have = watch
-                    .have
-                    .get(resource.name())
-                    .and_then(|have| have.sent.as_ref());
+                let have = watch.have.get(resource.name()).and_then(|have| have.sent);
                 let same = have.is_some_and(|have| have.hash() == resource.hash());
                 assert!(
                     same,

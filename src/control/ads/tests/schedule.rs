@@ -132,8 +132,8 @@ impl Proxy {
             None => true,
             Some(watch) => watch
                 .have
-                .values()
-                .any(|have| have.brought && have.acked.is_none()),
+                .iter()
+                .any(|(_, have)| have.brought && have.acked.is_none()),
         });
         if !unknown {
             self.returned = None;
