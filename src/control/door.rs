@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -102,11 +102,7 @@ impl Door {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     while self.connections.try_join_next().is_some() {}
-                    let connection = self.connection(stream, peer);
-                    self.connections.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
+                    self.begin(stream, peer, place);
                 }
                 // No file descriptor, or a client that left again: both pass.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -114,8 +110,9 @@ impl Door {
         }
     }
 
-    /// Serves one connection, behind a handshake if that is demanded.
-    fn connection(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + use<> {
+    /// Serves one connection, behind a handshake if that is demanded. A connection in plaintext has a task no
+    /// larger than it must be.
+    fn begin(&mut self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         // Without it, small answers wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let answering = Answering {
@@ -126,31 +123,17 @@ impl Door {
             address: peer.ip(),
             principal: None,
         };
-        let (secured, ends) = (self.secured.clone(), self.ends.subscribe());
-        async move {
-            let Some(secured) = secured else {
-                // Apart, as below: a connection in plaintext is no larger than it must be.
-                return Box::pin(speak(stream, answering, peer, ends)).await;
-            };
-            let accepting = Box::pin(secured.acceptor.accept(stream, MutualTls::Strict));
-            match accepting.await {
-                Ok(stream) => {
-                    let principal = stream.known().principal.clone();
-                    let answering = Answering {
-                        principal,
-                        ..answering
-                    };
-                    Box::pin(speak(stream, answering, peer, ends)).await;
-                }
-                // Strangers fail as often as they like; who shows a certificate is somebody's client.
-                Err(Unaccepted::Refused(refusal)) if refusal.is_of_certificate() => {
-                    tracing::info!(target: "meshwork::control", %peer, error = %refusal, "not accepted");
-                }
-                Err(error) => {
-                    tracing::debug!(target: "meshwork::control", %peer, %error, "not accepted");
-                }
-            }
-        }
+        let ends = self.ends.subscribe();
+        match self.secured.clone() {
+            None => self.connections.spawn(async move {
+                speak(stream, answering, peer, ends).await;
+                drop(place);
+            }),
+            Some(secured) => self.connections.spawn(async move {
+                secure(&secured, stream, answering, (peer, ends)).await;
+                drop(place);
+            }),
+        };
     }
 
     pub(super) async fn drain(mut self, health: Health) -> usize {
@@ -165,6 +148,33 @@ impl Door {
         self.house.end();
         self.connections.shutdown().await;
         cut
+    }
+}
+
+/// Serves a connection behind a handshake.
+async fn secure(
+    secured: &Secured,
+    stream: TcpStream,
+    answering: Answering,
+    (peer, ends): (SocketAddr, watch::Receiver<bool>),
+) {
+    let accepting = Box::pin(secured.acceptor.accept(stream, MutualTls::Strict));
+    match accepting.await {
+        Ok(stream) => {
+            let principal = stream.known().principal.clone();
+            let answering = Answering {
+                principal,
+                ..answering
+            };
+            Box::pin(speak(stream, answering, peer, ends)).await;
+        }
+        // Strangers fail as often as they like; who shows a certificate is somebody's client.
+        Err(Unaccepted::Refused(refusal)) if refusal.is_of_certificate() => {
+            tracing::info!(target: "meshwork::control", %peer, error = %refusal, "not accepted");
+        }
+        Err(error) => {
+            tracing::debug!(target: "meshwork::control", %peer, %error, "not accepted");
+        }
     }
 }
 

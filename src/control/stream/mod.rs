@@ -87,55 +87,55 @@ where
     B::Error: std::fmt::Display,
 {
     let (speaker, listener) = line::line();
-    let requests = Requests::new(body, house.limits.message_bytes);
+    let mut requests = Requests::new(body, house.limits.message_bytes);
     let task_house = house.clone();
     house.spawn(async move {
-        let end = run(&task_house, method, peer, requests, &speaker).await;
+        // Apart, so that the task, which lasts, has no room for what is over soon.
+        let admitted = Box::pin(admit(&task_house, method, peer, (&mut requests, &speaker)));
+        let end = match admitted.await {
+            Ok(mut session) => session.serve(&mut requests, &speaker).await,
+            Err(end) => end,
+        };
         speaker.end(end);
     });
     Replies::new(listener)
 }
 
-async fn run<B>(
+/// Waits for the first request and for a turn, and takes the request in.
+///
+/// # Errors
+/// The stream ends before that, with this.
+async fn admit<B>(
     house: &Arc<House>,
     method: Method,
     peer: Option<SpiffeId>,
-    mut requests: Requests<B>,
-    replies: &Speaker,
-) -> Status
+    (requests, replies): (&mut Requests<B>, &Speaker),
+) -> Result<Session, Status>
 where
     B: Body<Data = Bytes> + Send + Unpin,
     B::Error: std::fmt::Display,
 {
-    let seat = match house.seat() {
-        Ok(seat) => seat,
-        Err(full) => return full,
-    };
+    let seat = house.seat()?;
     let mut drained = house.drained();
     let first = tokio::select! {
         first = timeout(house.limits.hello, requests.next()) => first,
-        () = drained.begun() => return going(),
+        () = drained.begun() => return Err(going()),
     };
     let first = match first {
-        Ok(Ok(Some(first))) => first,
-        Ok(Ok(None)) => return Status::ok(""),
-        Ok(Err(status)) => return status,
-        Err(_) => return Status::deadline_exceeded("no request came on the stream"),
+        Ok(first) => first?.ok_or_else(|| Status::ok(""))?,
+        Err(_) => return Err(Status::deadline_exceeded("no request came on the stream")),
     };
-    let (node, first) = match hello(method, peer.as_ref(), first) {
-        Ok(hello) => hello,
-        Err(refusal) => return status(refusal),
-    };
+    let (node, first) = hello(method, peer.as_ref(), first).map_err(status)?;
     let permit = tokio::select! {
         permit = house.turn() => permit,
-        () = drained.begun() => return going(),
-        () = replies.deserted() => return Status::cancelled("the client has left"),
+        () = drained.begun() => return Err(going()),
+        () = replies.deserted() => return Err(Status::cancelled("the client has left")),
     };
     let turn = Turn::begin(permit, house.limits.initial_sync);
-    match Session::open(house, method, (node, peer), (seat, turn)).await {
-        Ok(session) => session.serve(first, requests, replies).await,
-        Err(refusal) => status(refusal),
-    }
+    let session = Session::open(house, method, (node, peer), (seat, turn)).await;
+    let mut session = session.map_err(status)?;
+    session.take(first).map_err(status)?;
+    Ok(session)
 }
 
 /// Reads the first request, which says who asks.
@@ -236,19 +236,11 @@ impl Session {
         lock(&self.client.stream)
     }
 
-    async fn serve<B>(
-        mut self,
-        first: Request,
-        mut requests: Requests<B>,
-        replies: &Speaker,
-    ) -> Status
+    async fn serve<B>(&mut self, requests: &mut Requests<B>, replies: &Speaker) -> Status
     where
         B: Body<Data = Bytes> + Send + Unpin,
         B::Error: std::fmt::Display,
     {
-        if let Err(refusal) = self.take(first) {
-            return status(refusal);
-        }
         let mut drained = self.house.drained();
         let mut making = None;
         loop {
