@@ -8,6 +8,9 @@ use crate::model::endpoint::Locality;
 /// The domain that Kubernetes services live in, unless told otherwise.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
+/// Istio's name for the cluster where nothing else is said.
+const CLUSTER: &str = "Kubernetes";
+
 /// The identity of a client.
 ///
 /// Istio's objects describe the mesh as a whole; which of them concern a client follows from its
@@ -31,6 +34,7 @@ pub struct Workload {
     labels: BTreeMap<String, String>,
     locality: Option<Locality>,
     cluster_domain: Arc<str>,
+    cluster: Arc<str>,
 }
 
 impl Workload {
@@ -52,6 +56,7 @@ impl Workload {
             labels: BTreeMap::new(),
             locality: None,
             cluster_domain: CLUSTER_DOMAIN.into(),
+            cluster: CLUSTER.into(),
         }
     }
 
@@ -79,6 +84,16 @@ impl Workload {
     #[must_use]
     pub fn with_cluster_domain(mut self, domain: &str) -> Self {
         self.cluster_domain = domain.trim_matches('.').to_ascii_lowercase().into();
+        self
+    }
+
+    /// Sets the name of the Kubernetes cluster where it runs, as Istio's `CLUSTER_ID` has it: the label
+    /// `source_cluster` or `destination_cluster` of metrics, by which Kiali finds them. Without it, or with an
+    /// empty one, that is Istio's default: `Kubernetes`.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: &str) -> Self {
+        let cluster = Some(cluster).filter(|cluster| !cluster.is_empty());
+        self.cluster = cluster.unwrap_or(CLUSTER).into();
         self
     }
 
@@ -111,6 +126,12 @@ impl Workload {
     pub fn cluster_domain(&self) -> &str {
         &self.cluster_domain
     }
+
+    /// The name of the Kubernetes cluster where it runs.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
 }
 
 #[cfg(test)]
@@ -129,5 +150,8 @@ mod tests {
                 .cluster_domain(),
             "mesh.example"
         );
+        let workload = Workload::new("", "").with_cluster("east");
+        assert_eq!(workload.cluster(), "east");
+        assert_eq!(workload.with_cluster("").cluster(), "Kubernetes");
     }
 }

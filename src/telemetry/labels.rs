@@ -31,18 +31,24 @@ pub(crate) struct Party {
     pub(crate) version: Box<str>,
     pub(crate) canonical_service: Box<str>,
     pub(crate) canonical_revision: Box<str>,
+    /// Of Kubernetes, where it runs.
+    pub(crate) cluster: Box<str>,
 }
 
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 impl Party {
     /// Nobody in particular.
     pub(crate) fn unknown() -> Self {
-        Self::of(|_| None, UNKNOWN)
+        Self::of(|_| None, UNKNOWN, UNKNOWN)
     }
 
-    /// What the labels of a workload say, by Istio's rules.
-    pub(crate) fn of<'a>(label: impl Fn(&str) -> Option<&'a str>, namespace: &str) -> Self {
+    /// What the labels of a workload say, by Istio's rules; `cluster` is where it runs unless they name another.
+    pub(crate) fn of<'a>(
+        label: impl Fn(&str) -> Option<&'a str>,
+        namespace: &str,
+        cluster: &str,
+    ) -> Self {
         let first = |names: &[&str]| names.iter().find_map(|name| label(name));
         let app = first(&["app", "app.kubernetes.io/name"]);
         let canonical = first(&["service.istio.io/canonical-name"])
@@ -59,6 +65,7 @@ impl Party {
             version: or(version, UNKNOWN),
             canonical_service: or(canonical, UNKNOWN),
             canonical_revision: or(revision, "latest"),
+            cluster: or(label("topology.istio.io/cluster"), cluster),
         }
     }
 }
@@ -76,7 +83,7 @@ impl Labels {
             ("source_principal", &source.principal),
             ("source_app", &source.app),
             ("source_version", &source.version),
-            ("source_cluster", UNKNOWN),
+            ("source_cluster", &source.cluster),
             ("destination_workload", &destination.workload),
             ("destination_workload_namespace", &destination.namespace),
             ("destination_principal", &destination.principal),
@@ -93,7 +100,7 @@ impl Labels {
             ),
             ("destination_service_name", &self.service_name),
             ("destination_service_namespace", &self.service_namespace),
-            ("destination_cluster", UNKNOWN),
+            ("destination_cluster", &destination.cluster),
         ]
     }
 }
@@ -115,11 +122,15 @@ mod tests {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| *value)
         };
-        let party = Party::of(find, "shop");
+        let party = Party::of(find, "shop", "east");
         assert_eq!((&*party.app, &*party.version), ("reviews-app", "v2"));
         assert_eq!(&*party.canonical_service, "reviews");
         assert_eq!(&*party.canonical_revision, "v2");
         assert_eq!(&*party.workload, "reviews");
+        assert_eq!(&*party.cluster, "east");
+        let labelled = Party::of(|_| Some("west"), "shop", "east");
+        assert_eq!(&*labelled.cluster, "west");
+        assert_eq!(&*Party::unknown().cluster, "unknown");
         assert_eq!(&*Party::unknown().canonical_revision, "latest");
     }
 }

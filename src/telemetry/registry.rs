@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Instruments;
 use super::access::AccessLog;
-use super::labels::{Labels, Party};
+use super::labels::{Labels, Party, UNKNOWN};
 use super::meter::Reporter;
 use super::method::Methods;
 use super::series::{Common, Counter, Series};
@@ -100,7 +100,8 @@ impl Registry {
     pub(crate) fn new(settings: Settings) -> Self {
         let workload = &settings.workload;
         let label = |name: &str| workload.labels().get(name).map(String::as_str);
-        let own = Arc::new(Party::of(label, workload.namespace()));
+        let own = Party::of(label, workload.namespace(), workload.cluster());
+        let own = Arc::new(own);
         let outbound = |service_name: &str| Labels {
             reporter: Reporter::Source,
             source: own.clone(),
@@ -278,11 +279,17 @@ impl Registry {
         label: impl Fn(&str) -> Option<&'a str>,
     ) -> Arc<Series> {
         let service = Service::of(cluster);
+        // A host that nobody declared may be anywhere; one whose endpoints have a namespace is of this mesh.
+        let place = match service.namespace {
+            UNKNOWN => UNKNOWN,
+            _ => &self.inner.own.cluster,
+        };
+        let callee = Party::of(label, service.namespace, place);
         let mut known = self.known();
         let labels = Labels {
             reporter: Reporter::Source,
             source: self.inner.own.clone(),
-            destination: known.party(Party::of(label, service.namespace)),
+            destination: known.party(callee),
             service: service.host.into(),
             service_name: service.name.into(),
             service_namespace: service.namespace.into(),

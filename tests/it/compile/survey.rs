@@ -144,7 +144,6 @@ fn one_port_two_protocols() {
 fn an_identity_that_nobody_has_to_prove() {
     for source in [
         "principals: [cluster.local/ns/shop/sa/catalog-sa]",
-        "notPrincipals: [cluster.local/ns/shop/sa/catalog-sa]",
         "namespaces: [shop]",
         "serviceAccounts: [catalog-sa]",
         "trustDomains: [cluster.local]",
@@ -155,6 +154,22 @@ fn an_identity_that_nobody_has_to_prove() {
         silent(&strict, "M051");
         let deny = plain() + &policy(&format!("action: DENY\n  {rule}"));
         fires(&deny, "M051", 24, "they are not denied");
+    }
+    // All but those who are named include who has no name: such a DENY is written for them.
+    for source in [
+        "notPrincipals: ['*']",
+        "notNamespaces: [shop]",
+        "notServiceAccounts: [catalog-sa]",
+        "notTrustDomains: [cluster.local]",
+    ] {
+        let rule = format!("rules: [{{from: [{{source: {{{source}}}}}]}}]");
+        fires(&(plain() + &policy(&rule)), "M051", 23, "they are let in");
+        silent(
+            &(plain() + &policy(&format!("action: DENY\n  {rule}"))),
+            "M051",
+        );
+        let both = rule.replace("source: {", "source: {namespaces: [other], ");
+        fires(&(plain() + &policy(&both)), "M051", 23, "they are denied");
     }
     let disabled = "mtls: {mode: DISABLE}";
     let rule = "rules: [{from: [{source: {namespaces: [shop]}}]}]";
@@ -211,6 +226,31 @@ fn one_side_refuses_what_the_other_speaks() {
     silent(&(plain() + &mutual + &peers(STRICT)), "M053");
     let off = peers("mtls: {mode: DISABLE}");
     fires(&(plain() + &mutual + &off), "M053", 24, "asks for DISABLE");
+    // What is asked of callers by port, and what they speak by port.
+    let port = "portLevelMtls: {8080: {mode: DISABLE}}";
+    let off = peers(&format!(
+        "selector: {{matchLabels: {{app: catalog}}}}\n  {STRICT}\n  {port}"
+    ));
+    silent(&(plain() + &disable + &off), "M053");
+    fires(&(plain() + &mutual + &off), "M053", 24, "asks for DISABLE");
+    let by_port = |number: u16, mode: &str| {
+        let text = format!(
+            "host: catalog\n  trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL}}, portLevelSettings: \
+             [{{port: {{number: {number}}}, tls: {{mode: {mode}}}}}]}}"
+        );
+        object("DestinationRule", &text)
+    };
+    fires(
+        &(plain() + &by_port(80, "DISABLE") + &peers(STRICT)),
+        "M053",
+        24,
+        "callers speak DISABLE",
+    );
+    silent(&(plain() + &by_port(80, "DISABLE") + &off), "M053");
+    silent(
+        &(plain() + &by_port(81, "DISABLE") + &peers(STRICT)),
+        "M053",
+    );
     let outside = "apiVersion: v1\nkind: Pod\nmetadata: {name: worker, namespace: shop, annotations: \
                    {sidecar.istio.io/inject: 'false'}}\n---\n";
     fires(
@@ -343,6 +383,11 @@ fn the_roots_of_the_system() {
     ] {
         silent(&(plain() + &rule(good)), "M057");
     }
+    let by_port = object(
+        "DestinationRule",
+        "host: catalog\n  trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}",
+    );
+    fires(&(plain() + &by_port), "M057", 24, "no caCertificates");
 }
 
 #[test]

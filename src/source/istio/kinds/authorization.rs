@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::LabelSelector;
+use super::{LabelSelector, filled};
 use crate::source::istio::yaml::Located;
 
 /// Rules about requests that arrive at some workloads.
@@ -68,8 +68,12 @@ pub struct ProviderReference {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AccessRule {
     /// Of which one must be the caller; absent means everybody.
+    #[serde(deserialize_with = "filled")]
+    #[schemars(length(min = 1))]
     pub from: Vec<Located<RuleFrom>>,
     /// Of which one must be what is asked; absent means everything.
+    #[serde(deserialize_with = "filled")]
+    #[schemars(length(min = 1))]
     pub to: Vec<Located<RuleTo>>,
     /// Which all must hold.
     pub when: Vec<Located<RuleCondition>>,

@@ -29,7 +29,7 @@ mod telemetry;
 mod virtual_service;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 pub use authorization::{
     AccessAction, AccessRule, AuthorizationPolicy, PolicyTarget, ProviderReference, RuleCondition,
@@ -95,4 +95,20 @@ pub use virtual_service::{
 pub struct PortSelector {
     /// The number, from 1.
     pub number: u16,
+}
+
+/// Reads a list or map that must have an entry where it is written: an empty one would mean what its absence
+/// means, and be written for the opposite.
+fn filled<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let found = T::deserialize(deserializer)?;
+    match found == T::default() {
+        true => Err(serde::de::Error::custom(
+            "must have at least one entry where it is written; leave it out otherwise",
+        )),
+        false => Ok(found),
+    }
 }

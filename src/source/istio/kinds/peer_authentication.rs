@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::LabelSelector;
+use super::{LabelSelector, filled};
 use crate::source::istio::yaml::Located;
 
 /// Whether callers must prove who they are.
@@ -19,6 +19,7 @@ pub struct PeerAuthentication {
     pub mtls: Option<Located<PeerTls>>,
     /// What holds for single ports of the workload (not of its service), by number. Only with a
     /// selector.
+    #[serde(deserialize_with = "filled")]
     pub port_level_mtls: BTreeMap<String, Located<PeerTls>>,
 }
 

@@ -44,20 +44,26 @@ fn operations(policy: &AuthorizationPolicy) -> impl Iterator<Item = &RuleOperati
 
 /// A policy that asks who the caller is, where callers need not prove it.
 fn unproved(survey: &Survey<'_>, object: &Object, policy: &AuthorizationPolicy) -> Option<Fault> {
-    let mut asked = sources(policy).flat_map(|source| {
-        let lists = [
+    let mut asked = sources(policy).filter_map(|source| {
+        let named = [
             &source.principals,
-            &source.not_principals,
             &source.namespaces,
-            &source.not_namespaces,
             &source.service_accounts,
-            &source.not_service_accounts,
             &source.trust_domains,
+        ];
+        let others = [
+            &source.not_principals,
+            &source.not_namespaces,
+            &source.not_service_accounts,
             &source.not_trust_domains,
         ];
-        lists.into_iter().flatten()
+        // Who has no name is none of those who are named, and one of all others: to deny these is what such
+        // a rule is written for.
+        let named = named.into_iter().flatten().next().map(|one| (one, false));
+        let others = others.into_iter().flatten().next().map(|one| (one, true));
+        named.or(others.filter(|_| policy.action != AccessAction::Deny))
     });
-    let first = asked.next()?;
+    let (first, finds) = asked.next()?;
     let none = BTreeMap::new();
     let mode = survey
         .peers
@@ -72,7 +78,13 @@ fn unproved(survey: &Survey<'_>, object: &Object, policy: &AuthorizationPolicy) 
     };
     let outcome = match policy.action {
         AccessAction::Deny => "a rule about their names does not find them: they are not denied",
+        AccessAction::Allow if finds => {
+            "they are among all others than the rule names: they are let in"
+        }
         AccessAction::Allow => "they are denied, whoever they are",
+        AccessAction::Audit | AccessAction::Custom if finds => {
+            "they are among all others than the rule names"
+        }
         AccessAction::Audit | AccessAction::Custom => "rules about their names do not find them",
     };
     let text = format!(

@@ -7,8 +7,11 @@ use super::{DOMAIN, Survey};
 use crate::model::security::MutualTls;
 use crate::source::istio::Options;
 use crate::source::istio::fault::{Code, Fault};
-use crate::source::istio::kinds::{DestinationRule, Kind, Object, Service, TlsMode};
+use crate::source::istio::kinds::{
+    ClientTls, DestinationRule, Kind, Object, Service, ServicePort, TlsMode,
+};
 use crate::source::istio::registry::warning;
+use crate::source::istio::yaml::Located;
 
 /// Envoy's share of endpoints that may be ejected where nothing is said.
 const EJECTED_PERCENT: u32 = 10;
@@ -42,12 +45,8 @@ pub(super) fn client_tls(survey: &mut Survey<'_>) {
         let Kind::DestinationRule(rule) = &object.kind else {
             return Vec::new();
         };
-        let policies = rule.traffic_policy.iter().map(|policy| &policy.tls);
-        let subsets = rule.subsets.iter();
-        let subsets = subsets.filter_map(|one| one.traffic_policy.as_ref().map(|one| &one.tls));
-        let blocks = policies.chain(subsets).flatten();
         let mut found = Vec::new();
-        for tls in blocks {
+        for (port, tls) in blocks(rule) {
             let place = (tls.line, tls.column);
             let of_files = matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual);
             let unsaid = tls.ca_certificates.is_none() && tls.credential_name.is_none();
@@ -59,16 +58,35 @@ pub(super) fn client_tls(survey: &mut Survey<'_>) {
                     fault.hinted("name the file of the authorities that the server is signed by"),
                 );
             }
-            found.extend(refused(survey, object, rule, (tls.mode, place)));
+            found.extend(refused(survey, object, (rule, port), (tls.mode, place)));
         }
         found
     });
 }
 
+/// What a rule says of TLS: for one port of the service, or for all for which nothing else is said.
+fn blocks(rule: &DestinationRule) -> Vec<(Option<u16>, &Located<ClientTls>)> {
+    let subsets = rule.subsets.iter();
+    let subsets = subsets.filter_map(|one| one.traffic_policy.as_ref());
+    let mut found = Vec::new();
+    for policy in rule.traffic_policy.iter().chain(subsets) {
+        found.extend(policy.tls.iter().map(|tls| (None, tls)));
+        for one in &policy.port_level_settings {
+            let port = one.port.as_ref().map(|port| port.number);
+            found.extend(
+                port.zip(one.tls.as_ref())
+                    .map(|(port, tls)| (Some(port), tls)),
+            );
+        }
+    }
+    found
+}
+
+/// Whether what callers speak to some port, or to those of which nothing else is said, is refused there.
 fn refused(
     survey: &Survey<'_>,
     object: &Object,
-    rule: &DestinationRule,
+    (rule, port): (&DestinationRule, Option<u16>),
     (mode, place): (TlsMode, (u32, u32)),
 ) -> Option<Fault> {
     let (service, spec) = service(survey, object, rule)?;
@@ -76,13 +94,31 @@ fn refused(
     let mut behind = survey
         .census
         .selected(Some(namespace), Some(&spec.selector));
+    let apart = |number: u16| {
+        let mut policies = rule.traffic_policy.iter();
+        policies.any(|policy| {
+            let mut ports = policy.port_level_settings.iter();
+            ports.any(|one| one.port.as_ref().is_some_and(|port| port.number == number))
+        })
+    };
+    let ports: Vec<&ServicePort> = spec
+        .ports
+        .iter()
+        .filter(|one| port.map_or(!apart(one.port), |port| one.port == port))
+        .map(|one| &**one)
+        .collect();
     let asked = behind.find_map(|one| {
-        let asked = survey.peers.policy(one.namespace, one.labels).mode;
-        match (mode, asked) {
-            (TlsMode::Disable | TlsMode::Simple, MutualTls::Strict) => Some(("STRICT", one)),
-            (TlsMode::IstioMutual, MutualTls::Disable) => Some(("DISABLE", one)),
-            _fitting => None,
-        }
+        let policy = survey.peers.policy(one.namespace, one.labels);
+        ports.iter().find_map(|port| {
+            let asked = one
+                .port(&port.target())
+                .map_or(policy.mode, |port| policy.on(port));
+            match (mode, asked) {
+                (TlsMode::Disable | TlsMode::Simple, MutualTls::Strict) => Some(("STRICT", one)),
+                (TlsMode::IstioMutual, MutualTls::Disable) => Some(("DISABLE", one)),
+                _fitting => None,
+            }
+        })
     });
     let (asked, one) = asked?;
     let mode = match mode {

@@ -166,18 +166,34 @@ impl<'a> Runs<'a> {
         }
         found
     }
+
+    /// The number of one of its ports; `None` if its containers have none of that name.
+    pub(super) fn port(&self, port: &TargetPort) -> Option<u16> {
+        match port {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(_) => {
+                let mut containers = self.containers.iter();
+                containers.find_map(|container| number(container, port))
+            }
+        }
+    }
+}
+
+/// The number of a port of a container.
+fn number(container: &Container, port: &TargetPort) -> Option<u16> {
+    match port {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => {
+            let mut ports = container.ports.iter();
+            let named = ports.find(|port| port.name.as_deref() == Some(name));
+            Some(named?.container_port)
+        }
+    }
 }
 
 fn http<'a>(container: &Container, probe: &'a Probe) -> Option<HttpProbe<'a>> {
     let get = probe.http_get.as_ref()?;
-    let port = match get.port.as_ref()? {
-        TargetPort::Number(number) => *number,
-        TargetPort::Name(name) => {
-            let mut ports = container.ports.iter();
-            let named = ports.find(|port| port.name.as_deref() == Some(name));
-            named?.container_port
-        }
-    };
+    let port = number(container, get.port.as_ref()?)?;
     Some(HttpProbe {
         port,
         path: get.path.as_deref().unwrap_or("/"),

@@ -54,6 +54,10 @@ rule_tests! {
         => "DENY action without rules is meaningless: it will never be triggered";
     a_rule_is_not_null: refuses(policy, "rules: [null]")
         => "rules[0]: a rule must not be null; {} matches every request";
+    from_is_not_empty: refuses(rule, "from: []")
+        => "rules[0].from: must have at least one entry where it is written; leave it out otherwise";
+    to_is_not_empty: refuses(rule, "to: []")
+        => "rules[0].to: must have at least one entry where it is written; leave it out otherwise";
     from_has_a_source: refuses(rule, "from: [{}]")
         => "rules[0].from[0].source: source must be given";
     to_has_an_operation: refuses(rule, "to: [{}]")

@@ -22,6 +22,8 @@ rule_tests! {
     ports_are_those_of_a_workload: refuses(policy, "{portLevelMtls: {8080: {mode: DISABLE}}}")
         => "portLevelMtls: port level mTLS is for policies with a selector: ports are those of a \
             workload";
+    a_map_of_ports_is_not_empty: refuses(policy, "{selector: {matchLabels: {app: a}}, portLevelMtls: {}}")
+        => "portLevelMtls: must have at least one entry where it is written; leave it out otherwise";
     a_port_is_a_number: refuses(policy,
         "{selector: {matchLabels: {app: a}}, portLevelMtls: {http: {mode: DISABLE}}}")
         => "portLevelMtls: \"http\" is no port (1 to 65535)";
