@@ -488,6 +488,26 @@ impl Error {
         }
     }
 
+    /// Envoy's `%UPSTREAM_TRANSPORT_FAILURE_REASON%`: why no connection came to be, in the words of whoever knows
+    /// best.
+    #[cfg_attr(
+        not(feature = "outbound"),
+        allow(dead_code, reason = "for access logs")
+    )]
+    pub(crate) fn transport_failure(&self) -> Option<String> {
+        if !matches!(
+            self.inner.kind,
+            Kind::Connect | Kind::ConnectTimeout { .. } | Kind::Secure
+        ) {
+            return None;
+        }
+        let mut deepest: &dyn StdError = self;
+        while let Some(cause) = deepest.source() {
+            deepest = cause;
+        }
+        Some(deepest.to_string())
+    }
+
     /// The HTTP status that a sidecar would answer with.
     #[must_use]
     pub fn status(&self) -> StatusCode {

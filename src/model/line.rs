@@ -36,8 +36,89 @@ pub(crate) enum Value {
     Route,
     ServerName,
     StartTime,
+    /// In a form of its own.
+    StartTimeAs(Vec<Stamp>),
+    Trailer(HeaderName, Option<HeaderName>, Option<usize>),
+    /// Why no connection to the endpoint came to be.
+    TransportFailure,
     /// Known, and never there on the side of a caller: `-`.
     Absent,
+}
+
+/// A part of a point in time, in UTC.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Stamp {
+    Literal(String),
+    Day,
+    /// So many digits of the second's fraction, at most nine.
+    Fraction(usize),
+    Hour,
+    Minute,
+    Month,
+    Second,
+    /// Since 1970.
+    Seconds,
+    Year,
+}
+
+/// Reads a form of a point in time, as C's `strftime` has it and Envoy's `%3f` beside.
+fn stamps(form: &str) -> Result<Vec<Stamp>, String> {
+    let mut found = Vec::new();
+    let mut rest = form;
+    while let Some((before, after)) = rest.split_once('%') {
+        if !before.is_empty() {
+            found.push(Stamp::Literal(before.to_owned()));
+        }
+        let literal = |text: &str| Stamp::Literal(text.to_owned());
+        let mut letters = after.chars();
+        match letters.next() {
+            Some('%') => found.push(literal("%")),
+            Some('d') => found.push(Stamp::Day),
+            Some('F') => {
+                let date = [
+                    Stamp::Year,
+                    literal("-"),
+                    Stamp::Month,
+                    literal("-"),
+                    Stamp::Day,
+                ];
+                found.extend(date);
+            }
+            Some('f') => found.push(Stamp::Fraction(9)),
+            Some('H') => found.push(Stamp::Hour),
+            Some('M') => found.push(Stamp::Minute),
+            Some('m') => found.push(Stamp::Month),
+            Some('S') => found.push(Stamp::Second),
+            Some('s') => found.push(Stamp::Seconds),
+            Some('T') => {
+                let time = [
+                    Stamp::Hour,
+                    literal(":"),
+                    Stamp::Minute,
+                    literal(":"),
+                    Stamp::Second,
+                ];
+                found.extend(time);
+            }
+            Some('Y') => found.push(Stamp::Year),
+            Some('Z') => found.push(literal("UTC")),
+            Some('z') => found.push(literal("+0000")),
+            Some(digit @ '1'..='9') if letters.next() == Some('f') => {
+                found.push(Stamp::Fraction(digit as usize - '0' as usize));
+            }
+            _ => {
+                return Err(format!(
+                    "%START_TIME({form})% has a part that is not known; known are %Y %m %d %F %H %M %S %T %f %1f to \
+                     %9f %s %z %Z %%"
+                ));
+            }
+        }
+        rest = letters.as_str();
+    }
+    if !rest.is_empty() {
+        found.push(Stamp::Literal(rest.to_owned()));
+    }
+    Ok(found)
 }
 
 /// Reads a text.
@@ -56,6 +137,15 @@ pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, String> {
             rest = after;
             continue;
         }
+        // Of all operators this one has percent signs within.
+        if let Some(form) = after.strip_prefix("START_TIME(") {
+            let (form, after) = form
+                .split_once(")%")
+                .ok_or_else(|| format!("the operator %{after} is not closed"))?;
+            pieces.push(Piece::Value(Value::StartTimeAs(stamps(form)?)));
+            rest = after;
+            continue;
+        }
         let (operator, after) = after
             .split_once('%')
             .ok_or_else(|| format!("the operator %{after} is not closed; %% is a percent sign"))?;
@@ -69,7 +159,7 @@ pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, String> {
 }
 
 /// The operators without an argument.
-const PLAIN: [(&str, Value); 21] = [
+const PLAIN: [(&str, Value); 23] = [
     ("ATTEMPT_COUNT", Value::AttemptCount),
     ("BYTES_RECEIVED", Value::BytesReceived),
     ("BYTES_SENT", Value::BytesSent),
@@ -90,23 +180,20 @@ const PLAIN: [(&str, Value); 21] = [
     ("UPSTREAM_CLUSTER_RAW", Value::Cluster),
     ("UPSTREAM_HOST", Value::Host),
     ("UPSTREAM_LOCAL_ADDRESS", Value::Absent),
+    ("UPSTREAM_REMOTE_ADDRESS", Value::Host),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", Value::AttemptCount),
+    ("UPSTREAM_TRANSPORT_FAILURE_REASON", Value::TransportFailure),
 ];
 
 fn value(operator: &str) -> Result<Value, String> {
     if let Some((_, value)) = PLAIN.iter().find(|(name, _)| *name == operator) {
         return Ok(value.clone());
     }
-    if matches!(operator, "UPSTREAM_REMOTE_ADDRESS") {
-        return Ok(Value::Host);
-    }
-    if operator == "UPSTREAM_TRANSPORT_FAILURE_REASON" {
-        return Ok(Value::Absent);
-    }
     let unknown = || {
         let names: Vec<&str> = PLAIN.iter().map(|(name, _)| *name).collect();
         format!(
-            "unknown operator %{operator}%; known are {}, REQ(name?other):length and RESP(...)",
+            "unknown operator %{operator}%; known are {}, REQ(name?other):length, RESP(...), TRAILER(...) and \
+             START_TIME(form)",
             names.join(", ")
         )
     };
@@ -139,6 +226,11 @@ fn value(operator: &str) -> Result<Value, String> {
             ))
         }
         "RESP" => Ok(Value::Response(
+            header(first)?,
+            other.map(header).transpose()?,
+            length,
+        )),
+        "TRAILER" => Ok(Value::Trailer(
             header(first)?,
             other.map(header).transpose()?,
             length,

@@ -250,11 +250,19 @@ impl Meter {
             self.waited = Some(self.began.elapsed());
             entry.answered(response.headers());
         }
-        self.trailers(response.headers());
+        self.status(response.headers());
     }
 
-    /// The response's trailers, or a head that may be all there is.
-    pub(crate) fn trailers(&mut self, headers: &HeaderMap) {
+    /// The response's trailers.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(entry) = &mut self.entry {
+            entry.ended(trailers);
+        }
+        self.status(trailers);
+    }
+
+    /// The status of gRPC in trailers, or in a head that may be all there is.
+    fn status(&mut self, headers: &HeaderMap) {
         if self.key.protocol == Protocol::Grpc
             && let Some(status) = grpc_status(headers)
         {
@@ -278,7 +286,7 @@ impl Meter {
             self.raise(flag);
         }
         if let Some(entry) = &mut self.entry {
-            entry.details = Some(error.details().to_owned());
+            entry.failed(error);
         }
         if self.key.protocol == Protocol::Grpc {
             self.key.grpc = Some(u8::try_from(error.grpc_status()).unwrap_or(2));

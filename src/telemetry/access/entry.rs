@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, Method, Request, Version};
 
 use super::{Tags, Wanted, format};
+use crate::error::Error;
 use crate::model::expression::{Attribute, Attributes, Value};
 
 /// What a line needs of a request; the rest is known when it is over.
@@ -20,11 +21,14 @@ pub(crate) struct Entry {
     pub(super) version: Version,
     pub(super) request: HeaderMap,
     pub(super) response: HeaderMap,
+    pub(super) trailers: HeaderMap,
     scheme: Option<&'static str>,
     pub(crate) cluster: Option<Arc<str>>,
     pub(crate) route: Option<Arc<str>>,
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) details: Option<String>,
+    /// Why no connection to the endpoint came to be.
+    pub(super) failure: Option<String>,
     pub(crate) attempts: u32,
     /// Who asks, of a request that arrives.
     pub(crate) remote: Option<SocketAddr>,
@@ -82,6 +86,8 @@ impl Entry {
             route: None,
             endpoint: None,
             details: None,
+            failure: None,
+            trailers: HeaderMap::new(),
             attempts: 0,
             remote: None,
             local: None,
@@ -97,6 +103,17 @@ impl Entry {
         self.response.clone_from(headers);
         self.details
             .get_or_insert_with(|| "via_upstream".to_owned());
+    }
+
+    /// The trailers of the response.
+    pub(crate) fn ended(&mut self, trailers: &HeaderMap) {
+        self.trailers.clone_from(trailers);
+    }
+
+    /// The mesh fails the request, or its response breaks off.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        self.details = Some(error.details().to_owned());
+        self.failure = error.transport_failure();
     }
 
     /// The tags of its span that are lines.

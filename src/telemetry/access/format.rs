@@ -213,6 +213,13 @@ fn told(value: &Value, entry: &Entry, facts: &Facts<'_>) -> Option<String> {
         Value::Route => entry.route.as_deref().map(str::to_owned),
         Value::ServerName => entry.server_name.as_deref().map(visible),
         Value::StartTime => Some(time::rfc3339(entry.began)),
+        Value::StartTimeAs(stamps) => Some(time::stamped(entry.began, stamps)),
+        Value::Trailer(first, other, length) => {
+            let found = header(&entry.trailers, first);
+            let found = found.or_else(|| header(&entry.trailers, other.as_ref()?));
+            found.map(|text| cut(&text, *length))
+        }
+        Value::TransportFailure => entry.failure.as_deref().map(one_word),
     }
 }
 
@@ -301,10 +308,20 @@ mod tests {
             ("%REQ(a):x%", "unknown operator"),
             ("%RESP(%", "unknown operator"),
             ("100%", "is not closed"),
+            ("%START_TIME(%Y", "is not closed"),
+            (
+                "%START_TIME(%Q)%",
+                "%START_TIME(%Q)% has a part that is not known; known are %Y",
+            ),
+            ("%START_TIME(%10f)%", "has a part that is not known"),
+            ("%TRAILER(a b)%", "is no header"),
         ] {
             let error = Format::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(Format::parse("100%% %REQ(X-A?:PATH):10%").is_ok());
+        assert!(
+            Format::parse("100%% %REQ(X-A?:PATH):10% %START_TIME(%F %T.%3f%z)% %TRAILER(A?B):9%")
+                .is_ok()
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Points in time for people.
 
+use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::model::line::Stamp;
 
 /// `2026-06-01T12:30:45.123Z`; a clock before 1970 is 1970.
 pub(super) fn rfc3339(time: SystemTime) -> String {
@@ -14,6 +17,32 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
         seconds % 60,
         since.subsec_millis()
     )
+}
+
+/// In a form of its own; a clock before 1970 is 1970.
+pub(super) fn stamped(time: SystemTime, stamps: &[Stamp]) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let mut text = String::new();
+    for stamp in stamps {
+        // Writing to a string cannot fail.
+        let _ = match stamp {
+            Stamp::Day => write!(text, "{day:02}"),
+            Stamp::Fraction(digits) => {
+                let nanos = format!("{:09}", since.subsec_nanos());
+                write!(text, "{nanos:.*}", *digits)
+            }
+            Stamp::Hour => write!(text, "{:02}", seconds / 3_600),
+            Stamp::Literal(literal) => write!(text, "{literal}"),
+            Stamp::Minute => write!(text, "{:02}", seconds / 60 % 60),
+            Stamp::Month => write!(text, "{month:02}"),
+            Stamp::Second => write!(text, "{:02}", seconds % 60),
+            Stamp::Seconds => write!(text, "{}", since.as_secs()),
+            Stamp::Year => write!(text, "{year:04}"),
+        };
+    }
+    text
 }
 
 /// Year, month and day of a day counted from 1970-01-01.
@@ -44,6 +73,32 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_form_of_ones_own_is_that_of_strftime() {
+        let pieces = crate::model::line::pieces(
+            "%START_TIME(%Y/%m/%dT%H:%M:%S.%3f%z %Z %%)%|%START_TIME(%F %T %f %s)%",
+        );
+        let stamps: Vec<_> = pieces
+            .unwrap()
+            .into_iter()
+            .filter_map(|piece| match piece {
+                crate::model::line::Piece::Value(crate::model::line::Value::StartTimeAs(
+                    stamps,
+                )) => Some(stamps),
+                _ => None,
+            })
+            .collect();
+        let time = UNIX_EPOCH + Duration::new(951_782_399, 12_345_678);
+        assert_eq!(
+            stamped(time, &stamps[0]),
+            "2000/02/28T23:59:59.012+0000 UTC %"
+        );
+        assert_eq!(
+            stamped(time, &stamps[1]),
+            "2000-02-28 23:59:59 012345678 951782399"
+        );
+    }
 
     #[test]
     fn moments_are_written_as_httpdate_knows_them() {

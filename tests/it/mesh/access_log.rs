@@ -5,11 +5,15 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request};
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
 use meshwork::model::cluster::Protocol;
 use meshwork::{AccessLog, Body, Mesh, source};
 
-use super::world::{Plan, World, all_to, call, cluster, get, millis, retries, seconds, to};
+use super::world::{
+    Fed, Plan, World, all_to, answer, call, cluster, get, millis, one, retries, seconds, to,
+};
 
 /// What was written.
 #[derive(Clone, Default)]
@@ -110,6 +114,50 @@ async fn json_has_istios_keys_and_survives_what_callers_write() {
          upstream_local_address downstream_local_address downstream_remote_address requested_server_name \
          route_name";
     assert_eq!(keys, istios.split_whitespace().collect());
+}
+
+/// A mesh of one cluster, whose lines are of this format.
+async fn told(world: &World, protocol: Protocol, format: &str) -> (Mesh, Lines) {
+    let lines = Lines::default();
+    let (_, feed) = source::feed(one(cluster("c", protocol), &[1], |_| {}));
+    let builder = Mesh::builder().feed(feed).connector(world.clone());
+    let log = AccessLog::format(format).unwrap().to(lines.clone());
+    (builder.access_log(log).start().await.unwrap(), lines)
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_there_is_no_connection_is_told() {
+    // Nobody listens.
+    let world = World::default();
+    let format = "%UPSTREAM_TRANSPORT_FAILURE_REASON%|%RESPONSE_FLAGS%|%RESPONSE_CODE%";
+    let (mesh, lines) = told(&world, Protocol::Http1, format).await;
+    let _ = call(&mesh, get("http://c/")).await;
+    world.named(1);
+    mesh.shutdown(seconds(1)).await;
+    assert_eq!(lines.all(), ["connection_refused|UF|503"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_are_told_and_are_no_headers() {
+    let world = World::default();
+    world.serve(1, |_| async {
+        let trailers = [("x-sum", "7"), ("grpc-status", "0")]
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let trailers = Frame::trailers(HeaderMap::from_iter(trailers));
+        let (frames, body) = Fed::body();
+        frames.send(Ok(trailers)).await.unwrap();
+        answer(200).map(|_| body)
+    });
+    let (mesh, lines) = told(
+        &world,
+        Protocol::Http2,
+        "%TRAILER(X-SUM)%|%TRAILER(X-NONE?GRPC-STATUS):1%|%RESP(X-SUM)%|%TRAILER(X-NONE)%",
+    )
+    .await;
+    let response = mesh.client().request(get("http://c/")).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    mesh.shutdown(seconds(1)).await;
+    assert_eq!(lines.all(), ["7|0|-|-"]);
 }
 
 #[tokio::test(start_paused = true)]
