@@ -1,12 +1,16 @@
 //! What a feature set costs those who build it: time, crates, and bytes of a program that uses it.
 //!
 //! Each is built as its users do, from a package of its own that depends on this one and from
-//! nothing; the versions are those of this repository's lock file.
+//! nothing; the versions are those of this repository's lock file. The bar of the design is of a
+//! cold `cargo build`: what an application of tonic and rustls waits longer once it has a mesh.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A feature set, and the main function of a program that uses it.
 struct Set {
@@ -63,8 +67,60 @@ const XDS: &str = "
     let request = http::Request::get(\"http://catalog/\").body(meshwork::Body::empty()).unwrap();
     let _ = mesh.client().request(request).await;";
 
-/// The table; each set is built in a folder below `scratch`, which is removed.
-pub(crate) fn table(scratch: &Path) -> Result<String, String> {
+/// What an application has that calls and serves with tonic over rustls.
+const TONIC: &str =
+    "tonic = { version = \"0.14\", features = [\"tls-aws-lc\", \"tls-native-roots\"] }\n";
+
+const CHANNEL: &str = "
+    let tls = tonic::transport::ClientTlsConfig::new().with_enabled_roots();
+    let endpoint = tonic::transport::Endpoint::from_static(\"https://catalog/\");
+    let channel = endpoint.tls_config(tls).unwrap().connect_lazy();
+    let _ = tonic::client::Grpc::new(channel).ready().await;";
+
+/// The most seconds by which the default features may lengthen a cold build.
+const BAR: f64 = 40.0;
+
+/// Both tables; each program is built in a folder below `scratch`, which is removed.
+pub(crate) fn tables(scratch: &Path) -> Result<String, String> {
+    Ok(format!("{}\n{}", sets(scratch)?, bar(scratch)?))
+}
+
+/// An application of tonic and rustls with the default features and without, built for development.
+fn bar(scratch: &Path) -> Result<String, String> {
+    let mut text = String::from(
+        "| a cold `cargo build` of | crates | s | s of processor |\n| --- | ---: | ---: | ---: |\n",
+    );
+    let mut of = |name, dependencies: &str, main: &str| -> Result<f64, String> {
+        let folder = scratch.join("program");
+        write(&folder, dependencies, main)?;
+        let crates = crates(&folder)?;
+        let (began, before) = (Instant::now(), children()?);
+        cargo(&folder, &["build", "--quiet"])?;
+        let (took, busy) = (began.elapsed().as_secs_f64(), children()? - before);
+        writeln!(text, "| {name} | {crates} | {took:.0} | {busy:.0} |")
+            .expect("a string takes all");
+        let _ = fs::remove_dir_all(&folder);
+        Ok(took)
+    };
+    let alone = of("tonic and rustls", TONIC, CHANNEL)?;
+    let ours = format!("{TONIC}{}", meshwork("default"));
+    let added = of(
+        "the same and this library",
+        &ours,
+        &format!("{CHANNEL}{YAML}"),
+    )? - alone;
+    let stands = if added <= BAR { "met" } else { "missed" };
+    write!(
+        text,
+        "\n| bar | allowed | measured | stands |\n| --- | ---: | ---: | --- |\n\
+         | s that the default features add to a cold `cargo build` on 2 cores | {BAR:.0} | {added:.0} | {stands} |\n"
+    )
+    .expect("a string takes all");
+    Ok(text)
+}
+
+/// What each feature set costs in a release build.
+fn sets(scratch: &Path) -> Result<String, String> {
     let mut text = String::from(
         "| features | crates | release build, s of processor | the program, MiB |\n| --- | ---: | ---: | ---: |\n",
     );
@@ -75,7 +131,7 @@ pub(crate) fn table(scratch: &Path) -> Result<String, String> {
     } in FEATURES
     {
         let folder = scratch.join("program");
-        write(&folder, features, main)?;
+        write(&folder, &meshwork(features), main)?;
         let crates = crates(&folder)?;
         let before = children()?;
         cargo(&folder, &["build", "--release", "--quiet"])?;
@@ -91,20 +147,24 @@ pub(crate) fn table(scratch: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn write(folder: &Path, features: &str, main: &str) -> Result<(), String> {
-    const HERE: &str = env!("CARGO_MANIFEST_DIR");
-    let failed = |why| format!("{}: {why}", folder.display());
+/// The line of a manifest that asks for these features.
+fn meshwork(features: &str) -> String {
     let features: Vec<String> = features
         .split(", ")
         .filter(|feature| !feature.is_empty())
         .map(|feature| format!("{feature:?}"))
         .collect();
+    let features = features.join(", ");
+    format!("meshwork = {{ path = {HERE:?}, default-features = false, features = [{features}] }}\n")
+}
+
+fn write(folder: &Path, dependencies: &str, main: &str) -> Result<(), String> {
+    let failed = |why| format!("{}: {why}", folder.display());
     let manifest = format!(
         "[package]\nname = \"program\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
-         [dependencies]\nmeshwork = {{ path = {HERE:?}, default-features = false, features = [{}] }}\n\
+         [dependencies]\n{dependencies}\
          http = \"1\"\ntokio = {{ version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }}\n\n\
          [profile.release]\nstrip = true\n",
-        features.join(", ")
     );
     let main = format!("#[tokio::main]\nasync fn main() {{{main}}}\n");
     let _ = fs::remove_dir_all(folder);

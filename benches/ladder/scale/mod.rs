@@ -9,7 +9,7 @@ mod configuration;
 mod storm;
 mod swaps;
 
-pub(crate) use build::table as build;
+pub(crate) use build::tables as build;
 
 /// All tables of `--scale`.
 pub(crate) fn tables() -> String {
