@@ -185,6 +185,7 @@ fn route(name: &str, matcher: RouteMatcher, step: Step, destinations: Destinatio
             retry: (step >= Step::Retry).then(retry),
             path_rewrite: None,
             authority_rewrite: None,
+            endpoint_authority: false,
             mirrors: Vec::new(),
             affinity: Affinity::default(),
             upgrades: Upgrades::default(),
@@ -245,6 +246,7 @@ fn locality(endpoints: impl Iterator<Item = SocketAddr>) -> LocalityEndpoints {
                 health: Health::Healthy,
                 labels: labels.clone(),
                 meshed: false,
+                hostname: None,
             })
             .collect(),
     }

@@ -14,6 +14,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
+
 use super::pairs::{Service, members};
 use super::{Question, Target};
 use crate::model::cluster::{Discovery, Dns, Families, Lookup};
@@ -146,6 +148,8 @@ fn addresses(
         all.dedup();
         all
     };
+    // The addresses go on being known by the name that led to them (Envoy's STRICT_DNS).
+    let hostname = endpoint.hostname.clone().or_else(|| name_of(host, *port));
     let rank = |priority: u16| priorities.iter().take_while(|one| **one < priority).count();
     let mut found = Vec::with_capacity(targets.len());
     for (service, addresses) in services {
@@ -153,6 +157,7 @@ fn addresses(
         found.extend(members(&addresses).into_iter().map(|address| {
             let endpoint = Endpoint {
                 address,
+                hostname: hostname.clone(),
                 weight: weight.min(NonZeroU32::MAX),
                 ..endpoint.clone()
             };
@@ -161,6 +166,16 @@ fn addresses(
         }));
     }
     found
+}
+
+/// A name with its port, as gRPC knows the endpoints of a name by (A81). That of a service (SRV) is the name of
+/// no host.
+fn name_of(host: &str, port: u16) -> Option<Arc<Authority>> {
+    if host.starts_with('_') {
+        return None;
+    }
+    let authority = Authority::try_from(format!("{host}:{port}")).ok()?;
+    Some(Arc::new(authority))
 }
 
 #[cfg(test)]
@@ -179,6 +194,7 @@ mod tests {
             health: Health::Healthy,
             labels: Arc::default(),
             meshed: false,
+            hostname: None,
         };
         Endpoints {
             name: "e".into(),
@@ -265,6 +281,29 @@ mod tests {
         }
         let nothing = each(&named(&["six"]), Families::V4, &known);
         assert_eq!(shown(&nothing), [(0, Vec::new())]);
+    }
+
+    #[test]
+    fn an_address_is_known_by_the_name_that_led_to_it_unless_it_has_one() {
+        let known =
+            |_: &Question| Some([Target::from(std::net::IpAddr::from([10, 0, 0, 1]))].into());
+        let names = |host: &str, own: Option<&str>| {
+            let mut all = named(&[host]);
+            let own = own.map(|text| Arc::new(text.parse().unwrap()));
+            let endpoints = &mut all.localities[0].endpoints;
+            let one = endpoints.iter().map(|one| Endpoint {
+                hostname: own.clone(),
+                ..one.clone()
+            });
+            *endpoints = one.collect();
+            let expanded = each(&all, Families::Both, &known);
+            let mut endpoints = expanded.localities[0].endpoints.iter();
+            let name = endpoints.next().and_then(|one| one.hostname.clone());
+            name.map(|name: Arc<Authority>| name.to_string())
+        };
+        assert_eq!(names("a.example", None).as_deref(), Some("a.example:80"));
+        assert_eq!(names("a.example", Some("b")).as_deref(), Some("b"));
+        assert_eq!(names("_http._tcp.a.example", None), None);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::model::route::{Forward, HeaderChange, HeaderChanges};
 use crate::model::{Fraction, Origin};
 use crate::snapshot;
 
+/// What is told of a route that sends endpoints their own names.
+const ENDPOINT_AUTHORITY: &str = "authority: the name of the endpoint, if it has one";
+
 /// How a request is sent to a cluster.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -106,6 +109,9 @@ pub struct Gauge {
 pub struct Member {
     /// Its address.
     pub address: Arc<str>,
+    /// The name that it is known by, as it is asked for by TLS and sent as the authority where the
+    /// configuration wants that; `None`: that of its address, if any.
+    pub hostname: Option<String>,
     /// Its share among its locality.
     pub weight: u32,
     /// 0 is used first.
@@ -148,7 +154,7 @@ impl Way<'_> {
             origin: model.origin.clone(),
             uri: sent.uri().to_string(),
             headers: hidden(sent.headers()),
-            request_changes: self.request_changes(),
+            request_changes: self.request_changes(to),
             session: session.map(|member| member.endpoint.label().to_string()),
             times: Times::of(to, Asked::of(self.request.headers()), held),
             retry: to.retry.as_ref().map(|retry| Retrying {
@@ -184,9 +190,10 @@ impl Way<'_> {
         mirrors.map(look).collect()
     }
 
-    fn request_changes(&self) -> Vec<String> {
+    fn request_changes(&self, to: &Forward) -> Vec<String> {
         let all = self.chosen.changes().flat_map(|changes| &changes.request);
-        all.map(ToString::to_string).collect()
+        let named = to.endpoint_authority.then(|| ENDPOINT_AUTHORITY.to_owned());
+        all.map(ToString::to_string).chain(named).collect()
     }
 
     pub(super) fn response_changes(&self) -> Vec<String> {
@@ -212,6 +219,7 @@ fn look(member: &Arc<snapshot::Member>) -> Member {
     };
     Member {
         address: member.endpoint.label().clone(),
+        hostname: member.endpoint.hostname().map(ToString::to_string),
         weight: member.weight.get(),
         priority: member.placement.priority,
         state,

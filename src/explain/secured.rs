@@ -34,6 +34,9 @@ fn told(tls: &ClientTls) -> String {
     let trust = material(&tls.trust);
     let sni = match &tls.sni {
         Sni::Endpoint => ", the endpoint's name is asked for".to_owned(),
+        Sni::EndpointOr(name) => {
+            format!(", the endpoint's name is asked for, or {name} where it has none")
+        }
         Sni::Name(name) => format!(", asks for {name}"),
         Sni::Nobody => String::new(),
     };

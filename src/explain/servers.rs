@@ -290,7 +290,7 @@ fn sni<'r>(own: &'r Resources, cluster: &str) -> Option<&'r str> {
     match &own.clusters.get(cluster)?.security {
         Security::Automatic(tls) | Security::Tls(tls) => match &tls.sni {
             Sni::Name(name) => Some(name),
-            Sni::Endpoint | Sni::Nobody => None,
+            Sni::Endpoint | Sni::EndpointOr(_) | Sni::Nobody => None,
         },
         Security::Plaintext => None,
     }

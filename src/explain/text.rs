@@ -190,6 +190,9 @@ impl Forwarded {
                 "              {}  weight {}",
                 member.address, member.weight
             )?;
+            if let Some(name) = &member.hostname {
+                write!(f, "  named {name}")?;
+            }
             if member.priority > 0 {
                 write!(f, "  priority {}", member.priority)?;
             }

@@ -7,6 +7,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
+use http::uri::Authority;
+
 use super::{Fraction, List, Origin};
 
 /// The endpoints of one cluster (xDS's `ClusterLoadAssignment`).
@@ -77,6 +79,11 @@ pub const HASH_KEY: &str = "envoy.lb:hash_key";
 pub struct Endpoint {
     /// Where to connect to.
     pub address: Address,
+    /// The name that it is known by, perhaps with a port (xDS's `Endpoint.hostname`): what
+    /// [`Sni::Endpoint`](super::security::Sni::Endpoint) asks for, and what a route with
+    /// [`Forward::endpoint_authority`](super::route::Forward::endpoint_authority) sends. `None`: the host of
+    /// the address, if that is a name. Nothing is resolved or connected to by it.
+    pub hostname: Option<Arc<Authority>>,
     /// Its share among the endpoints of its locality.
     pub weight: NonZeroU32,
     /// What the registry says of it.

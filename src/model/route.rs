@@ -139,6 +139,10 @@ pub struct Forward {
     pub path_rewrite: Option<PathRewrite>,
     /// The authority that is sent instead of the caller's.
     pub authority_rewrite: Option<Authority>,
+    /// Whether each try sends the [host name](super::endpoint::Endpoint::hostname) of its endpoint as the
+    /// authority, or host and port where the endpoint's address is a name (Envoy's `auto_host_rewrite`,
+    /// gRFC A81). Where the endpoint has neither, what would be sent otherwise stays.
+    pub endpoint_authority: bool,
     /// Who gets copies of the requests; the answers are thrown away.
     pub mirrors: Vec<Mirror>,
     /// Which requests go to the same endpoint.

@@ -93,9 +93,12 @@ pub enum Verification {
 /// Which server is asked for in the handshake.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Sni {
-    /// The host name of the endpoint, if it is one and not an address.
+    /// The [host name](super::endpoint::Endpoint::hostname) of the endpoint, without its port; where
+    /// it has none, the host of its address, if that is a name and no IP address.
     #[default]
     Endpoint,
+    /// The same, and this name where the endpoint has none (gRFC A101: `auto_host_sni` beside `sni`).
+    EndpointOr(Arc<str>),
     /// This name.
     Name(Arc<str>),
     /// None.

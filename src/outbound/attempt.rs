@@ -67,6 +67,8 @@ pub(super) struct Attempts<'a> {
     begun: (u32, u32),
     /// The try that has ended last: the answer, unless another one follows.
     judged: Option<Judged>,
+    /// Sends each endpoint its own name, where the route wants that.
+    names: Option<(&'a Chosen, &'a Forward)>,
     /// The endpoints tried before; four fit without an allocation, Istio's default makes three.
     tried: SmallVec<[Arc<Endpoint>; 4]>,
 }
@@ -103,7 +105,7 @@ impl<'a> Attempts<'a> {
         core: &'a Core,
         chosen: &'a Chosen,
         call: &Call,
-        forward: &Forward,
+        forward: &'a Forward,
         deadline: Deadline,
         bond: Bond<'a>,
     ) -> Result<Self, Error> {
@@ -144,6 +146,7 @@ impl<'a> Attempts<'a> {
             watched: measured.then_some(call.began),
             begun: (0, 0),
             judged: None,
+            names: forward.endpoint_authority.then_some((chosen, forward)),
             tried: SmallVec::new(),
         })
     }
@@ -406,7 +409,12 @@ impl<'a> Tries<Body> for Attempts<'a> {
             span.write(headers);
         }
         self.tell_time(this, headers);
-        self.admit(span)
+        let admitted = self.admit(span)?;
+        if let Some((chosen, forward)) = self.names {
+            // Each try anew: the next endpoint has another name (gRFC A81).
+            chosen.name(forward, &admitted.endpoint(), request)?;
+        }
+        Ok(admitted)
     }
 
     async fn finish(

@@ -161,7 +161,7 @@ impl Guard for Lease {
         }
         let endpoint = this.admitted.in_flight.endpoint();
         let error = error
-            .at_cluster(&endpoint.common.cluster)
+            .at_cluster(endpoint.cluster())
             .at_endpoint(endpoint.label());
         match this.admitted.cut.reader {
             Reader::Grpc => Ok(answer::grpc_trailers(&error)),

@@ -81,6 +81,7 @@ fn route(environment: &Environment) -> Arc<Route> {
             retry: None,
             path_rewrite: None,
             authority_rewrite: None,
+            endpoint_authority: false,
             mirrors: Vec::new(),
             affinity: model::affinity::Affinity::default(),
             upgrades: model::upgrade::Upgrades::default(),

@@ -12,7 +12,7 @@ use crate::model::matcher::RequestView;
 use crate::model::route::{Action, Destination, Forward, HeaderChanges};
 use crate::name::Target;
 use crate::random::Random;
-use crate::snapshot::{Cluster, Route, Snapshot, VirtualHost};
+use crate::snapshot::{Cluster, Endpoint, Route, Snapshot, VirtualHost};
 
 use super::{Core, affinity, rewrite};
 
@@ -291,18 +291,36 @@ impl Chosen {
         cluster.toward(&self.authority, self.port, &core.environment)
     }
 
+    /// What is sent as the authority, unless an endpoint says what.
+    fn sent<'a>(&'a self, forward: &'a Forward) -> &'a Authority {
+        // The route has the last word, as with headers.
+        let rewritten = forward.authority_rewrite.as_ref();
+        rewritten
+            .or_else(|| self.destination()?.authority_rewrite.as_ref())
+            .unwrap_or(&self.authority)
+    }
+
+    /// Addresses the request to this endpoint by its name, if it has one.
+    pub(super) fn name<B>(
+        &self,
+        forward: &Forward,
+        endpoint: &Endpoint,
+        request: &mut Request<B>,
+    ) -> Result<(), Error> {
+        let own = endpoint.authority();
+        let authority = own.as_ref().unwrap_or_else(|| self.sent(forward));
+        let uri = std::mem::take(request.uri_mut());
+        *request.uri_mut() = rewrite::uri(uri, None, authority)?;
+        Ok(())
+    }
+
     /// Makes the request what the endpoint shall see.
     pub(crate) fn prepare<B>(
         &self,
         forward: &Forward,
         request: &mut Request<B>,
     ) -> Result<(), Error> {
-        // The route has the last word, as with headers.
-        let rewritten = forward.authority_rewrite.as_ref();
-        let authority = rewritten
-            .or_else(|| self.destination()?.authority_rewrite.as_ref())
-            .unwrap_or(&self.authority);
-        let uri = std::mem::take(request.uri_mut());
+        let (uri, authority) = (std::mem::take(request.uri_mut()), self.sent(forward));
         *request.uri_mut() = rewrite::uri(uri, forward.path_rewrite.as_ref(), authority)?;
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);

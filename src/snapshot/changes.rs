@@ -49,8 +49,7 @@ pub(super) fn once_each(members: &[Arc<Member>]) -> impl Iterator<Item = Arc<End
 
 /// Tells the endpoints that joined and left.
 pub(crate) fn announce(moves: &Moves, events: &Announcer) {
-    let names =
-        |endpoint: &Arc<Endpoint>| (endpoint.common.cluster.clone(), endpoint.label().clone());
+    let names = |endpoint: &Arc<Endpoint>| (endpoint.cluster().clone(), endpoint.label().clone());
     for gone in &moves.down {
         events.tell(|| {
             let (cluster, endpoint) = names(gone);

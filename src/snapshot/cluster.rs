@@ -225,10 +225,7 @@ impl Cluster {
     #[cfg(feature = "tls-core")]
     pub(crate) fn renew(&self) {
         let members = self.balancer.members();
-        for member in members
-            .iter()
-            .filter(|member| member.endpoint.common.secured)
-        {
+        for member in members.iter().filter(|member| member.endpoint.secured()) {
             member.endpoint.connections.renew();
         }
         if let Some(on_demand) = &self.on_demand {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use http::uri::Authority;
+
 use super::endpoint::Member;
 use crate::layer::balance::Placement;
 use crate::model;
@@ -17,6 +19,7 @@ pub(super) struct Entry<'a> {
     pub(super) weight: NonZeroU32,
     pub(super) health: Health,
     pub(super) meshed: bool,
+    pub(super) hostname: Option<&'a Arc<Authority>>,
     pub(super) labels: &'a Arc<BTreeMap<Box<str>, Box<str>>>,
 }
 
@@ -30,6 +33,7 @@ impl<'a> Entry<'a> {
             weight: endpoint.weight,
             health: endpoint.health,
             meshed: endpoint.meshed,
+            hostname: endpoint.hostname.as_ref(),
             labels: &endpoint.labels,
         })
     }

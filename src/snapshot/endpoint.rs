@@ -1,16 +1,18 @@
 //! An endpoint that runs, in parts by how long they live.
 //!
 //! Of a large cluster there are ten thousand, so what is the same for all is kept once
-//! ([`Common`]), and what is there for each is few pieces. What a pick reads of the two members that
+//! ([`Commons`]), and what is there for each is few pieces. What a pick reads of the two members that
 //! it compares stands together at the beginning of a [`Record`]: among ten thousand, each place in
 //! memory that is looked at is in no cache.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Request;
+use http::uri::Authority;
 use tokio::time::Instant;
 
 use super::cluster::Running;
@@ -23,7 +25,7 @@ use crate::layer::outlier::Host;
 use crate::model;
 use crate::model::endpoint::{Address, HASH_KEY, Health};
 use crate::telemetry::Series;
-use crate::transport::{Connections, Means, Reach, Secure, Settings};
+use crate::transport::{Connections, Means, Reach, Secure, Settings, Stand};
 
 /// An endpoint as one snapshot sees it: the running endpoint and what the registry says of it.
 #[derive(Debug)]
@@ -44,7 +46,6 @@ pub(crate) struct Member {
 /// connected to in the same way.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) common: Arc<Common>,
     pub(crate) record: Arc<Record>,
     pub(crate) connections: Connections,
 }
@@ -68,22 +69,12 @@ pub(crate) struct Record {
     pub(crate) label: Arc<str>,
 }
 
-/// What those endpoints of a cluster have in common that are connected to in one way.
-#[derive(Debug)]
-pub(crate) struct Common {
-    /// The name of their cluster.
-    pub(crate) cluster: Arc<str>,
-    /// Whether their connections are encrypted.
-    pub(crate) secured: bool,
-    reach: Reach,
-}
-
 /// The ways in which the endpoints of a cluster are connected to.
 #[derive(Clone, Debug)]
 pub(crate) struct Commons {
-    plain: Arc<Common>,
+    plain: Reach,
     /// If the cluster can encrypt.
-    secured: Option<Arc<Common>>,
+    secured: Option<Reach>,
 }
 
 impl Member {
@@ -142,19 +133,35 @@ impl Candidate for Member {
 impl Endpoint {
     /// One that runs from this moment on; what was known of the one `before` at this address is
     /// known of it.
-    pub(super) fn new(address: &Address, common: &Arc<Common>, before: Option<&Self>) -> Self {
+    pub(super) fn new(address: &Address, reach: &Reach, before: Option<&Self>) -> Self {
         Self {
-            common: common.clone(),
             record: match before {
                 Some(before) => before.record.clone(),
                 None => Arc::new(Record::new(address)),
             },
-            connections: Connections::by(address.clone(), &common.reach),
+            connections: Connections::by(address.clone(), reach),
         }
     }
 
     pub(crate) fn address(&self) -> &Address {
         self.connections.address()
+    }
+
+    /// What the configuration says that it is known by.
+    pub(crate) fn hostname(&self) -> Option<&Arc<Authority>> {
+        self.connections.hostname()
+    }
+
+    /// What requests to it may carry as their authority: its host name, or that of its address with the port
+    /// (gRFC A81). `None`: it has an IP address and nothing else.
+    pub(crate) fn authority(&self) -> Option<Authority> {
+        match (self.hostname(), self.address()) {
+            (Some(name), _) => Some(Authority::clone(name)),
+            (None, Address::Name { host, port }) => {
+                Authority::try_from(format!("{host}:{port}")).ok()
+            }
+            (None, Address::Several(_) | Address::Socket(_) | Address::Unix(_)) => None,
+        }
     }
 
     /// As text.
@@ -163,7 +170,12 @@ impl Endpoint {
     }
 
     pub(crate) fn secured(&self) -> bool {
-        self.common.secured
+        self.connections.are_secured()
+    }
+
+    /// The name of its cluster.
+    pub(crate) fn cluster(&self) -> &Arc<str> {
+        self.connections.cluster()
     }
 }
 
@@ -211,39 +223,54 @@ impl Commons {
             limits: running.limits.clone(),
             counters: running.counters.clone(),
         });
-        let common = |security: Option<&Arc<dyn Secure>>| {
-            let reach = match &environment.answer {
-                Some(answer) => Reach::Answer(answer.clone()),
-                None => Reach::Remote(Arc::new(Means {
-                    settings: settings.clone(),
-                    connector: environment.connector.clone(),
-                    gate: gate.clone(),
-                    security: security.cloned(),
-                })),
-            };
-            Arc::new(Common {
+        let reach = |security: Option<&Arc<dyn Secure>>| match &environment.answer {
+            Some(answer) => Reach::Answer(Arc::new(Stand {
                 cluster: model.name.clone(),
+                hostname: None,
                 secured: security.is_some(),
-                reach,
-            })
+                answer: answer.clone(),
+            })),
+            None => Reach::Remote(Arc::new(Means {
+                cluster: model.name.clone(),
+                hostname: None,
+                settings: settings.clone(),
+                connector: environment.connector.clone(),
+                gate: gate.clone(),
+                security: security.cloned(),
+            })),
         };
         Self {
-            plain: common(None),
-            secured: secure.map(|secure| common(Some(secure))),
+            plain: reach(None),
+            secured: secure.map(|secure| reach(Some(secure))),
         }
     }
 
     /// Whether an endpoint may say that it has not looked at `request`.
     pub(super) fn may_refuse<B>(&self, request: &Request<B>) -> bool {
-        self.plain.reach.may_refuse(request)
+        self.plain.may_refuse(request)
     }
 
-    /// The way for endpoints that want their connections encrypted, or do not.
-    pub(super) fn of(&self, secured: bool) -> &Arc<Common> {
-        match &self.secured {
+    /// The way for endpoints that want their connections encrypted, or do not. One with a name has a way of its
+    /// own, so that the others need not have a place for it.
+    pub(super) fn of(&self, secured: bool, hostname: Option<&Arc<Authority>>) -> Cow<'_, Reach> {
+        let common = match &self.secured {
             Some(common) if secured => common,
             Some(_) | None => &self.plain,
-        }
+        };
+        let Some(name) = hostname else {
+            return Cow::Borrowed(common);
+        };
+        let hostname = Some(name.clone());
+        Cow::Owned(match common {
+            Reach::Answer(stand) => Reach::Answer(Arc::new(Stand {
+                hostname,
+                ..Stand::clone(stand)
+            })),
+            Reach::Remote(means) => Reach::Remote(Arc::new(Means {
+                hostname,
+                ..Means::clone(means)
+            })),
+        })
     }
 }
 

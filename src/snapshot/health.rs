@@ -50,7 +50,9 @@ use crate::model;
 use crate::model::cluster::Protocol;
 use crate::model::endpoint::Address;
 use crate::model::health::{GrpcQuestion, HealthCheck, HttpQuestion, Question, TcpQuestion};
-use crate::transport::{Connect, Connections, Io, Secure, Settings, Unlimited};
+use crate::transport::{
+    Connect, Connections, Io, Means, Reach, Secure, Settings, Unlimited, known_as,
+};
 
 /// What active checks have found out about one endpoint.
 #[derive(Debug, Default)]
@@ -123,6 +125,7 @@ struct Task {
     check: Arc<HealthCheck>,
     settings: Settings,
     secure: Option<Arc<dyn Secure>>,
+    hostname: Option<Arc<Authority>>,
     record: Arc<Record>,
     running: Ended,
 }
@@ -209,6 +212,7 @@ impl Checks {
             let secure = secure.filter(|_| endpoint.secured());
             let way = Way {
                 address: endpoint.address(),
+                hostname: endpoint.hostname(),
                 settings: &settings,
                 secure,
                 environment,
@@ -229,6 +233,7 @@ impl Checks {
                 check: check.clone(),
                 settings: settings.clone(),
                 secure: secure.cloned(),
+                hostname: endpoint.hostname().cloned(),
                 record: endpoint.record.clone(),
                 running: Ended::new(running),
             };
@@ -298,6 +303,7 @@ impl Task {
         };
         same && *self.check == *check
             && self.settings == *way.settings
+            && self.hostname.as_ref() == way.hostname
             && Arc::ptr_eq(&self.record, &endpoint.record)
             && !self.running.0.is_finished()
     }
@@ -318,6 +324,7 @@ fn settings(model: &model::Cluster, question: &Question) -> Settings {
 /// How an endpoint is reached.
 struct Way<'a> {
     address: &'a Address,
+    hostname: Option<&'a Arc<Authority>>,
     settings: &'a Settings,
     secure: Option<&'a Arc<dyn Secure>>,
     environment: &'a Environment,
@@ -348,6 +355,7 @@ impl Asking {
                     connector: way.environment.connector.clone(),
                     settings: Arc::new(way.settings.clone()),
                     secure: way.secure.cloned(),
+                    hostname: way.hostname.cloned(),
                 };
                 runtime.spawn(self.run(checker, exchange(tcp, dialler, way.address)))
             }
@@ -507,13 +515,18 @@ impl Asked {
     fn new(check: &HealthCheck, way: &Way<'_>) -> Self {
         let connections = match &way.environment.answer {
             Some(answer) => Connections::answering(answer.clone()),
-            None => Connections::secured(
-                way.address.clone(),
-                Arc::new(way.settings.clone()),
-                way.environment.connector.clone(),
-                Arc::new(Unlimited),
-                way.secure.cloned(),
-            ),
+            None => {
+                let means = Means {
+                    cluster: Arc::default(),
+                    hostname: way.hostname.cloned(),
+                    settings: Arc::new(way.settings.clone()),
+                    connector: way.environment.connector.clone(),
+                    gate: Arc::new(Unlimited),
+                    security: way.secure.cloned(),
+                };
+                let reach = Reach::Remote(Arc::new(means));
+                Arc::new(Connections::by(way.address.clone(), &reach))
+            }
         };
         if !check.reuse_connection {
             // Each check has a connection of its own then.
@@ -546,6 +559,7 @@ struct Dialler {
     connector: Arc<dyn Connect>,
     settings: Arc<Settings>,
     secure: Option<Arc<dyn Secure>>,
+    hostname: Option<Arc<Authority>>,
 }
 
 impl Service<Address> for Dialler {
@@ -561,10 +575,13 @@ impl Service<Address> for Dialler {
         let connecting = self.connector.connect(&address, &self.settings);
         match self.secure.clone() {
             None => connecting,
-            Some(secure) => Box::pin(async move {
-                let io = connecting.await?;
-                secure.secure(io, &address, Version::HTTP_11).await
-            }),
+            Some(secure) => {
+                let known = known_as(&address, self.hostname.as_ref());
+                Box::pin(async move {
+                    let io = connecting.await?;
+                    secure.secure(io, &known, Version::HTTP_11).await
+                })
+            }
         }
     }
 }

@@ -196,6 +196,7 @@ fn egress_route(cluster: &Arc<str>) -> model::route::Route {
             retry: None,
             path_rewrite: None,
             authority_rewrite: None,
+            endpoint_authority: false,
             mirrors: Vec::new(),
             affinity: Affinity::default(),
             upgrades: Upgrades::default(),

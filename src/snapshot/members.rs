@@ -228,6 +228,11 @@ impl<'a> Maker<'a> {
         self.secure.is_some() && security::wanted(&self.model.security, entry.meshed)
     }
 
+    /// Whether an endpoint is connected to, and known, as this entry says.
+    fn runs(&self, entry: &Entry<'_>, endpoint: &Endpoint) -> bool {
+        endpoint.secured() == self.secures(entry) && endpoint.hostname() == entry.hostname
+    }
+
     fn counted(&self) -> Counted<'_> {
         Counted::new(self.model, self.environment)
     }
@@ -247,8 +252,8 @@ impl<'a> Maker<'a> {
         for entry in &left {
             let named = balancer.all_named(&entry.address.to_string());
             let found = named.into_iter().find(|member| {
-                let secured = member.endpoint.secured() == self.secures(entry);
-                entry.is(member) && secured && taken.insert(Arc::as_ptr(member))
+                let runs = self.runs(entry, &member.endpoint);
+                entry.is(member) && runs && taken.insert(Arc::as_ptr(member))
             });
             leaving.extend(found);
         }
@@ -350,14 +355,13 @@ impl<'a> Maker<'a> {
         mut known: impl Iterator<Item = &'k Arc<Member>> + Clone,
         running: &mut HashMap<&'e Address, Arc<Endpoint>>,
     ) -> Arc<Endpoint> {
-        let secured = self.secures(entry);
         let first = known.clone().next();
-        if let Some(member) = known.find(|member| member.endpoint.secured() == secured) {
+        if let Some(member) = known.find(|member| self.runs(entry, &member.endpoint)) {
             return member.endpoint.clone();
         }
         let made = running
             .get(entry.address)
-            .filter(|endpoint| endpoint.secured() == secured);
+            .filter(|endpoint| self.runs(entry, endpoint));
         if let Some(endpoint) = made {
             return endpoint.clone();
         }
@@ -438,7 +442,8 @@ impl<'a> Maker<'a> {
 
     /// One that runs from this moment on; what is known of the one `before` is known of it.
     fn endpoint(&self, entry: &Entry<'_>, before: Option<&Endpoint>) -> Endpoint {
-        Endpoint::new(entry.address, self.commons.of(self.secures(entry)), before)
+        let reach = self.commons.of(self.secures(entry), entry.hostname);
+        Endpoint::new(entry.address, &reach, before)
     }
 }
 

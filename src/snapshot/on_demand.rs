@@ -141,6 +141,7 @@ impl Cluster {
                     health: Health::Healthy,
                     labels: Arc::default(),
                     meshed: false,
+                    hostname: None,
                 }]),
             }],
             overloads: Vec::new(),

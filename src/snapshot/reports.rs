@@ -96,7 +96,7 @@ impl Reports {
                 continue;
             }
             let listening = Listening {
-                authority: authority(&endpoint.common.cluster, endpoint.label()),
+                authority: authority(endpoint.cluster(), endpoint.label()),
                 endpoint: endpoint.clone(),
                 period,
                 random: environment.random.clone(),

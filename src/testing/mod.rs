@@ -222,6 +222,7 @@ fn endpoints<'a>(cluster: &Cluster, backends: impl Iterator<Item = &'a Backend>)
         health: Health::Healthy,
         labels: Arc::default(),
         meshed: false,
+        hostname: None,
     });
     Endpoints {
         name: cluster.name.clone(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -122,9 +123,11 @@ impl Connector {
 
     /// The name that is sent and checked. An address is never sent, but may be checked.
     fn asked(&self, host: &str) -> io::Result<ServerName<'static>> {
+        let own = host.trim_start_matches('[').trim_end_matches(']');
         let name = match &self.sni {
             Sni::Name(name) => &**name,
-            Sni::Endpoint | Sni::Nobody => host.trim_start_matches('[').trim_end_matches(']'),
+            Sni::EndpointOr(name) if own.parse::<IpAddr>().is_ok() => &**name,
+            Sni::Endpoint | Sni::EndpointOr(_) | Sni::Nobody => own,
         };
         let invalid = |_| {
             let text = format!("{name:?} is no name that a server could be asked for");

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -39,7 +40,8 @@ pub struct Connections {
 pub type Answer = Arc<dyn Fn(Request<Body>) -> Response<Body> + Send + Sync>;
 
 enum Peer {
-    Answer(Answer),
+    // Behind one pointer more, since nobody has many of them and of the others there are many.
+    Answer(Arc<Stand>),
     Remote {
         means: Arc<Means>,
         /// The keeping of connections, made when there is something to keep: most endpoints of a
@@ -48,10 +50,19 @@ enum Peer {
     },
 }
 
+/// What answers in place of peers.
+#[derive(Clone)]
+pub(crate) struct Stand {
+    pub(crate) cluster: Arc<str>,
+    pub(crate) hostname: Option<Arc<Authority>>,
+    pub(crate) secured: bool,
+    pub(crate) answer: Answer,
+}
+
 /// How the endpoints of a cluster are reached.
 #[derive(Clone)]
 pub(crate) enum Reach {
-    Answer(Answer),
+    Answer(Arc<Stand>),
     Remote(Arc<Means>),
 }
 
@@ -65,8 +76,13 @@ impl Reach {
     }
 }
 
-/// What it takes to connect; endpoints of one cluster share it.
+/// What it takes to connect; endpoints of one cluster share it, but those that have a name of their own.
+#[derive(Clone)]
 pub(crate) struct Means {
+    /// The name of the cluster.
+    pub(crate) cluster: Arc<str>,
+    /// What the peer is known by when a connection is secured, if not by its address.
+    pub(crate) hostname: Option<Arc<Authority>>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) gate: Arc<dyn Gate>,
@@ -139,6 +155,8 @@ impl Connections {
         security: Option<Arc<dyn Secure>>,
     ) -> Arc<Self> {
         let means = Means {
+            cluster: Arc::default(),
+            hostname: None,
             settings,
             connector,
             gate,
@@ -150,7 +168,7 @@ impl Connections {
     /// The connections to `address`, which is reached as others are.
     pub(crate) fn by(address: Address, reach: &Reach) -> Self {
         let peer = match reach {
-            Reach::Answer(answer) => Peer::Answer(answer.clone()),
+            Reach::Answer(stand) => Peer::Answer(stand.clone()),
             Reach::Remote(means) => Peer::Remote {
                 means: means.clone(),
                 made: OnceLock::new(),
@@ -180,11 +198,40 @@ impl Connections {
             host: Arc::default(),
             port: 0,
         };
-        Arc::new(Self::by(nowhere, &Reach::Answer(answer)))
+        let stand = Stand {
+            cluster: Arc::default(),
+            hostname: None,
+            secured: false,
+            answer,
+        };
+        Arc::new(Self::by(nowhere, &Reach::Answer(Arc::new(stand))))
     }
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The name of the cluster; empty for connections of none.
+    pub(crate) fn cluster(&self) -> &Arc<str> {
+        match &self.peer {
+            Peer::Answer(stand) => &stand.cluster,
+            Peer::Remote { means, .. } => &means.cluster,
+        }
+    }
+
+    pub(crate) fn hostname(&self) -> Option<&Arc<Authority>> {
+        match &self.peer {
+            Peer::Answer(stand) => stand.hostname.as_ref(),
+            Peer::Remote { means, .. } => means.hostname.as_ref(),
+        }
+    }
+
+    /// Whether they are encrypted, or would be if there were any.
+    pub(crate) fn are_secured(&self) -> bool {
+        match &self.peer {
+            Peer::Answer(stand) => stand.secured,
+            Peer::Remote { means, .. } => means.security.is_some(),
+        }
     }
 
     /// The keeping of connections, from now on if there was none.
@@ -248,8 +295,8 @@ impl Connections {
     /// [unsent](Lost::unsent). Otherwise as [`send`](Self::send).
     pub(crate) async fn exchange(&self, request: &mut Request<Body>) -> Result<Answered, Lost> {
         match &self.peer {
-            Peer::Answer(answer) => {
-                let response = answer(std::mem::take(request));
+            Peer::Answer(stand) => {
+                let response = (stand.answer)(std::mem::take(request));
                 Ok(Answered::new(Answerer::Function(response)))
             }
             Peer::Remote { means, made } => exchange(self.remote(means, made), request).await,

@@ -17,6 +17,7 @@ use super::Http;
 use super::failure::{DialFailure, NoSettings};
 use super::gate::{Gate, Permit, Turn, Why};
 use super::remote::Remote;
+use super::secure::known_as;
 use super::slot::Slot;
 use super::wire::{self, Counted, Sender, Wire};
 
@@ -146,6 +147,7 @@ fn dial(
     let connector = remote.means.connector.clone();
     let security = remote.means.security.clone();
     let address = remote.address.clone();
+    let known = known_as(&address, remote.means.hostname.as_ref());
     let count = remote.tasks.clone();
     async move {
         let limit = settings.connect_timeout;
@@ -153,7 +155,7 @@ fn dial(
             let connecting = connector.connect(&address, &settings);
             let mut io = connecting.await.map_err(DialFailure::Io)?;
             if let Some(security) = &security {
-                let securing = security.secure(io, &address, http.version());
+                let securing = security.secure(io, &known, http.version());
                 io = securing.await.map_err(DialFailure::Secure)?;
             }
             let handshake = |cause| {

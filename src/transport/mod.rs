@@ -94,10 +94,11 @@ mod wire;
 
 pub use connect::{Connect, Connecting, Io, Stream, TcpConnector};
 pub use connections::{Answer, Connections, Stats};
-pub(crate) use connections::{Lost, Means, Reach};
+pub(crate) use connections::{Lost, Means, Reach, Stand};
 pub use failure::{Unanswered, is_exhausted};
 pub use gate::{Claim, Gate, Permit, Turn, Unlimited, Why};
 pub use response::{End, Guard};
+pub(crate) use secure::known_as;
 pub use secure::{Secure, Unprepared};
 pub use settings::Settings;
 pub(crate) use single::Single;

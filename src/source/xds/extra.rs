@@ -45,6 +45,9 @@ pub(super) struct RouteExtra {
     /// The prefix that is replaced by nothing.
     #[prost(string, optional, tag = "9")]
     pub(super) removed_prefix: Option<String>,
+    /// Endpoints say what the authority is, and the message says what it is of others.
+    #[prost(bool, tag = "10")]
+    pub(super) endpoint_authority: bool,
 }
 
 /// Of a weighted cluster.

@@ -23,6 +23,8 @@ fn remote() -> Arc<Remote> {
         port: 0,
     };
     let means = Means {
+        cluster: Arc::default(),
+        hostname: None,
         settings: Arc::new(Settings {
             protocol: Protocol::Http2,
             connect_timeout: Duration::from_secs(10),

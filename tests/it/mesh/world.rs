@@ -277,6 +277,7 @@ pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Endpoints {
         health: Health::Healthy,
         labels: Arc::default(),
         meshed: false,
+        hostname: None,
     };
     Endpoints {
         name: name.into(),
@@ -318,6 +319,7 @@ pub(crate) fn forward(destinations: Destinations) -> Forward {
         retry: None,
         path_rewrite: None,
         authority_rewrite: None,
+        endpoint_authority: false,
         mirrors: Vec::new(),
         affinity: Affinity::default(),
         upgrades: Upgrades::default(),

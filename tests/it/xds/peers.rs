@@ -241,7 +241,7 @@ async fn hosts_that_are_shorter_than_a_wildcard_match_nothing_and_do_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_clusters_than_any_queue_holds_do_not_lock_it_up() {
+async fn c19_more_clusters_than_any_queue_holds_do_not_lock_it_up() {
     let world = World::default();
     world.named(1);
     let plane = Plane::new(&world);

@@ -395,6 +395,15 @@ pub(crate) fn bootstrap() -> Bootstrap {
     Bootstrap::server(&format!("plane:{PORT}"), "order-1").unwrap()
 }
 
+/// One that says this of its server, each in quotes.
+pub(crate) fn bootstrap_with(features: &str) -> Bootstrap {
+    let text = format!(
+        r#"{{"xds_servers": [{{"server_uri": "plane:{PORT}", "channel_creds": [{{"type": "insecure"}}],
+            "server_features": [{features}]}}], "node": {{"id": "order-1"}}}}"#
+    );
+    Bootstrap::from_json(&text).unwrap()
+}
+
 /// A mesh that the control plane configures.
 pub(crate) async fn mesh(world: &World, bootstrap: Bootstrap) -> Mesh {
     Mesh::builder()

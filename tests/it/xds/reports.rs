@@ -10,12 +10,13 @@ use envoy_types::pb::envoy::service::status::v3 as status;
 use http_body_util::BodyExt as _;
 use meshwork::source::xds::Kind;
 use status::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
+use tower::ServiceExt as _;
 
 use super::calls::{get, port};
 use super::messages::{
     Made, bad_routes, cluster, cluster_with, endpoints, endpoints_with, listener, routes,
 };
-use super::plane::{Plane, bootstrap, mesh};
+use super::plane::{Plane, bootstrap, bootstrap_with, mesh};
 use crate::mesh::world::World;
 
 /// The cluster `c`, whose load is to be reported.
@@ -220,7 +221,7 @@ async fn drops_are_reported_by_category() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_tells_what_it_has_what_it_refused_and_why() {
+async fn c22_a_client_tells_what_it_has_what_it_refused_and_why() {
     let (world, plane) = start(cluster("c"));
     let mesh = mesh(&world, bootstrap()).await;
     port(&mesh).await.unwrap();
@@ -258,6 +259,54 @@ async fn a_client_tells_what_it_has_what_it_refused_and_why() {
     };
     let refused = client.fetch_client_status(matched).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+}
+
+/// gRFC A40 and A88: the states of what has no value.
+#[tokio::test(start_paused = true)]
+async fn c22_what_has_no_value_is_asked_for_absent_late_or_refused() {
+    use ClientResourceStatus as Status;
+    let transient = r#""resource_timer_is_transient_error""#;
+    for (features, sent, seconds, expected, why) in [
+        ("", None, 1, Status::Requested, None),
+        ("", None, 16, Status::DoesNotExist, Some("within 15 s")),
+        (transient, None, 16, Status::Requested, None),
+        (transient, None, 31, Status::Timeout, Some("within 30 s")),
+        (
+            "",
+            Some(bad_routes("r")),
+            1,
+            Status::Nacked,
+            Some("virtual_hosts[0].routes[0]"),
+        ),
+    ] {
+        let world = World::default();
+        let plane = Plane::new(&world);
+        plane.put([listener("catalog:80", "r")]);
+        plane.put(sent);
+        let mesh = mesh(&world, bootstrap_with(features)).await;
+        let channel = mesh.channel("catalog:80").unwrap();
+        let call = tokio::spawn(channel.clone().oneshot(get("/")));
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let mut client = ClientStatusDiscoveryServiceClient::new(mesh.client_status().unwrap());
+        let request = status::ClientStatusRequest::default();
+        let answer = client.fetch_client_status(request).await.unwrap();
+        let config = &answer.get_ref().config[0];
+        // One client for all targets, so that none has a scope of its own (gRFC A71).
+        assert_eq!(config.client_scope, "");
+        let mut all = config.generic_xds_configs.iter();
+        let routes = all
+            .find(|one| one.type_url == Kind::RouteConfiguration.type_url())
+            .unwrap();
+        assert_eq!(routes.client_status(), expected, "after {seconds} s");
+        assert!(routes.xds_config.is_none() && routes.last_updated.is_none());
+        let details = routes.error_state.as_ref().map(|error| &*error.details);
+        match (details, why) {
+            (None, None) => {}
+            (Some(details), Some(why)) => assert!(details.contains(why), "{details}"),
+            (details, _) => panic!("{expected:?}: {details:?}"),
+        }
+        call.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,7 +51,7 @@ async fn whoami(request: Request<Body>) -> Result<Response<Body>, std::convert::
 }
 
 /// A server that takes mutual TLS only.
-async fn server(own: Credentials) -> (Mesh, SocketAddr) {
+pub(super) async fn server(own: Credentials) -> (Mesh, SocketAddr) {
     let resources = Resources {
         peers: PeerPolicy {
             mode: MutualTls::Strict,
@@ -113,14 +113,14 @@ fn believing(names: &[&str], change: impl FnOnce(&mut tls::CertificateValidation
     })
 }
 
-fn write(folder: &Path, issued: &Issued, roots: &str) {
+pub(super) fn write(folder: &Path, issued: &Issued, roots: &str) {
     fs::write(folder.join("tls.crt"), &issued.chain).unwrap();
     fs::write(folder.join("tls.key"), &issued.key).unwrap();
     fs::write(folder.join("ca.crt"), roots).unwrap();
 }
 
 /// A mesh whose bootstrap has two providers over the files of a folder: `own` and `roots`.
-async fn client(world: &World, folder: &Path) -> Mesh {
+pub(super) async fn client(world: &World, folder: &Path) -> Mesh {
     let folder = folder.display();
     let text = format!(
         r#"{{"xds_servers": [{{"server_uri": "plane:{PORT}", "channel_creds": [{{"type": "insecure"}}]}}],
@@ -150,7 +150,7 @@ const SERVER: &str = "spiffe://td/ns/my-app/sa/catalog";
 const CLIENT: &str = "spiffe://td/ns/my-app/sa/order";
 
 #[tokio::test]
-async fn certificates_come_from_the_providers_of_the_bootstrap_and_rotate_with_their_files() {
+async fn c21_certificates_come_from_the_providers_of_the_bootstrap_and_rotate_with_their_files() {
     let mut root = Authority::new("root");
     let own = Credentials::new(Some(root.issue(SERVER).identity()), trust(&root));
     let (_server, address) = server(own).await;

@@ -119,6 +119,7 @@ fn forward(forwarded: &Forwarded) -> Value {
     let endpoints = forwarded.endpoints.iter().map(|member| {
         json!({
             "address": *member.address,
+            "hostname": member.hostname,
             "weight": member.weight,
             "priority": member.priority,
             "state": match member.state {

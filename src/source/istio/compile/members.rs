@@ -27,6 +27,7 @@ pub(super) fn endpoints(
             health: member.health,
             labels: member.labels.clone(),
             meshed: meshed(member),
+            hostname: None,
         });
     }
     let weights: Vec<_> = groups

@@ -29,7 +29,7 @@ impl Bootstrap {
     /// | `ISTIOD_ADDR` | `istiod.istio-system.svc:15012` with a root and a token, else `:15010` | where istiod is |
     /// | `INSTANCE_IP` | needed | the pod's address |
     /// | `POD_NAME`, `POD_NAMESPACE` | needed | who it is |
-    /// | `SERVICE_ACCOUNT`, `CLUSTER_ID` | | as its name says |
+    /// | `SERVICE_ACCOUNT`, `CLUSTER_ID` | | as its name says; the latter stands beside the token too |
     /// | `CLUSTER_DOMAIN` | `cluster.local` | of its services |
     /// | `ISTIO_META_*`, `ISTIO_METAJSON_LABELS` | | further metadata |
     ///

@@ -186,6 +186,74 @@ fn every_fault_is_told_with_its_path() {
             "xds_servers[0]: call_creds need an encrypted channel",
         ),
         (
+            json!({"xds_servers": [server("a:1/b")]}),
+            "xds_servers[0].server_uri: found \"a:1/b\": it is not a host and port; a scheme is not",
+        ),
+        (
+            json!({"xds_servers": [server(":80")]}),
+            "xds_servers[0].server_uri: found \":80\": the host is missing",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": 1, "channel_creds": insecure}]}),
+            "xds_servers[0].server_uri: found a number, allowed is a text",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": [{}]}]}),
+            "xds_servers[0].channel_creds[0].type: is missing",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "tls", "config":
+                {"private_key_file": "/k"}}]}]}),
+            "xds_servers[0].channel_creds[0].config: private_key_file without certificate_file",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "tls", "config":
+                {"ca_certificate_file": ""}}]}]}),
+            "xds_servers[0].channel_creds[0].config.ca_certificate_file: is empty, a path is needed",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "tls", "config":
+                {"refresh_interval": "1m"}}]}]}),
+            "refresh_interval: found \"1m\", allowed are seconds above zero such as \"600s\"",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "tls"}],
+                "call_creds": [{"type": "jwt_token_file"}]}]}),
+            "xds_servers[0].call_creds[0].config: is missing",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "tls"}],
+                "call_creds": [{"type": "jwt_token_file", "config": {}}]}]}),
+            "xds_servers[0].call_creds[0].config.jwt_token_file: is missing",
+        ),
+        (
+            json!({"xds_servers": [{"server_uri": "a:1", "channel_creds": insecure,
+                "server_features": "xds_v3"}]}),
+            "xds_servers[0].server_features: found a text, allowed is a list",
+        ),
+        (
+            json!({"xds_servers": [server("a:1")], "node": {"metadata": []}}),
+            "node.metadata: found a list, allowed is an object",
+        ),
+        (
+            json!({"xds_servers": [server("a:1")], "authorities": {"x": {"xds_servers": []}}}),
+            "authorities[\"x\"].xds_servers: is empty, at least one server is needed",
+        ),
+        (
+            json!({"xds_servers": [server("a:1")], "authorities": {"x": {
+                "fallback_on_reachability_only": 1}}}),
+            "authorities[\"x\"].fallback_on_reachability_only: found a number, allowed is true or false",
+        ),
+        (
+            json!({"xds_servers": [server("a:1")], "certificate_providers": {"d": {}}}),
+            "certificate_providers[\"d\"].plugin_name: is missing",
+        ),
+        (
+            json!({"xds_servers": [server("a:1")], "certificate_providers": {"d": {
+                "plugin_name": "file_watcher"}}}),
+            "certificate_providers[\"d\"].config: is missing",
+        ),
+        (
             json!({"xds_servers": [server("a:1")], "node": 1}),
             "node: found a number",
         ),

@@ -45,6 +45,8 @@ pub(super) fn forward(
     let retry = retry::of_route(place, message, parts);
     let path_rewrite = path_rewrite(place, message, parts);
     let authority_rewrite = authority_rewrite(place, message);
+    let endpoint_authority =
+        parts.scope.context.trusted && (parts.extra.endpoint_authority || automatic(message));
     let mirrors_place = place.field("request_mirror_policies");
     let mirrors = match message.request_mirror_policies.is_empty() {
         true => parts.around.mirrors.clone(),
@@ -70,6 +72,7 @@ pub(super) fn forward(
         retry: retry?,
         path_rewrite: path_rewrite?,
         authority_rewrite: authority_rewrite?,
+        endpoint_authority,
         mirrors,
         affinity,
         upgrades: upgrades(&message.upgrade_configs),
@@ -257,7 +260,7 @@ fn destination(
     let authority_rewrite = match &message.host_rewrite_specifier {
         None => Some(None),
         Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => {
-            authority(&place.field("host_rewrite_literal"), host)
+            value::authority(&place.field("host_rewrite_literal"), host)
         }
     };
     let destination = Destination {
@@ -270,28 +273,14 @@ fn destination(
     Some((destination, said))
 }
 
-fn authority(place: &Place<'_>, text: &str) -> Option<Option<Authority>> {
-    if text.is_empty() {
-        return Some(None);
-    }
-    match Authority::try_from(text) {
-        Ok(authority) => Some(Some(authority)),
-        Err(_) => place.fault(format_args!(
-            "{} is no authority; \"host\" and \"host:port\" are allowed",
-            Quoted(text)
-        )),
-    }
-}
-
 fn authority_rewrite(place: &Place<'_>, message: &wire::RouteAction) -> Option<Option<Authority>> {
     use wire::route_action::HostRewriteSpecifier as Specifier;
     match &message.host_rewrite_specifier {
         None => Some(None),
-        // Honoured only from trusted servers by gRPC (A81), for names that endpoints carry. Those
-        // are not kept, so it is without effect, as it is in gRPC from other servers.
+        // See `automatic`.
         Some(Specifier::AutoHostRewrite(_)) => Some(None),
         Some(Specifier::HostRewriteLiteral(host) | Specifier::HostRewrite(host)) => {
-            authority(&place.field("host_rewrite_literal"), host)
+            value::authority(&place.field("host_rewrite_literal"), host)
         }
         Some(Specifier::HostRewriteHeader(_)) => place
             .field("host_rewrite_header")
@@ -299,6 +288,23 @@ fn authority_rewrite(place: &Place<'_>, message: &wire::RouteAction) -> Option<O
         Some(Specifier::HostRewritePathRegex(_)) => place
             .field("host_rewrite_path_regex")
             .fault("is not supported; host_rewrite_literal is"),
+    }
+}
+
+/// Whether endpoints say what the authority is. Envoy does so for whoever asks; here, as in gRPC (A81), it has
+/// no effect unless the bootstrap trusts the server: an endpoint's name that a control plane makes up would
+/// be what its peers, and who checks a certificate, take the call to be for.
+fn automatic(message: &wire::RouteAction) -> bool {
+    use wire::route_action::HostRewriteSpecifier as Specifier;
+    match &message.host_rewrite_specifier {
+        Some(Specifier::AutoHostRewrite(on)) => on.value,
+        Some(
+            Specifier::HostRewrite(_)
+            | Specifier::HostRewriteHeader(_)
+            | Specifier::HostRewriteLiteral(_)
+            | Specifier::HostRewritePathRegex(_),
+        )
+        | None => false,
     }
 }
 

@@ -5,16 +5,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::place::{Place, Quoted};
-use super::value;
+use super::{hashing, value};
 use crate::model::balancing::{
-    LoadBound, LocalityWeights, Maglev, PeakEwma, PickFirst, Ratio, RingHash, SlowStart, Spread,
-    WeightedRoundRobin,
+    LocalityWeights, PeakEwma, PickFirst, Ratio, SlowStart, Spread, WeightedRoundRobin,
 };
 use crate::model::cluster::Balancing;
 use crate::model::reported::ReportedMetric;
 use crate::source::xds::extra::PeakEwmaExtra;
 use crate::source::xds::proto::{Any, Duration as WireDuration, balancing as lb, cluster as wire};
-use crate::source::xds::proto::{UInt32Value, UInt64Value, percent};
+use crate::source::xds::proto::{UInt32Value, percent};
 
 /// How deep policies may be nested (gRFC A52).
 const MAX_DEPTH: usize = 16;
@@ -69,11 +68,11 @@ fn legacy(place: &Place<'_>, message: &wire::Cluster, spread: &mut Spread) -> Op
                     config.hash_function
                 ));
             }
-            ring(
+            hashing::ring(
                 &place,
                 config.minimum_ring_size,
                 config.maximum_ring_size,
-                common_bound(outer, message),
+                hashing::common_bound(outer, message),
             )
         }
         Ok(Policy::Maglev) => {
@@ -81,10 +80,10 @@ fn legacy(place: &Place<'_>, message: &wire::Cluster, spread: &mut Spread) -> Op
                 Some(Config::MaglevLbConfig(config)) => config.table_size,
                 _ => None,
             };
-            maglev(
+            hashing::maglev(
                 &place.field("maglev_lb_config"),
                 size,
-                common_bound(place, message),
+                hashing::common_bound(place, message),
             )
         }
         // Where the request's authority is the endpoint there is nothing to pick.
@@ -155,9 +154,10 @@ fn known(
             Balancing::Random
         })
     } else if value::is::<lb::ring_hash::v3::RingHash>(any) {
-        value::unpack(place, any).and_then(|message| ring_hash(place, &message, spread))
+        value::unpack(place, any).and_then(|message| hashing::ring_hash(place, &message, spread))
     } else if value::is::<lb::maglev::v3::Maglev>(any) {
-        value::unpack(place, any).and_then(|message| maglev_policy(place, &message, spread))
+        value::unpack(place, any)
+            .and_then(|message| hashing::maglev_policy(place, &message, spread))
     } else if value::is::<lb::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin>(
         any,
     ) {
@@ -236,124 +236,6 @@ fn choices(place: &Place<'_>, count: Option<UInt32Value>) -> Option<()> {
             .field("choice_count")
             .fault(format_args!("is {}; 2 or more is allowed", count.value)),
         _ => Some(()),
-    }
-}
-
-fn ring_hash(
-    place: &Place<'_>,
-    message: &lb::ring_hash::v3::RingHash,
-    spread: &mut Spread,
-) -> Option<Balancing> {
-    use lb::ring_hash::v3::ring_hash::HashFunction;
-    match HashFunction::try_from(message.hash_function) {
-        Ok(HashFunction::DefaultHash | HashFunction::XxHash) => {}
-        _ => {
-            return place.field("hash_function").fault(format_args!(
-                "is {}; only XX_HASH (1) is allowed",
-                message.hash_function
-            ));
-        }
-    }
-    if message.locality_weighted_lb_config.is_some() {
-        spread.localities = LocalityWeights::InForce;
-    }
-    let bound = match &message.consistent_hashing_lb_config {
-        Some(config) if config.hash_balance_factor.is_some() => bound(place, Some(config)),
-        _ => load_bound(place, message.hash_balance_factor),
-    };
-    ring(
-        place,
-        message.minimum_ring_size,
-        message.maximum_ring_size,
-        bound,
-    )
-}
-
-fn ring(
-    place: &Place<'_>,
-    minimum: Option<UInt64Value>,
-    maximum: Option<UInt64Value>,
-    bound: Option<Option<LoadBound>>,
-) -> Option<Balancing> {
-    let standard = RingHash::default();
-    let minimum = minimum.map_or(u64::from(standard.minimum()), |size| size.value);
-    let maximum = maximum.map_or(u64::from(standard.maximum()), |size| size.value);
-    let sizes = u32::try_from(minimum).ok().zip(u32::try_from(maximum).ok());
-    let Some(ring) = sizes.and_then(|(minimum, maximum)| RingHash::new(minimum, maximum)) else {
-        return place.fault(format_args!(
-            "has a ring of {minimum} to {maximum} entries; at most {} are allowed, and the minimum \
-             is not above the maximum",
-            RingHash::LIMIT
-        ));
-    };
-    Some(Balancing::RingHash(match bound? {
-        Some(bound) => ring.bounded(bound),
-        None => ring,
-    }))
-}
-
-fn maglev_policy(
-    place: &Place<'_>,
-    message: &lb::maglev::v3::Maglev,
-    spread: &mut Spread,
-) -> Option<Balancing> {
-    if message.locality_weighted_lb_config.is_some() {
-        spread.localities = LocalityWeights::InForce;
-    }
-    let bound = bound(place, message.consistent_hashing_lb_config.as_ref());
-    maglev(place, message.table_size, bound)
-}
-
-fn maglev(
-    place: &Place<'_>,
-    size: Option<UInt64Value>,
-    bound: Option<Option<LoadBound>>,
-) -> Option<Balancing> {
-    let size = size.map_or(u64::from(Maglev::default().table_size()), |size| size.value);
-    let Some(table) = u32::try_from(size).ok().and_then(Maglev::new) else {
-        return place.field("table_size").fault(format_args!(
-            "is {size}; a prime number of at most {} is allowed",
-            Maglev::LIMIT
-        ));
-    };
-    Some(Balancing::Maglev(match bound? {
-        Some(bound) => table.bounded(bound),
-        None => table,
-    }))
-}
-
-/// How busy an endpoint may be, in the policy's own message.
-fn bound(
-    place: &Place<'_>,
-    config: Option<&lb::common::v3::ConsistentHashingLbConfig>,
-) -> Option<Option<LoadBound>> {
-    load_bound(
-        &place.field("consistent_hashing_lb_config"),
-        config.and_then(|config| config.hash_balance_factor),
-    )
-}
-
-/// The same beside `lb_policy`, for both policies by hash.
-fn common_bound(place: &Place<'_>, message: &wire::Cluster) -> Option<Option<LoadBound>> {
-    let common = message.common_lb_config.as_ref();
-    let config = common.and_then(|common| common.consistent_hashing_lb_config.as_ref());
-    load_bound(
-        &place.field("common_lb_config.consistent_hashing_lb_config"),
-        config.and_then(|config| config.hash_balance_factor),
-    )
-}
-
-fn load_bound(place: &Place<'_>, bound: Option<UInt32Value>) -> Option<Option<LoadBound>> {
-    match bound {
-        // Zero switches it off, as in Envoy.
-        None | Some(UInt32Value { value: 0 }) => Some(None),
-        Some(bound) => match LoadBound::new(bound.value) {
-            Some(bound) => Some(Some(bound)),
-            None => place.field("hash_balance_factor").fault(format_args!(
-                "is {}; 100 or more is allowed, or 0 for none",
-                bound.value
-            )),
-        },
     }
 }
 

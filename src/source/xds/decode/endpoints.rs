@@ -1,32 +1,15 @@
 //! Endpoints: by themselves (EDS), or in the message of their cluster.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::Path;
-use std::sync::Arc;
 
+use super::address::{Names, address, together};
+use super::metadata::{ISTIO, LabelSets, TLS, TLS_MODE, text_of};
 use super::place::{Place, Quoted};
 use super::{Scope, value};
-use crate::model::endpoint::{
-    Address, Endpoint, HASH_KEY, Health, Locality, LocalityEndpoints, Overload, Several,
-};
+use crate::model::endpoint::{Address, Endpoint, Health, Locality, LocalityEndpoints, Overload};
 use crate::model::{Endpoints, Fraction};
 use crate::source::xds::proto::{core, endpoint as wire};
-
-/// The key of metadata that Envoy balances by, and that labels stand under.
-pub(in crate::source::xds) const LABELS: &str = "envoy.lb";
-/// What is no label among them: what an endpoint is hashed by (gRPC A76).
-pub(in crate::source::xds) const HASHED_BY: &str = "hash_key";
-/// Where a label of that name is, which Envoy would take for what the endpoint is hashed by.
-pub(in crate::source::xds) const OWN_LABELS: &str = "meshwork.labels";
-/// The key of metadata that Envoy chooses transports by.
-pub(in crate::source::xds) const TLS: &str = "envoy.transport_socket_match";
-/// What Istio writes there of an endpoint that speaks its mutual TLS.
-pub(in crate::source::xds) const TLS_MODE: &str = "tlsMode";
-pub(in crate::source::xds) const ISTIO: &str = "istio";
-/// The longest host name of DNS.
-const MAX_HOST: usize = 253;
 
 /// A resource of its own.
 pub(super) fn endpoints(
@@ -58,6 +41,7 @@ fn assignment(
         located,
         addresses: HashSet::new(),
         labels: LabelSets::default(),
+        names: Names::default(),
     };
     let mut all = Vec::with_capacity(message.endpoints.len());
     for (index, locality) in message.endpoints.iter().enumerate() {
@@ -147,6 +131,7 @@ struct Reader<'a> {
     located: bool,
     addresses: HashSet<Address>,
     labels: LabelSets,
+    names: Names,
 }
 
 impl Reader<'_> {
@@ -240,10 +225,14 @@ impl Reader<'_> {
                 Quoted(&address.to_string())
             ));
         }
+        let hostname = self
+            .names
+            .of(&endpoint_place.field("hostname"), &endpoint.hostname);
         let further = self.additional(&endpoint_place, endpoint)?;
         let address = together(&endpoint_place, address?, further);
         Some(Endpoint {
             address: address?,
+            hostname: hostname?,
             weight: weight?,
             health: health?,
             labels,
@@ -273,24 +262,6 @@ impl Reader<'_> {
     }
 }
 
-/// One endpoint with all of its addresses. Only IP addresses are tried beside each other.
-fn together(place: &Place<'_>, first: Address, further: Vec<Address>) -> Option<Address> {
-    if further.is_empty() {
-        return Some(first);
-    }
-    let socket = |address: &Address| match address {
-        Address::Socket(address) => Some(*address),
-        Address::Name { .. } | Address::Several(_) | Address::Unix(_) => None,
-    };
-    let others: Option<Vec<SocketAddr>> = further.iter().map(socket).collect();
-    match (socket(&first), others) {
-        (Some(first), Some(others)) => Some(Address::Several(Several::new(first, others))),
-        _ => place
-            .field("additional_addresses")
-            .fault("only IP addresses may be several, and one of these is none"),
-    }
-}
-
 /// Only what is healthy or unknown is used (gRFC A27); the others stay known, for panic and drain.
 fn health(place: &Place<'_>, status: i32) -> Option<Health> {
     use core::HealthStatus as Status;
@@ -301,113 +272,5 @@ fn health(place: &Place<'_>, status: i32) -> Option<Health> {
         Err(_) => place
             .field("health_status")
             .fault(format_args!("{status} is unknown; 0 to 5 are allowed")),
-    }
-}
-
-fn address(place: &Place<'_>, message: Option<&core::Address>) -> Option<Address> {
-    use core::address::Address as Kind;
-    match place.required(message)?.address.as_ref() {
-        Some(Kind::SocketAddress(socket)) => socket_address(&place.field("socket_address"), socket),
-        Some(Kind::Pipe(pipe)) => {
-            let path = value::filled(&place.field("pipe.path"), &pipe.path)?;
-            Some(Address::Unix(Arc::from(Path::new(path))))
-        }
-        Some(Kind::EnvoyInternalAddress(_)) => place
-            .field("envoy_internal_address")
-            .fault("is not supported; socket_address and pipe are"),
-        None => place.fault("is empty; socket_address and pipe are allowed"),
-    }
-}
-
-fn socket_address(place: &Place<'_>, message: &core::SocketAddress) -> Option<Address> {
-    use core::socket_address::PortSpecifier;
-    if message.protocol != 0 {
-        return place
-            .field("protocol")
-            .fault("is not TCP; only TCP is allowed");
-    }
-    if !message.resolver_name.is_empty() {
-        return place
-            .field("resolver_name")
-            .fault("names a resolver, which is not supported; leave it empty");
-    }
-    let port = match &message.port_specifier {
-        Some(PortSpecifier::PortValue(port)) => {
-            match u16::try_from(*port).ok().filter(|port| *port > 0) {
-                Some(port) => Some(port),
-                None => place
-                    .field("port_value")
-                    .fault(format_args!("{port} is no port; 1 to 65535 is allowed")),
-            }
-        }
-        Some(PortSpecifier::NamedPort(_)) => place
-            .field("named_port")
-            .fault("is not supported; port_value is"),
-        None => place.field("port_value").fault("is missing"),
-    };
-    let host = message.address.as_str();
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Some(Address::Socket(SocketAddr::new(address, port?)));
-    }
-    let valid = !host.is_empty()
-        && host.len() <= MAX_HOST
-        && host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    if !valid {
-        return place.field("address").fault(format_args!(
-            "{} is neither an IP address nor a host name",
-            Quoted(host)
-        ));
-    }
-    Some(Address::Name {
-        host: host.into(),
-        port: port?,
-    })
-}
-
-/// A text of an endpoint's metadata.
-fn text_of<'m>(metadata: Option<&'m core::Metadata>, filter: &str, key: &str) -> Option<&'m str> {
-    use envoy_types::pb::google::protobuf::value::Kind;
-    let value = metadata?.filter_metadata.get(filter)?.fields.get(key)?;
-    match &value.kind {
-        Some(Kind::StringValue(text)) => Some(text),
-        _ => None,
-    }
-}
-
-/// Labels that many endpoints have in common are kept once.
-#[derive(Default)]
-struct LabelSets {
-    seen: HashSet<Arc<BTreeMap<Box<str>, Box<str>>>>,
-}
-
-impl LabelSets {
-    fn of(&mut self, metadata: Option<&core::Metadata>) -> Arc<BTreeMap<Box<str>, Box<str>>> {
-        use envoy_types::pb::google::protobuf::value::Kind;
-        let found = metadata.and_then(|metadata| metadata.filter_metadata.get(LABELS));
-        let mut labels: BTreeMap<Box<str>, Box<str>> = found
-            .into_iter()
-            .flat_map(|labels| &labels.fields)
-            .filter_map(|(key, value)| match &value.kind {
-                Some(Kind::StringValue(text)) => {
-                    let name = match key.as_str() {
-                        HASHED_BY => HASH_KEY,
-                        label => label,
-                    };
-                    Some((name.into(), text.as_str().into()))
-                }
-                _ => None,
-            })
-            .collect();
-        if let Some(text) = text_of(metadata, OWN_LABELS, HASHED_BY) {
-            labels.insert(HASHED_BY.into(), text.into());
-        }
-        if let Some(same) = self.seen.get(&labels) {
-            return same.clone();
-        }
-        let labels = Arc::new(labels);
-        self.seen.insert(labels.clone());
-        labels
     }
 }

@@ -13,20 +13,24 @@
 //! values have bounds, durations and numbers are checked before they are used.
 
 mod action;
+mod address;
 mod affinity;
 mod answer;
 mod balancing;
 mod certificates;
+mod claims;
 mod cluster;
 mod connection;
 mod discovery;
 mod endpoints;
 mod fault;
 mod filters;
+mod hashing;
 mod headers;
 mod health;
 mod listener;
 mod matches;
+mod metadata;
 mod outlier;
 mod owner;
 mod place;
@@ -56,8 +60,8 @@ use crate::model::Origin;
 pub(super) use action::{prefix_pattern, whole_path};
 pub(super) use affinity::CHANNEL_ID;
 pub(super) use connection::OPTIONS;
-pub(super) use endpoints::{HASHED_BY, ISTIO, LABELS, OWN_LABELS, TLS, TLS_MODE};
 pub(super) use matches::escaped;
+pub(super) use metadata::{HASHED_BY, ISTIO, LABELS, OWN_LABELS, TLS, TLS_MODE};
 use owner::Owner;
 use place::{Faults, Place};
 pub(super) use retry::GRPC_TOKENS;

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::place::{Place, Quoted};
-use super::{Scope, matches, value};
+use super::{Scope, claims, matches, value};
 use crate::model::authorization::{
-    Action, Audit, AuditLogger, ClaimMatcher, Condition, Enforcement, Network, PathPattern,
-    PeerPattern, Policy, PortRange, Stage,
+    Action, Audit, AuditLogger, Condition, Enforcement, Network, PathPattern, PeerPattern, Policy,
+    PortRange, Stage,
 };
 use crate::model::matcher::{HeaderMatcher, StringMatcher};
 use crate::source::xds::proto::{core, matcher, percent, rbac as wire, rbac_filter, route};
@@ -18,8 +18,11 @@ use crate::source::xds::proto::{core, matcher, percent, rbac as wire, rbac_filte
 /// So deep conditions may be nested; prost stops at a hundred messages.
 const MAX_DEPTH: usize = 32;
 
-/// Under which name the filter of tokens writes metadata, whatever its own name in a chain.
-const TOKENS: &str = "envoy.filters.http.jwt_authn";
+/// What is told of rules that a plugin of Envoy would decide.
+const EXTENSION: &str = "is an extension, which is not supported";
+/// What is told of callers that are described by what nothing here knows.
+const FOREIGN: &str = "is of a kind that is not supported; authenticated, source_ip, header, url_path \
+                       and metadata are";
 
 /// `Some(None)`: the filter does nothing.
 pub(super) fn stage(
@@ -54,7 +57,7 @@ pub(super) fn stage(
             ));
         }
     };
-    let (audit, loggers) = audit(&place.field("audit_logging_options"), rules)?;
+    let audit = audit(&place.field("audit_logging_options"), rules);
     let list = place.field("policies");
     let ordered: BTreeMap<&String, &wire::Policy> = rules.policies.iter().collect();
     let policies: Vec<Option<Policy>> = ordered
@@ -69,10 +72,12 @@ pub(super) fn stage(
         })
         .collect();
     fine?;
+    let policies = policies.into_iter().collect::<Option<_>>()?;
+    let (audit, loggers) = audit?;
     Some(Some(Stage {
         name: name.into(),
         action,
-        policies: policies.into_iter().collect::<Option<_>>()?,
+        policies,
         enforcement: Enforcement::Enforced,
         audit,
         loggers,
@@ -154,7 +159,7 @@ fn policy(place: &Place<'_>, message: &wire::Policy) -> Option<Condition> {
     ]))
 }
 
-fn deeper(place: &Place<'_>, depth: usize) -> Option<usize> {
+pub(super) fn deeper(place: &Place<'_>, depth: usize) -> Option<usize> {
     if depth >= MAX_DEPTH {
         return place.fault(format_args!("is nested deeper than {MAX_DEPTH} conditions"));
     }
@@ -193,14 +198,16 @@ fn permission(place: &Place<'_>, message: &wire::Permission, depth: usize) -> Op
         Some(Rule::DestinationPortRange(range)) => {
             ports(&place.field("destination_port_range"), *range)
         }
-        Some(Rule::Metadata(metadata)) => self::metadata(&place.field("metadata"), metadata),
+        Some(Rule::Metadata(metadata)) => claims::metadata(&place.field("metadata"), metadata),
         Some(Rule::RequestedServerName(name)) => {
             let place = place.field("requested_server_name");
             matches::string_matcher(&place, name).map(Condition::Sni)
         }
-        Some(Rule::Matcher(_) | Rule::UriTemplate(_) | Rule::SourcedMetadata(_)) => {
-            place.fault("is an extension, which is not supported")
-        }
+        Some(Rule::Matcher(_)) => place.field("matcher").fault(EXTENSION),
+        Some(Rule::UriTemplate(_)) => place.field("uri_template").fault(EXTENSION),
+        Some(Rule::SourcedMetadata(_)) => place
+            .field("sourced_metadata")
+            .fault("is not supported; metadata is"),
         None => place.fault("says nothing; \"any: true\" is for everything"),
     }
 }
@@ -229,94 +236,21 @@ fn principal(place: &Place<'_>, message: &wire::Principal, depth: usize) -> Opti
             }
         },
         // No proxy is believed, so the client is who is connected (gRFC A41).
-        Some(Id::SourceIp(range) | Id::DirectRemoteIp(range) | Id::RemoteIp(range)) => {
-            network(&place.field("source_ip"), range).map(Condition::SourceIp)
-        }
+        Some(Id::SourceIp(range)) => source(&place.field("source_ip"), range),
+        Some(Id::DirectRemoteIp(range)) => source(&place.field("direct_remote_ip"), range),
+        Some(Id::RemoteIp(range)) => source(&place.field("remote_ip"), range),
         Some(Id::Header(matcher)) => header(&place.field("header"), matcher),
         Some(Id::UrlPath(path)) => url_path(&place.field("url_path"), path),
-        Some(Id::Metadata(metadata)) => self::metadata(&place.field("metadata"), metadata),
-        Some(_) => place.fault("is of a kind that is not supported"),
+        Some(Id::Metadata(metadata)) => claims::metadata(&place.field("metadata"), metadata),
+        Some(Id::FilterState(_)) => place.field("filter_state").fault(FOREIGN),
+        Some(Id::SourcedMetadata(_)) => place.field("sourced_metadata").fault(FOREIGN),
+        Some(Id::Custom(_)) => place.field("custom").fault(FOREIGN),
         None => place.fault("says nothing; \"any: true\" is for everybody"),
     }
 }
 
-/// Metadata of a request. The filter of tokens leaves the claims of a good one, by the name that its
-/// provider gives them; nobody else leaves anything here, so that such a question never holds (gRFC A41).
-fn metadata(place: &Place<'_>, message: &matcher::MetadataMatcher) -> Option<Condition> {
-    use matcher::metadata_matcher::path_segment::Segment;
-    let condition = if message.filter == TOKENS {
-        let list = place.field("path");
-        let keys = message.path.iter().enumerate();
-        let keys: Vec<Option<Box<str>>> = keys
-            .map(|(index, segment)| match &segment.segment {
-                Some(Segment::Key(key)) => Some(key.as_str().into()),
-                None => list.index(index).fault("has no key"),
-            })
-            .collect();
-        let value = place.field("value");
-        let wanted = value.required(message.value.as_ref());
-        let wanted = wanted.and_then(|wanted| claim(&value, wanted, 0));
-        let mut keys = keys.into_iter().collect::<Option<Vec<_>>>()?.into_iter();
-        let (payload, path) = (keys.next(), keys.collect::<Vec<_>>());
-        let Some(payload) = payload.filter(|_| !path.is_empty()) else {
-            return list.fault(
-                "leads to no claim; the provider's payload_in_metadata and the names of a claim do",
-            );
-        };
-        Condition::TokenMetadata {
-            payload,
-            path,
-            value: wanted?,
-        }
-    } else {
-        Condition::never()
-    };
-    Some(match message.invert {
-        true => condition.not(),
-        false => condition,
-    })
-}
-
-/// What a claim should be.
-fn claim(place: &Place<'_>, message: &matcher::ValueMatcher, depth: usize) -> Option<ClaimMatcher> {
-    use matcher::list_matcher::MatchPattern as List;
-    use matcher::value_matcher::MatchPattern as Pattern;
-    let depth = deeper(place, depth)?;
-    match message.match_pattern.as_ref() {
-        Some(Pattern::BoolMatch(wanted)) => Some(ClaimMatcher::Bool(*wanted)),
-        Some(Pattern::StringMatch(text)) => {
-            matches::string_matcher(&place.field("string_match"), text).map(ClaimMatcher::Text)
-        }
-        Some(Pattern::PresentMatch(true)) => Some(ClaimMatcher::Present),
-        Some(Pattern::ListMatch(list)) => {
-            let place = place.field("list_match.one_of");
-            let List::OneOf(item) = place.required(list.match_pattern.as_ref())?;
-            match claim(&place, item, depth)? {
-                ClaimMatcher::Text(text) => Some(ClaimMatcher::Item(text)),
-                ClaimMatcher::Any(_)
-                | ClaimMatcher::Bool(_)
-                | ClaimMatcher::Item(_)
-                | ClaimMatcher::Present => {
-                    place.fault("is no string_match, which alone is supported in a list")
-                }
-            }
-        }
-        Some(Pattern::OrMatch(any)) => {
-            let list = place.field("or_match");
-            let list = list.field("value_matchers");
-            let all = any.value_matchers.iter().enumerate();
-            all.map(|(index, one)| claim(&list.index(index), one, depth))
-                .collect::<Option<_>>()
-                .map(ClaimMatcher::Any)
-        }
-        Some(Pattern::NullMatch(_) | Pattern::DoubleMatch(_) | Pattern::PresentMatch(false)) => {
-            place.fault(
-                "asks for null, a number or an absence, which is not supported; string_match, \
-                 bool_match, present_match: true, list_match and or_match are",
-            )
-        }
-        None => place.fault("says nothing"),
-    }
+fn source(place: &Place<'_>, range: &core::CidrRange) -> Option<Condition> {
+    network(place, range).map(Condition::SourceIp)
 }
 
 fn always(holds: bool) -> Condition {

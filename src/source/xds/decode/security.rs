@@ -224,7 +224,8 @@ impl Reader<'_> {
             verification,
             names,
             sni: match (extra.sni_endpoint, message.sni.as_str()) {
-                (true, _) => Sni::Endpoint,
+                (true, "") => Sni::Endpoint,
+                (true, name) => Sni::EndpointOr(name.into()),
                 (false, "") => Sni::Nobody,
                 (false, name) => Sni::Name(name.into()),
             },
@@ -289,7 +290,9 @@ impl Reader<'_> {
             ));
         }
         Some(match (message.auto_host_sni, message.sni.as_str()) {
-            (true, _) => Sni::Endpoint,
+            // gRFC A101: the endpoint's name stands before the one that is written here.
+            (true, "") => Sni::Endpoint,
+            (true, name) => Sni::EndpointOr(name.into()),
             (false, "") => self
                 .istio_name()
                 .map_or(Sni::Nobody, |name| Sni::Name(name.into())),

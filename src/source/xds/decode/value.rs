@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, StatusCode};
 use prost::{Message, Name};
 
@@ -188,6 +189,23 @@ pub(super) fn rewrite(
     match RewritePattern::new(&pattern.regex) {
         Ok(pattern) => Some((pattern, substitution.as_str().into())),
         Err(error) => pattern_place.field("regex").fault(error),
+    }
+}
+
+/// An authority; `None` for an empty text.
+pub(super) fn authority(place: &Place<'_>, text: &str) -> Option<Option<Authority>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    // A user's name is no part of what requests are sent with.
+    match Authority::try_from(text) {
+        Ok(authority) if !text.contains('@') && !authority.host().is_empty() => {
+            Some(Some(authority))
+        }
+        _ => place.fault(format_args!(
+            "{} is no authority; \"host\" and \"host:port\" are allowed",
+            Quoted(text)
+        )),
     }
 }
 

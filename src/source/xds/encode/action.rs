@@ -1,6 +1,7 @@
 //! What is done with a request.
 
 use http::StatusCode;
+use http::uri::Authority;
 
 use super::loss::Loss;
 use super::{Pen, affinity, fault, headers, retry, value};
@@ -12,7 +13,7 @@ use crate::model::route::{
 use crate::model::upgrade::Upgrades;
 use crate::source::xds::decode::{prefix_pattern, whole_path};
 use crate::source::xds::extra::{self, HeaderOrder, RedirectPortSource, RouteExtra};
-use crate::source::xds::proto::{core, fault as fault_wire, route as wire};
+use crate::source::xds::proto::{BoolValue, core, fault as fault_wire, route as wire};
 
 pub(super) fn forward(
     pen: &mut Pen<'_>,
@@ -27,6 +28,7 @@ pub(super) fn forward(
         retry,
         path_rewrite,
         authority_rewrite,
+        endpoint_authority,
         mirrors,
         affinity,
         upgrades,
@@ -34,6 +36,7 @@ pub(super) fn forward(
     let mut message = wire::RouteAction {
         cluster_specifier: Some(self::destinations(pen, destinations, extra)),
         hash_policy: affinity::hash(pen, &affinity.hash),
+        host_rewrite_specifier: host(pen, authority_rewrite.as_ref(), *endpoint_authority, extra),
         ..wire::RouteAction::default()
     };
     if let Some(policy) = retry {
@@ -42,7 +45,6 @@ pub(super) fn forward(
     if pen.is_grpc() {
         pen.lose_if(idle_timeout.is_some(), Loss::IdleTimeout);
         pen.lose_if(path_rewrite.is_some(), Loss::PathRewrite);
-        pen.lose_if(authority_rewrite.is_some(), Loss::AuthorityRewrite);
         pen.lose_if(!mirrors.is_empty(), Loss::Mirrors);
         // gRPC's name for the time of the whole (A31); zero is no limit, also over a listener's.
         message.max_stream_duration = Some(wire::route_action::MaxStreamDuration {
@@ -54,9 +56,6 @@ pub(super) fn forward(
     message.timeout = Some(value::limit_or_zero(*timeout));
     message.upgrade_configs = self::upgrades(upgrades);
     message.idle_timeout = Some(value::limit_or_zero(*idle_timeout));
-    message.host_rewrite_specifier = authority_rewrite.as_ref().map(|authority| {
-        wire::route_action::HostRewriteSpecifier::HostRewriteLiteral(authority.to_string())
-    });
     message.request_mirror_policies = mirrors.iter().map(mirror).collect();
     match path_rewrite
         .as_ref()
@@ -69,6 +68,34 @@ pub(super) fn forward(
         }
     }
     message
+}
+
+/// What is sent as the authority. The message has one place for two policies of the model: what stands there
+/// for an endpoint without a name is lost to Envoy. gRPC knows names of endpoints only (A81).
+fn host(
+    pen: &mut Pen<'_>,
+    literal: Option<&Authority>,
+    endpoint: bool,
+    extra: &mut RouteExtra,
+) -> Option<wire::route_action::HostRewriteSpecifier> {
+    use wire::route_action::HostRewriteSpecifier as Specifier;
+    let automatic = Specifier::AutoHostRewrite(BoolValue { value: true });
+    match (literal, endpoint) {
+        (None, false) => None,
+        (None, true) => Some(automatic),
+        (Some(_), true) if !pen.is_meshwork() => {
+            pen.lose(Loss::AuthorityRewrite);
+            Some(automatic)
+        }
+        (Some(_), false) if pen.is_grpc() => {
+            pen.lose(Loss::AuthorityRewrite);
+            None
+        }
+        (Some(authority), _) => {
+            extra.endpoint_authority = endpoint;
+            Some(Specifier::HostRewriteLiteral(authority.to_string()))
+        }
+    }
 }
 
 /// What differs from what listeners allow, which is `websocket`.

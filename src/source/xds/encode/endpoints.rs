@@ -125,6 +125,7 @@ fn locality(pen: &mut Pen<'_>, model: &LocalityEndpoints) -> wire::LocalityLbEnd
 fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
     let Endpoint {
         address,
+        hostname,
         weight,
         health,
         labels,
@@ -153,6 +154,10 @@ fn endpoint(pen: &mut Pen<'_>, model: &Endpoint) -> wire::LbEndpoint {
             wire::Endpoint {
                 address: Some(self::address(address)),
                 additional_addresses: additional(address),
+                hostname: hostname
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 ..wire::Endpoint::default()
             },
         )),

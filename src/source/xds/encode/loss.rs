@@ -133,7 +133,11 @@ impl Loss {
                 "plain text is spoken where only some endpoints speak mutual TLS (gRPC) or the \
                  certificates are the mesh's own (Envoy)",
             ),
-            Self::AuthorityRewrite => (&[Grpc], "the authority is not rewritten"),
+            Self::AuthorityRewrite => (
+                &[Envoy, Grpc],
+                "the authority is not rewritten (gRPC), or not for endpoints without a name of \
+                 their own where the others send theirs (Envoy)",
+            ),
             Self::Backoff => (
                 &[Envoy, Grpc],
                 "a pause of zero becomes the client's default",

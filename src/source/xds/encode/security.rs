@@ -129,6 +129,10 @@ fn socket(
     };
     match sni {
         Sni::Endpoint => context.auto_host_sni = true,
+        Sni::EndpointOr(name) => {
+            context.auto_host_sni = true;
+            context.sni = name.to_string();
+        }
         Sni::Name(name) => context.sni = name.to_string(),
         Sni::Nobody => {}
     }
@@ -137,7 +141,7 @@ fn socket(
             identity: identity.as_ref().map(material),
             trust: Some(material(trust)),
             verification: verification_number(*verification),
-            sni_endpoint: *sni == Sni::Endpoint,
+            sni_endpoint: matches!(sni, Sni::Endpoint | Sni::EndpointOr(_)),
             istio: *alpn == Alpn::Istio,
         });
     }

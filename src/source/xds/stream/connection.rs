@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -216,7 +216,8 @@ impl<T> Stream for Outgoing<T> {
 pub(super) struct Wire {
     connections: Arc<Connections>,
     pub(super) origin: Uri,
-    tokens: Vec<HeaderValue>,
+    /// Headers that show who this client is: tokens, and whose they are.
+    shown: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Wire {
@@ -228,6 +229,9 @@ impl Wire {
             Arc::new(Unlimited),
         );
         let tokens = secure::tokens(&server.tokens).await?;
+        let cluster = secure::cluster(driver.node()).filter(|_| !tokens.is_empty());
+        let shown = tokens.into_iter();
+        let shown = shown.map(|token| (header::AUTHORIZATION, token));
         let origin = Uri::builder()
             .scheme(Scheme::HTTP)
             .authority(server.authority.clone())
@@ -237,7 +241,7 @@ impl Wire {
         Ok(Self {
             connections,
             origin,
-            tokens,
+            shown: shown.chain(cluster).collect(),
         })
     }
 }
@@ -253,10 +257,8 @@ impl Service<Request<tonic::body::Body>> for Wire {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let mut request = request.map(Body::new);
-        for token in &self.tokens {
-            request
-                .headers_mut()
-                .append(header::AUTHORIZATION, token.clone());
+        for (name, value) in &self.shown {
+            request.headers_mut().append(name.clone(), value.clone());
         }
         let connections = self.connections.clone();
         Box::pin(async move {

@@ -7,13 +7,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::HeaderValue;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use http::{HeaderName, HeaderValue};
 
 use crate::model::endpoint::Address;
 use crate::model::security::{Alpn, ClientTls, Material, Sni, Verification};
 use crate::source::xds::bootstrap::{Credentials, Server, Tls};
 use crate::tls;
 use crate::transport::{Connect, Connecting, Io, Settings};
+
+/// The name of a cluster of Kubernetes.
+const CLUSTER: HeaderName = HeaderName::from_static("clusterid");
 
 /// Makes connections to a server as its credentials ask for.
 pub(super) fn connector(plain: &Arc<dyn Connect>, server: &Server) -> Arc<dyn Connect> {
@@ -106,6 +110,19 @@ pub(super) async fn tokens(paths: &[PathBuf]) -> io::Result<Vec<HeaderValue>> {
         tokens.push(token.await?);
     }
     Ok(tokens)
+}
+
+/// istiod has the token looked at by the Kubernetes cluster that this metadata names, beside its own.
+pub(super) fn cluster(node: &Node) -> Option<(HeaderName, HeaderValue)> {
+    use envoy_types::pb::google::protobuf::value::Kind;
+    let metadata = node.metadata.as_ref()?;
+    match metadata.fields.get("CLUSTER_ID")?.kind.as_ref()? {
+        Kind::StringValue(text) => {
+            let value = HeaderValue::try_from(text).ok()?;
+            Some((CLUSTER, value))
+        }
+        _ => None,
+    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

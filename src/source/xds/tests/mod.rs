@@ -2,6 +2,7 @@
 //! table, what is wrong is refused.
 
 mod hostile;
+mod istiod;
 mod losses;
 mod models;
 #[allow(deprecated, reason = "control planes still write Envoy's older fields")]
@@ -23,11 +24,16 @@ static PROVIDERS: LazyLock<BTreeSet<Arc<str>>> =
 
 /// Decodes as the stream would, from a server that is not trusted.
 fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded, Rejection> {
+    decode_from(kind, bytes, false)
+}
+
+/// The same, from a server that the bootstrap trusts or does not (gRFC A81).
+fn decode_from(kind: Kind, bytes: &[u8], trusted: bool) -> Result<Decoded, Rejection> {
     let context = Context {
         server: &SERVER,
         version: &VERSION,
         certificate_providers: &PROVIDERS,
-        trusted: false,
+        trusted,
     };
     Messages::default().decode(kind, bytes, context)
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::decode;
+use super::decode_from;
 use super::models;
 use crate::model::Resources;
 use crate::source::xds::Dialect;
@@ -13,7 +13,7 @@ use crate::source::xds::resource::Resource;
 fn decoded(encoding: &Encoding) -> Result<Resources, String> {
     let mut resources = Resources::default();
     for one in &encoding.resources {
-        let found = decode(one.kind, &one.bytes)
+        let found = decode_from(one.kind, &one.bytes, true)
             .map_err(|rejection| format!("{} {}: {rejection}", one.kind, one.name))?;
         if found.name != one.name {
             return Err(format!("{} came back as {}", one.name, found.name));

@@ -196,7 +196,7 @@ async fn ask(stream: &mut TcpStream, path: &str, headers: &str) -> Option<u16> {
 }
 
 #[tokio::test]
-async fn a_port_serves_while_it_has_a_listener_and_the_routes_say_what() {
+async fn c20_a_port_serves_while_it_has_a_listener_and_the_routes_say_what() {
     let serving = start().await;
     // Nothing is known: connections are accepted, and closed without a byte.
     assert_eq!(serving.get("/items", "").await, None);
@@ -218,7 +218,7 @@ async fn a_port_serves_while_it_has_a_listener_and_the_routes_say_what() {
 }
 
 #[tokio::test]
-async fn connections_are_drained_when_the_listener_changes_and_closed_when_it_is_gone() {
+async fn c20_connections_are_drained_when_the_listener_changes_and_closed_when_it_is_gone() {
     let serving = start().await;
     serving.plane.put([serving.listener(|_| {})]);
     serving.plane.put([served(&["/"], |_| {})]);
@@ -237,7 +237,7 @@ async fn connections_are_drained_when_the_listener_changes_and_closed_when_it_is
 }
 
 #[tokio::test]
-async fn a_listener_for_another_address_and_one_of_clients_serve_nobody() {
+async fn c20_a_listener_for_another_address_and_one_of_clients_serve_nobody() {
     let serving = start().await;
     let other = SocketAddr::from(([127, 0, 0, 1], 1));
     serving

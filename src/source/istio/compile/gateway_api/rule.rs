@@ -354,6 +354,7 @@ impl<'a> Rule<'a> {
             retry,
             path_rewrite: self.filters.path(matcher)?,
             authority_rewrite,
+            endpoint_authority: false,
             mirrors: Vec::new(),
             affinity,
             upgrades: Upgrades::default(),

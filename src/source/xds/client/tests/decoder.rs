@@ -98,6 +98,7 @@ fn routes(name: &str, clusters: &str, stamp: u64) -> model::RouteConfiguration {
                 retry: None,
                 path_rewrite: None,
                 authority_rewrite: None,
+                endpoint_authority: false,
                 mirrors: Vec::new(),
                 affinity: Affinity::default(),
                 upgrades: Upgrades::default(),
@@ -156,6 +157,7 @@ fn endpoints(name: &str, stamp: u64) -> model::Endpoints {
                 health: Health::Healthy,
                 labels: Arc::default(),
                 meshed: false,
+                hostname: None,
             }]
             .into(),
         }],

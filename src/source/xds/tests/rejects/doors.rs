@@ -1,12 +1,13 @@
-//! Filters of servers that secure: rules of a newer API, tokens, limits.
+//! Filters of servers that secure: rules of a newer API, limits.
 
 use super::listeners::filter;
-use super::servers::{chain_of, good, manager, permission, rbac_refused};
+use super::rbac::{lax, permission, rbac_refused};
+use super::servers::{chain_of, good, manager};
 use super::told;
 use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
 use crate::source::xds::proto::{
-    Any, Duration, core, jwt, listener, local_rate, percent, rbac, rbac_filter, route,
+    Any, Duration, core, listener, local_rate, percent, rbac, rbac_filter,
 };
 
 /// A message with the field 9,999 behind it.
@@ -63,15 +64,8 @@ fn c22_a_rule_that_says_nothing_known_is_refused_wherever_it_stands() {
 
 #[test]
 fn c27_fields_of_a_newer_api_refuse_what_secures() {
-    let policy = rbac::Policy {
-        permissions: vec![permission(rbac::permission::Rule::Any(true))],
-        principals: vec![rbac::Principal {
-            identifier: Some(rbac::principal::Identifier::Any(true)),
-        }],
-        ..rbac::Policy::default()
-    };
     let rules = rbac::Rbac {
-        policies: [("p".to_owned(), policy)].into(),
+        policies: [("p".to_owned(), lax())].into(),
         ..rbac::Rbac::default()
     };
     let config = rbac_filter::Rbac {
@@ -113,140 +107,12 @@ fn c27_fields_of_a_newer_api_refuse_what_secures() {
 }
 
 /// What is told of a server with this filter.
-fn told_of(config: Any) -> String {
+pub(super) fn told_of(config: Any) -> String {
     let mut manager = manager();
     manager.http_filters.insert(0, filter("the filter", config));
     let mut message = good();
     message.filter_chains[0] = chain_of(&manager);
     told(Kind::Listener, &message)
-}
-
-#[track_caller]
-fn tokens_refused(change: impl FnOnce(&mut jwt::JwtAuthentication), expected: &str) {
-    let keys = core::DataSource {
-        specifier: Some(core::data_source::Specifier::InlineString(
-            r#"{"keys": []}"#.to_owned(),
-        )),
-        ..core::DataSource::default()
-    };
-    let provider = jwt::JwtProvider {
-        issuer: "https://me".to_owned(),
-        jwks_source_specifier: Some(jwt::jwt_provider::JwksSourceSpecifier::LocalJwks(keys)),
-        ..jwt::JwtProvider::default()
-    };
-    let mut message = jwt::JwtAuthentication {
-        providers: [("me".to_owned(), provider)].into(),
-        rules: vec![rule("/", named("me"))],
-        ..jwt::JwtAuthentication::default()
-    };
-    change(&mut message);
-    let told = told_of(any(&message));
-    match expected {
-        "" => assert_eq!(told, ""),
-        expected => assert!(told.contains(expected), "{expected:?} is not in {told:?}"),
-    }
-}
-
-fn named(provider: &str) -> jwt::jwt_requirement::RequiresType {
-    jwt::jwt_requirement::RequiresType::ProviderName(provider.to_owned())
-}
-
-fn rule(prefix: &str, requires: jwt::jwt_requirement::RequiresType) -> jwt::RequirementRule {
-    jwt::RequirementRule {
-        r#match: Some(route::RouteMatch {
-            path_specifier: Some(route::route_match::PathSpecifier::Prefix(prefix.to_owned())),
-            ..route::RouteMatch::default()
-        }),
-        requirement_type: Some(jwt::requirement_rule::RequirementType::Requires(
-            jwt::JwtRequirement {
-                requires_type: Some(requires),
-            },
-        )),
-    }
-}
-
-#[cfg(feature = "jwt")]
-fn in_metadata(provider: &mut jwt::JwtProvider) {
-    provider.header_in_metadata = "header".to_owned();
-}
-
-#[cfg(feature = "jwt")]
-#[test]
-fn d7_tokens_that_cannot_be_asked_for_are_refused() {
-    use jwt::jwt_requirement::RequiresType as Type;
-    tokens_refused(|_| {}, "");
-    for (field, set) in [
-        (
-            "header_in_metadata",
-            in_metadata as fn(&mut jwt::JwtProvider),
-        ),
-        ("failed_status_in_metadata", |provider| {
-            provider.failed_status_in_metadata = "status".to_owned();
-        }),
-    ] {
-        tokens_refused(
-            |message| message.providers.values_mut().for_each(set),
-            &format!("{field}: is not supported"),
-        );
-    }
-    let with_rule = |rule: jwt::RequirementRule| {
-        move |message: &mut jwt::JwtAuthentication| message.rules = vec![rule]
-    };
-    tokens_refused(
-        with_rule(rule("/admin", named("me"))),
-        "rules[0].match: has conditions, which are not supported here",
-    );
-    tokens_refused(
-        with_rule(rule("/", named("you"))),
-        "rules[0].requires.provider_name: \"you\" is none of the providers",
-    );
-    let two = || {
-        let one = |requires| jwt::JwtRequirement {
-            requires_type: Some(requires),
-        };
-        vec![
-            one(named("me")),
-            one(Type::AllowMissing(Default::default())),
-        ]
-    };
-    let all = Type::RequiresAll(jwt::JwtRequirementAndList {
-        requirements: two(),
-    });
-    tokens_refused(
-        with_rule(rule("/", all)),
-        "requires.requires_all: is not supported; requires_any is",
-    );
-    let any_of = Type::RequiresAny(jwt::JwtRequirementOrList {
-        requirements: two(),
-    });
-    tokens_refused(with_rule(rule("/", any_of)), "");
-    tokens_refused(
-        with_rule(rule("/", Type::AllowMissingOrFailed(Default::default()))),
-        "allow_missing_or_failed: lets tokens pass that are wrong",
-    );
-    let provider = |change: fn(&mut jwt::JwtProvider)| {
-        move |message: &mut jwt::JwtAuthentication| {
-            if let Some(provider) = message.providers.get_mut("me") {
-                change(provider);
-            }
-        }
-    };
-    tokens_refused(
-        provider(|provider| provider.jwks_source_specifier = None),
-        "providers[\"me\"]: has no keys",
-    );
-    tokens_refused(
-        provider(|provider| provider.require_expiration = true),
-        "require_expiration: is not supported",
-    );
-    tokens_refused(
-        provider(|provider| provider.clock_skew_seconds = 600),
-        "clock_skew_seconds: is not supported",
-    );
-    tokens_refused(
-        |message| message.filter_state_rules = Some(jwt::FilterStateRule::default()),
-        "filter_state_rules: is not supported",
-    );
 }
 
 #[cfg(feature = "rate-limit")]

@@ -47,7 +47,10 @@ fn listener_of(manager: &hcm::HttpConnectionManager) -> listener::Listener {
 }
 
 #[track_caller]
-fn listener_refused(change: impl FnOnce(&mut hcm::HttpConnectionManager), expected: &str) {
+pub(super) fn listener_refused(
+    change: impl FnOnce(&mut hcm::HttpConnectionManager),
+    expected: &str,
+) {
     let mut manager = manager();
     change(&mut manager);
     refused(Kind::Listener, &listener_of(&manager), expected);

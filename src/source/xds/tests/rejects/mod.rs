@@ -3,18 +3,23 @@
 mod accepted;
 mod actions;
 mod balancing;
+mod claims;
 mod clusters;
 mod discovery;
 mod doors;
 mod endpoints;
+mod filters;
 mod health;
 mod listeners;
 mod policies;
+mod rbac;
 mod routes;
 mod secrets;
 mod security;
 mod servers;
 mod settings;
+#[cfg(feature = "jwt")]
+mod tokens;
 mod trust;
 
 use prost::Message;

@@ -6,7 +6,52 @@ use super::routes::{action_refused, good_route, retry_refused, route_refused, ro
 use super::{number, seconds, told};
 use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
-use crate::source::xds::proto::{Any, Duration, matcher, route};
+use crate::source::xds::proto::{Any, Duration, matcher, previous_priorities, route};
+
+#[test]
+fn d6_priorities_of_retries_that_are_refused() {
+    use route::retry_policy::{RetryPriority, retry_priority::ConfigType};
+    let rows = [
+        (
+            any(&previous_priorities::PreviousPrioritiesConfig {
+                update_frequency: 0,
+            }),
+            "update_frequency: is not positive; Envoy's rule is 1 or more",
+        ),
+        (
+            any(&previous_priorities::PreviousPrioritiesConfig {
+                update_frequency: -1,
+            }),
+            "update_frequency: is not positive",
+        ),
+    ];
+    for (config, expected) in rows {
+        let priority = RetryPriority {
+            name: "envoy.retry_priorities.previous_priorities".into(),
+            config_type: Some(ConfigType::TypedConfig(config)),
+        };
+        retry_refused(
+            route::RetryPolicy {
+                retry_priority: Some(priority),
+                ..route::RetryPolicy::default()
+            },
+            &format!("retry_priority.typed_config.{expected}"),
+        );
+    }
+    let other = RetryPriority {
+        name: "envoy.retry_priorities.previous_priorities".into(),
+        config_type: Some(ConfigType::TypedConfig(
+            any(&route::FilterConfig::default()),
+        )),
+    };
+    retry_refused(
+        route::RetryPolicy {
+            retry_priority: Some(other),
+            ..route::RetryPolicy::default()
+        },
+        "retry_priority.typed_config: is of type",
+    );
+}
 
 #[test]
 fn d3_d6_policies_that_are_refused() {

@@ -180,6 +180,34 @@ fn d4_d5_matches_that_are_refused() {
 }
 
 #[test]
+fn d5_matches_of_query_parameters_that_are_refused() {
+    use route::query_parameter_matcher::QueryParameterMatchSpecifier as Specifier;
+    let rows = [
+        ("", None, "name: is empty"),
+        (
+            "a",
+            Some(Specifier::PresentMatch(false)),
+            "present_match: is false, which is not supported; true is allowed",
+        ),
+        (
+            "a",
+            Some(Specifier::StringMatch(Default::default())),
+            "string_match: has no pattern",
+        ),
+    ];
+    for (name, specifier, expected) in rows {
+        let query = route::QueryParameterMatcher {
+            name: name.into(),
+            query_parameter_match_specifier: specifier,
+        };
+        match_refused(
+            |m| m.query_parameters = vec![query],
+            &format!(".query_parameters[0].{expected}"),
+        );
+    }
+}
+
+#[test]
 fn domains_that_are_refused() {
     let with = |domains: &[&str]| {
         let mut routes = routes_of(good_route());

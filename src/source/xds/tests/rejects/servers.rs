@@ -1,12 +1,10 @@
-//! Listeners of servers, and RBAC.
+//! Listeners of servers.
 
 use super::listeners::{ads, filter};
 use super::{refused, told};
 use crate::source::xds::Kind;
 use crate::source::xds::extra::any;
-use crate::source::xds::proto::{
-    core, fault, hcm, listener, matcher, percent, rbac, rbac_filter, route, router, tls,
-};
+use crate::source::xds::proto::{core, fault, hcm, listener, router, tls};
 
 pub(super) fn manager() -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager::RouteSpecifier;
@@ -80,6 +78,10 @@ fn d11_listeners_of_servers_that_are_refused() {
         |l| l.filter_chains[0].filters.clear(),
         "filter_chains[0].filters: has 0 entries; exactly one HttpConnectionManager",
     );
+    server_refused(
+        |l| l.additional_addresses = vec![Default::default()],
+        "additional_addresses: is not supported; leave it out",
+    );
     let range = core::CidrRange {
         address_prefix: "10.0.0".to_owned(),
         prefix_len: None,
@@ -134,6 +136,137 @@ fn d11_listeners_of_servers_that_are_refused() {
     server_refused(
         |l| l.filter_chains[0] = chain_of(&trusting),
         "xff_num_trusted_hops: is 1; only 0 is supported",
+    );
+}
+
+#[test]
+fn d11_addresses_of_servers_that_are_refused() {
+    use core::address::Address as Kind;
+    use core::socket_address::PortSpecifier;
+    let other = "address: is no socket_address; only that is supported";
+    let socket = |address: &str, port_specifier| {
+        Kind::SocketAddress(core::SocketAddress {
+            address: address.to_owned(),
+            port_specifier,
+            ..core::SocketAddress::default()
+        })
+    };
+    let rows = [
+        (Kind::Pipe(Default::default()), other),
+        (Kind::EnvoyInternalAddress(Default::default()), other),
+        (
+            socket("order.example", Some(PortSpecifier::PortValue(80))),
+            "address.socket_address.address: \"order.example\" is no IP address",
+        ),
+        (
+            socket("10.0.0.1", Some(PortSpecifier::PortValue(65_536))),
+            "address.socket_address.port_value: 65536 is no port; 0 to 65535 is allowed",
+        ),
+        (
+            socket(
+                "10.0.0.1",
+                Some(PortSpecifier::NamedPort("http".to_owned())),
+            ),
+            "address.socket_address: has no port_value; a server has one",
+        ),
+        (
+            socket("10.0.0.1", None),
+            "address.socket_address: has no port_value; a server has one",
+        ),
+    ];
+    for (address, expected) in rows {
+        server_refused(
+            |l| {
+                l.address = Some(core::Address {
+                    address: Some(address),
+                });
+            },
+            expected,
+        );
+    }
+}
+
+#[test]
+fn d11_chains_of_servers_that_are_refused() {
+    use listener::FilterChainMatch;
+    let matching = |change: fn(&mut FilterChainMatch)| {
+        move |l: &mut listener::Listener| {
+            let mut matches = FilterChainMatch::default();
+            change(&mut matches);
+            l.filter_chains[0].filter_chain_match = Some(matches);
+        }
+    };
+    type Change = fn(&mut FilterChainMatch);
+    let rows: [(Change, &str); 4] = [
+        (
+            |m| m.source_type = 3,
+            "source_type: 3 is unknown; 0 to 2 are allowed",
+        ),
+        (
+            |m| m.source_ports = vec![80, 70_000],
+            "source_ports[1]: 70000 is no port",
+        ),
+        (
+            |m| {
+                m.source_prefix_ranges = vec![core::CidrRange {
+                    address_prefix: "here".to_owned(),
+                    prefix_len: None,
+                }];
+            },
+            "source_prefix_ranges[0].address_prefix: \"here\" is no IP address",
+        ),
+        (
+            |m| m.suffix_len = Some(crate::source::xds::proto::UInt32Value { value: 8 }),
+            "suffix_len: is not supported",
+        ),
+    ];
+    for (change, expected) in rows {
+        server_refused(
+            matching(change),
+            &format!("filter_chains[0].filter_chain_match.{expected}"),
+        );
+    }
+    server_refused(
+        |l| l.filter_chains[0].filters[0].config_type = None,
+        "filter_chains[0].filters[0].typed_config: is missing",
+    );
+    server_refused(
+        |l| {
+            let router = any(&router::Router::default());
+            l.filter_chains[0].filters[0].config_type =
+                Some(listener::filter::ConfigType::TypedConfig(router));
+        },
+        "filter_chains[0].filters[0].typed_config: is of type",
+    );
+    server_refused(
+        |l| {
+            let twice = l.filter_chains[0].filters[0].clone();
+            l.filter_chains[0].filters.push(twice);
+        },
+        "filter_chains[0].filters: has 2 entries; exactly one HttpConnectionManager is supported",
+    );
+    server_refused(
+        |l| {
+            l.filter_chains[0].transport_socket = Some(core::TransportSocket::default());
+        },
+        "filter_chains[0].transport_socket.typed_config: is missing",
+    );
+    server_refused(
+        |l| {
+            l.filter_chains[0].transport_socket = Some(core::TransportSocket {
+                name: "tls".to_owned(),
+                config_type: Some(core::transport_socket::ConfigType::TypedConfig(any(
+                    &router::Router::default(),
+                ))),
+            });
+        },
+        "filter_chains[0].transport_socket.typed_config: \
+         \"envoy.extensions.filters.http.router.v3.Router\" is no transport that is known here; \
+         DownstreamTlsContext and RawBuffer are",
+    );
+    server_refused(
+        |l| l.default_filter_chain = Some(listener::FilterChain::default()),
+        "default_filter_chain.filters: has 0 entries",
     );
 }
 
@@ -197,7 +330,10 @@ fn d8_tls_of_servers_that_is_refused() {
         |t| t.require_sni = Some(crate::source::xds::proto::BoolValue { value: true }),
         "require_sni: is not supported",
     );
-    tls_refused(|t| t.ocsp_staple_policy = 1, "ocsp_staple_policy: is not");
+    tls_refused(
+        |t| t.ocsp_staple_policy = 1,
+        "ocsp_staple_policy: is not LENIENT_STAPLING, which alone is supported",
+    );
     tls_refused(
         |t| t.common_tls_context = None,
         "common_tls_context: is missing",
@@ -234,189 +370,4 @@ fn d8_tls_of_servers_that_is_refused() {
         validation(|c| c.system_root_certs = Some(Default::default())),
         "system_root_certs: is for clients",
     );
-}
-
-#[track_caller]
-pub(super) fn rbac_refused(change: impl FnOnce(&mut rbac::Rbac), expected: &str) {
-    let policy = rbac::Policy {
-        permissions: vec![permission(rbac::permission::Rule::Any(true))],
-        principals: vec![rbac::Principal {
-            identifier: Some(rbac::principal::Identifier::Any(true)),
-        }],
-        ..rbac::Policy::default()
-    };
-    let mut rules = rbac::Rbac {
-        policies: [("p".to_owned(), policy)].into(),
-        ..rbac::Rbac::default()
-    };
-    change(&mut rules);
-    let config = rbac_filter::Rbac {
-        rules: Some(rules),
-        ..rbac_filter::Rbac::default()
-    };
-    let mut manager = manager();
-    manager.http_filters.insert(0, filter("rbac", any(&config)));
-    let mut message = good();
-    message.filter_chains[0] = chain_of(&manager);
-    match expected {
-        "" => assert_eq!(told(Kind::Listener, &message), ""),
-        expected => refused(Kind::Listener, &message, expected),
-    }
-}
-
-pub(super) fn permission(rule: rbac::permission::Rule) -> rbac::Permission {
-    rbac::Permission { rule: Some(rule) }
-}
-
-fn segment(key: &str) -> matcher::metadata_matcher::PathSegment {
-    use matcher::metadata_matcher::{PathSegment, path_segment::Segment};
-    PathSegment {
-        segment: Some(Segment::Key(key.to_owned())),
-    }
-}
-
-type Asked = (
-    &'static [&'static str],
-    Option<matcher::ValueMatcher>,
-    &'static str,
-);
-
-/// What is asked of the metadata of tokens, and what is said of it.
-fn metadata() -> Vec<Asked> {
-    use matcher::value_matcher::{MatchPattern as Pattern, NullMatch};
-    let value = |pattern: Pattern| {
-        Some(matcher::ValueMatcher {
-            match_pattern: Some(pattern),
-        })
-    };
-    let in_list = |pattern: Pattern| {
-        let one = matcher::list_matcher::MatchPattern::OneOf(Box::new(matcher::ValueMatcher {
-            match_pattern: Some(pattern),
-        }));
-        value(Pattern::ListMatch(Box::new(matcher::ListMatcher {
-            match_pattern: Some(one),
-        })))
-    };
-    let text = |text: &str| {
-        Pattern::StringMatch(matcher::StringMatcher {
-            match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(
-                text.to_owned(),
-            )),
-            ignore_case: false,
-        })
-    };
-    let unsupported = "value: asks for null, a number or an absence, which is not supported";
-    vec![
-        (&["payload", "group"], in_list(text("admin")), ""),
-        (&["payload", "group"], value(Pattern::BoolMatch(true)), ""),
-        (
-            &["payload", "group"],
-            None,
-            "permissions[0].metadata.value: is missing",
-        ),
-        (
-            &["payload", "group"],
-            Some(Default::default()),
-            "metadata.value: says nothing",
-        ),
-        (
-            &["payload"],
-            value(text("a")),
-            "metadata.path: leads to no claim",
-        ),
-        (&[], value(text("a")), "metadata.path: leads to no claim"),
-        (
-            &["payload", "a"],
-            value(Pattern::NullMatch(NullMatch {})),
-            unsupported,
-        ),
-        (
-            &["payload", "a"],
-            value(Pattern::DoubleMatch(Default::default())),
-            unsupported,
-        ),
-        (
-            &["payload", "a"],
-            value(Pattern::PresentMatch(false)),
-            unsupported,
-        ),
-        (
-            &["payload", "a"],
-            in_list(Pattern::BoolMatch(true)),
-            "list_match.one_of: is no string_match",
-        ),
-    ]
-}
-
-#[test]
-fn d5_rbac_that_is_refused() {
-    use rbac::permission::Rule;
-    let permits = |rule: Rule| {
-        move |rules: &mut rbac::Rbac| {
-            if let Some(policy) = rules.policies.get_mut("p") {
-                policy.permissions = vec![permission(rule)];
-            }
-        }
-    };
-    rbac_refused(|_| {}, "");
-    rbac_refused(|r| r.action = 9, "rules.action: 9 is unknown");
-    rbac_refused(
-        |r| r.policies = [("p".to_owned(), rbac::Policy::default())].into(),
-        "rules.policies[\"p\"]: has no permissions or no principals",
-    );
-    let header = |name: &str| {
-        Rule::Header(route::HeaderMatcher {
-            name: name.to_owned(),
-            header_match_specifier: Some(
-                route::header_matcher::HeaderMatchSpecifier::PresentMatch(true),
-            ),
-            ..route::HeaderMatcher::default()
-        })
-    };
-    for name in [":scheme", "grpc-timeout", "GRPC-status"] {
-        rbac_refused(permits(header(name)), "may not be matched by RBAC");
-        // Also where it is nested.
-        let nested = Rule::NotRule(Box::new(permission(header(name))));
-        rbac_refused(permits(nested), "not_rule.header.name");
-    }
-    let broken = matcher::PathMatcher {
-        rule: Some(matcher::path_matcher::Rule::Path(matcher::StringMatcher {
-            match_pattern: Some(matcher::string_matcher::MatchPattern::SafeRegex(
-                matcher::RegexMatcher {
-                    regex: "(".to_owned(),
-                    ..matcher::RegexMatcher::default()
-                },
-            )),
-            ignore_case: false,
-        })),
-    };
-    rbac_refused(permits(Rule::UrlPath(broken)), "url_path.path.safe_regex");
-    rbac_refused(permits(Rule::DestinationPort(70_000)), "70000 is no port");
-    let backwards = percent::Int32Range { start: 10, end: 5 };
-    rbac_refused(
-        permits(Rule::DestinationPortRange(backwards)),
-        "10 to 5 is no range of ports",
-    );
-    let mut deep = Rule::Any(true);
-    for _ in 0..40 {
-        deep = Rule::NotRule(Box::new(permission(deep)));
-    }
-    rbac_refused(permits(deep), "is nested deeper than 32 conditions");
-    rbac_refused(
-        |r| {
-            if let Some(policy) = r.policies.get_mut("p") {
-                policy.condition = Some(Default::default());
-            }
-        },
-        "condition: is an expression of CEL",
-    );
-    for (path, value, expected) in metadata() {
-        let message = matcher::MetadataMatcher {
-            filter: "envoy.filters.http.jwt_authn".to_owned(),
-            path: path.iter().map(|key| segment(key)).collect(),
-            value,
-            invert: false,
-        };
-        rbac_refused(permits(Rule::Metadata(message)), expected);
-    }
 }
