@@ -168,7 +168,7 @@ fn an_identity_that_nobody_has_to_prove() {
             &(plain() + &policy(&format!("action: DENY\n  {rule}"))),
             "M051",
         );
-        let both = rule.replace("source: {", "source: {namespaces: [other], ");
+        let both = rule.replace("source: {", "source: {trustDomains: [other], ");
         fires(&(plain() + &policy(&both)), "M051", 23, "they are denied");
     }
     let disabled = "mtls: {mode: DISABLE}";
