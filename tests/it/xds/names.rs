@@ -93,6 +93,29 @@ async fn a81_the_name_of_the_endpoint_is_the_authority_if_the_server_is_trusted(
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn names_of_endpoints_are_explained() {
+    let world = World::default();
+    world.named(1);
+    let plane = Plane::new(&world);
+    plane.put([
+        listener("catalog:80", "r"),
+        by_name(|_| {}),
+        cluster("c"),
+        named(&[1], &["a.example"]),
+    ]);
+    let mesh = mesh(&world, bootstrap_with(TRUSTED)).await;
+    seen(&mesh).await.unwrap();
+    let request = Request::get("http://catalog/").body(()).unwrap();
+    let told = mesh.explain(&request).to_string();
+    for part in [
+        "request     authority: the name of the endpoint, if it has one",
+        "10.0.0.1:1  weight 1  named a.example",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+}
+
 /// The first endpoint of the two fails, whichever it is; the other one is asked by its own name.
 #[tokio::test(start_paused = true)]
 async fn a81_each_try_is_addressed_to_its_own_endpoint() {
