@@ -3,6 +3,8 @@
 #[cfg(feature = "inbound")]
 mod admin;
 mod builder;
+#[cfg(feature = "tls-core")]
+mod identities;
 mod metrics;
 mod tasks;
 

@@ -75,12 +75,18 @@ pub(super) fn overloaded(dialect: Dialect) -> Answer {
     answer
 }
 
+/// What logs say of [`unasked`].
+pub(super) const UNASKED: &str = "switch_not_offered";
+
 /// The handler switches protocols, or opens a tunnel, where the request is none that may.
-#[cfg(feature = "tls-core")]
 pub(super) fn unasked() -> Answer {
     let text = "the server switched protocols, which was not asked for or is not offered";
     answer(Dialect::Http, StatusCode::BAD_GATEWAY, "13", text)
 }
+
+/// What logs say of [`ending`].
+#[cfg(feature = "tls-core")]
+pub(super) const ENDING: &str = "switch_of_ending_connection";
 
 /// The connection is about to end and is not switched any more.
 #[cfg(feature = "tls-core")]

@@ -17,6 +17,7 @@ use super::Held;
 use super::answer::{self, Answer};
 use super::body::InboundBody;
 use super::judge::{Asking, Passed};
+use super::lasting::Offer;
 use super::recheck::Recheck;
 use crate::error::BoxError;
 use crate::filter::{self, Running};
@@ -146,31 +147,11 @@ where
                     held,
                 } => match traced(held.as_ref(), inner, cx) {
                     Poll::Ready(result) => {
-                        let (mut watch, mut held) = (watch.take(), held.take());
+                        let (watch, held) = (watch.take(), held.take());
                         let added = std::mem::take(to_caller);
                         let filters = std::mem::take(filters);
                         state.set(State::Over);
-                        let meter = held.as_mut().and_then(|held| held.meter.as_mut());
-                        match (&result, meter) {
-                            (Ok(response), Some(meter)) => meter.answered(response),
-                            (Err(_), Some(meter)) => meter.broke(),
-                            (Ok(_) | Err(_), None) => {}
-                        }
-                        let mut response = result?;
-                        response.headers_mut().extend(added);
-                        if !filters.is_empty() {
-                            let (mut head, body) = response.into_parts();
-                            filter::response(&filters, &mut head);
-                            response = Response::from_parts(head, body);
-                        }
-                        let keeper = held.as_mut().and_then(|held| held.keeper.take());
-                        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                            && let Some(keeper) = keeper
-                        {
-                            keeper.keep(watch.take(), held.take());
-                        }
-                        let with = |inner| InboundBody::handler(inner, watch, held);
-                        return Poll::Ready(Ok(response.map(with)));
+                        return Poll::Ready(result_of(result, watch, held, added, &filters));
                     }
                     Poll::Pending => {
                         let denied = watch.as_mut().and_then(|watch| watch.denied_now(cx));
@@ -188,6 +169,57 @@ where
             state.set(next);
         }
     }
+}
+
+/// What becomes of what a handler says.
+fn result_of<R, E>(
+    result: Result<Response<R>, E>,
+    mut watch: Option<Box<Recheck>>,
+    mut held: Option<Held>,
+    added: HeaderMap,
+    filters: &[Arc<dyn Running>],
+) -> Result<Response<InboundBody<R>>, E>
+where
+    R: HttpBody,
+{
+    let offer = held.as_ref().map_or(&Offer::Elsewhere, |held| &held.offer);
+    if let Ok(exceeding) = &result
+        && offer.is_exceeded_by(exceeding)
+    {
+        let status = exceeding.status().as_u16();
+        tracing::debug!(
+            status,
+            "the handler switches protocols, which is not offered"
+        );
+        let mut meter = held.and_then(|held| held.meter);
+        if let Some(meter) = &mut meter {
+            meter.refused(answer::UNASKED);
+        }
+        return Ok(response(answer::unasked(), meter));
+    }
+    let meter = held.as_mut().and_then(|held| held.meter.as_mut());
+    match (&result, meter) {
+        (Ok(response), Some(meter)) => meter.answered(response),
+        (Err(_), Some(meter)) => meter.broke(),
+        (Ok(_) | Err(_), None) => {}
+    }
+    let mut response = result?;
+    response.headers_mut().extend(added);
+    if !filters.is_empty() {
+        let (mut head, body) = response.into_parts();
+        filter::response(filters, &mut head);
+        response = Response::from_parts(head, body);
+    }
+    // Taken out: what the keeper keeps must not keep the keeper.
+    let offer = held
+        .as_mut()
+        .map(|held| std::mem::replace(&mut held.offer, Offer::Elsewhere));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(Offer::Made(keeper)) = offer
+    {
+        keeper.keep(watch.take(), held.take());
+    }
+    Ok(response.map(|inner| InboundBody::handler(inner, watch, held)))
 }
 
 /// Polls a handler under the span of its request.

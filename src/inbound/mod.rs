@@ -94,7 +94,7 @@ pub use future::ResponseFuture;
 #[cfg(feature = "tls-core")]
 pub(crate) use health::Health;
 use judge::{Judgement, Transport};
-use lasting::Keeper;
+use lasting::Offer;
 #[cfg(feature = "tls-core")]
 pub use listener::Listener;
 pub use peer::{CertificateNames, Peer};
@@ -197,7 +197,7 @@ where
         let held = Held {
             _work: work,
             meter,
-            keeper: request.extensions().get::<Keeper>().cloned(),
+            offer: Offer::to(&request),
         };
         let patience = Asked::of(request.headers()).patience;
         let deadline = patience.map_or(Deadline::NONE, Deadline::after);
@@ -223,8 +223,8 @@ struct Held {
     _work: Work,
     /// Measures it, if that is wanted.
     meter: Option<Meter>,
-    /// Where all this goes if it switches protocols, on a connection that may.
-    keeper: Option<Keeper>,
+    /// Whether it may switch protocols, and where all this goes then.
+    offer: Offer,
 }
 
 impl<S> Inbound<S> {

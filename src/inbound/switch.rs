@@ -29,14 +29,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body as HttpBody;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::connection::Connection;
-use super::lasting::{Keeper, Lasting, denied};
+use super::lasting::{Keeper, Lasting, Unoffered, denied};
 use crate::body::Body;
 use crate::layer::limit::Permit;
 use crate::transport::upgrade::{self, OnUpgrade};
@@ -64,9 +64,13 @@ impl Switching {
         let extensions = request.extensions_mut();
         if !asks {
             extensions.remove::<hyper::upgrade::OnUpgrade>();
+            extensions.insert(Unoffered);
             return None;
         }
-        let ours = extensions.get::<hyper::upgrade::OnUpgrade>()?.clone();
+        let Some(ours) = extensions.get::<hyper::upgrade::OnUpgrade>().cloned() else {
+            extensions.insert(Unoffered);
+            return None;
+        };
         let keeper = Keeper::default();
         extensions.insert(keeper.clone());
         Some(Box::new(Self {
@@ -74,6 +78,13 @@ impl Switching {
             keeper,
             connection: connection.clone(),
         }))
+    }
+
+    /// Lets go of what the request holds, which `answer` is given to in place of one that switches, and says why.
+    pub(super) fn refused(self, why: &'static str, answer: &Response<Body>) {
+        for mut lasting in self.keeper.take() {
+            lasting.refused(why, answer);
+        }
     }
 
     /// Takes what has to stay out of a response that switches.
@@ -89,11 +100,6 @@ impl Switching {
             joint: theirs.has_switched().then_some((self.ours, theirs)),
         }
     }
-}
-
-/// Whether hyper would hand the connection over behind an answer with this status.
-pub(super) fn switches(tunnel: bool, status: StatusCode) -> bool {
-    status == StatusCode::SWITCHING_PROTOCOLS || tunnel && status.is_success()
 }
 
 /// A request whose connection has switched.

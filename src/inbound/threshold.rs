@@ -15,8 +15,9 @@ use tower_service::Service;
 
 use super::answer::{self, Answer, without_mutual_tls};
 use super::connection::{Connection, Standing};
+use super::lasting::switches;
 use super::listener::answer;
-use super::switch::{Arming, Slot, Switching, lock, switches};
+use super::switch::{Arming, Slot, Switching, lock};
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::layer::held::HeldBody;
@@ -109,6 +110,7 @@ fn switched(
     if switching.connection.is_ending() {
         let mut late = respond(answer::ending());
         close(&mut late);
+        switching.refused(answer::ENDING, &late);
         return late;
     }
     *lock(slot) = Some(switching.switched(&mut response, permit));

@@ -36,6 +36,8 @@ use crate::telemetry::{self, Registry};
 use crate::transport::{Answer, Connect, Single, TcpConnector};
 use crate::workload::Workload;
 
+#[cfg(feature = "tls-core")]
+use super::identities::Identities;
 use super::tasks::{self, Applier, Tasks};
 use super::{Mesh, Shared};
 
@@ -363,7 +365,8 @@ impl Builder {
     ///
     /// # Errors
     /// All faults of the first configuration, each with file, line and field; or that it cannot be
-    /// read; names of [`grpc_methods`](Self::grpc_methods) that are none.
+    /// read; names of [`grpc_methods`](Self::grpc_methods) that are none; a [`FileSource`](crate::tls::FileSource)
+    /// that contradicts itself, whereas files that cannot be used yet are waited for.
     pub async fn start(self) -> Result<Mesh, Error> {
         let methods = telemetry::Methods::new(&self.methods)
             .map_err(|faults| Error::config(faults.to_string()))?;
@@ -383,21 +386,13 @@ impl Builder {
         if resolver.is_some() {
             connector = Arc::new(dns::Resolving::new(connector, names.clone()));
         }
+        let tasks = Tasks::default();
         #[cfg(feature = "tls-core")]
-        let starting = |source: crate::tls::Source| source.start(self.clock, &self.random);
-        #[cfg(feature = "tls-core")]
-        let (credentials, upkeep) = self.identity.map(starting).unzip();
-        #[cfg(feature = "tls-core")]
-        let (materials, named) = {
-            let materials = crate::tls::Materials::new(credentials, self.clock);
-            let named = self.credentials.into_iter().map(|(name, source)| {
-                let (credentials, upkeep) = source.start(self.clock, &self.random);
-                materials.put_named(name, credentials);
-                upkeep
-            });
-            let named: Vec<_> = named.collect();
-            (materials, named)
-        };
+        let materials = Identities {
+            own: self.identity,
+            named: self.credentials,
+        }
+        .start(self.clock, &self.random, &tasks)?;
         let environment = Environment {
             active_faults: ActiveFaults::default(),
             answer: self.answer,
@@ -453,11 +448,6 @@ impl Builder {
             upkeep: Mutex::default(),
         });
         let applier = Arc::new(Applier::new(core.clone(), names.clone()));
-        let tasks = Tasks::default();
-        #[cfg(feature = "tls-core")]
-        for upkeep in named.into_iter().chain([upkeep.flatten()]).flatten() {
-            tasks.spawn(upkeep);
-        }
         #[cfg(feature = "tls-core")]
         if let Some(own) = core.environment.materials.mesh().cloned() {
             tasks.spawn(tasks::renew(core.clone(), own));

@@ -237,6 +237,15 @@ impl Meter {
         self.ended = true;
     }
 
+    /// The service switched protocols and its answer is replaced, for a reason that logs tell.
+    #[cfg(feature = "inbound")]
+    pub(crate) fn refused(&mut self, why: &'static str) {
+        self.raise(Flag::LocalReset);
+        if let Some(entry) = &mut self.entry {
+            entry.details = Some(why.to_owned());
+        }
+    }
+
     /// A part of the response's body was handed on.
     pub(crate) fn received(&mut self, bytes: u64) {
         self.response_bytes = self.response_bytes.saturating_add(bytes);

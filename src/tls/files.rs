@@ -11,6 +11,8 @@
 //! refused, the old pair stays in force, and the next look tries again. Events of the file system
 //! were rejected: they are lost across mounts and swaps of links, and one `stat` a second is free.
 
+mod contradictions;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -268,23 +270,23 @@ impl FileSource {
 
     fn read(&self) -> Result<(Option<Identity>, Trust), Unusable> {
         let Files {
-            certificate,
-            key,
+            certificate: _,
+            key: _,
             roots,
             revocations,
         } = &self.files;
-        let identity = match (certificate, key) {
-            (Some(certificate), Some(key)) => {
-                let chain = contents("the certificate chain", certificate)?;
-                Some(Identity::from_pem(
-                    &chain,
-                    &contents("the private key", key)?,
-                )?)
-            }
-            (None, _) | (_, None) => None,
-        };
+        let identity = self.identity()?;
         let trust = self.trust(identity.as_ref(), roots.as_deref(), revocations.as_deref())?;
         Ok((identity, trust))
+    }
+
+    fn identity(&self) -> Result<Option<Identity>, Unusable> {
+        let (Some(certificate), Some(key)) = (&self.files.certificate, &self.files.key) else {
+            return Ok(None);
+        };
+        let chain = contents("the certificate chain", certificate)?;
+        let key = contents("the private key", key)?;
+        Identity::from_pem(&chain, &key).map(Some)
     }
 
     fn trust(
@@ -326,47 +328,6 @@ impl FileSource {
             trust = trust.with_domain(domain.clone(), bundle);
         }
         Ok(trust)
-    }
-}
-
-impl FileSource {
-    /// Whether each trust domain is told of in one place.
-    fn judge(&self, own: Option<&TrustDomain>) -> Result<(), Unusable> {
-        let mut faults = Vec::new();
-        if self.map.is_some() {
-            let aliases = self.domains.iter().map(|domain| ("trusted_for", domain));
-            let federated = self.federated.iter();
-            let federated = federated.map(|(domain, _)| ("federated_with", domain));
-            faults.extend(aliases.chain(federated).map(|(place, domain)| {
-                format!(
-                    "{place}({domain}): a SPIFFE bundle map alone says which domains are trusted; \
-                     put its roots into the map"
-                )
-            }));
-        } else {
-            for (index, (domain, _)) in self.federated.iter().enumerate() {
-                let before = &self.federated[..index];
-                let why = if before.iter().any(|(known, _)| known == domain) {
-                    "another file is named for it"
-                } else if self.domains.contains(domain) {
-                    "trusted_for says that it is another name of the own domain"
-                } else if own == Some(domain) && self.files.roots.is_some() {
-                    "it is the own domain, which the roots of the own files count for"
-                } else {
-                    continue;
-                };
-                faults.push(format!(
-                    "federated_with({domain}): {why}; one place is allowed for each domain"
-                ));
-            }
-        }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Unusable::new(
-                "the list of trust domains",
-                faults.join("; "),
-            )),
-        }
     }
 }
 

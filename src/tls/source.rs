@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::credentials::Credentials;
 use super::csr::CsrSource;
 use super::files::FileSource;
+use super::pem::Unusable;
 #[cfg(feature = "spiffe")]
 use super::workload_api::WorkloadApi;
 use crate::random::Random;
@@ -29,6 +30,19 @@ enum Kind {
 pub(crate) type Upkeep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Source {
+    /// Whether there could ever be credentials: a missing file may come, a contradiction stays.
+    ///
+    /// # Errors
+    /// If what it was told contradicts itself, or what is there by now.
+    pub(crate) fn consistent(&self) -> Result<(), Unusable> {
+        match &self.0 {
+            Kind::Files(files) => files.consistent(),
+            Kind::Credentials(_) | Kind::Csr(_) => Ok(()),
+            #[cfg(feature = "spiffe")]
+            Kind::WorkloadApi(_) => Ok(()),
+        }
+    }
+
     /// The credentials at this moment, and the task that renews them.
     pub(crate) fn start(self, clock: Clock, random: &Random) -> (Credentials, Option<Upkeep>) {
         match self.0 {

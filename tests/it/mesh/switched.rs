@@ -74,6 +74,23 @@ where
 {
     let (publisher, source) = feed(Resources::default());
     let mesh = Mesh::builder().feed(source).start().await.unwrap();
+    serve_of(mesh, publisher, change, make).await
+}
+
+/// The same of a mesh that is there already.
+pub(super) async fn serve_of<S, B>(
+    mesh: Mesh,
+    publisher: Publisher,
+    change: impl FnOnce(Listener) -> Listener,
+    make: impl FnOnce(&Mesh) -> S,
+) -> Port
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<tower::BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<tower::BoxError>,
+{
     let listener = change(mesh.listen("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr();
     let serving = tokio::spawn(listener.serve(make(&mesh)));

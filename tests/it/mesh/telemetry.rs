@@ -23,14 +23,14 @@ spec:
 ---
 ";
 
-fn telemetry(spec: &str) -> String {
+pub(super) fn telemetry(spec: &str) -> String {
     format!(
         "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\n\
          metadata: {{name: all, namespace: istio-system}}\nspec:\n{spec}"
     )
 }
 
-fn resources(text: &str) -> Resources {
+pub(super) fn resources(text: &str) -> Resources {
     let options = Options::default();
     let read = read([("mesh.yaml", format!("{CATALOG}{text}"))], &options);
     assert!(!read.faults.has_errors(), "{}", read.faults);
@@ -42,7 +42,7 @@ fn resources(text: &str) -> Resources {
 
 /// What was written.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -55,7 +55,7 @@ impl Write for Lines {
 }
 
 impl Lines {
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }

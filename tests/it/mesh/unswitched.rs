@@ -7,13 +7,18 @@ use std::time::Duration;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use meshwork::Body;
+use meshwork::inbound::Listener;
+use meshwork::source::feed;
+use meshwork::{AccessLog, Body, Mesh};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
-use super::switched::{PATIENCE, active, ask, deny, end, serve, switch, talk, until};
+use super::switched::{
+    PATIENCE, Port, active, ask, deny, end, serve, serve_of, switch, talk, until,
+};
+use super::telemetry::{Lines, resources, telemetry};
 
 /// Takes the connection of every request, and echoes on what it gets; it answers as if it had one.
 async fn grasping(mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
@@ -143,6 +148,76 @@ async fn c24_a_response_that_was_made_anew_on_the_way_is_cut_by_policy_all_the_s
     until("it is given back", || active(&port.mesh, 0)).await;
 }
 
+/// A port whose requests are logged with code, flags, details and bytes.
+async fn logged<S>(change: impl FnOnce(Listener) -> Listener, handler: S) -> (Port, Lines)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    const FORMAT: &str =
+        "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_SENT%";
+    let lines = Lines::default();
+    let wanted = telemetry("  accessLogging: [{providers: [{name: envoy}]}]\n");
+    let (publisher, source) = feed(resources(&wanted));
+    let log = AccessLog::format(FORMAT).unwrap().to(lines.clone());
+    let mesh = Mesh::builder().feed(source).access_log(log);
+    let mesh = mesh.start().await.unwrap();
+    let make = |mesh: &Mesh| mesh.inbound_layer().layer(handler);
+    let port = serve_of(mesh, publisher, change, make).await;
+    (port, lines)
+}
+
+/// How many requests were counted with this code and this flag.
+fn counted(mesh: &Mesh, code: u16, flag: &str) -> usize {
+    let metrics = mesh.metrics();
+    let labels = [
+        format!("response_code=\"{code}\""),
+        format!("response_flags=\"{flag}\""),
+        "reporter=\"destination\"".to_owned(),
+    ];
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("istio_requests_total{") && labels.iter().all(|one| line.contains(one))
+    });
+    let counts = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    counts.sum()
+}
+
+#[tokio::test]
+async fn metrics_and_log_have_what_the_caller_got_where_a_switch_was_not_offered() {
+    let (port, lines) = logged(|listener| listener, service_fn(grasping)).await;
+    let expected = [
+        ("GET /chat HTTP/1.1\r\nhost: a\r\n\r\n", 502),
+        (
+            "GET /body HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             content-length: 1\r\n\r\n",
+            502,
+        ),
+        ("GET /plain HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+    ];
+    for (request, status) in expected {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        let head = ask(&mut stream, request).await.unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    }
+    let stream = switch(port.address, "/chat").await;
+    drop(stream);
+    until("it is given back", || active(&port.mesh, 0)).await;
+    let of = |code, flag| counted(&port.mesh, code, flag);
+    let counts = [of(502, "LR"), of(200, "-"), of(101, "-")];
+    assert_eq!(counts, [2, 1, 1], "{}", port.mesh.metrics());
+    port.mesh.shutdown(PATIENCE).await;
+    assert_eq!(
+        lines.all(),
+        [
+            "/chat 502 LR switch_not_offered 72",
+            "/body 502 LR switch_not_offered 72",
+            "/plain 200 - via_upstream 0",
+            "/chat 101 - via_upstream 0",
+        ]
+    );
+}
+
 #[tokio::test]
 async fn a_connection_that_is_to_end_is_not_switched_any_more() {
     const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
@@ -157,10 +232,9 @@ async fn a_connection_that_is_to_end_is_not_switched_any_more() {
             grasping(request).await
         }
     });
-    let make = |mesh: &meshwork::Mesh| mesh.inbound_layer().layer(slow);
     // The time would not end before the test fails: nobody has to wait for it.
     let hour = Duration::from_secs(3_600);
-    let port = serve(|listener| listener.with_drain(hour), make).await;
+    let (port, lines) = logged(|listener| listener.with_drain(hour), slow).await;
     let mut stream = TcpStream::connect(port.address).await.unwrap();
     let asking = tokio::spawn(async move {
         let head = ask(&mut stream, HANDSHAKE).await;
@@ -187,4 +261,7 @@ async fn a_connection_that_is_to_end_is_not_switched_any_more() {
         "the connection is about to end and is not switched any more"
     );
     shutting.await.unwrap();
+    assert_eq!(counted(&port.mesh, 503, "LR"), 1, "{}", port.mesh.metrics());
+    let told = "/chat 503 LR switch_of_ending_connection 59";
+    assert_eq!(lines.all(), [told], "the handler's 101 is nowhere");
 }

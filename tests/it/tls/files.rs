@@ -255,6 +255,98 @@ fn a12_a_domain_that_is_told_twice_is_refused_and_each_is_told() {
     assert_eq!(roots_of(&credentials, "td"), Some(own.bundle()));
 }
 
+/// No file that comes later could mend it, so nobody has to find it in a log.
+#[tokio::test]
+async fn a_source_that_contradicts_itself_is_an_error_of_the_start_and_a_missing_file_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("partner.crt");
+    let nothing = Files {
+        certificate: None,
+        key: None,
+        roots: None,
+        revocations: None,
+    };
+    let all = files(folder.path());
+    let (partner, alias) = ("partner".parse().unwrap(), "alias".parse().unwrap());
+    let source = |files: &Files| FileSource::new(files.clone()).every(LOOK);
+    let lists = Files {
+        certificate: None,
+        revocations: all.roots.clone(),
+        ..nothing.clone()
+    };
+    let half = Files {
+        key: None,
+        ..all.clone()
+    };
+    let other_half = Files {
+        certificate: None,
+        ..all.clone()
+    };
+    for (row, contradicting, told) in [
+        (
+            "an alias and files beside a map",
+            source(&all)
+                .federated_with(partner, &roots)
+                .bundle_map(&roots)
+                .trusted_for(alias),
+            &["trusted_for(alias): ", "federated_with(partner): "][..],
+        ),
+        (
+            "half a pair",
+            source(&half),
+            &["tls.crt: no key is named; both are needed or neither"],
+        ),
+        (
+            "the other half",
+            source(&other_half),
+            &["tls.key: no certificate is named; both are needed or neither"],
+        ),
+        (
+            "nothing",
+            source(&nothing),
+            &["neither a certificate nor roots are named; one is needed"],
+        ),
+        (
+            "nobody to revoke, and an alias that nobody vouches for",
+            source(&lists).trusted_for("other".parse().unwrap()),
+            &[
+                "ca.crt: no roots are named",
+                "trusted_for(other): no roots are named",
+            ],
+        ),
+    ] {
+        let builder = Mesh::builder().identity(contradicting.clone());
+        let builder = builder.credential("named", contradicting);
+        let refused = builder.start().await.expect_err(row).to_string();
+        for place in ["identity: ", "credential named: "] {
+            let told_there = refused.lines().find(|line| line.contains(place));
+            let line = told_there.unwrap_or_else(|| panic!("{row}: {refused}"));
+            for told in told {
+                assert!(line.contains(told), "{row}: {refused}");
+            }
+        }
+    }
+    // Nothing of it is there yet, and all of it may come.
+    let mesh = Mesh::builder()
+        .identity(source(&all))
+        .start()
+        .await
+        .unwrap();
+    let credentials = mesh.credentials().unwrap();
+    assert!(credentials.identity().is_none());
+    let mut root = Authority::new("root");
+    let before = credentials.generation();
+    write(folder.path(), &root.issue("spiffe://td/a"), root.pem());
+    credentials.changed(before).await;
+    assert!(credentials.identity().is_some());
+    // By the identity that is there by now, its trust domain has two places.
+    fs::write(&roots, root.pem()).unwrap();
+    let twice = source(&all).federated_with("td".parse().unwrap(), &roots);
+    let refused = Mesh::builder().identity(twice).start().await;
+    let refused = refused.expect_err("told twice").to_string();
+    assert!(refused.contains("federated_with(td): "), "{refused}");
+}
+
 /// The kubelet writes a folder beside and swaps one symbolic link.
 #[cfg(unix)]
 #[tokio::test]
