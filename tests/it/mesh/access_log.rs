@@ -131,7 +131,7 @@ async fn why_there_is_no_connection_is_told() {
     let world = World::default();
     let format = "%UPSTREAM_TRANSPORT_FAILURE_REASON%|%RESPONSE_FLAGS%|%RESPONSE_CODE%";
     let (mesh, lines) = told(&world, Protocol::Http1, format).await;
-    let _ = call(&mesh, get("http://c/")).await;
+    let _ = call(&mesh, get("http://catalog/")).await;
     world.named(1);
     mesh.shutdown(seconds(1)).await;
     assert_eq!(lines.all(), ["connection_refused|UF|503"]);
@@ -154,7 +154,7 @@ async fn trailers_are_told_and_are_no_headers() {
         "%TRAILER(X-SUM)%|%TRAILER(X-NONE?GRPC-STATUS):1%|%RESP(X-SUM)%|%TRAILER(X-NONE)%",
     )
     .await;
-    let response = mesh.client().request(get("http://c/")).await.unwrap();
+    let response = mesh.client().request(get("http://catalog/")).await.unwrap();
     response.into_body().collect().await.unwrap();
     mesh.shutdown(seconds(1)).await;
     assert_eq!(lines.all(), ["7|0|-|-"]);
