@@ -334,7 +334,7 @@ def ask(world, config, questions):
     assert called.returncode == 0, called.stderr
     results = [json.loads(line) for line in called.stdout.splitlines()]
     assert len(results) == len(questions), called.stdout
-    return [(result["ok"] == 1, result["by_status"]) for result in results]
+    return [(result["ok"] == 1, result["by_status"] or result["by_grpc_status"]) for result in results]
 
 
 def works(mode, how):
