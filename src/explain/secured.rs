@@ -25,8 +25,14 @@ fn told(tls: &ClientTls) -> String {
     let names: Vec<String> = names.collect();
     let who = match (tls.verification, &names[..]) {
         (Verification::Nothing, _) => "whoever answers is believed".to_owned(),
-        (Verification::Name, []) => "the server must have the name that is asked for".to_owned(),
+        (Verification::Name | Verification::NameOr, []) => {
+            "the server must have the name that is asked for".to_owned()
+        }
         (Verification::Chain | Verification::Svid, []) => "any identity is believed".to_owned(),
+        (Verification::NameOr, names) => format!(
+            "the server must have the name that is asked for, or be {} where there is none",
+            names.join(" or ")
+        ),
         (Verification::Chain | Verification::Name | Verification::Svid, names) => {
             format!("the server must be {}", names.join(" or "))
         }

@@ -82,6 +82,10 @@ pub enum Verification {
     /// The chain, and that the certificate is for the server that was asked for, unless there are
     /// [`names`](ClientTls::names).
     Name,
+    /// The chain, and that the certificate is for the name that was asked for; of a server that has
+    /// no name to ask for, [`names`](ClientTls::names) instead (gRFC A101: `auto_sni_san_validation` with names
+    /// beside it).
+    NameOr,
     /// Nothing (`insecureSkipVerify`).
     Nothing,
     /// All rules of X509-SVIDs, the chain to a root of the peer's own trust domain, and

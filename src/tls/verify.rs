@@ -77,7 +77,7 @@ pub(super) fn verify(
     let by_domain = match checks.verification {
         Verification::Nothing => return Ok(Proven { id: None, leaf }),
         Verification::Svid => true,
-        Verification::Chain => trust.judges_by_domain(leaf.claims_spiffe()),
+        Verification::Chain | Verification::NameOr => trust.judges_by_domain(leaf.claims_spiffe()),
         Verification::Name => false,
     };
     let (id, bundle) = match by_domain {
@@ -92,11 +92,14 @@ pub(super) fn verify(
     let entity = EndEntityCert::try_from(first).map_err(refusal)?;
     path(&entity, others, bundle, checks, algorithms, now)?;
     match (checks.verification, &*checks.names, asked) {
-        (Verification::Name, [], Some(asked)) => entity
+        (Verification::Name, [], Some(asked))
+        | (Verification::NameOr, _, Some(asked @ ServerName::DnsName(_))) => entity
             .verify_is_valid_for_subject_name(asked)
             .map_err(|_| wrong_name(&leaf))?,
         // Nobody was asked for, so nobody can be believed to be the one.
-        (Verification::Name, [], None) => return Err(wrong_name(&leaf)),
+        (Verification::Name, [], None) | (Verification::NameOr, [], _) => {
+            return Err(wrong_name(&leaf));
+        }
         (_, [], _) => {}
         (_, matchers, _) if is_named(&leaf, matchers) => {}
         (_, _, _) => return Err(wrong_name(&leaf)),

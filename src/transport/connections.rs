@@ -12,6 +12,7 @@ use super::failure::{Sent, Unanswered, classify};
 use super::gate::Gate;
 use super::lease::{Lease, Returned};
 use super::outgoing::Held;
+use super::reach::{Means, Reach, Stand};
 use super::remote::Remote;
 use super::request::prepare;
 use super::response::{Guard, guarded};
@@ -48,64 +49,6 @@ enum Peer {
         /// large cluster never get a request from one process.
         made: OnceLock<Arc<Remote>>,
     },
-}
-
-/// What answers in place of peers.
-#[derive(Clone)]
-pub(crate) struct Stand {
-    pub(crate) cluster: Arc<str>,
-    pub(crate) hostname: Option<Arc<Authority>>,
-    pub(crate) secured: bool,
-    pub(crate) answer: Answer,
-}
-
-/// How the endpoints of a cluster are reached.
-#[derive(Clone)]
-pub(crate) enum Reach {
-    Answer(Arc<Stand>),
-    Remote(Arc<Means>),
-}
-
-impl Reach {
-    /// Whether a peer may say that it has not looked at `request`: HTTP/2 has words for it.
-    pub(crate) fn may_refuse<B>(&self, request: &Request<B>) -> bool {
-        match self {
-            Self::Answer(_) => false,
-            Self::Remote(means) => Http::of(means.settings.protocol, request) == Http::Two,
-        }
-    }
-}
-
-/// What it takes to connect; endpoints of one cluster share it, but those that have a name of their own.
-#[derive(Clone)]
-pub(crate) struct Means {
-    /// The name of the cluster.
-    pub(crate) cluster: Arc<str>,
-    /// What the peer is known by when a connection is secured, if not by its address.
-    pub(crate) hostname: Option<Arc<Authority>>,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) connector: Arc<dyn Connect>,
-    pub(crate) gate: Arc<dyn Gate>,
-    /// What secures connections before a request goes over them, if anything does.
-    pub(crate) security: Option<Arc<dyn Secure>>,
-}
-
-impl fmt::Debug for Means {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Means")
-            .field("settings", &self.settings)
-            .field("secured", &self.security.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Answer(_) => f.write_str("Answer"),
-            Self::Remote(means) => means.fmt(f),
-        }
-    }
 }
 
 /// What an endpoint's connections are doing. All zero for [`Connections::answering`].

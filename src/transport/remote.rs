@@ -21,12 +21,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Http;
-use super::connections::{Means, Stats};
+use super::connections::Stats;
 use super::driver;
 use super::failure::{DialFailure, Failure};
 use super::gate::{Claim, Permit};
 use super::lease::Lease;
 use super::outgoing::Outgoing;
+use super::reach::Means;
 use super::slot::{Entry, Slot};
 use super::wire::Sender;
 use crate::error::Limit;

@@ -8,7 +8,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 

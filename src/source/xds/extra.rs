@@ -143,7 +143,8 @@ pub(super) struct TlsExtra {
     pub(super) identity: Option<MaterialExtra>,
     #[prost(message, optional, tag = "2")]
     pub(super) trust: Option<MaterialExtra>,
-    /// 0: the chain; 1: the name too; 2: nothing; 3: as a SPIFFE identity.
+    /// 0: the chain; 1: the name too; 2: nothing; 3: as a SPIFFE identity; 4: the name, or the names where
+    /// there is none.
     #[prost(uint32, tag = "3")]
     pub(super) verification: u32,
     /// The endpoint's name is asked for.

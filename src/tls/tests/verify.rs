@@ -237,3 +237,34 @@ fn roots_vouch_for_an_identity_only_where_no_domain_is_known() {
         assert_eq!(found.as_deref(), id, "{verification:?} {trust:?}");
     }
 }
+
+/// gRFC A101: of a server that has no name to ask for, the names are checked that were told instead.
+#[test]
+fn names_stand_in_for_a_name_that_nobody_asked_for_and_for_no_other() {
+    let root = Root::new("root");
+    let own = [root.sign(&leaf(vec![uri(ID), dns("api.example")])).der()];
+    let roots = Trust::default().with_roots(root.bundle());
+    for (asked, name, believed) in [
+        (Some("api.example"), Some("a.example"), true),
+        (Some("b.example"), Some(ID), false),
+        (Some("10.0.0.1"), Some(ID), true),
+        (Some("10.0.0.1"), Some("a.example"), false),
+        (None, Some(ID), true),
+        (None, Some("a.example"), false),
+        // Checked against nothing it would be anybody.
+        (Some("10.0.0.1"), None, false),
+        (None, None, false),
+    ] {
+        let checks = Checks {
+            names: name
+                .map(|name| StringMatcher::Exact(name.into()))
+                .into_iter()
+                .collect(),
+            ..checks(Verification::NameOr)
+        };
+        let found = judged(&checks, &own, asked, &roots, NOW);
+        let reason = found.as_ref().err().map(Refusal::reason);
+        let expected = (!believed).then_some("wrong_name");
+        assert_eq!(reason, expected, "{asked:?} {name:?}: {found:?}");
+    }
+}

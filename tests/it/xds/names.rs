@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
 use http::{Request, header};
 use http_body_util::BodyExt as _;
@@ -93,6 +94,29 @@ async fn a81_the_name_of_the_endpoint_is_the_authority_if_the_server_is_trusted(
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn names_of_endpoints_are_explained() {
+    let world = World::default();
+    world.named(1);
+    let plane = Plane::new(&world);
+    plane.put([
+        listener("catalog:80", "r"),
+        by_name(|_| {}),
+        cluster("c"),
+        named(&[1], &["a.example"]),
+    ]);
+    let mesh = mesh(&world, bootstrap_with(TRUSTED)).await;
+    seen(&mesh).await.unwrap();
+    let request = Request::get("http://catalog/").body(()).unwrap();
+    let told = mesh.explain(&request).to_string();
+    for part in [
+        "request     authority: the name of the endpoint, if it has one",
+        "10.0.0.1:1  weight 1  named a.example",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+}
+
 /// The first endpoint of the two fails, whichever it is; the other one is asked by its own name.
 #[tokio::test(start_paused = true)]
 async fn a81_each_try_is_addressed_to_its_own_endpoint() {
@@ -164,8 +188,17 @@ async fn a81_an_edit_of_the_name_alone_comes_into_force() {
     renewed.await.expect("the edit is in force");
 }
 
-/// The cluster `c` over TLS to whoever has the name that is asked for.
-fn asking(sni: &str) -> Made {
+/// The cluster `c` over TLS to whoever has the name that is asked for, or one of these if there is none.
+fn asking(sni: &str, names: &[&str]) -> Made {
+    let exact = |name: &&str| matcher::StringMatcher {
+        match_pattern: Some(matcher::string_matcher::MatchPattern::Exact((*name).into())),
+        ignore_case: false,
+    };
+    #[allow(deprecated, reason = "the spelling of istiod and gRPC")]
+    let context = tls::CertificateValidationContext {
+        match_subject_alt_names: names.iter().map(exact).collect(),
+        ..tls::CertificateValidationContext::default()
+    };
     let instance = |name: &str| {
         Some(tls::CertificateProviderPluginInstance {
             instance_name: name.into(),
@@ -174,7 +207,7 @@ fn asking(sni: &str) -> Made {
     };
     let validation = tls::CertificateValidationContext {
         ca_certificate_provider_instance: instance("roots"),
-        ..tls::CertificateValidationContext::default()
+        ..context
     };
     let context = tls::UpstreamTlsContext {
         sni: sni.to_owned(),
@@ -245,7 +278,57 @@ async fn a101_the_name_of_the_endpoint_is_asked_for_and_checked() {
         plane.put([
             listener("catalog:80", "r"),
             routes_with("r", &[("c", 1)], |_| {}),
-            asking(sni),
+            asking(sni, &[]),
+            named(&[address.port()], &[name]),
+        ]);
+        let mesh = client(&world, folder.path()).await;
+        match (seen(&mesh).await, believed) {
+            (Ok(told), true) => assert_eq!(told, CLIENT, "{row}"),
+            (Err(error), false) => assert_eq!(error.status().as_u16(), 503, "{row}: {error}"),
+            (outcome, _) => panic!("{row}: {outcome:?}"),
+        }
+    }
+}
+
+/// Names of certificates stand in where an endpoint has no name to ask for, and nowhere else.
+#[tokio::test]
+async fn a101_names_of_certificates_are_for_endpoints_without_a_name() {
+    let mut root = Authority::new("root");
+    let (_server, address) = server_named(&mut root, "a.example").await;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &root.issue(CLIENT), root.pem());
+    let other = "spiffe://td/other";
+    for (row, sni, names, name, believed) in [
+        ("without a name, one of the names", "", SERVER, "", true),
+        ("without a name, none of the names", "", other, "", false),
+        (
+            "its name, and none of the names",
+            "",
+            other,
+            "a.example",
+            true,
+        ),
+        (
+            "another name, and one of the names",
+            "",
+            SERVER,
+            "b.example",
+            false,
+        ),
+        (
+            "the name of the cluster stands before them",
+            "b.example",
+            SERVER,
+            "",
+            false,
+        ),
+    ] {
+        let world = World::default();
+        let plane = Plane::new(&world);
+        plane.put([
+            listener("catalog:80", "r"),
+            routes_with("r", &[("c", 1)], |_| {}),
+            asking(sni, &[names]),
             named(&[address.port()], &[name]),
         ]);
         let mesh = client(&world, folder.path()).await;
@@ -271,7 +354,7 @@ async fn a101_each_endpoint_is_asked_for_its_own_name() {
     plane.put([
         listener("catalog:80", "r"),
         routes_with("r", &[("c", 1)], |_| {}),
-        asking(""),
+        asking("", &[]),
         named(&ports, &["one.example", "two.example"]),
     ]);
     let mesh = client(&world, folder.path()).await;

@@ -211,6 +211,7 @@ impl Reader<'_> {
         let verification = match extra.verification {
             0 => Verification::Chain,
             1 => Verification::Name,
+            4 => Verification::NameOr,
             2 => Verification::Nothing,
             3 => Verification::Svid,
             _ => return unknown(),
@@ -258,7 +259,7 @@ impl Reader<'_> {
         let sni = self.sni(place, message);
         let (trust, names) = trusted?;
         refused?;
-        let (verification, names) = named(place, message, names)?;
+        let (verification, names) = named(message, names);
         let istio = common
             .alpn_protocols
             .iter()
@@ -304,23 +305,19 @@ impl Reader<'_> {
 /// What is checked of the server's name. Names of the context replace the check of the server's own, as
 /// in gRFC A29, and the name that is asked for replaces those where the context says so (A101).
 fn named(
-    place: &Place<'_>,
     message: &tls::UpstreamTlsContext,
     names: Vec<StringMatcher>,
-) -> Option<(Verification, Vec<StringMatcher>)> {
+) -> (Verification, Vec<StringMatcher>) {
     if !message.auto_sni_san_validation {
-        return Some((Verification::Chain, names));
+        return (Verification::Chain, names);
     }
     match (names.is_empty(), message.auto_host_sni, &*message.sni) {
         // Also where no name is sent: the endpoint's address is checked then, and not nothing.
-        (true, _, _) => Some((Verification::Name, names)),
-        // An endpoint may have a name or none, and which check holds would not be known before.
-        (false, true, _) => place.field("auto_sni_san_validation").fault(
-            "stands beside auto_host_sni and names of certificates, which is not supported; leave \
-             out one of the three",
-        ),
-        (false, false, "") => Some((Verification::Chain, names)),
-        (false, false, _) => Some((Verification::Name, Vec::new())),
+        (true, _, _) => (Verification::Name, names),
+        (false, false, "") => (Verification::Chain, names),
+        // An endpoint may have a name or none.
+        (false, true, "") => (Verification::NameOr, names),
+        (false, _, _) => (Verification::Name, Vec::new()),
     }
 }
 

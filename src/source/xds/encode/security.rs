@@ -107,7 +107,9 @@ fn socket(
     let trusted = self::trust(pen.dialect, &mut validation, trust);
     let checked = match verification {
         // The last is more than a chain; for others a chain to the same roots is the most there is.
-        Verification::Chain | Verification::Name | Verification::Svid => true,
+        Verification::Chain | Verification::Name | Verification::NameOr | Verification::Svid => {
+            true
+        }
         Verification::Nothing => pen.is_meshwork(),
     };
     let sayable = pen.is_meshwork() || (sayable && trusted && checked);
@@ -124,7 +126,11 @@ fn socket(
     }
     let mut context = tls::UpstreamTlsContext {
         common_tls_context: Some(common),
-        auto_sni_san_validation: *verification == Verification::Name && names.is_empty(),
+        auto_sni_san_validation: match verification {
+            Verification::Name => names.is_empty(),
+            Verification::NameOr => true,
+            Verification::Chain | Verification::Nothing | Verification::Svid => false,
+        },
         ..tls::UpstreamTlsContext::default()
     };
     match sni {
@@ -225,6 +231,7 @@ fn verification_number(model: Verification) -> u32 {
         Verification::Name => 1,
         Verification::Nothing => 2,
         Verification::Svid => 3,
+        Verification::NameOr => 4,
     }
 }
 

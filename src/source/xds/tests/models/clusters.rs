@@ -202,10 +202,11 @@ fn client_tls(c: &mut Chance) -> ClientTls {
     ClientTls {
         identity: c.option(material),
         trust: material(c),
-        verification: match c.below(4) {
+        verification: match c.below(5) {
             0 => Verification::Chain,
             1 => Verification::Name,
-            2 => Verification::Nothing,
+            2 => Verification::NameOr,
+            3 => Verification::Nothing,
             _ => Verification::Svid,
         },
         names: c.list(2, string_matcher),

@@ -324,27 +324,6 @@ fn d8_names_of_certificates_that_are_refused() {
     typed(SanType::Uri, Some(pattern(regex("a://b"))), other);
 }
 
-/// Whether the name of an endpoint replaces other names is known when it is dialled, not before: either
-/// check would be left out of some connections.
-#[test]
-fn d8_a_choice_between_two_checks_is_refused() {
-    let context = tls::UpstreamTlsContext {
-        auto_host_sni: true,
-        auto_sni_san_validation: true,
-        ..trusting(tls::CertificateValidationContext {
-            match_subject_alt_names: vec![matcher::StringMatcher {
-                match_pattern: Some(matcher::string_matcher::MatchPattern::Exact("a".into())),
-                ignore_case: false,
-            }],
-            ..good_trust()
-        })
-    };
-    tls_refused(
-        &context,
-        ".auto_sni_san_validation: stands beside auto_host_sni and names of certificates",
-    );
-}
-
 #[test]
 fn d8_transports_that_are_refused() {
     let typed = |config: Option<Any>| core::TransportSocket {

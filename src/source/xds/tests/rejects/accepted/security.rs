@@ -193,6 +193,19 @@ fn d8_the_name_that_is_asked_for_replaces_others() {
         context(&["a"], "", false, true),
         (Verification::Chain, a(), Sni::Nobody)
     );
+    // An endpoint has a name or none; where the cluster has one too, one is asked for in any case.
+    assert_eq!(
+        context(&["a"], "", true, true),
+        (Verification::NameOr, a(), Sni::Endpoint)
+    );
+    assert_eq!(
+        context(&["a"], "b.example", true, true),
+        (
+            Verification::Name,
+            vec![],
+            Sni::EndpointOr("b.example".into())
+        )
+    );
     // A context that would be checked against nothing is checked against the endpoint's address.
     assert_eq!(
         context(&[], "", false, true),
