@@ -25,8 +25,9 @@ const USERS: &[&str] = &["iss/admin", "iss/user"];
 const ROLE_EXPRESSIONS: &[&str] = &["admin|user", "ad.*", ".*er"];
 const HOST_EXPRESSIONS: &[&str] = &["(a\\.)?secret\\.com", "public.*"];
 const PATH_EXPRESSIONS: &[&str] = &["/admin(/.*)?", "/(a|b)/[^/]*"];
-/// Templates, and what they mean in other words.
-pub(super) const TEMPLATES: &[(&str, fn(&str) -> bool)] = &[
+/// What a template means, in other words.
+type Meaning = fn(&str) -> bool;
+pub(super) const TEMPLATES: &[(&str, Meaning)] = &[
     ("/admin/{*}", |path| {
         let rest = path.strip_prefix("/admin/");
         rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
