@@ -11,7 +11,7 @@ use super::*;
 use crate::layer::canonical::{Normalization, canonicalize};
 use crate::model::authorization::{
     Action, Audit, Authorization, ClaimMatcher, Condition, Enforcement, External, Network,
-    PathPattern, PeerPattern, Policy, PortRange, Stage,
+    PathPattern, PeerPattern, Policy, PortRange, Stage, Template,
 };
 use crate::model::matcher::{HeaderKey, HeaderMatcher, HeaderTest, Regex, StringMatcher};
 

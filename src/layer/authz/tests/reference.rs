@@ -4,8 +4,8 @@
 //! of the request, of which one or all must say yes. There is no early return and no lean that is
 //! passed on: a mistake in one of the two is not a mistake in the other.
 
+use super::metamorphic::{Asking, TEMPLATES};
 use super::*;
-use crate::model::authorization::SpiffeParts;
 
 /// A condition with its negations at the leaves.
 enum Flat<'c> {
@@ -30,7 +30,7 @@ fn flat(condition: &Condition, negated: bool) -> Flat<'_> {
 pub(super) fn allowed(
     policies: &Authorization,
     request: &Request<()>,
-    caller: &Caller<'_>,
+    caller: &Asking<'_>,
 ) -> bool {
     policies.stages.iter().all(|stage| {
         let doubt = stage.action != Action::Allow;
@@ -47,7 +47,7 @@ pub(super) fn allowed(
     })
 }
 
-fn answer(flat: &Flat<'_>, request: &Request<()>, caller: &Caller<'_>, doubt: bool) -> bool {
+fn answer(flat: &Flat<'_>, request: &Request<()>, caller: &Asking<'_>, doubt: bool) -> bool {
     match flat {
         Flat::All(all) => {
             let answers: Vec<bool> = all
@@ -77,45 +77,109 @@ struct Readings {
 }
 
 impl Readings {
-    fn say(&self, wanted: &StringMatcher, doubt: bool) -> bool {
+    fn say(&self, wanted: impl Fn(&str) -> bool, doubt: bool) -> bool {
         if doubt {
             let mut all = self.written.iter().chain(&self.others);
-            all.any(|text| wanted.matches(text))
+            all.any(|text| wanted(text))
         } else {
-            !self.written.is_empty() && self.written.iter().all(|text| wanted.matches(text))
+            !self.written.is_empty() && self.written.iter().all(|text| wanted(text))
         }
     }
 }
 
-fn asked(leaf: &Condition, request: &Request<()>, caller: &Caller<'_>, doubt: bool) -> bool {
+fn asked(leaf: &Condition, request: &Request<()>, asking: &Asking<'_>, doubt: bool) -> bool {
+    let (caller, token) = asking;
     match leaf {
-        Condition::Header(matcher) => {
-            let HeaderKey::Field(name) = &matcher.key else {
-                panic!("not generated");
-            };
-            let HeaderTest::Value(wanted) = &matcher.test else {
-                panic!("not generated");
-            };
-            let readings = fields(request, name);
-            let parts = !matches!(wanted, StringMatcher::Exact(_));
-            let elements = readings.elements.iter().all(|text| wanted.matches(text));
-            readings.say(wanted, doubt) && (doubt || !parts || elements)
+        Condition::Header(matcher) => field(matcher, request, doubt != matcher.invert),
+        Condition::Host(wanted) => {
+            let wanted = lowered(wanted);
+            host(request).say(|host| wanted.matches(host), doubt)
         }
-        Condition::Host(wanted) => host(request).say(&lowered(wanted), doubt),
         Condition::Method(wanted) => wanted.matches(request.method().as_str()),
         Condition::Path(PathPattern::Text(wanted)) => wanted.matches(request.uri().path()),
-        Condition::Peer(PeerPattern::Name(wanted)) => {
-            caller.principal.is_some_and(|name| wanted.matches(name))
+        Condition::Path(PathPattern::Template(template)) => {
+            let same = |text: &str| text.parse().is_ok_and(|other: Template| other == *template);
+            let (_, means) = TEMPLATES.iter().find(|(text, _)| same(text)).unwrap();
+            means(request.uri().path())
         }
-        Condition::Peer(PeerPattern::Namespace(wanted)) => {
-            let parts = caller.principal.and_then(SpiffeParts::of);
-            parts
-                .and_then(SpiffeParts::istio)
-                .is_some_and(|(ns, _)| wanted.matches(ns))
+        Condition::Peer(pattern) => caller.principal.is_some_and(|name| peer(pattern, name)),
+        Condition::Encrypted => caller.encrypted,
+        Condition::RequestPrincipal(wanted) => {
+            let principal = token.and_then(|token| token.principal.as_deref());
+            principal.is_some_and(|principal| wanted.matches(principal))
         }
+        Condition::Audience(wanted) => token.is_some_and(|token| {
+            let matching = token.audiences.iter().filter(|one| wanted.matches(one));
+            matching.count() > 0
+        }),
+        Condition::Claim { path, value } => {
+            let groups = token.map(|token| &token.claims[0].1);
+            let claim = match (groups, path.len()) {
+                (Some(Claim::Object(fields)), 2) => Some(&fields[0].1),
+                (_, 2) => None,
+                (groups, _) => groups,
+            };
+            claim.is_some_and(|claim| match claim {
+                Claim::Text(text) => value.matches(text),
+                Claim::List(items) => items.iter().filter(|one| value.matches(one)).count() > 0,
+                Claim::Bool(_) | Claim::Object(_) | Claim::Other => doubt,
+            })
+        }
+        Condition::DestinationPort(ports) => caller
+            .destination
+            .map_or(doubt, |to| (ports.first..=ports.last).contains(&to.port())),
+        Condition::RemoteIp(network) => caller.remote.map_or(doubt, |ip| network.contains(ip)),
         Condition::SourceIp(network) => caller.source.map_or(doubt, |ip| network.contains(ip)),
         other => panic!("not generated: {other:?}"),
     }
+}
+
+fn peer(pattern: &PeerPattern, name: &str) -> bool {
+    // All that are drawn are of Istio's form.
+    let parts: Vec<&str> = name.split('/').collect();
+    let [_, _, domain, _, namespace, _, account] = parts[..] else {
+        panic!("not generated: {name}");
+    };
+    match pattern {
+        PeerPattern::Name(wanted) => wanted.matches(name),
+        PeerPattern::Namespace(wanted) => wanted.matches(namespace),
+        PeerPattern::ServiceAccount {
+            namespace: wanted,
+            account: own,
+        } => (&**wanted, &**own) == (namespace, account),
+        PeerPattern::TrustDomain(wanted) => wanted.matches(domain),
+    }
+}
+
+fn field(matcher: &HeaderMatcher, request: &Request<()>, doubt: bool) -> bool {
+    let HeaderKey::Field(name) = &matcher.key else {
+        panic!("not generated");
+    };
+    let readings = fields(request, name);
+    let absent = readings.written.is_empty();
+    let holds = match &matcher.test {
+        HeaderTest::Present if absent => return matcher.invert,
+        _ if absent && !matcher.missing_is_empty => return false,
+        HeaderTest::Present => true,
+        HeaderTest::Range { .. } if absent => false,
+        HeaderTest::Range { from, to } => {
+            let within = |text: &str| {
+                text.parse()
+                    .is_ok_and(|level| (*from..*to).contains(&level))
+            };
+            readings.say(within, doubt)
+        }
+        HeaderTest::Value(wanted) if absent => wanted.matches(""),
+        HeaderTest::Value(wanted) => {
+            let whole = matches!(
+                wanted,
+                StringMatcher::Exact(_) | StringMatcher::ExactIgnoreCase(_)
+            );
+            let elements = readings.elements.iter().all(|text| wanted.matches(text));
+            readings.say(|text| wanted.matches(text), doubt) && (doubt || whole || elements)
+        }
+    };
+    holds != matcher.invert
 }
 
 fn fields(request: &Request<()>, name: &http::HeaderName) -> Readings {
@@ -157,6 +221,7 @@ fn lowered(wanted: &StringMatcher) -> StringMatcher {
         StringMatcher::Exact(text) => exact(&text.to_lowercase()),
         StringMatcher::Prefix(text) => StringMatcher::Prefix(text.to_lowercase().into()),
         StringMatcher::Suffix(text) => StringMatcher::Suffix(text.to_lowercase().into()),
+        StringMatcher::Contains(text) => StringMatcher::Contains(text.to_lowercase().into()),
         other => other.clone(),
     }
 }
