@@ -244,3 +244,33 @@ async fn k8_an_expression_that_is_too_long_is_refused_with_its_place_and_nothing
             .is_ok()
     );
 }
+
+#[tokio::test]
+async fn k8_a_hundred_thousand_routes_are_refused_with_their_place_and_nothing_is_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let routes = |number: u32| {
+        let route = |at| {
+            format!("  - {{match: [{{uri: {{exact: /{at}}}}}], directResponse: {{status: 200}}}}\n")
+        };
+        let whole = mesh(10);
+        let (head, behind) = whole.split_once("  http:\n").expect("it has routes");
+        let all: String = (0..number).map(route).collect();
+        format!("{head}  http:\n{all}{behind}")
+    };
+    write(folder.path(), &routes(100_000));
+    let refused = Store::follow(folder.path(), Options::default()).await;
+    let faults = refused.expect_err("they are too many").to_string();
+    let told = "the file has more than 400000 nodes";
+    assert!(
+        faults.contains("mesh.yaml:") && faults.contains(told),
+        "{faults}"
+    );
+    assert!(faults.contains("{exact: /"), "the field is shown: {faults}");
+    write(folder.path(), &routes(1_000));
+    let store = Store::follow(folder.path(), Options::default()).await;
+    assert!(
+        store.is_ok(),
+        "{:?}",
+        store.err().map(|error| error.to_string())
+    );
+}

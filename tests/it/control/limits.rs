@@ -57,6 +57,14 @@ async fn k6_too_large_and_too_many_end_the_stream_that_sent_them() {
         let status = stream.next().await.expect_err("refused");
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     }
+    // As many names as are allowed, and a long one, are answered.
+    let long = "x".repeat(8_000);
+    let most: Vec<&str> = many[..9].iter().copied().chain(["a"]).collect();
+    for names in [&most[..], &["a", &long]] {
+        let mut stream = Sotw::open(world.channel().await).await;
+        stream.ask(Kind::Cluster, names).await;
+        assert_eq!(stream.takes().await, ["1"], "{} names", names.len());
+    }
 }
 
 /// What a client has not read yet is at most what it was sent at once; everybody else is served.
