@@ -365,8 +365,8 @@ impl Builder {
     ///
     /// # Errors
     /// All faults of the first configuration, each with file, line and field; or that it cannot be
-    /// read; names of [`grpc_methods`](Self::grpc_methods) that are none; a [`FileSource`](crate::tls::FileSource)
-    /// that contradicts itself, whereas files that cannot be used yet are waited for.
+    /// read; names of [`grpc_methods`](Self::grpc_methods) that are none; a `FileSource` that
+    /// contradicts itself, whereas files that cannot be used yet are waited for.
     pub async fn start(self) -> Result<Mesh, Error> {
         let methods = telemetry::Methods::new(&self.methods)
             .map_err(|faults| Error::config(faults.to_string()))?;

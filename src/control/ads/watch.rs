@@ -347,7 +347,7 @@ impl Watch {
             error: self.error.as_ref(),
         });
         let missing = self.named.iter().filter(|name| {
-            !self.have.contains_key(*name) && !self.globs.iter().any(|glob| glob.name == **name)
+            !self.have.contains_key(name) && !self.globs.iter().any(|glob| glob.name == **name)
         });
         had.chain(missing.map(|name| Held {
             name,
