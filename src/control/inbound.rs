@@ -30,6 +30,9 @@ use crate::workload::Workload;
 /// Before the address of a server's listener, as istiod's bootstrap has it.
 pub(super) const PREFIX: &str = "xds.istio.io/grpc/lds/inbound/";
 
+/// The label of a slice that names its service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 /// The label by which a workload says that it takes mutual TLS.
 const TLS_MODE: &str = "security.istio.io/tlsMode";
 
@@ -142,10 +145,35 @@ fn target_ports(content: &Content, workload: &Workload) -> BTreeSet<u16> {
         };
         let before = labels.is_empty() || chooses(&service.selector, labels);
         if *object.meta.namespace == *workload.namespace() && before {
-            ports.extend(service.ports.iter().filter_map(|port| port.target_number()));
+            for port in &service.ports {
+                match port.target_number() {
+                    Some(number) => drop(ports.insert(number)),
+                    None => ports.extend(named_ports(content, object, port)),
+                }
+            }
         }
     }
     ports
+}
+
+/// The numbers of a service's port whose target is the name of a container's port: its slices have them.
+fn named_ports<'c>(
+    content: &'c Content,
+    service: &'c kinds::Object,
+    port: &'c kinds::ServicePort,
+) -> impl Iterator<Item = u16> + 'c {
+    let wanted = port.name.as_deref().map_or("", String::as_str);
+    let slices = content.objects.iter().filter_map(|object| {
+        let kinds::Kind::EndpointSlice(slice) = &object.kind else {
+            return None;
+        };
+        let of = object.meta.labels.get(SERVICE_NAME)?;
+        let theirs = object.meta.namespace == service.meta.namespace && **of == *service.meta.name;
+        theirs.then_some(slice)
+    });
+    let ports = slices.flat_map(|slice| &slice.ports);
+    let found = ports.filter(move |one| one.name.as_deref().unwrap_or_default() == wanted);
+    found.filter_map(|one| one.port)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::control::interned::Alike;
 use crate::control::resource::Encoded;
 
 /// Up to so many entries are put in a table as soon as they are settled.
-pub(super) const SMALL: usize = 1_024;
+pub(super) const SMALL: usize = 256;
 
 /// What the client has of one resource.
 #[derive(Clone, Debug, Default)]
@@ -47,13 +47,6 @@ impl Have {
             ..Self::default()
         }
     }
-
-    /// The resource, if that it was sent and acknowledged under its own name is all there is to say.
-    fn is_settled(&self, name: &str) -> Option<&Arc<Encoded>> {
-        let (sent, acked) = (self.sent.as_ref()?, self.acked.as_ref()?);
-        let more = self.force || self.brought || self.gone.is_some() || self.introduced.is_some();
-        (Arc::ptr_eq(sent, acked) && !more && **sent.name() == *name).then_some(sent)
-    }
 }
 
 /// [`Have`], wherever it lies.
@@ -65,6 +58,15 @@ pub(super) struct Had<'a> {
     pub(super) brought: bool,
     pub(super) gone: Option<Instant>,
     pub(super) introduced: Option<Instant>,
+}
+
+impl<'a> Had<'a> {
+    /// The resource, if that it was sent and acknowledged under its own name is all there is to say.
+    fn settled(self, name: &str) -> Option<&'a Arc<Encoded>> {
+        let (sent, acked) = (self.sent?, self.acked?);
+        let more = self.force || self.brought || self.gone.is_some() || self.introduced.is_some();
+        (Arc::ptr_eq(sent, acked) && !more && **sent.name() == *name).then_some(sent)
+    }
 }
 
 impl<'a> From<&'a Have> for Had<'a> {
@@ -219,17 +221,11 @@ impl Holdings {
         if self.over.is_empty() || (self.count > SMALL && !grown) {
             return;
         }
-        let settled: Vec<_> = self
-            .iter()
-            .filter_map(|(name, had)| match self.over.get(name) {
-                Some(over) => over.as_ref()?.is_settled(name),
-                None => had.sent,
-            })
-            .collect();
-        let table = alike.table(&settled);
+        let settled = self.iter().filter_map(|(name, had)| had.settled(name));
+        let table = alike.table(&settled.collect::<Vec<_>>());
         self.over.retain(|name, have| {
-            have.as_ref()
-                .is_some_and(|have| have.is_settled(name).is_none())
+            let had = have.as_ref().map(Had::from);
+            had.is_some_and(|had| had.settled(name).is_none())
         });
         if self.over.is_empty() {
             self.over = BTreeMap::new();

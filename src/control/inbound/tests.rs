@@ -64,6 +64,39 @@ fn a_server_gets_a_listener_for_the_target_ports_of_its_services() {
 }
 
 #[test]
+fn a_target_port_by_name_is_the_number_that_the_slices_of_its_service_have() {
+    const NAMED: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: stock, namespace: my-app}
+spec:
+  selector: {app: stock}
+  ports: [{name: grpc, port: 80, targetPort: api}, {name: http, port: 81, targetPort: web}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: stock-1, namespace: my-app, labels: {kubernetes.io/service-name: stock}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1]}]
+ports: [{name: grpc, port: 9191}, {name: other, port: 9292}]
+";
+    let of = |service: &str| {
+        let text = NAMED.replace("service-name: stock", &format!("service-name: {service}"));
+        doors(&text, &Workload::new("my-app", "x").label("app", "stock"))
+    };
+    let stock = of("stock");
+    assert!(listener(&stock, "10.0.0.1:9191").is_some());
+    for other in ["10.0.0.1:80", "10.0.0.1:9292"] {
+        assert!(listener(&stock, other).is_none(), "{other}");
+    }
+    assert!(
+        listener(&of("order"), "10.0.0.1:9191").is_none(),
+        "of another service"
+    );
+}
+
+#[test]
 fn a_server_without_labels_may_be_of_any_service_of_its_namespace() {
     let plain = self::doors("", &Workload::new("my-app", "x"));
     let found = listener(&plain, "0.0.0.0:80").expect("a listener");

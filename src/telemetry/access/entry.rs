@@ -105,9 +105,14 @@ impl Entry {
             .get_or_insert_with(|| "via_upstream".to_owned());
     }
 
-    /// The trailers of the response.
+    /// The trailers of the response, which few lines tell: the others do not pay for a copy.
     pub(crate) fn ended(&mut self, trailers: &HeaderMap) {
-        self.trailers.clone_from(trailers);
+        let mut tags = self.tags.0.iter();
+        if self.logs.iter().any(|wanted| wanted.log.has_trailers())
+            || tags.any(|(_, format)| format.has_trailers())
+        {
+            self.trailers.clone_from(trailers);
+        }
     }
 
     /// The mesh fails the request, or its response breaks off.

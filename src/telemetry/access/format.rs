@@ -106,6 +106,18 @@ impl Format {
         Self::Text(built_in(text))
     }
 
+    /// Whether it tells a trailer.
+    pub(super) fn has_trailers(&self) -> bool {
+        let has = |pieces: &[Piece]| {
+            let mut pieces = pieces.iter();
+            pieces.any(|piece| matches!(piece, Piece::Value(Value::Trailer(..))))
+        };
+        match self {
+            Self::Json(fields) => fields.iter().any(|(_, pieces)| has(pieces)),
+            Self::Text(pieces) => has(pieces),
+        }
+    }
+
     /// The values of its fields, or the whole as one.
     #[cfg(feature = "otel")]
     pub(super) fn values(&self, entry: &Entry, facts: &Facts<'_>) -> Vec<(String, String)> {

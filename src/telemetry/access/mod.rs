@@ -207,6 +207,14 @@ impl Log {
         }
     }
 
+    fn has_trailers(&self) -> bool {
+        match &self.out {
+            Out::Lines(lines) => lines.format.has_trailers(),
+            #[cfg(feature = "otel")]
+            Out::Records(records) => records.has_trailers(),
+        }
+    }
+
     fn tell(&self, entry: &Entry, facts: &Facts<'_>) {
         match &self.out {
             Out::Lines(lines) => {

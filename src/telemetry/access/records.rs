@@ -75,6 +75,10 @@ impl Records {
         }
     }
 
+    pub(super) fn has_trailers(&self) -> bool {
+        self.body.has_trailers() || self.attributes.has_trailers()
+    }
+
     pub(super) fn tell(&self, entry: &Entry, facts: &Facts<'_>) {
         let body = self.body.values(entry, facts);
         (self.emit)(Record {

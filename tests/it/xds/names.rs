@@ -1,6 +1,7 @@
 //! Host names of endpoints: what TLS asks for and what requests carry as their authority (gRFC A81, A101).
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -273,20 +274,25 @@ async fn a101_the_name_of_the_endpoint_is_asked_for_and_checked() {
             false,
         ),
     ] {
-        let world = World::default();
-        let plane = Plane::new(&world);
-        plane.put([
-            listener("catalog:80", "r"),
-            routes_with("r", &[("c", 1)], |_| {}),
-            asking(sni, &[]),
-            named(&[address.port()], &[name]),
-        ]);
-        let mesh = client(&world, folder.path()).await;
-        match (seen(&mesh).await, believed) {
-            (Ok(told), true) => assert_eq!(told, CLIENT, "{row}"),
-            (Err(error), false) => assert_eq!(error.status().as_u16(), 503, "{row}: {error}"),
-            (outcome, _) => panic!("{row}: {outcome:?}"),
-        }
+        let plane = [asking(sni, &[]), named(&[address.port()], &[name])];
+        believes(plane, folder.path(), (row, believed)).await;
+    }
+}
+
+/// Asserts whether a client believes a server, as this cluster and its endpoints want it.
+async fn believes(plane: [Made; 2], folder: &Path, (row, believed): (&str, bool)) {
+    let world = World::default();
+    let served = Plane::new(&world);
+    served.put([
+        listener("catalog:80", "r"),
+        routes_with("r", &[("c", 1)], |_| {}),
+    ]);
+    served.put(plane);
+    let mesh = client(&world, folder).await;
+    match (seen(&mesh).await, believed) {
+        (Ok(told), true) => assert_eq!(told, CLIENT, "{row}"),
+        (Err(error), false) => assert_eq!(error.status().as_u16(), 503, "{row}: {error}"),
+        (outcome, _) => panic!("{row}: {outcome:?}"),
     }
 }
 
@@ -323,20 +329,8 @@ async fn a101_names_of_certificates_are_for_endpoints_without_a_name() {
             false,
         ),
     ] {
-        let world = World::default();
-        let plane = Plane::new(&world);
-        plane.put([
-            listener("catalog:80", "r"),
-            routes_with("r", &[("c", 1)], |_| {}),
-            asking(sni, &[names]),
-            named(&[address.port()], &[name]),
-        ]);
-        let mesh = client(&world, folder.path()).await;
-        match (seen(&mesh).await, believed) {
-            (Ok(told), true) => assert_eq!(told, CLIENT, "{row}"),
-            (Err(error), false) => assert_eq!(error.status().as_u16(), 503, "{row}: {error}"),
-            (outcome, _) => panic!("{row}: {outcome:?}"),
-        }
+        let plane = [asking(sni, &[names]), named(&[address.port()], &[name])];
+        believes(plane, folder.path(), (row, believed)).await;
     }
 }
 
